@@ -1,0 +1,30 @@
+"""p2pkit: image-to-image translation as a toolkit.
+
+The public API: ``hookimpl`` for plugins, ``load_model``, ``create`` and ``components`` here, and these modules:
+``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are told),
+``images`` (pixels), ``training_step`` (what methods share), ``progress`` and ``storage`` (long work, whole files).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from p2pkit.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from p2pkit.catalogue import components, create
+    from p2pkit.translate import load_model
+
+__all__ = ["components", "create", "hookimpl", "load_model"]
+__version__ = "0.1.0"
+
+_HOMES = {"components": "p2pkit.catalogue", "create": "p2pkit.catalogue", "load_model": "p2pkit.translate"}
+
+
+def __getattr__(name: str) -> Any:
+    # these need torch or pydantic, which `p2pkit --help` and a plugin's registration must not pay for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'p2pkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,191 @@
+"""What a component of each kind must be, in types. The engine and the plugins meet here and nowhere else.
+
+Pixel arrays are ``[height, width, channels]`` as stored (uint8, uint16, or float in [0, 1]); tensors are
+``[N, channels, height, width]`` in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Split = Literal["train", "test"]
+Direction = Literal["AtoB", "BtoA"]
+Component = Any
+"""A live component: what its factory returned."""
+
+SUPPLIED: Mapping[str, frozenset[str]] = {
+    "generators": frozenset({"source_channels", "target_channels"}),
+    "discriminators": frozenset({"source_channels", "target_channels"}),
+    "losses": frozenset({"source_channels", "target_channels"}),
+    "datasets": frozenset({"split"}),
+    "methods": frozenset({"generator", "discriminator", "losses"}),
+    "metrics": frozenset(),
+    "exporters": frozenset(),
+}
+"""The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets."""
+
+KINDS: tuple[str, ...] = tuple(SUPPLIED)
+
+
+class Pair(NamedTuple):
+    """One example: two pixel arrays of one height and width, and a key for messages and file names."""
+
+    source: NDArray[Any]
+    target: NDArray[Any]
+    key: str
+
+
+class PairedDataset(Protocol):
+    """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
+
+    Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
+    sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
+    """
+
+    def __len__(self) -> int:
+        """The number of pairs."""
+        ...
+
+    def __getitem__(self, index: int) -> Pair:
+        """The pair at ``index``; raises DataError naming the file when it cannot be read."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the data changes."""
+        ...
+
+
+@dataclass
+class Batch:
+    """What a training step sees: tensors [N, C, H, W] in [-1, 1] and the keys of the N pairs."""
+
+    source: Tensor
+    target: Tensor
+    keys: list[str]
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of an image: a list of logits [N, 1, h, w], one a scale, and features where given."""
+
+    logits: list[Tensor]
+    features: list[Tensor]
+
+
+class Discriminator(Protocol):
+    """Judges images beside their sources. Set ``has_features = True`` to be called with ``features=True``.
+
+    It then answers with a Judgement, whose features serve losses such as feature matching.
+    """
+
+    def __call__(self, source: Tensor, image: Tensor) -> Tensor | list[Tensor] | Judgement:
+        """Logits [N, 1, h, w] for an image [N, Ct, H, W] beside its source [N, Cs, H, W], or a list of them."""
+        ...
+
+
+class Step(Protocol):
+    """One view of a training step, as losses see it. The discriminator runs only when somebody asks."""
+
+    source: Tensor
+    target: Tensor
+    fake: Tensor
+
+    @property
+    def on_real(self) -> Judgement:
+        """The discriminator's judgement of the target."""
+        ...
+
+    @property
+    def on_fake(self) -> Judgement:
+        """The discriminator's judgement of the fake."""
+        ...
+
+    def judge(self, image: Tensor) -> Judgement:
+        """The discriminator's judgement of any image [N, Ct, H, W] (a gradient penalty's, say)."""
+        ...
+
+
+class Loss(Protocol):
+    """A loss: the generator's term, the discriminator's, or both. Its weight belongs to the recipe."""
+
+    def generator_term(self, step: Step) -> Tensor | None:
+        """A scalar for the generator to lower, or None when this loss has no say there."""
+        ...
+
+    def discriminator_term(self, step: Step) -> Tensor | None:
+        """A scalar for the discriminator to lower (``step.fake`` is detached), or None."""
+        ...
+
+
+class WeightedLoss(NamedTuple):
+    """A loss with its name and weight from the recipe. The weight multiplies both of its terms."""
+
+    name: str
+    weight: float
+    loss: Loss
+
+
+Terms = Mapping[str, "Tensor"]
+"""Weighted scalar terms by name. Their sum is lowered; each goes into the metrics under its own name."""
+
+
+class Update(Protocol):
+    """What the engine gives a method to optimise with: backward, clipping, the optimizer's step, zero_grad."""
+
+    def __call__(self, network: str, terms: Terms) -> None:
+        """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update."""
+        ...
+
+
+class Method(Protocol):
+    """Who owns the training step. ``networks`` names the attributes that hold the networks to train.
+
+    The engine may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
+    which maps source to target without further arguments and is what the model file holds.
+    """
+
+    networks: Sequence[str]
+    losses: Sequence[WeightedLoss]
+
+    def train_step(self, batch: Batch, update: Update) -> None:
+        """One step on one batch."""
+        ...
+
+
+class Metric(Protocol):
+    """A measure of outputs against targets, taken batch by batch."""
+
+    higher_is_better: bool
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Take in one batch, two tensors [N, C, H, W] in [-1, 1]."""
+        ...
+
+    def result(self) -> dict[str, float]:
+        """The named numbers over all that was added."""
+        ...
+
+
+@runtime_checkable
+class SizedGenerator(Protocol):
+    """A generator that takes only some sizes; images of others are padded by reflection, and outputs cropped back.
+
+    A generator without these attributes takes any size.
+    """
+
+    size_multiple: int
+    """Height and width must be multiples of this."""
+    smallest_size: int
+    """Height and width must be no smaller than this."""
+
+
+def dtype_range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The range of values that pixels of ``dtype`` take as stored: (0, 255), (0, 65535), or (0, 1) for floats."""
+    ranges = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (0.0, 1.0), "float64": (0.0, 1.0)}
+    return ranges[str(dtype)]

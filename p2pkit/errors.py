@@ -1,0 +1,53 @@
+"""Errors that a user can mend. Each message says what is wrong, where, what was expected and what to do.
+
+Everything here ends a command with exit code 2 and no traceback. A broken invariant of ours is an ``assert``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class P2PKitError(ValueError):
+    """The family of mistakes that the person at the keyboard can mend."""
+
+
+class RecipeError(P2PKitError):
+    """A recipe does not say what it must. Carries all its problems, not the first alone."""
+
+
+class UnknownComponent(P2PKitError):  # noqa: N818 - the name is part of the public contract
+    """No component of that kind has that name."""
+
+
+class PluginError(P2PKitError):
+    """A plugin cannot be loaded, or two plugins offer the same name."""
+
+
+class DataError(P2PKitError):
+    """A file or a folder of data is missing, unreadable or not what it should be."""
+
+
+class ModelFileError(P2PKitError):
+    """A model file is missing, damaged, of a later version, or needs a plugin that is not installed."""
+
+
+class RunFolderError(P2PKitError):
+    """A run folder is taken already, or holds nothing to go on from."""
+
+
+class WriteError(P2PKitError):
+    """A file cannot be written: the disk is full, or writing there is not allowed."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate closest to a misspelt ``name``, or None when nothing is close."""
+    matches = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for a misspelt ``name``, or an empty string when nothing is close."""
+    match = nearest(name, candidates)
+    return f"; did you mean {match!r}?" if match else ""

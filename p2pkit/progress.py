@@ -1,0 +1,120 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+PLAIN_LINE_EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """Shows how far some work has come, on stderr.
+
+    ``total`` is the number of ``unit``s to come (None when unknown); ``start`` of them are done already. A total in
+    ``unit="B"`` is shown as a size. ``fraction`` in :meth:`advance` overrides done/total where something else than the
+    count ends the work (a time limit, say).
+    """
+
+    def __init__(self, title: str, total: float | None, unit: str, start: float = 0) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = self.start = start
+        self.note = ""
+        self._fraction: float | None = None
+        self._bar: RichProgress | None = None
+
+    def __enter__(self) -> Self:
+        self._began = self._last_line = time.monotonic()
+        if sys.stderr.isatty():
+            self._bar = _terminal_bar()
+            self._task = self._bar.add_task(self.title, total=1.0, figures="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.done > self.start:
+            self._line()
+
+    def advance(self, amount: float = 1, note: str = "", fraction: float | None = None) -> None:
+        """Count ``amount`` more units as done; ``note`` stays behind the figures until the next one."""
+        self.done += amount
+        self.note = note or self.note
+        self._fraction = fraction
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.fraction or 0.0, figures=self.figures())
+        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+            self._line()
+
+    def say(self, message: str) -> None:
+        """Print ``message`` on a line of its own without tearing the bar."""
+        if self._bar is not None:
+            self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the work is done, 0 to 1; None when the total is unknown."""
+        if self._fraction is not None:
+            return min(1.0, self._fraction)
+        return min(1.0, self.done / self.total) if self.total else None
+
+    def figures(self) -> str:
+        """Count, rate and time left, as one line of text."""
+        elapsed = max(time.monotonic() - self._began, 1e-9)
+        rate = (self.done - self.start) / elapsed
+        total = f"/{_amount(self.total, self.unit)}" if self.total else ""
+        parts = [f"{_amount(self.done, self.unit)}{total}", f"{_rate(rate, self.unit)}"]
+        left = self._seconds_left(elapsed)
+        if left is not None:
+            parts.append(f"{clock(left)} left")
+        if self.note:
+            parts.append(self.note)
+        return "  ".join(parts)
+
+    def _seconds_left(self, elapsed: float) -> float | None:
+        now = self.fraction
+        began = self.start / self.total if self.total else 0.0
+        if now is None or now <= began:
+            return None
+        return elapsed * (1.0 - now) / (now - began)
+
+    def _line(self) -> None:
+        self._last_line = time.monotonic()
+        self.say(f"{self.title}: {self.figures()}")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss`` or ``h:mm:ss``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value / 1e6:.1f} MB" if unit == "B" else f"{value:.0f}"
+
+
+def _rate(rate: float, unit: str) -> str:
+    if unit == "B":
+        return f"{rate / 1e6:.1f} MB/s"
+    return f"{rate:.2f} {unit}/s" if rate < 100 else f"{rate:.0f} {unit}/s"
+
+
+def _terminal_bar() -> RichProgress:
+    # rich costs a tenth of a second to import, which `--help` must not pay
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}", markup=False),
+        console=Console(stderr=True), refresh_per_second=5,
+    )  # fmt: skip

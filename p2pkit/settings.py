@@ -1,0 +1,126 @@
+"""What a run can be told apart from its components: each class is one section of a recipe, as the engine reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width]")]
+"""A side of a square, or [height, width], in pixels."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_EPOCHS = re.compile(r"(\d+) epochs?")
+
+
+def seconds_in(duration: str) -> float:
+    """The seconds in a duration such as ``"90s"``, ``"5m"`` or ``"1h30m"``. Raises ValueError for anything else."""
+    parts = _DURATION.findall(duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise ValueError('a duration such as "90s", "5m" or "1h30m"')
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if total <= 0:
+        raise ValueError("a duration longer than nothing")
+    return total
+
+
+def _checked_duration(value: str) -> str:
+    seconds_in(value)
+    return value
+
+
+def _checked_interval(value: str) -> str:
+    match = _EPOCHS.fullmatch(value)
+    if match is None or int(match[1]) == 0:
+        raise ValueError('a number of steps, or text such as "1 epoch" or "5 epochs"')
+    return value
+
+
+Duration = Annotated[str, AfterValidator(_checked_duration)]
+Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
+
+
+class Section(BaseModel):
+    """A recipe section of fixed keys; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSettings(Section):
+    """``[run]``: what the run is called and the seed that all its randomness is counted from."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+    seed: NonNegativeInt = 0
+    trackers: list[Literal["tensorboard"]] = []
+
+
+class LoaderSettings(Section):
+    """``[loader]``: how pairs become batches. ``batch_size`` is global, over all processes."""
+
+    batch_size: PositiveInt = 1
+    workers: NonNegativeInt = 2
+    cache: bool = False
+    """Keep every decoded pair in memory (each worker its own), for small data that is costly to read."""
+
+
+class TransformSettings(Section):
+    """``[transform]``: resize to ``load_size``, crop ``crop_size`` at random, flip (paper section 6.2)."""
+
+    load_size: Size | None = None
+    crop_size: Size | None = None
+    flip: bool = False
+
+
+class OptimizerSettings(Section):
+    """``[optimizer]``: any optimizer that timm knows by name, with the paper's Adam as the default."""
+
+    name: str = "adam"
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class ScheduleSettings(Section):
+    """``[schedule]``: the learning rate's factor as a function of progress through the run, 0 to 1."""
+
+    name: Literal["constant", "linear_decay", "cosine"] = "constant"
+    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class TrainSettings(Section):
+    """``[train]``: what ends the run (the limit that comes first), and what is written on the way."""
+
+    epochs: PositiveInt | None = None
+    max_steps: PositiveInt | None = None
+    max_time: Duration | None = None
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_every: Interval = "1 epoch"
+    keep_checkpoints: PositiveInt = 2
+    sample_every: PositiveInt = 500
+    log_every: PositiveInt = 50
+
+
+class EvaluationSettings(Section):
+    """``[evaluation]``: what the finished model is compared with on held-out pairs.
+
+    ``class_mean_colour`` paints each pixel with the mean target colour, over the training split, of its source colour.
+    """
+
+    baseline: Literal["none", "class_mean_colour"] = "none"
+    max_pairs: PositiveInt = 200
+
+
+def steps_in(interval: int | str, steps_per_epoch: int) -> int:
+    """The steps in an interval that is given in steps or in epochs."""
+    if isinstance(interval, int):
+        return interval
+    match = _EPOCHS.fullmatch(interval)
+    assert match is not None
+    return int(match[1]) * steps_per_epoch
+
+
+def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """A size as (height, width)."""
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all: written aside, synced to disk, then renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from p2pkit.errors import WriteError
+
+_FULL = "free some space there and run the command again"
+_FORBIDDEN = "choose a folder that you may write to"
+_WHAT_TO_DO = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "the file system or a limit of this account does not allow a file of that size; choose another folder",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+}
+
+
+@contextmanager
+def written_aside(file: Path) -> Iterator[Path]:
+    """Give a path beside ``file`` to write to; rename it to ``file`` at the end, or remove it when something fails.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed; the message names the file.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    with naming_failures(file):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            _sync(aside)
+            aside.replace(file)
+            sync_folder(file.parent)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def naming_failures(path: Path) -> Iterator[None]:
+    """Turn whatever the system refuses in the body into a WriteError that names ``path`` and says what to do."""
+    try:
+        yield
+    except Exception as error:
+        code = _error_number(error)
+        if code is None:
+            raise
+        advice = _WHAT_TO_DO.get(code, "check that path and its disk")
+        where = getattr(error, "filename", None) or path
+        raise WriteError(f"cannot write {where}: {os.strerror(code)}; {advice}") from error
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's error number behind an exception, also where a library has wrapped it in one of its own."""
+    if isinstance(error, OSError):
+        return error.errno
+    # safetensors has it in the text alone: "... (os error 28)"
+    wrapped = re.search(r"\(os error (\d+)\)", str(error))
+    return int(wrapped[1]) if wrapped else None
+
+
+def write_json(file: Path, value: Mapping[str, Any]) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    write_text(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write ``text``, whole or not at all."""
+    with written_aside(file) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable, where the system can."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
