@@ -1,0 +1,108 @@
+"""Components by kind and name: made, listed and described."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from p2pkit.contracts import SUPPLIED, Component
+from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.parameters import coerced, defined, fixed, parameters_model, supplied_names, type_text, validate
+from p2pkit.plugins import manager
+from p2pkit.problems import problems_in, report
+from p2pkit.registry import Registered
+
+
+def components(kind: str) -> list[str]:
+    """The names of all components of ``kind`` (``"generators"``, ``"losses"`` ...), sorted."""
+    return manager().registry(kind).names()
+
+
+def create(kind: str, name: str, **parameters: Any) -> Component:
+    """Build the component of ``kind`` called ``name``.
+
+    ``parameters`` are its own and those that the assembly supplies (``source_channels``, ``split`` ...), the latter
+    ignored by a component that does not ask for them.
+
+    Raises:
+        UnknownComponent: nothing has that name.
+        RecipeError: a parameter is unknown, missing, of a wrong type or out of bounds.
+    """
+    registered = manager().registry(kind).get(name)
+    own = {key: value for key, value in parameters.items() if key not in SUPPLIED[kind]}
+    model = parameters_model(registered, kind)
+    try:
+        arguments = coerced(validate(model, own))
+    except ValidationError as error:
+        raise RecipeError(report(problems_in(error, model, own, name))) from error
+    return build(registered, kind, arguments, {key: parameters[key] for key in parameters.keys() - own.keys()})
+
+
+def build(registered: Registered, kind: str, arguments: dict[str, Any], supplied: dict[str, Any]) -> Component:
+    """Call a factory with its validated ``arguments`` and with what it asks for of that which is ``supplied``."""
+    wanted = supplied_names(registered.factory, kind) & supplied.keys()
+    return registered.factory(**arguments, **{name: supplied[name] for name in wanted})
+
+
+@dataclass(frozen=True)
+class ParameterDescription:
+    """One parameter of a component, as documentation shows it."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+
+
+@dataclass(frozen=True)
+class ComponentDescription:
+    """What ``p2pkit components`` shows of one component."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    file: str
+    line: int
+    documentation: str
+    fixed: dict[str, Any]
+    """Parameters in the documentation that this component has set for good."""
+    parameters: list[ParameterDescription]
+    problem: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The description in types that JSON knows."""
+        return asdict(self)
+
+
+def describe(kind: str) -> list[ComponentDescription]:
+    """Every component of ``kind``, with its parameters and the place that defines it."""
+    return [_describe(kind, registered) for registered in manager().registry(kind)]
+
+
+def _describe(kind: str, registered: Registered) -> ComponentDescription:
+    problem, parameters = None, []
+    try:
+        for name, field in parameters_model(registered, kind).model_fields.items():
+            default = None if field.is_required() else field.default
+            shown = str(default) if isinstance(default, Path) else default
+            parameters.append(ParameterDescription(name, type_text(field), shown, field.is_required()))
+    except P2PKitError as error:
+        problem = str(error)
+    file, line = _place(registered)
+    return ComponentDescription(
+        kind, registered.name, registered.distribution, registered.version, file, line,
+        inspect.getdoc(defined(registered.factory)) or "", fixed(registered.factory), parameters, problem,
+    )  # fmt: skip
+
+
+def _place(registered: Registered) -> tuple[str, int]:
+    factory = defined(registered.factory)
+    try:
+        return inspect.getsourcefile(factory) or "", inspect.getsourcelines(factory)[1]
+    except (OSError, TypeError):
+        return "", 0

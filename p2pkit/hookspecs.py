@@ -1,0 +1,66 @@
+"""Every point at which p2pkit can be extended: one hook a kind.
+
+A plugin implements any of these with ``@p2pkit.hookimpl`` and registers factories by name. A factory is any callable
+with a fully annotated signature: its parameters are its recipe keys, its docstring is their documentation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+PROJECT = "p2pkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Register(Protocol):
+    """What a hook is given to offer its components with."""
+
+    def __call__(self, name: str, factory: Any) -> None:
+        """Offer ``factory`` under ``name``."""
+        ...
+
+
+@hookspec
+def register_generators(register: Register) -> None:
+    """Generators: source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]."""
+
+
+@hookspec
+def register_discriminators(register: Register) -> None:
+    """Discriminators: ``(source, image)`` to logits [N, 1, h, w], a list of them, or a Judgement."""
+
+
+@hookspec
+def register_losses(register: Register) -> None:
+    """Losses: a view of the step to the generator's term, the discriminator's, or both."""
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Data sets: map-style, each index a pair of pixel arrays as stored."""
+
+
+@hookspec
+def register_methods(register: Register) -> None:
+    """Methods: who names the networks and owns the training step."""
+
+
+@hookspec
+def register_metrics(register: Register) -> None:
+    """Metrics: batches of outputs and targets to named numbers."""
+
+
+@hookspec
+def register_exporters(register: Register) -> None:
+    """Exporters: a generator written in another format."""
+
+
+@hookspec
+def register_commands(cli: click.Group) -> None:
+    """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""

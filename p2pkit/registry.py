@@ -1,0 +1,79 @@
+"""The names that plugins offer, one registry a kind, and the look-up that helps with a misspelt one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from p2pkit.errors import PluginError, UnknownComponent, did_you_mean
+
+Factory = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A component's name, what makes it, and the distribution that offers it."""
+
+    name: str
+    factory: Factory
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, as messages show them."""
+        return f"{self.distribution} {self.version}"
+
+
+class Registry:
+    """The components of one kind, by name.
+
+    A name that two plugins offer belongs to neither: asking for it is an error that names both, everything else works.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.failures: list[str] = []
+        """Why some plugin could not offer its components of this kind."""
+        self._offers: dict[str, list[Registered]] = {}
+
+    def add(self, name: str, factory: Factory, distribution: str, version: str) -> None:
+        """Take in one component; a name offered twice becomes a conflict."""
+        self._offers.setdefault(name, []).append(Registered(name, factory, distribution, version))
+
+    def __iter__(self) -> Iterator[Registered]:
+        return (self._offers[name][0] for name in self.names())
+
+    def names(self) -> list[str]:
+        """The names that can be used, sorted."""
+        return sorted(name for name, offers in self._offers.items() if len(offers) == 1)
+
+    def conflicts(self) -> list[str]:
+        """One message for every name that more than one plugin offers."""
+        return [self._conflict(name) for name, offers in sorted(self._offers.items()) if len(offers) > 1]
+
+    def get(self, name: str) -> Registered:
+        """The component called ``name``.
+
+        Raises:
+            PluginError: two plugins offer the name.
+            UnknownComponent: nobody does; the message has the nearest name and all that there are.
+        """
+        offers = self._offers.get(name, [])
+        if len(offers) > 1:
+            raise PluginError(self._conflict(name))
+        if not offers:
+            raise UnknownComponent(self._unknown(name))
+        return offers[0]
+
+    def _conflict(self, name: str) -> str:
+        offers = " and ".join(offer.origin for offer in self._offers[name])
+        return f"{self.kind}: the name {name!r} is offered by {offers}; uninstall one of them or use --no-plugin"
+
+    def _unknown(self, name: str) -> str:
+        names = self.names()
+        lines = [f"{self.kind}: nothing is called {name!r}{did_you_mean(name, names)}"]
+        lines.append(f"  there are: {', '.join(names) or 'none'}")
+        lines += [f"  a plugin that might have it failed: {failure}" for failure in self.failures]
+        return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""A plugin as it should be: one component of several kinds, and a command."""
+
+from typing import Annotated, Any
+
+import click
+from pydantic import Field
+
+import p2pkit
+
+
+@p2pkit.hookimpl
+def register_generators(register: Any) -> None:
+    import torch
+    from torch import nn
+
+    class Tint(nn.Module):
+        """Shifts every colour.
+
+        Args:
+            strength: by how much.
+        """
+
+        def __init__(
+            self, source_channels: int, target_channels: int, strength: Annotated[float, Field(ge=0, le=1)] = 0.5
+        ) -> None:
+            super().__init__()
+            self.colour = nn.Parameter(torch.full((target_channels, 1, 1), strength))
+            self.mix = nn.Conv2d(source_channels, target_channels, 1)
+
+        def forward(self, source: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(self.mix(source) + self.colour)
+
+    def without_annotation(source_channels: int, target_channels: int, depth=3) -> Tint:
+        """A factory that says too little."""
+        return Tint(source_channels, target_channels)
+
+    register("tint", Tint)
+    register("without_annotation", without_annotation)
+    register("contested", Tint)
+
+
+@p2pkit.hookimpl
+def register_losses(register: Any) -> None:
+    class Brightness:
+        """The difference in mean brightness."""
+
+        def generator_term(self, step: Any) -> Any:
+            return (step.fake.mean() - step.target.mean()).abs()
+
+        def discriminator_term(self, step: Any) -> None:
+            return None
+
+    register("brightness", Brightness)
+
+
+@p2pkit.hookimpl
+def register_commands(cli: click.Group) -> None:
+    @cli.command("tile", short_help="Said by a plugin.")
+    def tile() -> None:
+        click.echo("tiled")

@@ -1,0 +1,127 @@
+"""Plugins: found, listed, kept from harming one another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import p2pkit
+from p2pkit.errors import PluginError, UnknownComponent
+from p2pkit.plugins import configure, manager
+from tests.conftest import FAKE_DISTRIBUTION, Call
+
+FROM_FAKE = ("--plugins-dir", FAKE_DISTRIBUTION)
+
+
+@pytest.fixture(autouse=True)
+def clean_path() -> Iterator[None]:
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+    configure()
+
+
+def test_a_good_plugin_is_listed_with_its_hooks(p2pkit: Call) -> None:
+    listed = {plugin["name"]: plugin for plugin in p2pkit(*FROM_FAKE, "plugins", "--json").json}
+    good = listed["tile"]
+    assert (good["distribution"], good["version"], good["problem"]) == ("faketile", "1.2", None)
+    assert good["hooks"] == ["register_commands", "register_generators", "register_losses"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("tile_broken", "No module named 'a_library_that_nobody_has'"),
+        ("tile_misspelt", "did you mean 'register_generators'?"),
+        ("builtin", "its name is taken by builtin (p2pkit"),
+    ],
+)
+def test_a_bad_plugin_is_left_out_with_the_reason(name: str, reason: str, p2pkit: Call) -> None:
+    listed = p2pkit(*FROM_FAKE, "plugins", "--json").json
+    bad = [plugin for plugin in listed if plugin["name"] == name and plugin["problem"]]
+    assert len(bad) == 1 and reason in bad[0]["problem"]
+    assert bad[0]["distribution"] == "faketile"
+    warned = p2pkit(*FROM_FAKE, "schema")
+    assert warned.code == 0
+    assert f"{name} (faketile 1.2)" in warned.err and reason in warned.err
+
+
+def test_components_of_plugins_and_built_ins_stand_side_by_side(p2pkit: Call) -> None:
+    described = {
+        component["name"]: component for component in p2pkit(*FROM_FAKE, "components", "generators", "--json").json
+    }
+    assert "unet" in described
+    tint = described["tint"]
+    assert tint["distribution"] == "faketile"
+    assert tint["file"].endswith("faketile_good.py") and tint["line"] > 1
+    assert tint["parameters"] == [
+        {"name": "strength", "type": "float [Ge(ge=0), Le(le=1)]", "default": 0.5, "required": False}
+    ]
+
+
+def test_a_name_offered_twice_belongs_to_nobody_and_names_both(p2pkit: Call) -> None:
+    outcome = p2pkit(*FROM_FAKE, "components", "generators")
+    assert outcome.code == 0
+    assert "'contested' is offered by faketile 1.2 and faketwin 0.3" in outcome.err
+    configure(plugins_dir=FAKE_DISTRIBUTION)
+    with pytest.raises(PluginError, match=r"faketile 1\.2 and faketwin 0\.3"):
+        manager().registry("generators").get("contested")
+
+
+def test_without_one_of_the_two_the_other_has_the_name() -> None:
+    configure(disabled=["twin"], plugins_dir=FAKE_DISTRIBUTION)
+    assert manager().registry("generators").get("contested").distribution == "faketile"
+
+
+def test_a_hook_that_fails_is_reported_where_its_components_are_missed() -> None:
+    configure(plugins_dir=FAKE_DISTRIBUTION)
+    assert "patchgan_70" in p2pkit.components("discriminators")
+    with pytest.raises(UnknownComponent, match=r"tile_half .*no discriminators today"):
+        p2pkit.create("discriminators", "patchgan_7")
+
+
+def test_a_factory_without_annotations_says_which_one(p2pkit: Call) -> None:
+    outcome = p2pkit(*FROM_FAKE, "components", "generators")
+    assert "parameter 'depth' has no type annotation" in outcome.out
+
+
+def test_plugins_add_commands(p2pkit: Call) -> None:
+    assert p2pkit(*FROM_FAKE, "tile").out == "tiled\n"
+    assert "Said by a plugin." in p2pkit(*FROM_FAKE, "--help").out
+
+
+def test_no_plugin_leaves_one_out(p2pkit: Call) -> None:
+    listed = p2pkit(*FROM_FAKE, "--no-plugin", "tile", "plugins", "--json").json
+    assert "tile" not in [plugin["name"] for plugin in listed]
+    misspelt = p2pkit(*FROM_FAKE, "--no-plugin", "tild", "plugins")
+    assert misspelt.code == 2 and "did you mean 'tile'?" in misspelt.err
+
+
+def test_the_variable_limits_plugins_to_those_it_names(p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PKIT_PLUGINS", "twin")
+    listed = p2pkit(*FROM_FAKE, "plugins", "--json").json
+    assert {plugin["name"] for plugin in listed if not plugin["problem"]} == {"builtin", "twin"}
+
+
+def test_a_missing_plugins_folder_is_named(p2pkit: Call, tmp_path: Path) -> None:
+    outcome = p2pkit("--plugins-dir", tmp_path / "nowhere", "plugins")
+    assert outcome.code == 2 and "nowhere" in outcome.err
+
+
+def test_a_plugins_component_trains_from_a_recipe(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    settings = ("--set", "generator.name=tint", "--set", "generator.strength=0.1", "--set", "losses.1.name=brightness")
+    out = tmp_path / "run"
+    trained = p2pkit(*FROM_FAKE, "run", recipe, "--out", out, *settings)
+    assert trained.code == 0, trained.err
+    sys.path.remove(str(FAKE_DISTRIBUTION))
+    without = p2pkit("translate", out / "model.safetensors", recipe.parent / "pairs" / "train", "--out", tmp_path / "o")
+    assert without.code == 2
+    assert "pip install faketile" in without.err
+
+
+def test_an_unknown_kind_is_told_the_nearest(p2pkit: Call) -> None:
+    outcome = p2pkit("components", "generator")
+    assert outcome.code == 2 and "did you mean 'generators'?" in outcome.err
