@@ -1,0 +1,67 @@
+"""Image files to pixel arrays as stored."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from p2pkit.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
+"""Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
+GRAY_MODES = frozenset({"1"})
+
+
+def read_image(file: Path) -> NDArray[Any]:
+    """The pixels of an image file, [height, width, channels], uint8 or uint16.
+
+    Raises:
+        DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return image_pixels(image)
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file}: this is not an image that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{file}: refused, it unpacks to more pixels than are plausible: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
+
+
+def image_pixels(image: Image.Image) -> NDArray[Any]:
+    """The pixels of a Pillow image, [height, width, channels], uint8 or uint16."""
+    if image.mode == "I;16B":
+        image = image.convert("I;16")
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of mode {image.mode}; 8 bits a channel or 16-bit gray are expected")
+    elif image.mode not in AS_STORED:
+        image = image.convert("L" if image.mode in GRAY_MODES else "RGB")
+    pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below ``folder``, in the order of their names.
+
+    Raises:
+        DataError: the folder is missing or holds no image.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not found:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{folder}: the folder holds no images (looked for {suffixes}, in subfolders too)")
+    return found

@@ -1,0 +1,73 @@
+"""The random jitter of a training pair and its plain counterpart for held-out pairs (paper section 6.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as vision
+
+from p2pkit.errors import DataError
+from p2pkit.seeds import derived
+from p2pkit.settings import TransformSettings, height_width
+
+TensorPair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class PairTransform:
+    """Resizes, crops and flips the two images of a pair alike.
+
+    The jitter of a pair is a function of (seed, epoch, index), so that it depends neither on how many workers or
+    processes there are nor on where a run was interrupted.
+    """
+
+    settings: TransformSettings
+    seed: int
+
+    def train(self, pair: TensorPair, epoch: int, index: int, key: str) -> TensorPair:
+        """Resize to the load size, crop at random, flip at random. Tensors [C, H, W] in [-1, 1]."""
+        pair = _resized(pair, self.settings.load_size)
+        generator = torch.Generator().manual_seed(derived(self.seed, "jitter", epoch, index))
+        draws = torch.rand(3, generator=generator).tolist()
+        if self.settings.crop_size is not None:
+            pair = _cropped(pair, height_width(self.settings.crop_size), draws[0], draws[1], key)
+        if self.settings.flip and draws[2] < 0.5:
+            return vision.horizontal_flip(pair[0]), vision.horizontal_flip(pair[1])
+        return pair
+
+    def test(self, pair: TensorPair) -> TensorPair:
+        """Resize to the size that training sees, where training resizes at all; no jitter."""
+        if self.settings.load_size is None:
+            return pair
+        return _resized(pair, self.settings.crop_size or self.settings.load_size)
+
+
+def _resized(pair: TensorPair, size: int | tuple[int, int] | None) -> TensorPair:
+    if size is None:
+        return pair
+    source, target = (_resize(image, height_width(size)) for image in pair)
+    return source, target
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(image.shape[1:]) == size:
+        return image
+    bicubic = vision.InterpolationMode.BICUBIC
+    # bicubic overshoots at edges, and [-1, 1] is the promise
+    resized: Tensor = vision.resize(image, list(size), interpolation=bicubic, antialias=True)
+    return resized.clamp_(-1.0, 1.0)
+
+
+def _cropped(pair: TensorPair, size: tuple[int, int], down: float, right: float, key: str) -> TensorPair:
+    """Crop both images at one place; ``down`` and ``right`` in [0, 1) choose among all positions evenly."""
+    height, width = pair[0].shape[1:]
+    if height < size[0] or width < size[1]:
+        raise DataError(
+            f"{key}: the image is {height}x{width} (height x width), smaller than transform.crop_size "
+            f"{size[0]}x{size[1]}; lower it, or set transform.load_size"
+        )
+    top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
+    source, target = (image[:, top : top + size[0], left : left + size[1]] for image in pair)
+    return source, target

@@ -1,0 +1,106 @@
+"""Pixels: read as stored, mapped to [-1, 1] and back, jittered alike, laid out in grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from p2pkit.errors import DataError
+from p2pkit.images import from_unit, read_image, to_unit, write_image
+from p2pkit.images.grid import sample_grid
+from p2pkit.images.transforms import PairTransform
+from p2pkit.settings import TransformSettings
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels", "dtype"),
+    [("L", 1, "uint8"), ("1", 1, "uint8"), ("RGB", 3, "uint8"), ("RGBA", 4, "uint8"), ("LA", 2, "uint8"),
+     ("P", 3, "uint8"), ("I;16", 1, "uint16")],
+)  # fmt: skip
+def test_modes_of_png(mode: str, channels: int, dtype: str, tmp_path: Path) -> None:
+    Image.new(mode, (7, 5)).save(tmp_path / "a.png")
+    pixels = read_image(tmp_path / "a.png")
+    assert pixels.shape == (5, 7, channels) and pixels.dtype == dtype
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (7, 5)).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (5, 7, 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_every_value_survives_the_way_there_and_back(dtype: str, tmp_path: Path) -> None:
+    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 256, 1)
+    unit = to_unit(levels, "levels")
+    assert (unit.min(), unit.max()) == (-1, 1)
+    assert np.array_equal(from_unit(unit, levels.dtype), levels)
+    write_image(tmp_path / "a.png", levels)
+    assert np.array_equal(read_image(tmp_path / "a.png"), levels)
+
+
+def test_floats_lie_between_0_and_1() -> None:
+    values = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 2, 3)
+    assert np.allclose(from_unit(to_unit(values, "x"), values.dtype), values, atol=1e-6)
+    for wrong in (values * 2, values - 1, values * np.nan):
+        with pytest.raises(DataError, match="x: floating-point pixels must lie in"):
+            to_unit(wrong, "x")
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2, 3), np.uint16)])
+def test_what_no_png_can_hold_is_refused(pixels: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a PNG cannot hold"):
+        write_image(tmp_path / "a.png", pixels)
+    assert not list(tmp_path.iterdir())
+
+
+def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.linspace(-1, 1, height)[:, None].expand(height, width)
+    columns = torch.linspace(-1, 1, width)[None].expand(height, width)
+    image = torch.stack([rows, columns])
+    return image, -image
+
+
+def transform(**settings: Any) -> PairTransform:
+    return PairTransform(TransformSettings(**settings), seed=0)
+
+
+def test_both_images_of_a_pair_are_jittered_alike() -> None:
+    jitter = transform(load_size=(40, 30), crop_size=(32, 16), flip=True)
+    flipped = set()
+    for index in range(20):
+        source, target = jitter.train(pair(50, 60), 0, index, "key")
+        assert source.shape == (2, 32, 16)
+        assert torch.allclose(source, -target, atol=1e-6)
+        flipped.add(bool(source[1, 0, 0] > source[1, 0, -1]))
+    assert flipped == {True, False}
+
+
+def test_jitter_is_a_function_of_seed_epoch_and_index() -> None:
+    jitter = transform(crop_size=8, flip=True)
+    first = jitter.train(pair(50, 60), 3, 7, "key")[0]
+    assert torch.equal(first, jitter.train(pair(50, 60), 3, 7, "key")[0])
+    assert not torch.equal(first, jitter.train(pair(50, 60), 4, 7, "key")[0])
+    assert not torch.equal(first, jitter.train(pair(50, 60), 3, 8, "key")[0])
+
+
+def test_crops_reach_every_corner() -> None:
+    jitter = transform(crop_size=(3, 3))
+    seen = {tuple(jitter.train(pair(4, 4), 0, index, "k")[0][:, 0, 0].tolist()) for index in range(60)}
+    assert len(seen) == 4
+
+
+def test_held_out_pairs_are_resized_to_what_training_sees_and_no_more() -> None:
+    assert transform(load_size=40, crop_size=32, flip=True).test(pair(50, 60))[0].shape == (2, 32, 32)
+    assert transform(crop_size=32).test(pair(50, 60))[0].shape == (2, 50, 60)
+
+
+def test_a_grid_shows_rows_of_any_channels() -> None:
+    gray, colour = torch.full((1, 4, 6), -1.0), torch.zeros(3, 4, 6)
+    grid = sample_grid([(gray, colour), (colour, colour)], gap=2)
+    assert grid.shape == (2 * (4 + 4), 2 * (6 + 2) + 2, 3)
+    assert grid[2, 2].tolist() == [0, 0, 0] and grid[0, 0].tolist() == [255, 255, 255]
