@@ -1,0 +1,1 @@
+"""Archives of data sets: downloading them, and unpacking them safely."""

@@ -1,0 +1,50 @@
+"""The part of a file that has been downloaded so far, and a note beside it of what it is a part of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Origin(NamedTuple):
+    """What a partial file is a part of: address, size of the whole in bytes, and ETag or Last-Modified."""
+
+    url: str
+    total: int | None
+    validator: str | None
+
+
+class Partial:
+    """The file ``NAME.part`` beside ``file``, and its note ``NAME.part.json``. Its methods raise OSError."""
+
+    def __init__(self, file: Path) -> None:
+        self.path = file.with_name(file.name + ".part")
+        self._note = file.with_name(file.name + ".part.json")
+
+    def size(self) -> int:
+        """The number of bytes that are there."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def origin(self) -> Origin | None:
+        """What the bytes are a part of; None when that is not known."""
+        try:
+            return Origin(**json.loads(self._note.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def start_over(self, origin: Origin) -> None:
+        """Empty the file, to hold bytes of ``origin`` from now on."""
+        # emptied before the note is written, so that a kill in between cannot pair old bytes with a new origin
+        self.path.write_bytes(b"")
+        self._note.write_text(json.dumps(origin._asdict()), encoding="utf-8")
+
+    def publish(self, file: Path) -> None:
+        """Give the complete file its own name."""
+        self.path.replace(file)
+        self._note.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Delete the file and its note."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)

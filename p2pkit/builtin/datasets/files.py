@@ -1,0 +1,40 @@
+"""What data sets made of files share: the folder of a split, and a fingerprint of many files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from p2pkit.contracts import Split
+from p2pkit.errors import DataError
+
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+
+
+def split_folder(root: Path, split: Split) -> Path | None:
+    """The folder of ``split`` below ``root``; None for a test split that is not there.
+
+    Without any such folder all of ``root`` is for training.
+
+    Raises:
+        DataError: ``root`` is missing, or it has a test folder but no folder for training.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder (data.root)")
+    for name in SPLIT_FOLDERS[split]:
+        if (root / name).is_dir():
+            return root / name
+    if split == "test":
+        return None
+    if any((root / name).is_dir() for name in SPLIT_FOLDERS["test"]):
+        raise DataError(f"{root}: it has a folder of held-out pairs, but no folder train")
+    return root
+
+
+def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
+    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` there is to tell apart."""
+    digest = hashlib.sha256(repr(more).encode())
+    for file in files:
+        digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]

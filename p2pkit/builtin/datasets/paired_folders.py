@@ -1,0 +1,89 @@
+"""Pairs from two folders, matched by file name without its ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of
+from p2pkit.contracts import Pair, Split
+from p2pkit.errors import DataError
+from p2pkit.images import find_images, read_image
+
+SHOWN = 5
+"""How many of the files without a partner a message names."""
+
+
+class PairedFolders:
+    """A folder of sources and one of targets; files of one stem are a pair, whatever their endings.
+
+    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, and
+    test or val). Without such folders, ``root/source`` and ``root/target`` hold training pairs only.
+
+    Args:
+        root: the folder of the data set.
+        source: the name of the folder of sources, below ``root`` or below each split.
+        target: the name of the folder of targets, likewise.
+    """
+
+    def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
+        if not root.is_dir():
+            raise DataError(f"{root}: there is no such folder (data.root)")
+        self._root = root
+        folders = _folders(root, split, source, target)
+        self._pairs = _matched(*folders) if folders else []
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Pair:
+        source, target = self._pairs[index]
+        pair = Pair(read_image(source), read_image(target), str(source.relative_to(self._root)))
+        if pair.source.shape[:2] != pair.target.shape[:2]:
+            sides = ((source, pair.source), (target, pair.target))
+            sizes = " and ".join(f"{file} is {pixels.shape[0]}x{pixels.shape[1]}" for file, pixels in sides)
+            raise DataError(f"the two images of a pair differ in size (height x width): {sizes}")
+        return pair
+
+    def fingerprint(self) -> str:
+        """A digest of the files' names and sizes."""
+        return fingerprint_of(self._root, [file for pair in self._pairs for file in pair])
+
+
+def _folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, Path] | None:
+    for name in SPLIT_FOLDERS[split]:
+        for sources, targets in (
+            (root / name / source, root / name / target),
+            (root / source / name, root / target / name),
+        ):
+            if sources.is_dir() or targets.is_dir():
+                return sources, targets
+    return (root / source, root / target) if split == "train" else None
+
+
+def _matched(sources: Path, targets: Path) -> list[tuple[Path, Path]]:
+    """The pairs in two folders, by path below them without the ending."""
+    source_files, target_files = _by_stem(sources), _by_stem(targets)
+    lonely = _without_partner(source_files, target_files, targets) + _without_partner(
+        target_files, source_files, sources
+    )
+    if lonely:
+        more = f"\n  and {len(lonely) - SHOWN} more" if len(lonely) > SHOWN else ""
+        raise DataError(
+            "every source needs a target of the same name (endings may differ), and the other way round:\n  "
+            + "\n  ".join(lonely[:SHOWN]) + more
+        )  # fmt: skip
+    return [(source_files[stem], target_files[stem]) for stem in sorted(source_files)]
+
+
+def _without_partner(files: dict[str, Path], others: dict[str, Path], folder: Path) -> list[str]:
+    return [f"{files[stem]} has no partner in {folder}" for stem in sorted(files.keys() - others.keys())]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in find_images(folder):
+        stem = str(file.relative_to(folder).with_suffix(""))
+        if stem in found:
+            raise DataError(f"{found[stem]} and {file}: two images of one name; a pair needs just one on each side")
+        found[stem] = file
+    return found

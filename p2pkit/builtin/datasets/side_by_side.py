@@ -1,0 +1,43 @@
+"""Pairs whose two halves stand side by side in one image, as in the archives of pix2pix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from p2pkit.builtin.datasets.files import fingerprint_of, split_folder
+from p2pkit.contracts import Direction, Pair, Split
+from p2pkit.errors import DataError
+from p2pkit.images import find_images, read_image
+
+
+class SideBySide:
+    """Images A|B, the left half A and the right half B, in the folders ``train`` and ``test`` (or ``val``) of ``root``.
+
+    A ``root`` without these folders holds training pairs only.
+
+    Args:
+        root: the folder of the data set.
+        direction: "AtoB" translates left to right, "BtoA" right to left.
+    """
+
+    def __init__(self, split: Split, root: Path, direction: Direction = "AtoB") -> None:
+        self._root, self._direction = root, direction
+        folder = split_folder(root, split)
+        self._files = find_images(folder) if folder else []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Pair:
+        file = self._files[index]
+        pixels = read_image(file)
+        width = pixels.shape[1]
+        if width % 2:
+            raise DataError(f"{file}: the image is {width} pixels wide; two halves side by side need an even width")
+        left, right = pixels[:, : width // 2], pixels[:, width // 2 :]
+        source, target = (left, right) if self._direction == "AtoB" else (right, left)
+        return Pair(source, target, str(file.relative_to(self._root)))
+
+    def fingerprint(self) -> str:
+        """A digest of the files' names and sizes, and of the direction."""
+        return fingerprint_of(self._root, self._files, self._direction)

@@ -1,0 +1,247 @@
+"""Unpacking archives that misbehave."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2pkit.builtin.datasets.archives.extraction import extract
+from p2pkit.errors import DataError, WriteError
+
+FILES = {"facades/train/1.jpg": b"one", "facades/train/2.jpg": b"two", "facades/test/1.jpg": b"three"}
+
+
+def tar_file(path: Path, files: dict[str, bytes], *extra: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o4700
+            tar.addfile(info, io.BytesIO(content))
+        for info in extra:
+            tar.addfile(info)
+    return path
+
+
+def zip_file(path: Path, files: dict[str, bytes], mode: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            zipped.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return path
+
+
+def special(kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo("facades/odd")
+    info.type, info.linkname = kind, target
+    return info
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(archive: Path, *named: str, **limits: int) -> None:
+    """Assert that ``archive`` is refused with a message that names it, and that nothing is left of the attempt."""
+    around = archive.parent.parent
+    before = {p for p in around.rglob("*") if p.suffix != ".lock"}
+    with pytest.raises(DataError) as caught:
+        extract(archive, archive.parent / "out", **limits)
+    for part in (str(archive), *named):
+        assert part in str(caught.value)
+    assert {p for p in around.rglob("*") if p.suffix != ".lock"} == before
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    place = tmp_path / "place"
+    place.mkdir()
+    return place
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "a.tar": tar_file, "a.tar.gz": tar_file, "a.tgz": tar_file, "A.ZIP": zip_file,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_top_folder_is_stripped(name: str, place: Path) -> None:
+    archive = MAKERS[name](place / name, FILES)
+    extract(archive, place / "out")
+    assert contents(place / "out") == {name.removeprefix("facades/"): content for name, content in FILES.items()}
+    assert {p.name for p in place.iterdir()} == {name, "out"}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_several_top_folders_are_kept(name: str, place: Path) -> None:
+    files = {"./train/1.jpg": b"one", "test/1.jpg": b"two"}
+    extract(MAKERS[name](place / name, files), place / "deep" / "out")
+    assert contents(place / "deep" / "out") == {"train/1.jpg": b"one", "test/1.jpg": b"two"}
+
+
+def test_one_file_is_no_top_folder(place: Path) -> None:
+    extract(zip_file(place / "a.zip", {"1.jpg": b"one"}), place / "out")
+    assert contents(place / "out") == {"1.jpg": b"one"}
+
+
+def test_empty_folders_and_modes(place: Path) -> None:
+    folder = tarfile.TarInfo("facades/val")
+    folder.type, folder.mode = tarfile.DIRTYPE, 0o000
+    extract(tar_file(place / "a.tar", FILES, folder), place / "out")
+    assert (place / "out/val").is_dir()
+    assert not (place / "out/train/1.jpg").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
+    assert (place / "out/val").stat().st_mode & stat.S_IWUSR
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("member", ["../x", "facades/../../x", "/x", "C:/x", "C:x", "..\\x", "\\x"])
+def test_members_that_escape(name: str, member: str, place: Path) -> None:
+    refused(MAKERS[name](place / name, {**FILES, member: b"x"}), repr(member))
+
+
+@pytest.mark.parametrize(
+    ("info", "kind"),
+    [
+        (special(tarfile.SYMTYPE, "/etc"), "a symbolic link"),
+        (special(tarfile.SYMTYPE, "train"), "a symbolic link"),
+        (special(tarfile.LNKTYPE, "facades/train/1.jpg"), "a hard link"),
+        (special(tarfile.CHRTYPE), "a device"),
+        (special(tarfile.BLKTYPE), "a device"),
+        (special(tarfile.FIFOTYPE), "a device"),
+    ],
+)
+def test_links_and_devices(info: tarfile.TarInfo, kind: str, place: Path) -> None:
+    refused(tar_file(place / "a.tar.gz", FILES, info), "'facades/odd'", kind)
+
+
+def test_links_and_devices_in_a_zip(place: Path) -> None:
+    refused(zip_file(place / "a.zip", {"link": b"/etc"}, stat.S_IFLNK | 0o777), "'link'", "a symbolic link")
+    refused(zip_file(place / "b.zip", {"device": b""}, stat.S_IFCHR), "'device'", "a device")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_bombs(name: str, place: Path) -> None:
+    archive = MAKERS[name](place / name, {"small": b"x" * 600, "big": b"\0" * 5_000_000})
+    refused(archive, "big", "1000000 bytes", max_bytes=1_000_000)
+    refused(archive, "big", "5000500 bytes", max_bytes=5_000_500)  # all members together
+    refused(archive, "big", "1 members", max_members=1)
+    extract(archive, place / "out", max_bytes=5_000_600, max_members=2)
+
+
+def test_zip_that_lies_about_sizes(place: Path) -> None:
+    archive = zip_file(place / "a.zip", {"big": b"\0" * 5_000_000})
+    size = (5_000_000).to_bytes(4, "little")
+    archive.write_bytes(archive.read_bytes().replace(size, (10).to_bytes(4, "little")))
+    refused(archive, max_bytes=1_000_000)
+
+
+def test_tar_header_that_would_fill_the_memory(place: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2**30
+    (place / "a.tar").write_bytes(info.tobuf() + bytes(2048))
+    refused(place / "a.tar", "header of more than 16 MB")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.99])
+def test_truncated(name: str, kept: float, place: Path) -> None:
+    noise = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(256)) * 4
+    archive = MAKERS[name](place / name, {f"{i}.jpg": noise[i:] for i in range(4)})
+    whole = archive.read_bytes().rstrip(b"\0") if archive.suffix == ".tar" else archive.read_bytes()
+    archive.write_bytes(whole[: int(len(whole) * kept)])
+    refused(archive, "damaged, cut short")
+
+
+def test_truncated_between_two_members(place: Path) -> None:
+    archive = tar_file(place / "a.tar", FILES)
+    archive.write_bytes(archive.read_bytes()[:1024])
+    refused(archive, "damaged, cut short")
+
+
+def test_damaged_header_is_not_taken_for_the_end(place: Path) -> None:
+    archive = tar_file(place / "a.tar", FILES)
+    damaged = bytearray(archive.read_bytes())
+    damaged[1024 + 5] ^= 1
+    archive.write_bytes(damaged)
+    refused(archive, "damaged, cut short")
+
+
+def test_damaged_checksum_of_gzip(place: Path) -> None:
+    archive = tar_file(place / "a.tgz", FILES)
+    damaged = bytearray(archive.read_bytes())
+    damaged[-8] ^= 1
+    archive.write_bytes(damaged)
+    refused(archive, "CRC")
+
+
+def test_what_goes_on_after_the_end_of_a_tar(place: Path) -> None:
+    tar = tar_file(place / "a.tar", FILES).read_bytes()
+    (place / "b.tar.gz").write_bytes(gzip.compress(tar + bytes(2**24)))
+    refused(place / "b.tar.gz", "end mark")
+
+
+def test_damaged_content_of_a_zip(place: Path) -> None:
+    archive = place / "a.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("1.jpg", b"content")
+    archive.write_bytes(archive.read_bytes().replace(b"content", b"c0ntent"))
+    refused(archive, "1.jpg")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_compression_of_a_zip(method: int, place: Path) -> None:
+    archive = place / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as zipped:
+        zipped.writestr("1.jpg", hashlib.sha256().digest() * 99)
+    damaged = bytearray(archive.read_bytes())
+    damaged[44:60] = bytes(16)
+    archive.write_bytes(damaged)
+    refused(archive, "damaged, cut short")
+
+
+def test_file_that_is_also_a_folder(place: Path) -> None:
+    refused(tar_file(place / "a.tar", {"a/b": b"x", "a": b"x"}), "Is a directory")
+    refused(zip_file(place / "b.zip", {"a": b"x", "a/b": b"x"}), "File exists")
+
+
+def test_not_an_archive(place: Path) -> None:
+    for name in ("a.tar", "a.tar.gz", "a.zip"):
+        (place / name).write_text("<html>Not here</html>" * 100)
+        refused(place / name, "not what its name says")
+    (place / "a.rar").write_text("")
+    refused(place / "a.rar", ".tar.gz")
+    refused(place / "missing.tar", "no archive")
+    refused(tar_file(place / "empty.tar", {}), "empty")
+
+
+def test_stale_temporary_folder_is_removed(place: Path) -> None:
+    (place / "out.unpacking" / "train").mkdir(parents=True)
+    (place / "out.unpacking" / "train" / "half.jpg").write_text("")
+    extract(tar_file(place / "a.tar", FILES), place / "out")
+    assert "train/half.jpg" not in contents(place / "out")
+    assert not (place / "out.unpacking").exists()
+
+
+def test_existing_folder_is_kept_and_an_empty_one_filled(place: Path) -> None:
+    archive = tar_file(place / "a.tar", FILES)
+    (place / "out").mkdir()
+    extract(archive, place / "out")
+    assert len(contents(place / "out")) == 3
+    (place / "out" / "mine").write_text("mine")
+    extract(zip_file(place / "b.zip", {"other": b"x"}), place / "out")
+    assert len(contents(place / "out")) == 4
+
+
+def test_disk_that_cannot_take_it(place: Path) -> None:
+    archive = tar_file(place / "a.tar", {"a" * 300: b"x"})
+    with pytest.raises(WriteError, match="cannot write"):
+        extract(archive, place / "out")
+    assert not (place / "out").exists() and not (place / "out.unpacking").exists()
