@@ -1,0 +1,61 @@
+"""Drawn house fronts with their label maps: a data set that needs no download."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from p2pkit.builtin.datasets.facade_drawing import REVISION, draw_facade
+from p2pkit.contracts import Direction, Pair, Split
+
+Side = Annotated[int, Field(ge=32)]
+Size = Side | tuple[Side, Side]
+SPLIT_NUMBERS: dict[str, int] = {"train": 0, "test": 1}
+
+
+class ProceduralFacades:
+    """Drawn house fronts (A) with label maps in the classes and colours of the CMP facade database (B).
+
+    Every pair is drawn when it is asked for, and is the same on every machine.
+
+    Args:
+        split: Which split to give, "train" or "test". The two have no drawing in common.
+        size: Pixels of a side of the pictures, or [height, width]; at least 32.
+        pairs: How many pairs the training split has.
+        test_pairs: How many pairs the test split has; it may be 0.
+        seed: Another seed gives other facades.
+        direction: "BtoA" has the labels as source and the photo as target; "AtoB" the other way round.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        size: Size = 256,
+        pairs: Annotated[int, Field(gt=0)] = 400,
+        test_pairs: Annotated[int, Field(ge=0)] = 100,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        direction: Direction = "BtoA",
+    ) -> None:
+        self._split = split
+        self._height, self._width = (size, size) if isinstance(size, int) else size
+        self._count = pairs if split == "train" else test_pairs
+        self._seed = seed
+        self._direction = direction
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Pair:
+        if not 0 <= index < self._count:
+            raise IndexError(f"the {self._split} split has {self._count} facades: there is none at {index}")
+        photo, labels = draw_facade(self._seed, SPLIT_NUMBERS[self._split], index, self._height, self._width)
+        source, target = (labels, photo) if self._direction == "BtoA" else (photo, labels)
+        return Pair(source, target, f"{self._split}_{index:05d}")
+
+    def fingerprint(self) -> str:
+        """A short text that changes when the data changes."""
+        return (
+            f"procedural_facades r{REVISION} {self._split} {self._height}x{self._width} "
+            f"{self._count} seed {self._seed} {self._direction}"
+        )
