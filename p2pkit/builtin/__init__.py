@@ -1,0 +1,74 @@
+"""What ships with p2pkit, as one plugin. It uses the same hooks, and imports the same public API, as anyone else's."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from p2pkit import hookimpl
+from p2pkit.hookspecs import Register
+
+
+@hookimpl
+def register_generators(register: Register) -> None:
+    """The paper's generators."""
+    from p2pkit.builtin.generators.resnet import ResNet
+    from p2pkit.builtin.generators.unet import UNet
+
+    register("unet", UNet)
+    register("encoder_decoder", partial(UNet, skips=False))
+    register("resnet", ResNet)
+
+
+@hookimpl
+def register_discriminators(register: Register) -> None:
+    """The paper's discriminators, by their receptive fields."""
+    from p2pkit.builtin.discriminators.patchgan import PatchGAN
+
+    register("patchgan", PatchGAN)
+    register("patchgan_1", partial(PatchGAN, layers=0))
+    register("patchgan_16", partial(PatchGAN, layers=1))
+    register("patchgan_70", partial(PatchGAN, layers=3))
+    register("patchgan_286", partial(PatchGAN, layers=5))
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    """Adversarial losses and distances between pixels."""
+    from p2pkit.builtin.losses.adversarial import GAN, LSGAN, Hinge
+    from p2pkit.builtin.losses.pixels import L1, L2
+
+    register("gan", GAN)
+    register("lsgan", LSGAN)
+    register("hinge", Hinge)
+    register("l1", L1)
+    register("l2", L2)
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    """Pairs from files, from the facades archive, or drawn."""
+    from p2pkit.builtin.datasets.facades import Facades
+    from p2pkit.builtin.datasets.paired_folders import PairedFolders
+    from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
+    from p2pkit.builtin.datasets.side_by_side import SideBySide
+
+    register("side_by_side", SideBySide)
+    register("paired_folders", PairedFolders)
+    register("facades", Facades)
+    register("procedural_facades", ProceduralFacades)
+
+
+@hookimpl
+def register_methods(register: Register) -> None:
+    """pix2pix."""
+    from p2pkit.builtin.methods.pix2pix import Pix2Pix
+
+    register("pix2pix", Pix2Pix)
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Distances between pixels."""
+    from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
+
+    register("mae", MeanAbsoluteError)

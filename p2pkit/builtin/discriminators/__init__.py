@@ -1,0 +1,1 @@
+"""Discriminators: PatchGAN at every receptive field."""

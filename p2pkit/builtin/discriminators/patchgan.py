@@ -1,0 +1,68 @@
+"""PatchGAN: a discriminator that judges overlapping patches (Isola et al. 2017, sections 3.2.2 and 6.1.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from p2pkit.builtin.normalisation import Norm, has_bias, initialise, norm_layer
+from p2pkit.contracts import Judgement
+
+WIDEST = 8
+
+
+class PatchGAN(nn.Module):
+    """``layers`` strided 4x4 convolutions and two more of stride 1; every logit sees one patch.
+
+    The patch is 16 pixels for 1 layer, 34 for 2, 70 for 3, 142 for 4, 286 for 5. With 0 layers all convolutions are
+    1x1 and every pixel is judged by itself (the paper's PixelGAN).
+
+    Args:
+        layers: strided convolutions.
+        width: channels of the first; each next one doubles them up to eight times that.
+        norm: normalisation; there is none on the first convolution.
+        conditional: judge the image beside its source (channels concatenated), or by itself.
+    """
+
+    has_features = True
+
+    def __init__(
+        self,
+        source_channels: int,
+        target_channels: int,
+        layers: Annotated[int, Field(ge=0, le=8)] = 3,
+        width: Annotated[int, Field(gt=0)] = 64,
+        norm: Norm = "batch",
+        conditional: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conditional = conditional
+        channels = target_channels + (source_channels if conditional else 0)
+        kernel, stride, padding = (4, 2, 1) if layers else (1, 1, 0)
+        blocks = [nn.Sequential(nn.Conv2d(channels, width, kernel, stride, padding), nn.LeakyReLU(0.2))]
+        channels = width
+        for level in range(1, max(layers, 1) + 1):
+            wider = width * min(2**level, WIDEST)
+            last = level == max(layers, 1)
+            conv = nn.Conv2d(channels, wider, kernel, 1 if last else stride, padding, bias=has_bias(norm))
+            blocks.append(nn.Sequential(conv, norm_layer(norm, wider), nn.LeakyReLU(0.2)))
+            channels = wider
+        self.blocks = nn.ModuleList(blocks)
+        self.logits = nn.Conv2d(channels, 1, kernel, 1, padding)
+        initialise(self)
+
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Tensor | Judgement:
+        """Logits [N, 1, h, w] for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
+
+        With ``features``, a Judgement that has each block's output too.
+        """
+        values = torch.cat([source, image], dim=1) if self.conditional else image
+        passed = []
+        for block in self.blocks:
+            values = block(values)
+            passed.append(values)
+        logits: Tensor = self.logits(values)
+        return Judgement([logits], passed) if features else logits

@@ -1,0 +1,1 @@
+"""Generators: U-Net, encoder-decoder and ResNet."""

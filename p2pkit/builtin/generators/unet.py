@@ -1,0 +1,105 @@
+"""U-Net and encoder-decoder (Isola et al. 2017, sections 3.2.1 and 6.1.1)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from p2pkit.builtin.normalisation import Norm, has_bias, initialise, norm_layer
+
+Upsampling = Literal["transposed", "resize"]
+WIDEST = 8
+"""Blocks grow to this many times the width (64 to 512 in the paper)."""
+DROPOUT_BLOCKS = 3
+
+
+class UNet(nn.Module):
+    """The paper's U-Net: ``depth`` strided 4x4 convolutions down, as many up, and skips between mirrored blocks.
+
+    Depth 8 at width 64 is the paper's network for 256x256 (54.41 M parameters for 3 to 3 channels), depth 7 the one
+    for 128x128. It takes heights and widths that are multiples of 2^depth.
+
+    Args:
+        depth: halvings on the way down.
+        width: channels of the first block; blocks double them up to eight times that.
+        skips: concatenate each encoder block's output to its mirror's input; without them it is the encoder-decoder
+            that the paper compares with (section 4.2.1).
+        norm: normalisation; there is none on the first block and none on the innermost, where one pixel is left.
+        dropout: probability on the first three decoder blocks, the generator's noise.
+        upsampling: "transposed" convolutions as in the paper, or nearest-neighbour "resize" and a 3x3 convolution,
+            which leave no checkerboard.
+    """
+
+    def __init__(
+        self,
+        source_channels: int,
+        target_channels: int,
+        depth: Annotated[int, Field(ge=2, le=12)] = 8,
+        width: Annotated[int, Field(gt=0)] = 64,
+        skips: bool = True,
+        norm: Norm = "batch",
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        upsampling: Upsampling = "transposed",
+    ) -> None:
+        super().__init__()
+        self.size_multiple = self.smallest_size = 2**depth
+        self.skips = skips
+        widths = [width * min(2**level, WIDEST) for level in range(depth)]
+        encoders, decoders = [_encoder(source_channels, widths[0], None, activation=False)], []
+        for level in range(1, depth):
+            innermost = level == depth - 1
+            encoders.append(_encoder(widths[level - 1], widths[level], None if innermost else norm))
+        for level in range(depth - 1, 0, -1):
+            from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
+            noise = dropout if depth - 1 - level < DROPOUT_BLOCKS else 0.0
+            decoders.append(_decoder(from_below, widths[level - 1], norm, noise, upsampling))
+        decoders.append(_output(widths[0] * (2 if skips else 1), width, target_channels, upsampling))
+        self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
+        initialise(self)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]; H and W multiples of 2^depth."""
+        passed = []
+        values = source
+        for encoder in self.encoders:
+            values = encoder(values)
+            passed.append(values)
+        passed.pop()
+        for decoder in self.decoders:
+            values = decoder(values)
+            if self.skips and passed:
+                values = torch.cat([passed.pop(), values], dim=1)
+        return values
+
+
+def _encoder(channels_in: int, channels: int, norm: Norm | None, activation: bool = True) -> nn.Sequential:
+    """LeakyReLU, strided convolution, norm; ``norm`` is None where there is none by design, and then no bias either."""
+    layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if activation else []
+    layers.append(nn.Conv2d(channels_in, channels, 4, 2, 1, bias=norm is not None and has_bias(norm)))
+    if norm is not None:
+        layers.append(norm_layer(norm, channels))
+    return nn.Sequential(*layers)
+
+
+def _decoder(channels_in: int, channels: int, norm: Norm, dropout: float, upsampling: Upsampling) -> nn.Sequential:
+    layers = [nn.ReLU(), *_upsample(channels_in, channels, upsampling, has_bias(norm)), norm_layer(norm, channels)]
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+def _output(channels_in: int, width: int, channels: int, upsampling: Upsampling) -> nn.Sequential:
+    if upsampling == "transposed":
+        return nn.Sequential(nn.ReLU(), *_upsample(channels_in, channels, upsampling, bias=True), nn.Tanh())
+    # a resized map varies from pixel to pixel only after a layer of its own at full size
+    full = _upsample(channels_in, width, upsampling, bias=True)
+    return nn.Sequential(nn.ReLU(), *full, nn.ReLU(), nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
+
+
+def _upsample(channels_in: int, channels: int, upsampling: Upsampling, bias: bool) -> list[nn.Module]:
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(channels_in, channels, 4, 2, 1, bias=bias)]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels_in, channels, 3, 1, 1, bias=bias)]

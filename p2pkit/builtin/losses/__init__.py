@@ -1,0 +1,1 @@
+"""Losses: adversarial ones and distances between pixels."""

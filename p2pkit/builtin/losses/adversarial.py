@@ -1,0 +1,75 @@
+"""Adversarial losses. The discriminator's is the mean of its real and fake halves (Isola et al. 2017, section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from p2pkit.contracts import Step
+
+
+class AdversarialLoss:
+    """What adversarial losses have in common: the terms are means over all patches and all scales."""
+
+    def real(self, logits: Tensor) -> Tensor:
+        """How far logits of real images are from what they should be."""
+        raise NotImplementedError
+
+    def fake(self, logits: Tensor) -> Tensor:
+        """How far logits of fakes are from what the discriminator should say."""
+        raise NotImplementedError
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """How far logits of fakes are from what the generator wants."""
+        return self.real(logits)
+
+    def generator_term(self, step: Step) -> Tensor:
+        """The generator's term: its fakes should pass for real."""
+        return torch.stack([self.fooled(logits) for logits in step.on_fake.logits]).mean()
+
+    def discriminator_term(self, step: Step) -> Tensor:
+        """The discriminator's term: real and fake should be told apart."""
+        real = torch.stack([self.real(logits) for logits in step.on_real.logits]).mean()
+        fake = torch.stack([self.fake(logits) for logits in step.on_fake.logits]).mean()
+        return (real + fake) / 2
+
+
+class GAN(AdversarialLoss):
+    """Cross-entropy, with the non-saturating loss for the generator: it maximises log D(x, G(x)), as in the paper."""
+
+    def real(self, logits: Tensor) -> Tensor:
+        """-log sigmoid(logits)."""
+        return F.softplus(-logits).mean()
+
+    def fake(self, logits: Tensor) -> Tensor:
+        """-log(1 - sigmoid(logits))."""
+        return F.softplus(logits).mean()
+
+
+class LSGAN(AdversarialLoss):
+    """Least squares (Mao et al. 2017): 1 for real, 0 for fake."""
+
+    def real(self, logits: Tensor) -> Tensor:
+        """(logits - 1)^2."""
+        return (logits - 1).square().mean()
+
+    def fake(self, logits: Tensor) -> Tensor:
+        """logits^2."""
+        return logits.square().mean()
+
+
+class Hinge(AdversarialLoss):
+    """Hinge (Lim and Ye 2017): real above 1, fake below -1; the generator raises the logits without bound."""
+
+    def real(self, logits: Tensor) -> Tensor:
+        """max(0, 1 - logits)."""
+        return F.relu(1 - logits).mean()
+
+    def fake(self, logits: Tensor) -> Tensor:
+        """max(0, 1 + logits)."""
+        return F.relu(1 + logits).mean()
+
+    def fooled(self, logits: Tensor) -> Tensor:
+        """The mean logit, negated."""
+        return -logits.mean()

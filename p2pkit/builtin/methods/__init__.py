@@ -1,0 +1,1 @@
+"""Methods: who owns the training step."""

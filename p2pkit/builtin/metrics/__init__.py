@@ -1,0 +1,1 @@
+"""Metrics: outputs against targets."""

@@ -1,0 +1,34 @@
+"""Normalisation layers by name, and the initial weights of the paper."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["batch", "instance", "none"]
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """The normalisation layer called ``norm`` for ``channels`` channels."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.InstanceNorm2d(channels) if norm == "instance" else nn.Identity()
+
+
+def has_bias(norm: Norm) -> bool:
+    """Whether a convolution before such a norm has a bias: batch norm brings its own."""
+    return norm != "batch"
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw all weights as the paper does: convolutions N(0, 0.02), batch norm N(1, 0.02), biases 0 (section 6.2)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
