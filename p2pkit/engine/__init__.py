@@ -1,0 +1,7 @@
+"""The engine: trains live objects with Accelerate, and never looks a name up."""
+
+from p2pkit.engine.interruption import Interrupted
+from p2pkit.engine.run_folder import RunFolder
+from p2pkit.engine.trainer import Trainer, TrainingParts
+
+__all__ = ["Interrupted", "RunFolder", "Trainer", "TrainingParts"]

@@ -1,0 +1,63 @@
+"""Making the Accelerator: device, precision, trackers, and how networks are wrapped for many processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import ProjectConfiguration, broadcast_object_list
+
+from p2pkit.errors import RecipeError
+
+
+def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
+    """An Accelerator for this process; ``device`` is "cpu", "cuda", or None for the best there is.
+
+    Raises:
+        RecipeError: there is no such device, or a tracker is not installed.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
+    for tracker in trackers:
+        if find_spec(tracker) is None:
+            raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=precision,
+        log_with=list(trackers) or None,
+        # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
+        project_config=_tracking_in(Path()),
+        # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
+        # between would change what its backward passes saved
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def start_trackers(accelerator: Accelerator, folder: Path) -> None:
+    """Let the trackers write into the run folder."""
+    accelerator.project_configuration = _tracking_in(folder)
+    accelerator.init_trackers("tensorboard")
+
+
+def _tracking_in(folder: Path) -> ProjectConfiguration:
+    return ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
+
+
+def from_main_process(accelerator: Accelerator, text: str | None) -> str:
+    """What the main process passes as ``text``, on every process."""
+    shared: list[str | None] = [text]
+    broadcast_object_list(shared)
+    assert shared[0] is not None
+    return shared[0]
+
+
+def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+    """Each value's maximum over all processes, so that all of them decide alike."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    everyone = accelerator.gather(torch.tensor([list(values)], dtype=torch.float32, device=accelerator.device))
+    maxima: list[float] = everyone.max(dim=0).values.tolist()
+    return maxima

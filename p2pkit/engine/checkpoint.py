@@ -1,0 +1,166 @@
+"""Checkpoints without pickle: tensors in safetensors, everything else in JSON, each folder whole or not there.
+
+``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to go on exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from p2pkit.errors import RunFolderError
+from p2pkit.storage import naming_failures, sync_folder, write_json, written_aside
+
+FORMAT_VERSION = 1
+_NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
+_SEPARATOR = "|"
+
+
+@dataclass
+class Trained:
+    """What a checkpoint saves and restores in place: networks and optimizers by name, the fp16 gradient scaler."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, Any]
+    scaler: Any | None = None
+
+
+def write_checkpoint(checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int) -> None:
+    """Write the checkpoint of ``step`` aside, rename it into place, and remove all but the last ``keep``.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
+    """
+    folder = checkpoints / f"step_{step:08}"
+    aside = checkpoints / f".{folder.name}.part"
+    try:
+        with naming_failures(folder):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            _write_contents(aside, step, trained, progress)
+            if folder.exists():
+                shutil.rmtree(folder)
+            aside.replace(folder)
+            sync_folder(checkpoints)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    for old in _checkpoint_folders(checkpoints)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_checkpoint(checkpoints: Path, trained: Trained) -> dict[str, Any]:
+    """Restore the last checkpoint into ``trained`` and return the progress that was saved with it, ``step`` included.
+
+    Raises:
+        RunFolderError: there is none, or it is damaged, or it is of other networks.
+    """
+    folders = _checkpoint_folders(checkpoints)
+    if not folders:
+        raise RunFolderError(f"{checkpoints.parent}: there is no checkpoint to go on from; start the run anew")
+    folder = folders[-1]
+    try:
+        progress: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        weights, moments = load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
+        _restore(trained, weights, moments, progress)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise RunFolderError(f"{folder}: the checkpoint is damaged or of another recipe: {error}") from error
+    return progress
+
+
+def _checkpoint_folders(checkpoints: Path) -> list[Path]:
+    return sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir())
+
+
+def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+    moments: dict[str, Tensor] = {}
+    optimizers: dict[str, Any] = {}
+    for network, optimizer in trained.optimizers.items():
+        moments |= _moments(network, trained.networks[network], optimizer)
+        optimizers[network] = _plain_state(trained.networks[network], optimizer)
+    contents = {_NETWORKS: _weights(trained.networks), _OPTIMIZERS: moments}
+    for name, tensors in contents.items():
+        with written_aside(folder / name) as aside:
+            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside)
+    scaler = trained.scaler.state_dict() if trained.scaler is not None else None
+    saved = {"format_version": FORMAT_VERSION, "step": step, **progress, "optimizers": optimizers, "scaler": scaler}
+    write_json(folder / _PROGRESS, saved)
+
+
+def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{network}{_SEPARATOR}{name}": tensor
+        for network, module in networks.items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def _parameter_names(network: nn.Module) -> list[str]:
+    """The names behind the numbers that an optimizer's state uses."""
+    return [name for name, _ in network.named_parameters()]
+
+
+def _moments(network: str, module: nn.Module, optimizer: Any) -> dict[str, Tensor]:
+    names = _parameter_names(module)
+    return {
+        _SEPARATOR.join((network, names[number], key)): value
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _plain_state(module: nn.Module, optimizer: Any) -> dict[str, Any]:
+    """What of an optimizer's state is no tensor: its options, and numbers that some keep beside the moments."""
+    state = optimizer.state_dict()
+    names = _parameter_names(module)
+    numbers = {
+        names[number]: {key: value for key, value in values.items() if not isinstance(value, Tensor)}
+        for number, values in state["state"].items()
+    }
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+    return {"groups": groups, "numbers": {name: values for name, values in numbers.items() if values}}
+
+
+def _restore(
+    trained: Trained, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], progress: Mapping[str, Any]
+) -> None:
+    for network, module in trained.networks.items():
+        module.load_state_dict(_below(weights, network))
+    for network, optimizer in trained.optimizers.items():
+        saved = progress["optimizers"][network]
+        parameters = dict(trained.networks[network].named_parameters())
+        numbers = {name: number for number, name in enumerate(parameters)}
+        state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in saved["numbers"].items()}
+        for path, tensor in _below(moments, network).items():
+            name, key = path.split(_SEPARATOR)
+            state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
+        groups = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+            | {"params": present["params"]}
+            for group, present in zip(saved["groups"], optimizer.state_dict()["param_groups"], strict=True)
+        ]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    if trained.scaler is not None and progress["scaler"] is not None:
+        trained.scaler.load_state_dict(progress["scaler"])
+
+
+def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """``moment`` in the memory layout of its parameter, as the optimizer made it; a file knows one layout only."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _below(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    head = network + _SEPARATOR
+    return {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}

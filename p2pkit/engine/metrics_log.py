@@ -1,0 +1,68 @@
+"""metrics.jsonl: the mean of each loss term over the steps since the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from p2pkit.storage import naming_failures, write_text
+
+
+class MetricsWindow:
+    """Running means of the loss terms since the last line. Sums stay on their device, so that no step waits for it."""
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self._sums: dict[str, Any] = dict(state["sums"]) if state else {}
+        self._counts: dict[str, int] = dict(state["counts"]) if state else {}
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Take in the terms of one step."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """The means so far, over this process's share of the batches."""
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def clear(self) -> None:
+        """Begin anew, after a line has been written."""
+        self._sums, self._counts = {}, {}
+
+    def state(self) -> dict[str, Any]:
+        """The window as JSON, for a checkpoint; floats survive it exactly."""
+        return {"sums": {name: float(total) for name, total in self._sums.items()}, "counts": self._counts}
+
+
+def append_line(file: Path, values: Mapping[str, Any]) -> None:
+    """Append one JSON line, whole or not at all."""
+    line = json.dumps(values) + "\n"
+    with naming_failures(file), file.open("ab") as handle:
+        before = handle.tell()
+        try:
+            handle.write(line.encode())
+            handle.flush()
+        except OSError:
+            os.truncate(file, before)
+            raise
+
+
+def drop_lines_after(file: Path, step: int) -> None:
+    """Remove the lines that a run resumed from ``step`` writes again: those of later steps, and held-out figures."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            values = json.loads(line)
+            again = values["step"] > step or values["split"] != "train"
+        except (ValueError, KeyError, TypeError):
+            continue  # torn when the run was killed
+        if not again:
+            kept.append(line)
+    write_text(file, "".join(kept))

@@ -1,0 +1,100 @@
+"""The run folder: what ran, what happened, what goes on from there, and the model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p2pkit.errors import RunFolderError
+from p2pkit.storage import naming_failures, write_json, write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by what they are for."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, out: Path | None, name: str) -> RunFolder:
+        """A new folder: ``out``, or ``runs/NAME/DATE-TIME``.
+
+        Raises:
+            RunFolderError: ``out`` is there already and is not an empty folder.
+            WriteError: it cannot be made.
+        """
+        if out is None:
+            return cls(_dated(Path("runs") / name))
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunFolderError(
+                f"{out}: there is something in that place already; choose another --out, or go on with the run in it: "
+                f"p2pkit run --resume {out}"
+            )
+        with naming_failures(out):
+            out.mkdir(parents=True, exist_ok=True)
+        return cls(out)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of an earlier run. Raises RunFolderError when it is none."""
+        folder = cls(path)
+        if not folder.recipe.is_file():
+            raise RunFolderError(f"{path}: this is not a run folder: it holds no recipe.toml")
+        return folder
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, all defaults filled in."""
+        return self.path / "recipe.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """What happened, a JSON line at a time."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def sample(self, step: int) -> Path:
+        """The sample grid of one step."""
+        return self.path / "samples" / f"step_{step:08}.png"
+
+    def write_recipe(self, resolved: str, source: str) -> None:
+        """Write the resolved recipe and the recipe as written."""
+        write_text(self.recipe, resolved)
+        write_text(self.path / "recipe.source.toml", source)
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Write versions, plugins, the data's fingerprint and what the data set had to say."""
+        write_json(self.path / "environment.json", environment)
+
+    def environment(self) -> dict[str, Any]:
+        """What :meth:`write_environment` wrote; empty when it is not there."""
+        file = self.path / "environment.json"
+        if not file.is_file():
+            return {}
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+
+def _dated(parent: Path) -> Path:
+    """A new folder in ``parent`` named after this moment; a number is added when two runs share a second."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        with naming_failures(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise RunFolderError(f"{parent}: a thousand runs have begun in this second")

@@ -1,0 +1,209 @@
+"""The loop: batches in, steps by the method, metrics, samples and checkpoints out, until a limit ends it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from signal import SIGINT
+from typing import Literal, NoReturn
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.optim import create_optimizer_v2
+from torch import Tensor, nn
+
+from p2pkit.contracts import Batch, Method, PairedDataset
+from p2pkit.engine.accelerators import largest, start_trackers
+from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.engine.interruption import Interrupted, Interruption
+from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
+from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
+from p2pkit.engine.run_folder import RunFolder
+from p2pkit.engine.samples import write_samples
+from p2pkit.engine.schedule import Limits
+from p2pkit.engine.update import Updater
+from p2pkit.images.transforms import PairTransform
+from p2pkit.inference import in_fast_layout, infer
+from p2pkit.model_file import ModelHeader, write_model
+from p2pkit.progress import Progress
+from p2pkit.seeds import derived
+from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings, steps_in
+
+Translate = Callable[[Tensor], Tensor]
+"""Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """Everything that a run is made of, live."""
+
+    run: RunSettings
+    loader: LoaderSettings
+    optimizers: Mapping[str, OptimizerSettings]
+    schedule: ScheduleSettings
+    train: TrainSettings
+    pairs: PairedDataset
+    held_out: PairedDataset
+    transform: PairTransform
+    method: Method
+    header: ModelHeader
+    """The model file's header, but for step and metrics."""
+    evaluate: Callable[[Translate], dict[str, float]]
+    """Measures a translator on the held-out pairs; an empty result when there are none."""
+
+
+class Trainer:
+    """Trains a method. Networks and optimizers are ready when it is made; :meth:`train` runs until a limit."""
+
+    def __init__(self, parts: TrainingParts, accelerator: Accelerator, folder: RunFolder) -> None:
+        self.parts, self.accelerator, self.folder = parts, accelerator, folder
+        self.steps_per_epoch = steps_per_epoch(len(parts.pairs), parts.loader, accelerator.num_processes)
+        self.limits = Limits.of(parts.train, self.steps_per_epoch)
+        self.step, self.seconds = 0, 0.0
+        self.window = MetricsWindow()
+        self._prepare()
+        self._saved_at = -1
+        self._last_means: dict[str, float] = {}
+
+    def _prepare(self) -> None:
+        method, optimizers = self.parts.method, {}
+        for name in method.networks:
+            network = in_fast_layout(getattr(method, name), self.accelerator.device)
+            own = self.parts.optimizers[name]
+            optimizer = create_optimizer_v2(
+                network, own.name, lr=own.lr, weight_decay=own.weight_decay, filter_bias_and_bn=False, betas=own.betas
+            )
+            network, optimizers[name] = self.accelerator.prepare(network, optimizer)
+            setattr(method, name, network)
+        for loss in method.losses:
+            if isinstance(loss.loss, nn.Module):
+                loss.loss.to(self.accelerator.device)
+        self.update = Updater(self.accelerator, optimizers, self.parts.optimizers, self.parts.schedule)
+        networks = {name: self.accelerator.unwrap_model(getattr(method, name)) for name in method.networks}
+        self.trained = Trained(networks, optimizers, self.accelerator.scaler)
+
+    def resume(self) -> int:
+        """Go back to the last checkpoint in the run folder; the number of its step."""
+        progress = read_checkpoint(self.folder.checkpoints, self.trained)
+        self.step, self.seconds = progress["step"], progress["seconds"]
+        self.window = MetricsWindow(progress["metrics"])
+        self._saved_at = self.step
+        if self.accelerator.is_main_process:
+            drop_lines_after(self.folder.metrics, self.step)
+        return self.step
+
+    def train(self) -> dict[str, float]:
+        """Train until a limit ends the run, then measure; the figures on the held-out pairs.
+
+        Raises:
+            Interrupted: a signal came; a checkpoint has been written.
+            P2PKitError: data that cannot be read, a disk that cannot be written.
+        """
+        if self.parts.run.trackers:
+            start_trackers(self.accelerator, self.folder.path)
+        began, before = time.monotonic(), self.seconds
+        with Interruption() as interruption, Progress("training", self.limits.steps, "step", self.step) as progress:
+            for batch in self._batches():
+                now = before + time.monotonic() - began
+                signal, self.seconds = largest(self.accelerator, [interruption.signal, now])
+                if signal:
+                    self._stop(int(signal))
+                done = self.limits.progress(self.step, self.seconds)
+                if done >= 1.0:
+                    break
+                self._train_step(batch, done)
+                self._write_what_is_due()
+                progress.advance(1, self._note(), self.limits.progress(self.step, self.seconds))
+        return self._finish()
+
+    def _batches(self) -> Iterator[Batch]:
+        parts, rank = self.parts, self.accelerator.process_index
+        examples = Examples(parts.pairs, parts.transform, parts.loader.cache)
+        batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
+        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.step, rank, processes)
+        return batches(examples, order, parts.loader.workers)
+
+    def _train_step(self, batch: Batch, done: float) -> None:
+        rank = self.accelerator.process_index
+        set_seed(derived(self.parts.run.seed, "step", self.step, rank) % 2**32)
+        self.update.set_progress(done)
+        device = self.accelerator.device
+        source, target = (
+            in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
+        )
+        self.parts.method.train_step(Batch(source, target, batch.keys), self.update)
+        self.step += 1
+        self.window.add(self.update.take_terms())
+
+    def _write_what_is_due(self) -> None:
+        settings = self.parts.train
+        if self.step % settings.log_every == 0:
+            self._log()
+        if self.step % settings.sample_every == 0:
+            self._sample()
+        if self.step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
+            self._save({})
+
+    def _log(self) -> None:
+        self._last_means = self.window.means()
+        values = {**dict(self.update.learning_rates()), **self._last_means}
+        self.window.clear()
+        self._record("train", values)
+
+    def _record(self, split: Literal["train", "held_out"], values: Mapping[str, float]) -> None:
+        epoch = self.step / self.steps_per_epoch
+        if self.accelerator.is_main_process:
+            append_line(self.folder.metrics, {"step": self.step, "epoch": epoch, "split": split, **values})
+        self.accelerator.log({"epoch": epoch, **values}, step=self.step)
+
+    def _note(self) -> str:
+        losses = "  ".join(f"{name} {value:.3g}" for name, value in self._last_means.items())
+        return f"epoch {self.step // self.steps_per_epoch + 1}  {losses}"
+
+    def _translate(self, source: Tensor) -> Tensor:
+        seeds = [derived(self.parts.run.seed, "noise", 0)] * len(source)
+        generator = self.trained.networks["generator"]
+        return infer(generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
+
+    def _sample(self) -> None:
+        if self.accelerator.is_main_process:
+            shown = self.parts.held_out if len(self.parts.held_out) else self.parts.pairs
+            write_samples(self.folder.sample(self.step), shown, self.parts.transform, self._translate)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, metrics: dict[str, float]) -> None:
+        """Write the checkpoint and the model file of this step."""
+        if self.accelerator.is_main_process:
+            weights = self.trained.networks["generator"].state_dict()
+            write_model(self.folder.model, weights, self.parts.header.trained(self.step, metrics))
+            if self._saved_at != self.step:
+                progress = {"seconds": self.seconds, "metrics": self.window.state()}
+                keep = self.parts.train.keep_checkpoints
+                write_checkpoint(self.folder.checkpoints, self.step, self.trained, progress, keep)
+        self._saved_at = self.step
+        self.accelerator.wait_for_everyone()
+
+    def _stop(self, signal: int) -> NoReturn:
+        self._save({})
+        self.accelerator.end_training()
+        raise Interrupted(
+            signal,
+            f"interrupted at step {self.step}; a checkpoint is written. To go on:\n"
+            f"  p2pkit run --resume {shlex.quote(str(self.folder.path))}",
+        )
+
+    def _finish(self) -> dict[str, float]:
+        self._save({})
+        try:
+            if not self.folder.sample(self.step).exists():
+                self._sample()
+            figures = self.parts.evaluate(self._translate) if self.accelerator.is_main_process else {}
+        except KeyboardInterrupt:
+            self._stop(SIGINT)
+        if figures:
+            self._record("held_out", figures)
+            self._save(figures)
+        self.accelerator.end_training()
+        return figures
