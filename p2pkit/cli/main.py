@@ -1,0 +1,115 @@
+"""The program ``p2pkit``: finds the command, and turns what goes wrong into a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from p2pkit import __version__
+from p2pkit.errors import P2PKitError, did_you_mean
+from p2pkit.plugins import configure, manager
+
+COMMANDS = {
+    "run": "p2pkit.cli.run",
+    "check": "p2pkit.cli.check",
+    "show": "p2pkit.cli.show",
+    "schema": "p2pkit.cli.schema",
+    "components": "p2pkit.cli.components",
+    "plugins": "p2pkit.cli.plugins",
+    "translate": "p2pkit.cli.translate",
+}
+USERS_MISTAKE, OUR_FAULT, INTERRUPTED = 2, 1, 130
+
+
+class Commands(click.Group):
+    """The built-in commands and those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The built-in commands in the order of their use, then those of plugins."""
+        self._add_plugins_commands(ctx)
+        return [*COMMANDS, *sorted(set(self.commands) - set(COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported only now."""
+        if cmd_name in COMMANDS:
+            self._configure_plugins(ctx)
+            command: click.Command = import_module(COMMANDS[cmd_name]).command
+            return command
+        self._add_plugins_commands(ctx)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` begin with; an unknown one is told the nearest name."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            names = self.list_commands(ctx)
+            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)} Commands: {', '.join(names)}")
+        return super().resolve_command(ctx, args)
+
+    def _configure_plugins(self, ctx: click.Context) -> None:
+        if not ctx.meta.get("p2pkit.configured"):
+            folder = ctx.params.get("plugins_dir")
+            configure(ctx.params.get("no_plugin") or (), Path(folder) if folder else None)
+            ctx.meta["p2pkit.configured"] = True
+
+    def _add_plugins_commands(self, ctx: click.Context) -> None:
+        if not ctx.meta.get("p2pkit.commands_added"):
+            self._configure_plugins(ctx)
+            manager().add_commands(self)
+            ctx.meta["p2pkit.commands_added"] = True
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="p2pkit")
+@click.option("--no-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")
+@click.option("--plugins-dir", metavar="DIR", help="Take in the distributions in a folder, for development.")
+def program(no_plugin: tuple[str, ...], plugins_dir: str | None) -> None:
+    """Image-to-image translation: a recipe in, one self-describing model file out."""
+    for plugin in manager().broken():
+        click.echo(f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}", err=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 130 and 143 interrupted."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return USERS_MISTAKE
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except P2PKitError as error:
+        code = getattr(error, "exit_code", USERS_MISTAKE)
+        click.echo(str(error) if code != USERS_MISTAKE else f"Error: {error}", err=True)
+        return int(code)
+    except BrokenPipeError:
+        # whoever read our output has seen enough; the interpreter must not complain about it at exit either
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            return _our_fault()
+        click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+        return USERS_MISTAKE
+    except Exception:
+        return _our_fault()
+
+
+def _our_fault() -> int:
+    traceback.print_exc()
+    click.echo("This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above.", err=True)
+    return OUR_FAULT

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+SET = click.option(
+    "--set",
+    "overrides",
+    metavar="K=V",
+    multiple=True,
+    help="Set a key of the recipe; V is TOML. Repeatable: --set train.epochs=5 --set losses.1.weight=10",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--device cpu|cuda``."""
+    choice = click.Choice(["cpu", "cuda"])
+    return click.option("--device", type=choice, help="Where to compute. [default: the best there is]")(function)
+
+
+def say(message: str) -> None:
+    """Print a line for the person, on stderr; stdout is for results."""
+    click.echo(message, err=True)

@@ -1,0 +1,40 @@
+"""``p2pkit plugins``: who extends p2pkit here, with what, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from p2pkit.cli.options import JSON
+from p2pkit.plugins import manager
+
+
+@click.group("plugins", invoke_without_command=True, short_help="List the plugins that are installed.")
+@JSON
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List the plugins that are installed, the hooks that each implements, and why one is left out."""
+    if ctx.invoked_subcommand is None:
+        _list(as_json)
+
+
+@command.command("list")
+@JSON
+def list_plugins(as_json: bool) -> None:
+    """List the plugins that are installed."""
+    _list(as_json)
+
+
+def _list(as_json: bool) -> None:
+    plugins = manager().plugins
+    if as_json:
+        click.echo(json.dumps([asdict(plugin) for plugin in plugins], indent=2))
+        return
+    for plugin in plugins:
+        click.echo(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
+        if plugin.problem:
+            click.echo(f"  LEFT OUT: {plugin.problem}")
+        for hook in plugin.hooks:
+            click.echo(f"  {hook}")

@@ -1,0 +1,45 @@
+"""``p2pkit run``: train what a recipe describes, or go on with an earlier run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2pkit.cli.options import SET, device_option
+from p2pkit.errors import RecipeError
+
+
+@click.command("run", short_help="Train what a recipe describes, or go on with a run.")
+@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@SET
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder. [runs/NAME/DATE-TIME]")
+@click.option("--max-time", metavar="TIME", help='End the run after a time: "90s", "5m", "1h30m".')
+@click.option("--resume", metavar="RUN_DIR", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@device_option
+def command(
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    max_time: str | None,
+    resume: Path | None,
+    device: str | None,
+) -> None:
+    """Train what RECIPE describes. The run folder gets the model, samples, metrics and checkpoints.
+
+    Ctrl-C writes a checkpoint and prints the command that goes on.
+    """
+    from p2pkit.cli.training import resume_run, start_run
+
+    if resume is not None:
+        if recipe or overrides or out or max_time:
+            raise RecipeError(
+                "--resume goes on with the recipe in the run folder; leave out RECIPE, --set, --out and --max-time"
+            )
+        resume_run(resume, device)
+        return
+    if recipe is None:
+        raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
+    if max_time is not None:
+        overrides = (*overrides, f'train.max_time="{max_time}"')
+    start_run(recipe, overrides, out, device)

@@ -1,0 +1,75 @@
+"""What ``p2pkit run`` does once its options are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from accelerate import Accelerator
+
+from p2pkit.cli.options import say
+from p2pkit.engine import RunFolder, Trainer
+from p2pkit.engine.accelerators import from_main_process, make_accelerator
+from p2pkit.errors import RecipeError
+from p2pkit.recipe.assemble import Data, assemble, environment, load_data
+from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.resolve import read_recipe
+from p2pkit.recipe.trial import try_networks
+
+
+def start_run(recipe_file: Path, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
+    """Train a recipe in a new run folder."""
+    recipe = read_recipe(recipe_file, overrides)
+    accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
+    data = load_data(recipe)
+    _show_notices(accelerator, data.notices)
+    try_networks(recipe, data)
+    parts = assemble(recipe, data)
+    created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
+    folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
+    trainer = Trainer(parts, accelerator, folder)
+    if accelerator.is_main_process:
+        folder.write_recipe(recipe.toml(), recipe.document.text)
+        folder.write_environment({**environment(recipe, data), "overrides": list(overrides)})
+        say(f"run folder: {folder.path}")
+    _train(trainer)
+
+
+def resume_run(run_dir: Path, device: str | None) -> None:
+    """Go on with the run in a folder, from its last checkpoint."""
+    folder = RunFolder.open(run_dir)
+    recipe = read_recipe(folder.recipe)
+    accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
+    data = load_data(recipe)
+    _check_same_data(folder, recipe, data)
+    _show_notices(accelerator, data.notices)
+    trainer = Trainer(assemble(recipe, data), accelerator, folder)
+    step = trainer.resume()
+    if accelerator.is_main_process:
+        say(f"run folder: {folder.path}; going on from step {step}")
+    _train(trainer)
+
+
+def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
+    recorded = folder.environment().get("data", {}).get("fingerprint")
+    if recorded is not None and recorded != data.pairs.fingerprint():
+        raise RecipeError(
+            f"{folder.path}: the data of {recipe.data.name!r} is not what this run began with: its fingerprint "
+            "differs. Bring that data back, or start a new run"
+        )
+
+
+def _show_notices(accelerator: Accelerator, notices: Sequence[str]) -> None:
+    for notice in notices if accelerator.is_main_process else ():
+        say(f"NOTICE: {notice}")
+
+
+def _train(trainer: Trainer) -> None:
+    figures = trainer.train()
+    if not trainer.accelerator.is_main_process:
+        return
+    for name, value in figures.items():
+        click.echo(f"{name}: {value:.4f}")
+    click.echo(f"model: {trainer.folder.model}")
+    click.echo(f"samples: {trainer.folder.sample(trainer.step)}")

@@ -1,0 +1,158 @@
+"""From a validated recipe to the live objects that the engine trains."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import accelerate
+import timm
+import torch
+import torchvision
+from accelerate.utils import set_seed
+from timm.optim import list_optimizers
+from torch import nn
+
+from p2pkit import __version__
+from p2pkit.catalogue import build
+from p2pkit.contracts import Component, Metric, Pair, PairedDataset, WeightedLoss
+from p2pkit.engine.trainer import TrainingParts
+from p2pkit.errors import DataError, RecipeError, did_you_mean
+from p2pkit.evaluate.held_out import HeldOut
+from p2pkit.images.transforms import PairTransform
+from p2pkit.model_file import ModelHeader
+from p2pkit.parameters import plain
+from p2pkit.plugins import manager
+from p2pkit.recipe.recipe import Chosen, Recipe
+from p2pkit.seeds import derived
+from p2pkit.settings import height_width
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two splits of a recipe's data set, and its first pair, which tells the channels."""
+
+    pairs: PairedDataset
+    held_out: PairedDataset
+    first: Pair
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """What components ask for as ``source_channels`` and ``target_channels``."""
+        return {"source_channels": self.first.source.shape[2], "target_channels": self.first.target.shape[2]}
+
+    @property
+    def notices(self) -> list[str]:
+        """What the data set wants everybody to know."""
+        return list(getattr(self.pairs, "notices", ()))
+
+
+def load_data(recipe: Recipe) -> Data:
+    """Both splits of the recipe's data set.
+
+    Raises:
+        DataError: the data is missing, or there is no training pair.
+    """
+    pairs = make(recipe.data, split="train")
+    if not len(pairs):
+        raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
+    return Data(pairs, make(recipe.data, split="test"), pairs[0])
+
+
+def make(chosen: Chosen, **supplied: Any) -> Component:
+    """Build the component that a recipe has chosen."""
+    return build(chosen.registered, chosen.kind, chosen.arguments(), supplied)
+
+
+def make_networks(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+    """Generator and discriminator, with initial weights that depend on the seed alone."""
+    set_seed(derived(recipe.run.seed, "weights") % 2**32)
+    return {
+        "generator": make(recipe.generator, **data.channels),
+        "discriminator": make(recipe.discriminator, **data.channels),
+    }
+
+
+def assemble(recipe: Recipe, data: Data) -> TrainingParts:
+    """Everything that a run is made of.
+
+    Raises:
+        RecipeError: there is no such optimizer.
+    """
+    check_optimizers(recipe)
+    networks = make_networks(recipe, data)
+    losses = [
+        WeightedLoss(loss.name, weight, make(loss, **data.channels))
+        for loss in recipe.losses
+        if (weight := loss.weight) is not None
+    ]
+    transform = PairTransform(recipe.transform, recipe.run.seed)
+    settings = recipe.evaluation
+    metrics: list[Callable[[], Metric]] = [partial(make, chosen) for chosen in recipe.metrics]
+    return TrainingParts(
+        run=recipe.run,
+        loader=recipe.loader,
+        optimizers=recipe.optimizers,
+        schedule=recipe.schedule,
+        train=recipe.train,
+        pairs=data.pairs,
+        held_out=data.held_out,
+        transform=transform,
+        method=make(recipe.method, **networks, losses=losses),
+        header=model_header(recipe, data),
+        evaluate=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
+    )
+
+
+def check_optimizers(recipe: Recipe) -> None:
+    """Raise RecipeError when an optimizer has a name that timm does not know."""
+    known = [str(name) for name in list_optimizers()]
+    for network, settings in recipe.optimizers.items():
+        if settings.name not in known:
+            raise RecipeError(
+                f"{recipe.document.file}: optimizer.name of {network}: nothing is called {settings.name!r}"
+                f"{did_you_mean(settings.name, known)}; there are: {', '.join(known)}"
+            )
+
+
+def model_header(recipe: Recipe, data: Data) -> ModelHeader:
+    """What the model file will say about itself."""
+    size = recipe.transform.crop_size or recipe.transform.load_size
+    return ModelHeader(
+        generator=recipe.generator.name,
+        parameters=plain(recipe.generator.parameters),
+        distribution=recipe.generator.registered.distribution,
+        distribution_version=recipe.generator.registered.version,
+        source_dtype=str(data.first.source.dtype),
+        target_dtype=str(data.first.target.dtype),
+        size=None if size is None else height_width(size),
+        recipe=recipe.toml(),
+        data=f"{recipe.data.name} {data.pairs.fingerprint()}",
+        source_channels=data.first.source.shape[2],
+        target_channels=data.first.target.shape[2],
+    )
+
+
+def environment(recipe: Recipe, data: Data) -> dict[str, Any]:
+    """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
+    libraries = {module.__name__: module.__version__ for module in (torch, torchvision, accelerate, timm)}
+    return {
+        "p2pkit": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {**libraries, "safetensors": version("safetensors")},
+        "plugins": [plugin.origin for plugin in manager().plugins if not plugin.problem],
+        "command": sys.argv,
+        "data": {
+            "name": recipe.data.name,
+            "pairs": len(data.pairs),
+            "held_out_pairs": len(data.held_out),
+            "fingerprint": data.pairs.fingerprint(),
+            "notices": data.notices,
+        },
+    }

@@ -1,0 +1,42 @@
+"""What can be known of a recipe before it trains: its networks, their sizes, and what the data set holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from p2pkit.receptive_field import receptive_field
+from p2pkit.recipe.assemble import Data, check_optimizers, load_data, make
+from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.trial import try_networks
+
+
+def findings(recipe: Recipe) -> Iterator[str]:
+    """Lines of text about a recipe's data and networks.
+
+    Raises:
+        DataError: the data is missing or cannot be read.
+        RecipeError: the networks do not take what the data gives.
+    """
+    check_optimizers(recipe)
+    data = load_data(recipe)
+    yield f"recipe {recipe.document.file}: all keys are valid"
+    yield from _about_data(recipe, data)
+    yield from _about_networks(recipe, data)
+
+
+def _about_data(recipe: Recipe, data: Data) -> Iterator[str]:
+    for notice in data.notices:
+        yield f"NOTICE: {notice}"
+    yield f"data {recipe.data.name}: {len(data.pairs)} training pairs, {len(data.held_out)} held out"
+    for side in ("source", "target"):
+        pixels = getattr(data.first, side)
+        height, width, channels = pixels.shape
+        yield f"  {side}: {height}x{width} (height x width), {channels} channels of {pixels.dtype}"
+
+
+def _about_networks(recipe: Recipe, data: Data) -> Iterator[str]:
+    networks = try_networks(recipe, data)
+    yield f"generator {recipe.generator.name}: {networks.generator}"
+    yield f"discriminator {recipe.discriminator.name}: {networks.discriminator}"
+    field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
+    yield f"  receptive field: {field} pixels" if field else "  receptive field: all of the image, or not measurable"

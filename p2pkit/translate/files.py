@@ -1,0 +1,56 @@
+"""Translating files and folders: the tree is kept, what cannot be done is reported at the end, the rest is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from p2pkit.errors import DataError
+from p2pkit.images import find_images, read_image, write_image
+from p2pkit.progress import Progress
+from p2pkit.translate.translator import Translator
+
+
+def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, samples: int, seed: int) -> list[str]:
+    """Translate image files, and all images below folders, into ``out``; the messages of those that failed.
+
+    An output is called after its source, with the ending .png; with several ``samples`` each has its number behind.
+
+    Raises:
+        DataError: an input is missing, or a folder holds no images.
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    work = [(file, place) for given in inputs for file, place in _outputs(given)]
+    failures: list[str] = []
+    taken: dict[Path, Path] = {}
+    with Progress("translating", len(work), "image") as progress:
+        for file, place in work:
+            first = taken.setdefault(place, file)
+            if first != file:
+                failures.append(f"{file}: its output {place}.png is that of {first}; translate one of them elsewhere")
+            else:
+                failures += _translate_file(translator, file, out / place, samples, seed)
+            progress.advance()
+    return failures
+
+
+def _outputs(given: Path) -> Iterator[tuple[Path, Path]]:
+    """Each image of an input, with the path of its output without the ending."""
+    if given.is_dir():
+        for file in find_images(given):
+            yield file, file.relative_to(given).with_suffix("")
+    elif given.is_file():
+        yield given, Path(given.stem)
+    else:
+        raise DataError(f"{given}: there is no such file or folder")
+
+
+def _translate_file(translator: Translator, file: Path, place: Path, samples: int, seed: int) -> list[str]:
+    try:
+        source = read_image(file)
+        for sample in range(samples):
+            ending = f"_{sample}.png" if samples > 1 else ".png"
+            write_image(place.with_name(place.name + ending), translator.pixels(source, str(file), seed + sample))
+    except DataError as error:
+        return [str(error)]
+    return []

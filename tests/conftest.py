@@ -1,0 +1,125 @@
+"""What the tests share: the program called in this process, small pairs of images, a small recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p2pkit.cli import main
+from p2pkit.plugins import configure
+
+FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
+REPOSITORY = Path(__file__).parent.parent
+
+SMALL = """
+[run]
+name = "small"
+
+[data]
+name = "side_by_side"
+root = "{root}"
+
+[loader]
+batch_size = 2
+workers = 0
+
+[transform]
+load_size = 20
+crop_size = 16
+flip = true
+
+[generator]
+depth = 3
+width = 4
+
+[discriminator]
+name = "patchgan_16"
+width = 4
+
+[train]
+max_steps = 4
+log_every = 1
+sample_every = 2
+checkpoint_every = 2
+"""
+
+
+@dataclass
+class Outcome:
+    """How a call of the program ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
+    """Calls the program as a user would, in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        forget_accelerator()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    yield call
+    configure()
+
+
+def forget_accelerator() -> None:
+    """Let a run of another precision follow in this process; Accelerate keeps its state for good."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def picture(height: int, width: int, seed: int, channels: int = 3) -> Any:
+    """A smooth picture that differs from seed to seed, uint8 [height, width, channels]."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+    pixels = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+    return pixels[:, :, :channels] if channels > 1 else pixels[:, :, :1]
+
+
+def save(file: Path, pixels: Any) -> Path:
+    """Write pixels as the image file ``file``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.squeeze()).save(file)
+    return file
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A data set of pairs side by side, six to train and two held out; the right half is the left one inverted."""
+    root = tmp_path / "pairs"
+    for split, count in (("train", 6), ("test", 2)):
+        for index in range(count):
+            left = picture(24, 24, seed=index + 100 * (split == "test"))
+            save(root / split / f"{index}.png", np.concatenate([left, 255 - left], axis=1))
+    return root
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, pairs: Path) -> Path:
+    """A recipe on these pairs that trains four steps in a blink."""
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL.format(root=pairs))
+    return file

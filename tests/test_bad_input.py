@@ -1,0 +1,201 @@
+"""What users get wrong and what machines do to them: one clear message, exit code 2, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Call, Outcome, picture, save
+
+
+def clear(outcome: Outcome, *said: object) -> None:
+    assert outcome.code == 2, outcome.err
+    assert "Traceback" not in outcome.err
+    for words in said:
+        assert str(words) in outcome.err
+
+
+def an_empty_folder(root: Path) -> object:
+    for file in (root / "train").iterdir():
+        file.unlink()
+    return root / "train"
+
+
+def a_missing_folder(root: Path) -> object:
+    root.rename(root.with_name("elsewhere"))
+    return root
+
+
+def a_truncated_image(root: Path) -> object:
+    file = root / "train" / "3.jpg"
+    Image.fromarray(picture(24, 48, 0)).resize((480, 240)).save(file)
+    file.write_bytes(file.read_bytes()[:3000])
+    return file
+
+
+def a_text_file(root: Path) -> object:
+    (root / "train" / "3.png").write_text("not an image")
+    return root / "train" / "3.png"
+
+
+def no_bytes(root: Path) -> object:
+    (root / "train" / "3.png").write_bytes(b"")
+    return root / "train" / "3.png"
+
+
+def an_odd_width(root: Path) -> object:
+    save(root / "train" / "3.png", picture(24, 47, 0))
+    return "47 pixels wide"
+
+
+def other_channels(root: Path) -> object:
+    save(root / "train" / "3.png", picture(24, 48, 0, channels=1))
+    return "its source has 1 channels"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "spoil",
+    [an_empty_folder, a_missing_folder, a_truncated_image, a_text_file, no_bytes, an_odd_width, other_channels],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_bad_data(
+    spoil: Callable[[Path], object], workers: int, pairs: Path, recipe: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    named = spoil(pairs)
+    run = tmp_path / "run"
+    clear(p2pkit("run", recipe, "--out", run, "--set", f"loader.workers={workers}"), named)
+    assert not list(tmp_path.rglob("*.part")) and not (run / "model.safetensors").exists()
+
+
+@pytest.fixture
+def folders(tmp_path: Path, recipe: Path) -> Path:
+    root = tmp_path / "folders"
+    for side in ("source", "target"):
+        for index in range(3):
+            save(root / side / f"{index}.png", picture(24, 24, index))
+    old = recipe.read_text()
+    data = f'[data]\nname = "paired_folders"\nroot = "{root}"\n'
+    recipe.write_text(old[: old.index("[data]")] + data + old[old.index("[loader]") :])
+    return root
+
+
+def test_a_pair_whose_partner_is_missing(folders: Path, recipe: Path, p2pkit: Call) -> None:
+    (folders / "target" / "1.png").unlink()
+    save(folders / "target" / "9.png", picture(24, 24, 9))
+    clear(
+        p2pkit("check", recipe),
+        f"{folders}/source/1.png has no partner in {folders}/target",
+        f"{folders}/target/9.png has no partner in {folders}/source",
+    )
+
+
+def test_two_images_of_one_pair_that_differ_in_size(folders: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    save(folders / "target" / "1.png", picture(24, 30, 1))
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run")
+    clear(outcome, f"{folders}/source/1.png is 24x24", f"{folders}/target/1.png is 24x30")
+
+
+def test_one_name_twice_on_one_side(folders: Path, recipe: Path, p2pkit: Call) -> None:
+    save(folders / "target" / "1.jpg", picture(24, 24, 1))
+    clear(p2pkit("check", recipe), "1.jpg", "1.png", "two images of one name")
+
+
+def test_one_side_missing(folders: Path, recipe: Path, p2pkit: Call) -> None:
+    (folders / "target").rename(folders / "other")
+    clear(p2pkit("check", recipe), folders / "target")
+
+
+def test_images_of_several_sizes_in_a_batch(folders: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    for side in ("source", "target"):
+        save(folders / side / "1.png", picture(32, 24, 1))
+    recipe.write_text(recipe.read_text().replace("load_size = 20\ncrop_size = 16\n", ""))
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", "loader.batch_size=3")
+    clear(outcome, "differ in size", "transform.load_size")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("transform.crop_size=64", "smaller than transform.crop_size"),
+        ("loader.batch_size=9", "the data set holds 6 pairs"),
+        ("transform.crop_size=12", "multiples of 8"),
+        ("run.trackers=3", "run.trackers"),
+        ("run.name=a/b", "run.name"),
+    ],
+)
+def test_settings_that_cannot_work(setting: str, said: str, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    outcome = p2pkit("check", recipe, "--set", setting)
+    if outcome.code == 0:
+        outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", setting)
+    clear(outcome, said)
+
+
+def test_an_out_folder_in_use_is_left_alone(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("mine")
+    clear(p2pkit("run", recipe, "--out", tmp_path / "out"), tmp_path / "out", "choose another --out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+def test_resuming_what_is_no_run(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    clear(p2pkit("run", "--resume", tmp_path / "nowhere"), tmp_path / "nowhere", "not a run folder")
+    clear(p2pkit("run", recipe, "--resume", tmp_path), "leave out RECIPE")
+
+
+def test_resuming_with_other_data_or_a_damaged_checkpoint(
+    recipe: Path, pairs: Path, p2pkit: Call, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert p2pkit("run", recipe, "--out", run).code == 0
+    file = run / "checkpoints" / "step_00000004" / "optimizers.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    clear(p2pkit("run", "--resume", run), "step_00000004", "damaged")
+    file.write_bytes(whole)
+    save(pairs / "train" / "new.png", picture(24, 48, 0))
+    clear(p2pkit("run", "--resume", run), "fingerprint")
+
+
+def test_cuda_where_there_is_none(recipe: Path, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    clear(p2pkit("run", recipe, "--out", tmp_path / "run", "--device", "cuda"), "no CUDA device")
+
+
+def limited_to(size: int) -> Callable[[], None]:
+    """Files cannot grow beyond ``size`` bytes, as on a disk that is full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_disk_that_fills_up_leaves_earlier_checkpoints_whole(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    run = tmp_path / "run"
+    assert p2pkit("run", recipe, "--out", run, "--set", "train.max_steps=2").code == 0
+    resolved = run / "recipe.toml"
+    resolved.write_text(resolved.read_text().replace("max_steps = 2", "max_steps = 6"))
+    model = (run / "model.safetensors").read_bytes()
+    full = subprocess.run(
+        [sys.executable, "-m", "p2pkit", "run", "--resume", run],
+        preexec_fn=limited_to(6000), capture_output=True, text=True,
+    )  # fmt: skip
+    clear(Outcome(full.returncode, full.stdout, full.stderr), "cannot write", run)
+    assert (run / "model.safetensors").read_bytes() == model
+    assert [folder.name for folder in (run / "checkpoints").iterdir()] == ["step_00000002"]
+    assert p2pkit("run", "--resume", run).code == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    clear(p2pkit("run", recipe, "--out", tmp_path / "closed" / "run"), "closed", "you may write to")
+
+
+def test_a_run_folder_below_a_file(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    (tmp_path / "file").write_text("")
+    clear(p2pkit("run", recipe, "--out", tmp_path / "file" / "run"), tmp_path / "file")

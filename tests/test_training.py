@@ -1,0 +1,231 @@
+"""Training through the command line: what a run leaves behind, that it repeats bit for bit, and that it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import p2pkit as library
+from tests.conftest import Call
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of_checkpoints(run: Path) -> list[int]:
+    return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
+
+
+def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:
+    outcome = p2pkit("run", recipe, "--out", out, *(part for setting in settings for part in ("--set", setting)))
+    assert outcome.code == 0, outcome.err
+    return out
+
+
+def test_what_a_run_leaves_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", "evaluation.baseline=class_mean_colour")
+    assert steps_of_checkpoints(run) == [2, 4]
+    assert {file.name for file in (run / "checkpoints" / "step_00000004").iterdir()} == {
+        "networks.safetensors", "optimizers.safetensors", "progress.json",
+    }  # fmt: skip
+    assert [file.name for file in sorted((run / "samples").iterdir())] == ["step_00000002.png", "step_00000004.png"]
+    with Image.open(run / "samples" / "step_00000004.png") as grid:
+        # two held-out pairs, source | output | target, with four pixels around each
+        assert grid.size == (3 * 20 + 4, 2 * 24)
+    assert (run / "recipe.source.toml").read_text() == recipe.read_text()
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["data"]["pairs"] == 6 and environment["data"]["held_out_pairs"] == 2
+    assert "builtin (p2pkit" in environment["plugins"][0]
+    *trained, measured = lines(run)
+    assert [line["step"] for line in trained] == [1, 2, 3, 4]
+    assert {"generator/gan", "generator/l1", "discriminator/gan", "generator/lr"} <= trained[0].keys()
+    assert {"held_out/mae", "class_mean_colour/mae"} <= measured.keys()
+    assert library.load_model(run / "model.safetensors").header.metrics["held_out/mae"] == measured["held_out/mae"]
+
+
+def test_no_pickle_is_left_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run")
+    endings = {file.suffix for file in run.rglob("*") if file.is_file()}
+    assert endings == {".toml", ".json", ".jsonl", ".png", ".safetensors"}
+
+
+def test_the_same_seed_gives_the_same_weights_with_and_without_workers(
+    p2pkit: Call, recipe: Path, tmp_path: Path
+) -> None:
+    alone = weights(train(p2pkit, recipe, tmp_path / "alone"))
+    again = weights(train(p2pkit, recipe, tmp_path / "again"))
+    workers = weights(train(p2pkit, recipe, tmp_path / "workers", "loader.workers=2"))
+    cached = weights(train(p2pkit, recipe, tmp_path / "cached", "loader.cache=true"))
+    other = weights(train(p2pkit, recipe, tmp_path / "other", "run.seed=1"))
+    assert same(alone, again) and same(alone, workers) and same(alone, cached)
+    assert not same(alone, other)
+
+
+def test_the_frozen_recipe_reproduces_the_run(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe.write_text(recipe.read_text().replace(str(tmp_path / "pairs"), "pairs"))
+    first = train(p2pkit, recipe, tmp_path / "first", "generator.width=6")
+    monkeypatch.chdir(Path(__file__).parent)
+    second = train(p2pkit, first / "recipe.toml", tmp_path / "second")
+    assert same(weights(first), weights(second))
+    assert lines(first) == lines(second)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "lion"])
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(
+    p2pkit: Call, recipe: Path, tmp_path: Path, optimizer: str
+) -> None:
+    settings = (f"optimizer.name={optimizer}", "train.max_steps=7", "train.log_every=3", "schedule.name=linear_decay")
+    whole = train(p2pkit, recipe, tmp_path / "whole", *settings)
+    cut = train(p2pkit, recipe, tmp_path / "cut", *settings)
+    for step in steps_of_checkpoints(cut)[1:]:
+        # as a kill at step 6 would leave it: the next checkpoint never came, but a later line did
+        for file in (cut / "checkpoints" / f"step_{step:08}").iterdir():
+            file.unlink()
+        (cut / "checkpoints" / f"step_{step:08}").rmdir()
+    assert steps_of_checkpoints(cut) == [6]
+    with (cut / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 7, "gener')
+    outcome = p2pkit("run", "--resume", cut)
+    assert outcome.code == 0, outcome.err
+    assert "going on from step 6" in outcome.err
+    assert same(weights(whole), weights(cut))
+    assert lines(whole) == lines(cut)
+    final = [run / "samples" / "step_00000007.png" for run in (whole, cut)]
+    assert final[0].read_bytes() == final[1].read_bytes()
+
+
+def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_goes_on(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a run"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        command = ["run", "--resume", out] if out.exists() else ["run", recipe, "--out", out]
+        limits = [] if out.exists() else ["--set", "train.max_steps=100000", "--set", "loader.workers=1"]
+        running = subprocess.Popen(
+            [sys.executable, "-m", "p2pkit", *map(str, command), *limits],
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        written = len(lines(out)) if (out / "metrics.jsonl").exists() else 0
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.jsonl").exists() or len(lines(out)) < written + 3:
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(running.pid, number)
+        errors = running.communicate(timeout=60)[1]
+        assert running.returncode == 128 + number, errors
+        assert f"p2pkit run --resume '{out}'" in errors
+        assert "Traceback" not in errors
+    steps = [line["step"] for line in lines(out)]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert steps_of_checkpoints(out)[-1] == steps[-1]
+
+
+def test_epochs_steps_and_time_end_a_run_whichever_comes_first(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    by_epochs = train(p2pkit, recipe, tmp_path / "epochs", "train.epochs=1")
+    assert steps_of_checkpoints(by_epochs)[-1] == 3
+    started = time.monotonic()
+    outcome = p2pkit(
+        "run", recipe, "--out", tmp_path / "time", "--max-time", "2s", "--set", "train.max_steps=1000000",
+        "--set", "schedule.name=linear_decay",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert time.monotonic() - started < 60
+    rates = [line["generator/lr"] for line in lines(tmp_path / "time")[:-1]]
+    assert rates[0] == 2e-4 and rates[-1] < 1e-5
+
+
+def test_old_checkpoints_are_removed(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", "train.checkpoint_every=1", "train.keep_checkpoints=3")
+    assert steps_of_checkpoints(run) == [2, 3, 4]
+
+
+def test_a_run_of_its_own_name_and_time(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert p2pkit("run", recipe, "--set", "train.max_steps=1").code == 0
+    assert len(list((tmp_path / "runs" / "small").glob("*/model.safetensors"))) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.precision=bf16"],
+        ["generator.name=resnet", "generator.blocks=1", "generator.width=4"],
+        ["generator.norm=instance", "discriminator.norm=instance", "loader.batch_size=1"],
+        ["losses.0.name=hinge"],
+        ["losses.0.name=lsgan", "losses.0.weight=0.5"],
+        ["losses.0.weight=0"],
+        ["discriminator.conditional=false", "data.direction=BtoA"],
+        ["schedule.name=cosine", "transform.flip=false"],
+        ["transform.crop_size=[8, 16]", "transform.load_size=[12, 24]"],
+        ["optimizer.generator.lr=1e-3", "optimizer.discriminator.weight_decay=0.1"],
+    ],
+    ids=lambda settings: settings[0],
+)
+def test_what_recipes_can_vary_trains(p2pkit: Call, recipe: Path, tmp_path: Path, settings: list[str]) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", *settings)
+    assert all(value == value for line in lines(run) for value in line.values()), "not a number"
+    assert tomllib.loads((run / "recipe.toml").read_text())["train"]["max_steps"] == 4
+
+
+def test_only_the_losses_with_a_weight_train(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", "losses.0.weight=0")
+    assert "generator/gan" not in lines(run)[0] and "generator/l1" in lines(run)[0]
+
+
+def test_losses_fall(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    settings = ("train.max_steps=150", "train.log_every=50", "train.checkpoint_every=150", "optimizer.lr=2e-3")
+    run = train(p2pkit, recipe, tmp_path / "run", *settings, "train.sample_every=150", "generator.dropout=0.0")
+    first, _, last = [line["generator/l1"] for line in lines(run)[:3]]
+    assert last < 0.8 * first
+
+
+def test_tensorboard_when_asked(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(p2pkit, recipe, tmp_path / "run", 'run.trackers=["tensorboard"]')
+    events = [file.parent for file in run.rglob("events.out.tfevents.*")]
+    assert events
+    read = EventAccumulator(str(events[0]))
+    read.Reload()
+    assert [event.step for event in read.Scalars("generator/l1")] == [1, 2, 3, 4]
+    assert not list(train(p2pkit, recipe, tmp_path / "without").rglob("events.out.tfevents.*"))
+
+
+def test_paired_folders_train_across_endings(p2pkit: Call, tmp_path: Path, recipe: Path) -> None:
+    for index in range(4):
+        for side, ending in (("map", "png"), ("photo", "jpg")):
+            file = tmp_path / "folders" / "train" / side / f"{index}.{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L" if side == "map" else "RGB", (24, 24), index * 10).save(file)
+    data = '[data]\nname = "paired_folders"\nroot = "{}"\nsource = "map"\ntarget = "photo"\n'.format(
+        tmp_path / "folders"
+    )
+    old = recipe.read_text()
+    recipe.write_text(old[: old.index("[data]")] + data + old[old.index("[loader]") :])
+    header = library.load_model(train(p2pkit, recipe, tmp_path / "run") / "model.safetensors").header
+    assert (header.source_channels, header.target_channels) == (1, 3)
