@@ -1,0 +1,100 @@
+"""What the documents say, done."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pkit import hookspecs
+from p2pkit.cli.main import COMMANDS
+from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
+from tests.conftest import REPOSITORY, Call, picture, save
+
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / document).read_text(), re.DOTALL)
+
+
+def test_the_generator_in_ten_lines(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    code = blocks("CONTRIBUTING.md", "python")[0]
+    project, chosen = (tomllib.loads(text) for text in blocks("CONTRIBUTING.md", "toml")[:2])
+    plugins = tmp_path / "plugins"
+    info = plugins / f"p2pkit_blur-{project['project']['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-blur\nVersion: 0.1\n")
+    ((name, module),) = project["project"]["entry-points"]["p2pkit"].items()
+    (info / "entry_points.txt").write_text(f"[p2pkit]\n{name} = {module}\n")
+    (plugins / f"{module}.py").write_text(code)
+    text = recipe.read_text().replace("depth = 3\nwidth = 4", 'name = "blur"\nside = 7')
+    assert chosen == {"generator": {"name": "blur", "side": 7}}
+    recipe.write_text(text)
+    outcome = p2pkit("--plugins-dir", plugins, "run", recipe, "--out", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_recipe_reference_names_every_key() -> None:
+    text = (REPOSITORY / "docs" / "recipes.md").read_text()
+    keys = [f"`{key}`" for model in SETTINGS.values() for key in model.model_fields]
+    sections = [f"[{name}]" for name in (*SETTINGS, *COMPONENTS)] + [f"[[{name}]]" for name in COMPONENT_LISTS]
+    assert [missing for missing in (*keys, *sections) if missing not in text] == []
+
+
+def test_the_readme_names_every_command() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    assert [name for name in COMMANDS if f"p2pkit {name}" not in text] == []
+
+
+def test_every_hook_is_documented() -> None:
+    for name in dir(hookspecs):
+        if name.startswith("register_"):
+            assert getattr(hookspecs, name).__doc__
+
+
+def test_the_examples_in_the_recipe_reference_are_valid(p2pkit: Call, tmp_path: Path) -> None:
+    for number, text in enumerate(blocks("docs/recipes.md", "toml")):
+        file = tmp_path / f"{number}.toml"
+        parents = {"base.toml": '[data]\nname = "procedural_facades"\n'}
+        for name, content in parents.items():
+            (tmp_path / name).write_text(content)
+        file.write_text(text)
+        outcome = p2pkit("show", file)
+        assert outcome.code == 0, outcome.err
+
+
+def test_the_readmes_recipe_trains(p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for side in ("edges", "photos"):
+        save(tmp_path / "datasets" / "shoes" / "train" / side / "1.png", picture(16, 16, 1))
+    (tmp_path / "shoes.toml").write_text(blocks("README.md", "toml")[0])
+    checked = p2pkit("check", "shoes.toml")
+    assert checked.code == 0, checked.err
+    assert "54.414 M parameters" in checked.out and "receptive field: 70" in checked.out
+    small = ["transform.load_size=32", "transform.crop_size=32", "generator.depth=4", "generator.width=4"]
+    settings = (word for setting in [*small, "train.epochs=1"] for word in ("--set", setting))
+    outcome = p2pkit("run", "shoes.toml", *settings)
+    assert outcome.code == 0, outcome.err
+    (model,) = (tmp_path / "runs" / "shoes").glob("*/model.safetensors")
+    save(tmp_path / "labels.png", picture(20, 30, 1))
+    names: dict[str, Any] = {}
+    exec(blocks("README.md", "python")[0].replace('"model.safetensors"', repr(str(model))), names)
+    assert names["image"].size == (30, 20)
+
+
+def test_continuous_integration_runs_the_readmes_test_command() -> None:
+    script, readme = ((REPOSITORY / name).read_text() for name in (".ci/run", "README.md"))
+    pattern = re.search(r"sed -n 's/(.*)/\\1/p' README\.md", script)
+    assert pattern is not None
+    expression = pattern[1].replace(r"\(", "(").replace(r"\)", ")")
+    assert re.findall(expression, readme, re.MULTILINE) == ["pip install -e '.[test]' && pytest"]
