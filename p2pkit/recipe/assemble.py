@@ -15,14 +15,13 @@ import timm
 import torch
 import torchvision
 from accelerate.utils import set_seed
-from timm.optim import list_optimizers
 from torch import nn
 
 from p2pkit import __version__
 from p2pkit.catalogue import build
 from p2pkit.contracts import Component, Metric, Pair, PairedDataset, WeightedLoss
 from p2pkit.engine.trainer import TrainingParts
-from p2pkit.errors import DataError, RecipeError, did_you_mean
+from p2pkit.errors import DataError
 from p2pkit.evaluate.held_out import HeldOut
 from p2pkit.images.transforms import PairTransform
 from p2pkit.model_file import ModelHeader
@@ -79,12 +78,7 @@ def make_networks(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
 
 
 def assemble(recipe: Recipe, data: Data) -> TrainingParts:
-    """Everything that a run is made of.
-
-    Raises:
-        RecipeError: there is no such optimizer.
-    """
-    check_optimizers(recipe)
+    """Everything that a run is made of."""
     networks = make_networks(recipe, data)
     losses = [
         WeightedLoss(loss.name, weight, make(loss, **data.channels))
@@ -107,17 +101,6 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         header=model_header(recipe, data),
         evaluate=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
     )
-
-
-def check_optimizers(recipe: Recipe) -> None:
-    """Raise RecipeError when an optimizer has a name that timm does not know."""
-    known = [str(name) for name in list_optimizers()]
-    for network, settings in recipe.optimizers.items():
-        if settings.name not in known:
-            raise RecipeError(
-                f"{recipe.document.file}: optimizer.name of {network}: nothing is called {settings.name!r}"
-                f"{did_you_mean(settings.name, known)}; there are: {', '.join(known)}"
-            )
 
 
 def model_header(recipe: Recipe, data: Data) -> ModelHeader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2pkit.receptive_field import receptive_field
-from p2pkit.recipe.assemble import Data, check_optimizers, load_data, make
+from p2pkit.recipe.assemble import Data, load_data, make
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import try_networks
 
@@ -17,7 +17,6 @@ def findings(recipe: Recipe) -> Iterator[str]:
         DataError: the data is missing or cannot be read.
         RecipeError: the networks do not take what the data gives.
     """
-    check_optimizers(recipe)
     data = load_data(recipe)
     yield f"recipe {recipe.document.file}: all keys are valid"
     yield from _about_data(recipe, data)

@@ -164,9 +164,18 @@ class _Resolver:
                 allowed = ", ".join(networks)
                 self._problem(f"optimizer.{name}", f"no network has that name; networks of the method: {allowed}")
         shared = {key: value for key, value in values.items() if key not in tables}
-        base = self._settings("optimizer", OptimizerSettings, shared)
-        own = {name: {**shared, **tables[name]} if name in tables else None for name in networks}
+        base = self._optimizer("optimizer", shared)
         return base, {
-            name: base if table is None else self._settings(f"optimizer.{name}", OptimizerSettings, table)
-            for name, table in own.items()
+            name: self._optimizer(f"optimizer.{name}", {**shared, **tables[name]}) if name in tables else base
+            for name in networks
         }
+
+    def _optimizer(self, key: str, values: Mapping[str, Any]) -> OptimizerSettings | None:
+        from timm.optim import list_optimizers  # brings torch, which the components have loaded by now
+
+        settings = self._settings(key, OptimizerSettings, values)
+        known = [str(name) for name in list_optimizers()]
+        if settings is not None and settings.name not in known:
+            guess = did_you_mean(settings.name, known)
+            self._problem(f"{key}.name", f"nothing is called {settings.name!r}{guess}; there are: {', '.join(known)}")
+        return settings
