@@ -169,6 +169,11 @@ def test_cuda_where_there_is_none(recipe: Path, p2pkit: Call, tmp_path: Path, mo
     clear(p2pkit("run", recipe, "--out", tmp_path / "run", "--device", "cuda"), "no CUDA device")
 
 
+def test_fp16_where_there_is_no_gpu(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    settings = ("--set", "train.precision=fp16", "--device", "cpu")
+    clear(p2pkit("run", recipe, "--out", tmp_path / "run", *settings), '"fp16" needs a GPU')
+
+
 def limited_to(size: int) -> Callable[[], None]:
     """Files cannot grow beyond ``size`` bytes, as on a disk that is full."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -175,7 +175,7 @@ def test_values_of_losses(name: str, generator: float, discriminator: float | No
     if discriminator is None:
         assert term is None
     else:
-        assert float(term) == pytest.approx(discriminator, abs=1e-4)
+        assert term.item() == pytest.approx(discriminator, abs=1e-4)
 
 
 def test_a_frozen_network_passes_gradients_on_and_keeps_none() -> None:

@@ -153,7 +153,7 @@ def test_epochs_steps_and_time_end_a_run_whichever_comes_first(p2pkit: Call, rec
     assert outcome.code == 0, outcome.err
     assert time.monotonic() - started < 60
     rates = [line["generator/lr"] for line in lines(tmp_path / "time")[:-1]]
-    assert rates[0] == 2e-4 and rates[-1] < 1e-5
+    assert rates[0] == 2e-4 and rates[-1] < 1e-4
 
 
 def test_old_checkpoints_are_removed(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
+    if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+        raise RecipeError('train.precision: "fp16" needs a GPU; use "bf16" or "no" on a CPU')
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")

@@ -19,10 +19,11 @@ ROWS = 4
 def write_samples(
     file: Path, pairs: PairedDataset, transform: PairTransform, translate: Callable[[Tensor], Tensor]
 ) -> None:
-    """Write a grid of source | output | target for the first few of ``pairs``."""
+    """Write a grid of source | output | target for a few of ``pairs``, spread evenly over them."""
     rows = []
-    for index in range(min(ROWS, len(pairs))):
-        pair = pairs[index]
+    count = min(ROWS, len(pairs))
+    for row in range(count):
+        pair = pairs[row * len(pairs) // count]
         source, target = transform.test(unit_pair(pair, pair))
         rows.append((source, translate(source[None])[0], target))
     write_image(file, sample_grid(rows))

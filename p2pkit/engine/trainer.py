@@ -204,6 +204,6 @@ class Trainer:
             self._stop(SIGINT)
         if figures:
             self._record("held_out", figures)
-            self._save(figures)
+        self._save(figures)
         self.accelerator.end_training()
         return figures
