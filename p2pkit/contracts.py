@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "test"]
 Direction = Literal["AtoB", "BtoA"]
+Normalisation = Literal["sample", "batch", "running"]
+"""Whose statistics batch norm uses at translation: each image's own, the batch's, or those gathered in training."""
 Component = Any
 """A live component: what its factory returned."""
 
@@ -169,6 +171,14 @@ class Metric(Protocol):
 
     def result(self) -> dict[str, float]:
         """The named numbers over all that was added."""
+        ...
+
+
+class Generator(Protocol):
+    """Translates. Use torch's own dropout and batch-norm modules: the policy of translation acts on those alone."""
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]."""
         ...
 
 

@@ -10,18 +10,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from p2pkit.contracts import SizedGenerator
+from p2pkit.contracts import Normalisation, SizedGenerator
+from p2pkit.seeds import derived
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
-Normalisation = Literal["sample", "batch", "running"]
-NORMALISATIONS: tuple[Normalisation, ...] = ("sample", "batch", "running")
 BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -36,6 +35,11 @@ class Policy:
 
     norm: Normalisation = "sample"
     dropout: bool = True
+
+
+def noise_seeds(seed: int, count: int) -> list[int]:
+    """The seeds of ``count`` images' noise. All are the same: an image's noise must not depend on its place."""
+    return [derived(seed, "noise")] * count
 
 
 def infer(generator: nn.Module, source: Tensor, policy: Policy, seeds: Sequence[int]) -> Tensor:

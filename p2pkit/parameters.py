@@ -34,8 +34,10 @@ def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
         if name not in hints:
             raise PluginError(f"{_called(registered)}: parameter {name!r} has no type annotation; add one")
         default = ... if parameter.default is parameter.empty else parameter.default
+        if default is not ... and not _is_plain(default):
+            raise PluginError(f"{_called(registered)}: the default of {name!r} is nothing that TOML knows: {default!r}")
         fields[name] = (hints[name], default)
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
     return create_model(registered.name, __config__=config, **fields)
 
 
@@ -73,6 +75,14 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain_value(item) for key, item in value.items()}
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        json.dumps(_plain_value(value))
+    except TypeError:
+        return False
+    return True
 
 
 def type_text(field: FieldInfo) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import click
 
 GROUP = "p2pkit"
+VARIABLE = "P2PKIT_PLUGINS"
 OWN_DISTRIBUTION = "p2pkit"
 
 
@@ -56,9 +57,11 @@ class PluginManager:
         self._registries: dict[str, Registry] = {}
         found = _entry_points()
         names = [entry.name for entry, _, _ in found]
-        for name in disabled:
-            if name not in names:
-                raise PluginError(f"--no-plugin {name}: no such plugin{did_you_mean(name, names)}; there are: {names}")
+        for option, given in (("--no-plugin", disabled), (VARIABLE, only or ())):
+            for name in given:
+                if name not in names:
+                    known = ", ".join(names)
+                    raise PluginError(f"{option} {name}: no such plugin{did_you_mean(name, names)}; there are: {known}")
         for entry, distribution, version in found:
             wanted = only is None or entry.name in only or distribution == OWN_DISTRIBUTION
             if entry.name in disabled or not wanted:
@@ -122,12 +125,12 @@ class PluginManager:
         """The result of ``call``; whatever a plugin raises becomes its problem and stops nobody else."""
         try:
             return call()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             plugin.problem = _reason(error)
             return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, pluggy.PluginValidationError):
         hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
         misspelt = next((word.strip("'\"") for word in str(error).split() if "register" in word), "")
@@ -141,9 +144,10 @@ def _entry_points() -> list[tuple[EntryPoint, str, str]]:
     for distribution in distributions():
         for entry in distribution.entry_points:
             if entry.group == GROUP:
-                name = distribution.metadata["Name"]
+                metadata = distribution.metadata
+                name, version = metadata["Name"] or "unknown distribution", metadata["Version"] or "of unknown version"
                 # the first on sys.path wins, as it does for imports
-                found.setdefault((name, entry.name), (entry, name, distribution.version))
+                found.setdefault((name, entry.name), (entry, name, version))
     return sorted(found.values(), key=lambda item: (item[1] != OWN_DISTRIBUTION, item[0].name, item[1]))
 
 
@@ -173,6 +177,6 @@ def configure(disabled: Sequence[str] = (), plugins_dir: Path | None = None) -> 
         if not plugins_dir.is_dir():
             raise PluginError(f"--plugins-dir {plugins_dir}: there is no such folder")
         sys.path.insert(0, str(plugins_dir.absolute()))
-    wanted = os.environ.get("P2PKIT_PLUGINS")
+    wanted = os.environ.get(VARIABLE)
     only = None if wanted is None else [name.strip() for name in wanted.split(",") if name.strip()]
     _current = PluginManager(disabled, only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,19 +19,24 @@ class Progress:
 
     ``total`` is the number of ``unit``s to come (None when unknown); ``start`` of them are done already. A total in
     ``unit="B"`` is shown as a size. ``fraction`` in :meth:`advance` overrides done/total where something else than the
-    count ends the work (a time limit, say).
+    count ends the work (a time limit, say); ``start_fraction`` is where that stood at the start. Only ``shown``
+    progress prints anything: one of several processes is enough.
     """
 
-    def __init__(self, title: str, total: float | None, unit: str, start: float = 0) -> None:
-        self.title, self.total, self.unit = title, total, unit
+    def __init__(
+        self, title: str, total: float | None, unit: str, start: float = 0,
+        start_fraction: float | None = None, shown: bool = True,
+    ) -> None:  # fmt: skip
+        self.title, self.total, self.unit, self.shown = title, total, unit, shown
         self.done = self.start = start
+        self._start_fraction = start / total if start_fraction is None and total else start_fraction or 0.0
         self.note = ""
         self._fraction: float | None = None
         self._bar: RichProgress | None = None
 
     def __enter__(self) -> Self:
         self._began = self._last_line = time.monotonic()
-        if sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             self._bar = _terminal_bar()
             self._task = self._bar.add_task(self.title, total=1.0, figures="")
             self._bar.start()
@@ -39,7 +45,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif self.done > self.start:
+        elif self.shown and self.done > self.start:
             self._line()
 
     def advance(self, amount: float = 1, note: str = "", fraction: float | None = None) -> None:
@@ -49,7 +55,7 @@ class Progress:
         self._fraction = fraction
         if self._bar is not None:
             self._bar.update(self._task, completed=self.fraction or 0.0, figures=self.figures())
-        elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
+        elif self.shown and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._line()
 
     def say(self, message: str) -> None:
@@ -57,7 +63,8 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+            with suppress(BrokenPipeError):  # nobody listens any more, but the work goes on
+                print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
 
     @property
     def fraction(self) -> float | None:
@@ -81,10 +88,9 @@ class Progress:
 
     def _seconds_left(self, elapsed: float) -> float | None:
         now = self.fraction
-        began = self.start / self.total if self.total else 0.0
-        if now is None or now <= began:
+        if now is None or now <= self._start_fraction:
             return None
-        return elapsed * (1.0 - now) / (now - began)
+        return elapsed * (1.0 - now) / (now - self._start_fraction)
 
     def _line(self) -> None:
         self._last_line = time.monotonic()

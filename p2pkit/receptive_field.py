@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from p2pkit.training_step import judgement
 
 SIDE = 640
 """The side of the image that is looked at: fields beyond it count as the whole image."""
 
 
 def receptive_field(discriminator: nn.Module, source_channels: int, target_channels: int) -> int | None:
-    """The side in pixels of the square that a logit in the middle sees; None when it is the whole image.
+    """The side in pixels of the square that a logit in the middle sees, at the first scale where there are several.
 
-    Also None for a discriminator that does not give one map of logits for an image of any size.
+    None when it is the whole image, and for a discriminator that does not give maps of logits for an image of any size.
     """
     network = _without_norms(copy.deepcopy(discriminator)).double()
     for parameter in network.parameters():
@@ -23,10 +25,10 @@ def receptive_field(discriminator: nn.Module, source_channels: int, target_chann
     image = torch.ones(1, target_channels, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
     source = torch.ones(1, source_channels, SIDE, SIDE, dtype=torch.float64)
     try:
-        logits = network(source, image)
+        logits = judgement(network(source, image)).logits[0]
     except RuntimeError:
         return None
-    if not isinstance(logits, Tensor) or logits.ndim != 4:
+    if logits.ndim != 4:
         return None
     middle = logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2]
     seen = torch.autograd.grad(middle, image)[0][0].abs().sum(0).sum(1).nonzero()

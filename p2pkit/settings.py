@@ -38,6 +38,12 @@ def _checked_interval(value: str) -> str:
     return value
 
 
+def _checked_name(value: str) -> str:
+    if not value.strip(".") or set(value) & set("/\\\0"):
+        raise ValueError("the name of a folder, without / and \\")
+    return value
+
+
 Duration = Annotated[str, AfterValidator(_checked_duration)]
 Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
 
@@ -45,13 +51,13 @@ Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
 class Section(BaseModel):
     """A recipe section of fixed keys; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RunSettings(Section):
     """``[run]``: what the run is called and the seed that all its randomness is counted from."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\\]+$")]
+    name: Annotated[str, AfterValidator(_checked_name)]
     seed: NonNegativeInt = 0
     trackers: list[Literal["tensorboard"]] = []
 

@@ -38,9 +38,14 @@ class StepView:
             verdict = self._discriminator(self.source, image, features=True)
         else:
             verdict = self._discriminator(self.source, image)
-        if isinstance(verdict, Judgement):
-            return verdict
-        return Judgement(verdict if isinstance(verdict, list) else [verdict], [])
+        return judgement(verdict)
+
+
+def judgement(verdict: Tensor | list[Tensor] | Judgement) -> Judgement:
+    """What a discriminator answers (see contracts.Discriminator), in its one full form."""
+    if isinstance(verdict, Judgement):
+        return verdict
+    return Judgement(verdict if isinstance(verdict, list) else [verdict], [])
 
 
 def generator_terms(losses: Sequence[WeightedLoss], step: StepView) -> dict[str, Tensor]:

@@ -72,11 +72,15 @@ def test_the_archive_is_downloaded_once_and_trains(
 
 
 def test_a_wrong_checksum_leaves_nothing(facades_recipe: Path, site: Site, tmp_path: Path, p2pkit: Call) -> None:
-    outcome = p2pkit(
-        "check", facades_recipe, "--set", f'data.url="{site.url}"', "--set", "data.when_unavailable=procedural"
-    )
+    url = ("--set", f'data.url="{site.url}"')
+    outcome = p2pkit("check", facades_recipe, *url)
     assert outcome.code == 2 and "MD5" in outcome.err
+    drawn = p2pkit("check", facades_recipe, *url, "--set", "data.when_unavailable=procedural")
+    assert drawn.code == 0 and "NOTICE" in drawn.out and "MD5" in drawn.out
     assert not (tmp_path / "datasets" / "facades").exists()
+    facades._fetch.cache_clear()
+    unchecked = p2pkit("check", facades_recipe, *url, "--set", 'data.md5=""')
+    assert unchecked.code == 0 and "3 training pairs" in unchecked.out
 
 
 def test_without_a_server_nothing_falls_back_in_silence(facades_recipe: Path, p2pkit: Call) -> None:

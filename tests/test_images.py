@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,24 @@ def test_modes_of_png(mode: str, channels: int, dtype: str, tmp_path: Path) -> N
     Image.new(mode, (7, 5)).save(tmp_path / "a.png")
     pixels = read_image(tmp_path / "a.png")
     assert pixels.shape == (5, 7, channels) and pixels.dtype == dtype
+
+
+def test_what_pillow_would_cut_to_8_bits_is_refused(tmp_path: Path) -> None:
+    rows = b"".join(b"\0" + b"\x12\x34" * 3 * 4 for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    body = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+    with pytest.raises(DataError, match=r"a\.png: its pixels have more bits"):
+        read_image(tmp_path / "a.png")
+
+
+def test_photos_are_turned_upright(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 4))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (8, 4, 3)
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:

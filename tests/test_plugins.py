@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +29,14 @@ def test_a_good_plugin_is_listed_with_its_hooks(p2pkit: Call) -> None:
     listed = {plugin["name"]: plugin for plugin in p2pkit(*FROM_FAKE, "plugins", "--json").json}
     good = listed["tile"]
     assert (good["distribution"], good["version"], good["problem"]) == ("faketile", "1.2", None)
-    assert good["hooks"] == ["register_commands", "register_generators", "register_losses"]
+    assert good["hooks"] == ["register_commands", "register_discriminators", "register_generators", "register_losses"]
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("tile_broken", "No module named 'a_library_that_nobody_has'"),
+        ("tile_quits", "SystemExit: not today"),
         ("tile_misspelt", "did you mean 'register_generators'?"),
         ("builtin", "its name is taken by builtin (p2pkit"),
     ],
@@ -90,7 +92,10 @@ def test_a_factory_without_annotations_says_which_one(p2pkit: Call) -> None:
 
 def test_plugins_add_commands(p2pkit: Call) -> None:
     assert p2pkit(*FROM_FAKE, "tile").out == "tiled\n"
-    assert "Said by a plugin." in p2pkit(*FROM_FAKE, "--help").out
+    helped = subprocess.run(
+        [sys.executable, "-m", "p2pkit", *map(str, FROM_FAKE), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Said by a plugin." in helped.stdout
 
 
 def test_no_plugin_leaves_one_out(p2pkit: Call) -> None:
@@ -104,6 +109,25 @@ def test_the_variable_limits_plugins_to_those_it_names(p2pkit: Call, monkeypatch
     monkeypatch.setenv("P2PKIT_PLUGINS", "twin")
     listed = p2pkit(*FROM_FAKE, "plugins", "--json").json
     assert {plugin["name"] for plugin in listed if not plugin["problem"]} == {"builtin", "twin"}
+
+
+def test_a_misspelt_name_in_the_variable_is_told(p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2PKIT_PLUGINS", "twn")
+    outcome = p2pkit(*FROM_FAKE, "plugins")
+    assert outcome.code == 2 and "P2PKIT_PLUGINS twn" in outcome.err and "did you mean 'twin'?" in outcome.err
+
+
+def test_a_default_that_toml_does_not_know_is_the_plugins_mistake(p2pkit: Call) -> None:
+    outcome = p2pkit(*FROM_FAKE, "components", "generators", "--json")
+    problems = {component["name"]: component["problem"] for component in outcome.json}
+    assert "the default of 'norm' is nothing that TOML knows" in problems["odd_default"]
+
+
+def test_a_discriminator_may_answer_with_a_judgement(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace('name = "patchgan_16"\nwidth = 4', 'name = "judge"'))
+    checked = p2pkit(*FROM_FAKE, "check", recipe)
+    assert checked.code == 0 and "receptive field: 3 pixels" in checked.out, checked.err
+    assert p2pkit(*FROM_FAKE, "run", recipe, "--out", tmp_path / "run").code == 0
 
 
 def test_a_missing_plugins_folder_is_named(p2pkit: Call, tmp_path: Path) -> None:

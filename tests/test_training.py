@@ -142,6 +142,20 @@ def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_goes_on(reci
     assert steps_of_checkpoints(out)[-1] == steps[-1]
 
 
+def test_an_interruption_while_measuring_says_how_to_go_on(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: object, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("p2pkit.builtin.metrics.pixels.MeanAbsoluteError.add", interrupted)
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run")
+    assert outcome.code == 143
+    assert f"p2pkit run --resume {tmp_path / 'run'}" in outcome.err
+    monkeypatch.undo()
+    assert p2pkit("run", "--resume", tmp_path / "run").code == 0
+
+
 def test_epochs_steps_and_time_end_a_run_whichever_comes_first(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     by_epochs = train(p2pkit, recipe, tmp_path / "epochs", "train.epochs=1")
     assert steps_of_checkpoints(by_epochs)[-1] == 3
@@ -153,7 +167,7 @@ def test_epochs_steps_and_time_end_a_run_whichever_comes_first(p2pkit: Call, rec
     assert outcome.code == 0, outcome.err
     assert time.monotonic() - started < 60
     rates = [line["generator/lr"] for line in lines(tmp_path / "time")[:-1]]
-    assert rates[0] == 2e-4 and rates[-1] < 1e-4
+    assert rates[0] == 2e-4 > rates[-1]
 
 
 def test_old_checkpoints_are_removed(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
@@ -195,6 +209,25 @@ def test_what_recipes_can_vary_trains(p2pkit: Call, recipe: Path, tmp_path: Path
 def test_only_the_losses_with_a_weight_train(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     run = train(p2pkit, recipe, tmp_path / "run", "losses.0.weight=0")
     assert "generator/gan" not in lines(run)[0] and "generator/l1" in lines(run)[0]
+
+
+def test_two_losses_of_one_name_both_count(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(
+        recipe.read_text() + '\n[[losses]]\nname = "l1"\nweight = 100\n[[losses]]\nname = "l1"\nweight = 50\n'
+    )
+    first = lines(train(p2pkit, recipe, tmp_path / "run"))[0]
+    assert first["generator/l1"] == pytest.approx(2 * first["generator/l1_2"])
+
+
+def test_the_last_steps_are_logged_and_resuming_a_finished_run_changes_nothing(
+    p2pkit: Call, recipe: Path, tmp_path: Path
+) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", "train.log_every=3", "train.checkpoint_every=4")
+    before = lines(run)
+    assert [(line["step"], line["split"]) for line in before] == [(3, "train"), (4, "train"), (4, "held_out")]
+    assert p2pkit("run", "--resume", run).code == 0
+    assert lines(run) == before
+    assert library.load_model(run / "model.safetensors").header.metrics
 
 
 def test_losses_fall(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:

@@ -129,6 +129,20 @@ def test_the_command_keeps_the_tree_and_says_what_failed(model: Path, tmp_path: 
     assert written == {"a.png": (30, 20), "deep/b.png": (20, 30)}
 
 
+def test_sources_are_never_replaced(model: Path, tmp_path: Path, p2pkit: Call) -> None:
+    file = save(tmp_path / "in" / "a.png", picture(20, 30, 0))
+    before = file.read_bytes()
+    outcome = p2pkit("translate", model, tmp_path / "in", "--out", tmp_path / "in")
+    assert outcome.code == 2 and "would replace the source" in outcome.err
+    assert file.read_bytes() == before
+
+
+def test_tensors_of_other_channels_are_refused(translator: Translator) -> None:
+    for wrong in (torch.zeros(1, 4, 16, 16), torch.zeros(16, 16)):
+        with pytest.raises(DataError, match=r"this model takes \[N, 3, H, W\]"):
+            translator(wrong)
+
+
 def test_the_command_and_python_agree(model: Path, translator: Translator, tmp_path: Path, p2pkit: Call) -> None:
     file = save(tmp_path / "a.png", picture(32, 32, 0))
     assert p2pkit("translate", model, file, "--out", tmp_path / "o", "--seed", 5, "--device", "cpu").code == 0

@@ -17,8 +17,11 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     Prints what the data set holds, and of each network its parameters, output size and receptive field.
     """
-    from p2pkit.recipe.check import findings
     from p2pkit.recipe.resolve import read_recipe
 
-    for line in findings(read_recipe(recipe, overrides)):
+    resolved = read_recipe(recipe, overrides)
+
+    from p2pkit.recipe.check import findings
+
+    for line in findings(resolved):
         click.echo(line)

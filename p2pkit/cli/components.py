@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from p2pkit.catalogue import ComponentDescription
 
 
-@click.command("components", short_help="List what recipes can name, with parameters.")
+HELP = f"""List the components of KIND (or of all kinds) with their parameters, types, defaults and documentation.
+
+KIND is one of {", ".join(KINDS)}.
+"""
+
+
+@click.command("components", help=HELP, short_help="List what recipes can name, with parameters.")
 @click.argument("kind", required=False)
 @JSON
 def command(kind: str | None, as_json: bool) -> None:
-    """List the components of KIND (or of all kinds) with their parameters, types, defaults and documentation.
-
-    KIND is one of generators, discriminators, losses, datasets, methods, metrics, exporters.
-    """
+    """List components."""
     from p2pkit.catalogue import describe
     from p2pkit.plugins import manager
 

@@ -56,8 +56,7 @@ class Commands(click.Group):
 
     def _configure_plugins(self, ctx: click.Context) -> None:
         if not ctx.meta.get("p2pkit.configured"):
-            folder = ctx.params.get("plugins_dir")
-            configure(ctx.params.get("no_plugin") or (), Path(folder) if folder else None)
+            configure(ctx.meta.get("p2pkit.no_plugin", ()), ctx.meta.get("p2pkit.plugins_dir"))
             ctx.meta["p2pkit.configured"] = True
 
     def _add_plugins_commands(self, ctx: click.Context) -> None:
@@ -67,11 +66,28 @@ class Commands(click.Group):
             ctx.meta["p2pkit.commands_added"] = True
 
 
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    # eager, so that --help knows them: it lists the commands of plugins
+    if value is not None:
+        ctx.meta[f"p2pkit.{parameter.name}"] = value
+
+
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2pkit")
-@click.option("--no-plugin", metavar="NAME", multiple=True, help="Leave a plugin out.")
-@click.option("--plugins-dir", metavar="DIR", help="Take in the distributions in a folder, for development.")
-def program(no_plugin: tuple[str, ...], plugins_dir: str | None) -> None:
+@click.option(
+    "--no-plugin",
+    metavar="NAME",
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_keep,
+    help="Leave a plugin out.",
+)
+@click.option(
+    "--plugins-dir", metavar="DIR", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_keep,
+    help="Take in the distributions in a folder, for development.",
+)  # fmt: skip
+def program() -> None:
     """Image-to-image translation: a recipe in, one self-describing model file out."""
     for plugin in manager().broken():
         click.echo(f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}", err=True)
@@ -105,8 +121,20 @@ def _run(arguments: Sequence[str] | None) -> int:
             return _our_fault()
         click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
         return USERS_MISTAKE
-    except Exception:
-        return _our_fault()
+    except Exception as error:
+        if not _out_of_memory(error):
+            return _our_fault()
+        click.echo(
+            f"Error: the memory does not suffice ({str(error).splitlines()[0]}). Lower loader.batch_size, "
+            'transform.crop_size or a width, or set train.precision = "bf16"',
+            err=True,
+        )
+        return USERS_MISTAKE
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # by name and text, because torch, which defines the one and raises the other, must not be imported here
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
 
 
 def _our_fault() -> int:

@@ -16,6 +16,7 @@ from p2pkit.errors import RecipeError
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder. [runs/NAME/DATE-TIME]")
 @click.option("--max-time", metavar="TIME", help='End the run after a time: "90s", "5m", "1h30m".')
 @click.option("--resume", metavar="RUN_DIR", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what the run began with.")
 @device_option
 def command(
     recipe: Path | None,
@@ -23,23 +24,31 @@ def command(
     out: Path | None,
     max_time: str | None,
     resume: Path | None,
+    accept_changed_data: bool,
     device: str | None,
 ) -> None:
     """Train what RECIPE describes. The run folder gets the model, samples, metrics and checkpoints.
 
     Ctrl-C writes a checkpoint and prints the command that goes on.
     """
-    from p2pkit.cli.training import resume_run, start_run
-
     if resume is not None:
         if recipe or overrides or out or max_time:
             raise RecipeError(
                 "--resume goes on with the recipe in the run folder; leave out RECIPE, --set, --out and --max-time"
             )
-        resume_run(resume, device)
+        from p2pkit.cli.training import resume_run
+
+        resume_run(resume, device, accept_changed_data)
         return
     if recipe is None:
         raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
     if max_time is not None:
         overrides = (*overrides, f'train.max_time="{max_time}"')
-    start_run(recipe, overrides, out, device)
+
+    from p2pkit.recipe.resolve import read_recipe
+
+    resolved = read_recipe(recipe, overrides)
+
+    from p2pkit.cli.training import start_run
+
+    start_run(resolved, overrides, out, device)

@@ -15,16 +15,14 @@ from p2pkit.errors import RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.recipe.trial import try_networks
+from p2pkit.recipe.trial import try_recipe
 
 
-def start_run(recipe_file: Path, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
+def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
     """Train a recipe in a new run folder."""
-    recipe = read_recipe(recipe_file, overrides)
     accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
-    data = load_data(recipe)
-    _show_notices(accelerator, data.notices)
-    try_networks(recipe, data)
+    data = _load_data(recipe, accelerator)
+    try_recipe(recipe, data, accelerator.num_processes)
     parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
     folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
@@ -36,14 +34,14 @@ def start_run(recipe_file: Path, overrides: Sequence[str], out: Path | None, dev
     _train(trainer)
 
 
-def resume_run(run_dir: Path, device: str | None) -> None:
+def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> None:
     """Go on with the run in a folder, from its last checkpoint."""
     folder = RunFolder.open(run_dir)
     recipe = read_recipe(folder.recipe)
     accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
-    data = load_data(recipe)
-    _check_same_data(folder, recipe, data)
-    _show_notices(accelerator, data.notices)
+    data = _load_data(recipe, accelerator)
+    if not accept_changed_data:
+        _check_same_data(folder, recipe, data)
     trainer = Trainer(assemble(recipe, data), accelerator, folder)
     step = trainer.resume()
     if accelerator.is_main_process:
@@ -51,18 +49,26 @@ def resume_run(run_dir: Path, device: str | None) -> None:
     _train(trainer)
 
 
+def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
+    data = load_data(recipe)
+    for notice in data.notices if accelerator.is_main_process else ():
+        say(f"NOTICE: {notice}")
+    fingerprint = data.pairs.fingerprint()
+    if from_main_process(accelerator, fingerprint) != fingerprint:
+        raise RecipeError(
+            f"process {accelerator.process_index} finds other data for {recipe.data.name!r} than process 0 does; "
+            "every machine must see the same files"
+        )
+    return data
+
+
 def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
     recorded = folder.environment().get("data", {}).get("fingerprint")
     if recorded is not None and recorded != data.pairs.fingerprint():
         raise RecipeError(
             f"{folder.path}: the data of {recipe.data.name!r} is not what this run began with: its fingerprint "
-            "differs. Bring that data back, or start a new run"
+            "differs. Bring that data back, start a new run, or add --accept-changed-data"
         )
-
-
-def _show_notices(accelerator: Accelerator, notices: Sequence[str]) -> None:
-    for notice in notices if accelerator.is_main_process else ():
-        say(f"NOTICE: {notice}")
 
 
 def _train(trainer: Trainer) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast, get_args
 
 import click
 
 from p2pkit.cli.options import device_option, say
+from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError
 
 
@@ -18,7 +20,7 @@ from p2pkit.errors import DataError
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of the noise. [default: 0]")
 @click.option(
     "--norm",
-    type=click.Choice(["sample", "batch", "running"]),
+    type=click.Choice(get_args(Normalisation)),
     help="Statistics of batch norm: each image's own (the paper's), the batch's, or training's. [default: the model's]",
 )
 @click.option("--dropout/--no-dropout", default=None, help="The paper's noise at translation. [default: the model's]")
@@ -34,12 +36,10 @@ def command(
     device: str | None,
 ) -> None:
     """Translate images, and all images in folders, with MODEL (a model.safetensors). Folders keep their tree."""
-    from p2pkit.inference import NORMALISATIONS
     from p2pkit.translate import load_model
     from p2pkit.translate.files import translate_files
 
-    chosen = next((name for name in NORMALISATIONS if name == norm), None)
-    translator = load_model(model, device, chosen, dropout)
+    translator = load_model(model, device, cast(Normalisation | None, norm), dropout)
     failures = translate_files(translator, inputs, out, samples, seed)
     if failures:
         listed = "\n  ".join(failures)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, broadcast_object_list
+from torch import nn
+from torch.optim import Optimizer
 
 from p2pkit.errors import RecipeError
 
@@ -32,10 +35,21 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
         log_with=list(trackers) or None,
         # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
         project_config=_tracking_in(Path()),
+        # the loop counts steps; an environment that asks for accumulation would only shrink the losses
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
         # between would change what its backward passes saved
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+
+
+def prepared(accelerator: Accelerator, network: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+    """A network and its optimizer on the device, wrapped for several processes where there are several."""
+    with warnings.catch_warnings():
+        # Accelerate passes on the name that torch is about to change
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        both: tuple[nn.Module, Optimizer] = accelerator.prepare(network, optimizer)
+    return both
 
 
 def start_trackers(accelerator: Accelerator, folder: Path) -> None:

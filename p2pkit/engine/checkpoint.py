@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from p2pkit.storage import naming_failures, sync_folder, write_json, written_asi
 FORMAT_VERSION = 1
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _SEPARATOR = "|"
+_NAME = re.compile(r"step_(\d+)")
 
 
 @dataclass
@@ -54,7 +56,8 @@ def write_checkpoint(checkpoints: Path, step: int, trained: Trained, progress: M
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for old in _checkpoint_folders(checkpoints)[:-keep]:
+    killed = checkpoints.glob(".step_*.part")  # what a kill in the middle of writing has left
+    for old in (*_checkpoint_folders(checkpoints)[:-keep], *killed):
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -70,25 +73,34 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> dict[str, Any]:
     folder = folders[-1]
     try:
         progress: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        if progress["format_version"] > FORMAT_VERSION:
+            raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
         weights, moments = load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
         _restore(trained, weights, moments, progress)
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise RunFolderError(f"{folder}: the checkpoint is damaged or of another recipe: {error}") from error
+    except RunFolderError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        earlier = f"remove it to go on from {folders[-2].name}" if len(folders) > 1 else "no earlier one is left"
+        raise RunFolderError(f"{folder}: the checkpoint is damaged or of another recipe; {earlier}: {error}") from error
     return progress
 
 
 def _checkpoint_folders(checkpoints: Path) -> list[Path]:
-    return sorted(folder for folder in checkpoints.glob("step_*") if folder.is_dir())
+    """The checkpoints that are there, the earliest first."""
+    found = ((_NAME.fullmatch(folder.name), folder) for folder in checkpoints.glob("step_*") if folder.is_dir())
+    return [folder for _, folder in sorted((int(match[1]), folder) for match, folder in found if match)]
 
 
 def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
     moments: dict[str, Tensor] = {}
     optimizers: dict[str, Any] = {}
     for network, optimizer in trained.optimizers.items():
-        moments |= _moments(network, trained.networks[network], optimizer)
-        optimizers[network] = _plain_state(trained.networks[network], optimizer)
-    contents = {_NETWORKS: _weights(trained.networks), _OPTIMIZERS: moments}
-    for name, tensors in contents.items():
+        own, optimizers[network] = optimizer_state(trained.networks[network], optimizer)
+        moments |= _with_head(network, own)
+    weights: dict[str, Tensor] = {}
+    for network, module in trained.networks.items():
+        weights |= _with_head(network, module.state_dict())
+    for name, tensors in ((_NETWORKS, weights), (_OPTIMIZERS, moments)):
         with written_aside(folder / name) as aside:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside)
     scaler = trained.scaler.state_dict() if trained.scaler is not None else None
@@ -96,60 +108,48 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
     write_json(folder / _PROGRESS, saved)
 
 
-def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    return {
-        f"{network}{_SEPARATOR}{name}": tensor
-        for network, module in networks.items()
-        for name, tensor in module.state_dict().items()
-    }
-
-
-def _parameter_names(network: nn.Module) -> list[str]:
-    """The names behind the numbers that an optimizer's state uses."""
-    return [name for name, _ in network.named_parameters()]
-
-
-def _moments(network: str, module: nn.Module, optimizer: Any) -> dict[str, Tensor]:
-    names = _parameter_names(module)
-    return {
-        _SEPARATOR.join((network, names[number], key)): value
-        for number, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _plain_state(module: nn.Module, optimizer: Any) -> dict[str, Any]:
-    """What of an optimizer's state is no tensor: its options, and numbers that some keep beside the moments."""
+def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's tensors by ``PARAMETER|KEY``, and what else it keeps: options, and numbers beside the tensors."""
     state = optimizer.state_dict()
-    names = _parameter_names(module)
-    numbers = {
-        names[number]: {key: value for key, value in values.items() if not isinstance(value, Tensor)}
-        for number, values in state["state"].items()
-    }
+    names = [name for name, _ in network.named_parameters()]
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for number, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[names[number] + _SEPARATOR + key] = value
+            else:
+                numbers.setdefault(names[number], {})[key] = value
     groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-    return {"groups": groups, "numbers": {name: values for name, values in numbers.items() if values}}
+    return tensors, {"groups": groups, "numbers": numbers}
+
+
+def restore_optimizer(
+    network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
+) -> None:
+    """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON."""
+    parameters = dict(network.named_parameters())
+    numbers = {name: number for number, name in enumerate(parameters)}
+    state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
+    for path, tensor in tensors.items():
+        name, key = path.split(_SEPARATOR)
+        state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
+    groups = [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+        | {"params": present["params"]}
+        for group, present in zip(rest["groups"], optimizer.state_dict()["param_groups"], strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _restore(
     trained: Trained, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], progress: Mapping[str, Any]
 ) -> None:
     for network, module in trained.networks.items():
-        module.load_state_dict(_below(weights, network))
+        module.load_state_dict(_without_head(network, weights))
     for network, optimizer in trained.optimizers.items():
         saved = progress["optimizers"][network]
-        parameters = dict(trained.networks[network].named_parameters())
-        numbers = {name: number for number, name in enumerate(parameters)}
-        state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in saved["numbers"].items()}
-        for path, tensor in _below(moments, network).items():
-            name, key = path.split(_SEPARATOR)
-            state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
-        groups = [
-            {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
-            | {"params": present["params"]}
-            for group, present in zip(saved["groups"], optimizer.state_dict()["param_groups"], strict=True)
-        ]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        restore_optimizer(trained.networks[network], optimizer, _without_head(network, moments), saved)
     if trained.scaler is not None and progress["scaler"] is not None:
         trained.scaler.load_state_dict(progress["scaler"])
 
@@ -161,6 +161,10 @@ def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
 
 
-def _below(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+def _with_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {network + _SEPARATOR + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     head = network + _SEPARATOR
     return {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}

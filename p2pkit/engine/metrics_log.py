@@ -20,6 +20,9 @@ class MetricsWindow:
         self._sums: dict[str, Any] = dict(state["sums"]) if state else {}
         self._counts: dict[str, int] = dict(state["counts"]) if state else {}
 
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
     def add(self, terms: Mapping[str, Tensor]) -> None:
         """Take in the terms of one step."""
         for name, value in terms.items():

@@ -6,26 +6,26 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from signal import SIGINT
 from typing import Literal, NoReturn
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.optim import create_optimizer_v2
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, PairedDataset
-from p2pkit.engine.accelerators import largest, start_trackers
+from p2pkit.engine.accelerators import largest, prepared, start_trackers
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
 from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
+from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.engine.run_folder import RunFolder
 from p2pkit.engine.samples import write_samples
 from p2pkit.engine.schedule import Limits
 from p2pkit.engine.update import Updater
+from p2pkit.errors import DataError
 from p2pkit.images.transforms import PairTransform
-from p2pkit.inference import in_fast_layout, infer
+from p2pkit.inference import fitting_size, in_fast_layout, infer, noise_seeds
 from p2pkit.model_file import ModelHeader, write_model
 from p2pkit.progress import Progress
 from p2pkit.seeds import derived
@@ -63,19 +63,17 @@ class Trainer:
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self.step, self.seconds = 0, 0.0
         self.window = MetricsWindow()
+        self.interruption = Interruption()
         self._prepare()
-        self._saved_at = -1
+        self._saved_at = self._sampled_at = -1
         self._last_means: dict[str, float] = {}
 
     def _prepare(self) -> None:
         method, optimizers = self.parts.method, {}
         for name in method.networks:
             network = in_fast_layout(getattr(method, name), self.accelerator.device)
-            own = self.parts.optimizers[name]
-            optimizer = create_optimizer_v2(
-                network, own.name, lr=own.lr, weight_decay=own.weight_decay, filter_bias_and_bn=False, betas=own.betas
-            )
-            network, optimizers[name] = self.accelerator.prepare(network, optimizer)
+            optimizer = make_optimizer(network, self.parts.optimizers[name])
+            network, optimizers[name] = prepared(self.accelerator, network, optimizer)
             setattr(method, name, network)
         for loss in method.losses:
             if isinstance(loss.loss, nn.Module):
@@ -91,7 +89,8 @@ class Trainer:
         self.window = MetricsWindow(progress["metrics"])
         self._saved_at = self.step
         if self.accelerator.is_main_process:
-            drop_lines_after(self.folder.metrics, self.step)
+            # a window that is still open at its checkpoint has not been written by then
+            drop_lines_after(self.folder.metrics, self.step - 1 if self.window else self.step)
         return self.step
 
     def train(self) -> dict[str, float]:
@@ -103,11 +102,21 @@ class Trainer:
         """
         if self.parts.run.trackers:
             start_trackers(self.accelerator, self.folder.path)
+        with self.interruption:
+            try:
+                self._train()
+            except DataError as error:
+                self._keep_what_is_trained(error)
+                raise
+            return self._finish()
+
+    def _train(self) -> None:
         began, before = time.monotonic(), self.seconds
-        with Interruption() as interruption, Progress("training", self.limits.steps, "step", self.step) as progress:
+        so_far, shown = self.limits.progress(self.step, self.seconds), self.accelerator.is_main_process
+        with Progress("training", self.limits.steps, "step", self.step, so_far, shown) as progress:
             for batch in self._batches():
                 now = before + time.monotonic() - began
-                signal, self.seconds = largest(self.accelerator, [interruption.signal, now])
+                signal, self.seconds = largest(self.accelerator, [self.interruption.signal, now])
                 if signal:
                     self._stop(int(signal))
                 done = self.limits.progress(self.step, self.seconds)
@@ -116,7 +125,6 @@ class Trainer:
                 self._train_step(batch, done)
                 self._write_what_is_due()
                 progress.advance(1, self._note(), self.limits.progress(self.step, self.seconds))
-        return self._finish()
 
     def _batches(self) -> Iterator[Batch]:
         parts, rank = self.parts, self.accelerator.process_index
@@ -129,6 +137,7 @@ class Trainer:
         rank = self.accelerator.process_index
         set_seed(derived(self.parts.run.seed, "step", self.step, rank) % 2**32)
         self.update.set_progress(done)
+        self._check_size(batch)
         device = self.accelerator.device
         source, target = (
             in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
@@ -136,6 +145,15 @@ class Trainer:
         self.parts.method.train_step(Batch(source, target, batch.keys), self.update)
         self.step += 1
         self.window.add(self.update.take_terms())
+
+    def _check_size(self, batch: Batch) -> None:
+        height, width = batch.source.shape[2:]
+        needed = fitting_size(self.trained.networks["generator"], (height, width))
+        if needed != (height, width):
+            raise DataError(
+                f"{', '.join(batch.keys)}: {height}x{width} (height x width) is no size that the generator takes; the "
+                f"next one is {needed[0]}x{needed[1]}. Set transform.load_size or transform.crop_size"
+            )
 
     def _write_what_is_due(self) -> None:
         settings = self.parts.train
@@ -163,21 +181,27 @@ class Trainer:
         return f"epoch {self.step // self.steps_per_epoch + 1}  {losses}"
 
     def _translate(self, source: Tensor) -> Tensor:
-        seeds = [derived(self.parts.run.seed, "noise", 0)] * len(source)
+        if self.interruption.signal:
+            self._stop(self.interruption.signal)
+        seeds = noise_seeds(self.parts.run.seed, len(source))
         generator = self.trained.networks["generator"]
         return infer(generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
 
     def _sample(self) -> None:
         if self.accelerator.is_main_process:
-            shown = self.parts.held_out if len(self.parts.held_out) else self.parts.pairs
-            write_samples(self.folder.sample(self.step), shown, self.parts.transform, self._translate)
+            parts = self.parts
+            shown = parts.held_out if len(parts.held_out) else parts.pairs
+            write_samples(self.folder.sample(self.step), shown, parts.pairs[0], parts.transform, self._translate)
+        self._sampled_at = self.step
         self.accelerator.wait_for_everyone()
 
-    def _save(self, metrics: dict[str, float]) -> None:
-        """Write the checkpoint and the model file of this step."""
+    def _save(self, figures: Mapping[str, float]) -> None:
+        """Write the checkpoint and the model file of this step, unless they are there and ``figures`` adds nothing."""
         if self.accelerator.is_main_process:
-            weights = self.trained.networks["generator"].state_dict()
-            write_model(self.folder.model, weights, self.parts.header.trained(self.step, metrics))
+            model = self.folder.model
+            if self._saved_at != self.step or figures or not model.exists():
+                weights = self.trained.networks["generator"].state_dict()
+                write_model(model, weights, self.parts.header.trained(self.step, dict(figures)))
             if self._saved_at != self.step:
                 progress = {"seconds": self.seconds, "metrics": self.window.state()}
                 keep = self.parts.train.keep_checkpoints
@@ -188,20 +212,25 @@ class Trainer:
     def _stop(self, signal: int) -> NoReturn:
         self._save({})
         self.accelerator.end_training()
-        raise Interrupted(
-            signal,
-            f"interrupted at step {self.step}; a checkpoint is written. To go on:\n"
-            f"  p2pkit run --resume {shlex.quote(str(self.folder.path))}",
-        )
+        raise Interrupted(signal, f"interrupted at step {self.step}; {self._how_to_go_on()}")
+
+    def _keep_what_is_trained(self, error: DataError) -> None:
+        """Write a checkpoint before bad data ends the run, unless it has met one of several processes alone."""
+        if self.step > 0 and self.accelerator.num_processes == 1:
+            self._save({})
+            raise DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data") from error
+
+    def _how_to_go_on(self) -> str:
+        folder = shlex.quote(str(self.folder.path))
+        return f"a checkpoint of step {self.step} is written. To go on:\n  p2pkit run --resume {folder}"
 
     def _finish(self) -> dict[str, float]:
+        if self.window:
+            self._log()
         self._save({})
-        try:
-            if not self.folder.sample(self.step).exists():
-                self._sample()
-            figures = self.parts.evaluate(self._translate) if self.accelerator.is_main_process else {}
-        except KeyboardInterrupt:
-            self._stop(SIGINT)
+        if self._sampled_at != self.step:
+            self._sample()
+        figures = self.parts.evaluate(self._translate) if self.accelerator.is_main_process else {}
         if figures:
             self._record("held_out", figures)
         self._save(figures)

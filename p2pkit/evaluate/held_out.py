@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from torch import Tensor
-
 from p2pkit.contracts import Metric, PairedDataset
 from p2pkit.engine.loader import unit_pair
+from p2pkit.engine.trainer import Translate
 from p2pkit.evaluate.baselines import ClassMeanColour
 from p2pkit.images.transforms import PairTransform, TensorPair
 from p2pkit.progress import Progress
 from p2pkit.settings import EvaluationSettings
-
-Translate = Callable[[Tensor], Tensor]
 
 
 class HeldOut:
@@ -36,21 +33,21 @@ class HeldOut:
             return {}
         figures = self._measure(translate, "held_out")
         if self._settings.baseline == "class_mean_colour":
-            baseline = ClassMeanColour(self._tensors(self._pairs, "measuring the baseline"))
+            baseline = ClassMeanColour(self._tensors(self._pairs, len(self._pairs), "measuring the baseline"))
             figures |= self._measure(baseline, self._settings.baseline)
         return figures
 
     def _measure(self, translate: Translate, name: str) -> dict[str, float]:
         metrics = [make() for make in self._metrics]
-        for source, target in self._tensors(self._held_out, f"measuring {name}"):
+        count = min(len(self._held_out), self._settings.max_pairs)
+        for source, target in self._tensors(self._held_out, count, f"measuring {name}"):
             output = translate(source[None]).cpu()
             for metric in metrics:
                 metric.add(output, target[None])
         return {f"{name}/{key}": value for metric in metrics for key, value in metric.result().items()}
 
-    def _tensors(self, pairs: PairedDataset, title: str) -> Iterator[TensorPair]:
-        count = min(len(pairs), self._settings.max_pairs)
-        first = pairs[0]
+    def _tensors(self, pairs: PairedDataset, count: int, title: str) -> Iterator[TensorPair]:
+        first = self._pairs[0]
         with Progress(title, count, "pair") as progress:
             for index in range(count):
                 yield self._transform.test(unit_pair(pairs[index], first))

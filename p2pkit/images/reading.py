@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from p2pkit.errors import DataError
 
@@ -32,6 +32,10 @@ def read_image(file: Path) -> NDArray[Any]:
                 return image_pixels(image)
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file") from error
+    except PermissionError as error:
+        raise DataError(f"{file}: reading it is not permitted") from error
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{file}: this is not an image that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -41,11 +45,17 @@ def read_image(file: Path) -> NDArray[Any]:
 
 
 def image_pixels(image: Image.Image) -> NDArray[Any]:
-    """The pixels of a Pillow image, [height, width, channels], uint8 or uint16."""
+    """The pixels of a Pillow image, upright, [height, width, channels], uint8 or uint16.
+
+    Raises:
+        DataError: Pillow cannot give its pixels as stored.
+    """
+    colour_of_16_bits = len(image.getbands()) > 1 and ";16" in repr(getattr(image, "tile", ""))
+    if image.mode in ("I", "F") or colour_of_16_bits:
+        raise DataError("its pixels have more bits than can be read; 8 bits a channel, or 16-bit gray, are expected")
+    image = ImageOps.exif_transpose(image)
     if image.mode == "I;16B":
         image = image.convert("I;16")
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of mode {image.mode}; 8 bits a channel or 16-bit gray are expected")
     elif image.mode not in AS_STORED:
         image = image.convert("L" if image.mode in GRAY_MODES else "RGB")
     pixels = np.asarray(image)

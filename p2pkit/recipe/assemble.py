@@ -20,6 +20,7 @@ from torch import nn
 from p2pkit import __version__
 from p2pkit.catalogue import build
 from p2pkit.contracts import Component, Metric, Pair, PairedDataset, WeightedLoss
+from p2pkit.engine.loader import unit_pair
 from p2pkit.engine.trainer import TrainingParts
 from p2pkit.errors import DataError
 from p2pkit.evaluate.held_out import HeldOut
@@ -55,12 +56,15 @@ def load_data(recipe: Recipe) -> Data:
     """Both splits of the recipe's data set.
 
     Raises:
-        DataError: the data is missing, or there is no training pair.
+        DataError: the data is missing, there is no training pair, or the splits differ in channels.
     """
-    pairs = make(recipe.data, split="train")
+    pairs, held_out = make(recipe.data, split="train"), make(recipe.data, split="test")
     if not len(pairs):
         raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
-    return Data(pairs, make(recipe.data, split="test"), pairs[0])
+    first = pairs[0]
+    if len(held_out):
+        unit_pair(held_out[0], like=first)
+    return Data(pairs, held_out, first)
 
 
 def make(chosen: Chosen, **supplied: Any) -> Component:
@@ -81,9 +85,8 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
     """Everything that a run is made of."""
     networks = make_networks(recipe, data)
     losses = [
-        WeightedLoss(loss.name, weight, make(loss, **data.channels))
-        for loss in recipe.losses
-        if (weight := loss.weight) is not None
+        WeightedLoss(name, loss.weight or 0.0, make(loss, **data.channels))
+        for name, loss in zip(_distinct([loss.name for loss in recipe.losses]), recipe.losses, strict=True)
     ]
     transform = PairTransform(recipe.transform, recipe.run.seed)
     settings = recipe.evaluation
@@ -101,6 +104,12 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         header=model_header(recipe, data),
         evaluate=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
     )
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names with a number behind each that has come before: l1, gan, l1_2."""
+    counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return [name if count == 1 else f"{name}_{count}" for name, count in zip(names, counts, strict=True)]
 
 
 def model_header(recipe: Recipe, data: Data) -> ModelHeader:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from p2pkit.receptive_field import receptive_field
 from p2pkit.recipe.assemble import Data, load_data, make
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.recipe.trial import try_networks
+from p2pkit.recipe.trial import try_recipe
 
 
 def findings(recipe: Recipe) -> Iterator[str]:
@@ -34,8 +34,8 @@ def _about_data(recipe: Recipe, data: Data) -> Iterator[str]:
 
 
 def _about_networks(recipe: Recipe, data: Data) -> Iterator[str]:
-    networks = try_networks(recipe, data)
-    yield f"generator {recipe.generator.name}: {networks.generator}"
-    yield f"discriminator {recipe.discriminator.name}: {networks.discriminator}"
+    tried = try_recipe(recipe, data)
+    yield f"generator {recipe.generator.name}: {tried.generator}"
+    yield f"discriminator {recipe.discriminator.name}: {tried.discriminator}"
     field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
     yield f"  receptive field: {field} pixels" if field else "  receptive field: all of the image, or not measurable"

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
 }
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
 
-Path_ = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Document:
     text: str
     """The recipe file itself, as written."""
     tables: dict[str, Any]
-    origins: dict[Path_, str] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def origin(self, key: str) -> str | None:
         """The file (or ``--set``) that gave the dotted ``key`` or the nearest thing above it; None for a default."""
@@ -92,7 +92,7 @@ def _layers(file: Path) -> list[tuple[Path, dict[str, Any]]]:
     return layers[::-1]
 
 
-def _merge(document: Document, path: Path_, base: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
+def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
     """Merge ``layer`` into ``base``: tables merge, all else replaces, and a new ``name`` drops its old siblings."""
     if "name" in layer and "name" in base and layer["name"] != base["name"] and path != ("run",):
         base.clear()
@@ -109,9 +109,12 @@ def _merge(document: Document, path: Path_, base: dict[str, Any], layer: Mapping
             _forget(document, here)
             base[key] = value
             document.origins[here] = origin
+            for index, item in enumerate(value if isinstance(value, list) else ()):
+                if isinstance(item, dict):
+                    document.origins |= {(*here, str(index), name): origin for name in item}
 
 
-def _forget(document: Document, path: Path_) -> None:
+def _forget(document: Document, path: KeyPath) -> None:
     for known in [known for known in document.origins if known[: len(path)] == path]:
         del document.origins[known]
 
@@ -138,7 +141,7 @@ def _apply(document: Document, override: str) -> None:
     _merge(document, (), document.tables, layer, origin)
 
 
-def _set_in_list(document: Document, items: list[Any], path: Path_, rest: Path_, value: Any, override: str) -> None:
+def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyPath, value: Any, override: str) -> None:
     """Place a value below ``losses.0.weight`` and the like."""
     index = int(rest[0]) if rest[0].isdigit() else len(items)
     if index >= len(items):
@@ -148,13 +151,16 @@ def _set_in_list(document: Document, items: list[Any], path: Path_, rest: Path_,
     if len(rest) == 1:
         items[index] = value
     elif isinstance(items[index], dict) and len(rest) == 2:
-        items[index] = {"name": value} if rest[1] == "name" else {**items[index], rest[1]: value}
+        renamed = rest[1] == "name" and value != items[index].get("name")
+        # a loss's weight is the recipe's, not the component's
+        kept = {key: items[index][key] for key in items[index] if key == "weight" or not renamed}
+        items[index] = {**kept, rest[1]: value}
     else:
         raise RecipeError(f"{COMMAND_LINE} {override}: there is nothing to set at {'.'.join((*path, *rest))}")
     document.origins[(*path, *rest)] = f"{COMMAND_LINE} {override}"
 
 
-def _look_up(tables: Any, path: Path_) -> Any:
+def _look_up(tables: Any, path: KeyPath) -> Any:
     for part in path:
         tables = tables[part]
     return tables

@@ -112,6 +112,6 @@ class Recipe:
                 continue
             item = tomlkit.item(value)
             if with_origins:
-                item.comment(self.document.origin(here) or "default")
+                item.comment(self.document.origins.get(tuple(here.split(".")), "default"))
             table.add(name, item)
         return table

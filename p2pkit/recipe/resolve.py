@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean
-from p2pkit.parameters import parameters_model, validate
+from p2pkit.parameters import defined, parameters_model, validate
 from p2pkit.plugins import manager
 from p2pkit.problems import Problem, problems_in, report
 from p2pkit.recipe.document import Document, read_document
@@ -138,7 +138,7 @@ class _Resolver:
 
     def _weight(self, key: str, values: dict[str, Any]) -> float:
         weight = values.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             self._problem(f"{key}.weight", f"found {weight!r}, expected a number of at least 0")
             return 0.0
         return float(weight)
@@ -157,7 +157,9 @@ class _Resolver:
     ) -> tuple[OptimizerSettings | None, dict[str, OptimizerSettings | None]]:
         """``[optimizer]`` and, for each network of the method, the same with ``[optimizer.NETWORK]`` on top."""
         values = self._table("optimizer")
-        networks: Sequence[str] = getattr(method.registered.factory, "networks", ()) if method else ()
+        networks: Sequence[str] = getattr(defined(method.registered.factory), "networks", ()) if method else ()
+        if method and not networks:
+            self._problem("method.name", f"{method.name!r} of {method.registered.origin} does not name its networks")
         tables = {key: value for key, value in values.items() if isinstance(value, dict)}
         for name in tables if method else ():
             if name not in networks:

@@ -40,7 +40,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _one_of(kind: str, definitions: dict[str, Any], default: str | None = None) -> dict[str, Any]:
-    """A table whose keys depend on its ``name``; without one, those of the default or of the parent recipe's apply."""
+    """A table whose keys depend on its ``name``; without one, any keys may be meant for the parent recipe's name."""
     names, cases = [], []
     for registered in manager().registry(kind):
         try:

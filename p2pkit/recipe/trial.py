@@ -1,4 +1,4 @@
-"""A recipe's networks tried on a training example, on the meta device: sizes and counts, without weights."""
+"""A recipe's parts tried before a run begins: networks on a training example, without weights; optimizers on two."""
 
 from __future__ import annotations
 
@@ -8,50 +8,61 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import SizedGenerator
-from p2pkit.engine.loader import Examples
+from p2pkit.engine.loader import Examples, steps_per_epoch
+from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.images.transforms import PairTransform
 from p2pkit.inference import fitting_size
 from p2pkit.recipe.assemble import Data, make_networks
 from p2pkit.recipe.recipe import Recipe
+from p2pkit.training_step import judgement
 
 
 @dataclass(frozen=True)
-class NetworksTried:
+class Tried:
     """What generator and discriminator are and give, in words."""
 
     generator: str
     discriminator: str
 
 
-def try_networks(recipe: Recipe, data: Data) -> NetworksTried:
-    """Send a training example through both networks.
+def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
+    """Send a batch of the first training example through both networks, and take a step with each optimizer.
 
     Raises:
-        DataError: the example cannot be read or cropped.
-        RecipeError: the networks do not take images of its size or channels.
+        DataError: the example cannot be read or cropped, or there are too few pairs for a batch.
+        RecipeError: the networks do not take images of its size or channels, or an optimizer cannot be used.
     """
-    with torch.device("meta"):
-        networks = make_networks(recipe, data)
+    steps_per_epoch(len(data.pairs), recipe.loader, processes)
+    for settings in dict.fromkeys(recipe.optimizers.values()):
+        try_optimizer(settings)
+    networks = _networks_without_weights(recipe, data)
     generator, discriminator = networks["generator"], networks["discriminator"]
     example = Examples(data.pairs, PairTransform(recipe.transform, recipe.run.seed), cache=False)[0, 0]
     if isinstance(example, P2PKitError):
         raise example
-    source = example[0][0][None].to("meta")
+    source = example[0][0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
+    source = source.to(next(generator.parameters()).device)
     _check_size(recipe, generator, source)
     try:
-        fake = generator(source)
-        logits = discriminator(source, fake)
+        with torch.no_grad():
+            fake = generator(source)
+            logits = judgement(discriminator(source, fake)).logits
     except (RuntimeError, ValueError) as error:
         size = f"{source.shape[2]}x{source.shape[3]}"
-        raise RecipeError(
-            f"the networks do not take the training images of {size} (height x width): {error}"
-        ) from error
-    sizes = ", ".join(_size(each) for each in (logits if isinstance(logits, list) else [logits]))
-    return NetworksTried(
-        f"{_parameters(generator)}, {_size(source)} -> {_size(fake)}",
-        f"{_parameters(discriminator)}, logits {sizes}",
+        raise RecipeError(f"the networks do not take training images of {size} (height x width): {error}") from error
+    return Tried(
+        f"{_parameters(generator)}, {_size(source[0])} -> {_size(fake[0])}",
+        f"{_parameters(discriminator)}, logits {', '.join(_size(each[0]) for each in logits)}",
     )
+
+
+def _networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+    try:
+        with torch.device("meta"):
+            return make_networks(recipe, data)
+    except NotImplementedError:  # a network that looks at its own weights as it is made
+        return make_networks(recipe, data)
 
 
 def _check_size(recipe: Recipe, generator: nn.Module, source: Tensor) -> None:
@@ -69,4 +80,4 @@ def _parameters(network: nn.Module) -> str:
 
 
 def _size(image: Tensor) -> str:
-    return "x".join(str(side) for side in image.shape[1:])
+    return "x".join(str(side) for side in image.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from p2pkit.errors import DataError
@@ -23,13 +23,14 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, s
     work = [(file, place) for given in inputs for file, place in _outputs(given)]
     failures: list[str] = []
     taken: dict[Path, Path] = {}
+    sources = {file.resolve() for file, _ in work}
     with Progress("translating", len(work), "image") as progress:
         for file, place in work:
             first = taken.setdefault(place, file)
             if first != file:
                 failures.append(f"{file}: its output {place}.png is that of {first}; translate one of them elsewhere")
             else:
-                failures += _translate_file(translator, file, out / place, samples, seed)
+                failures += _translate_file(translator, file, _results(out / place, samples), sources, seed)
             progress.advance()
     return failures
 
@@ -45,12 +46,21 @@ def _outputs(given: Path) -> Iterator[tuple[Path, Path]]:
         raise DataError(f"{given}: there is no such file or folder")
 
 
-def _translate_file(translator: Translator, file: Path, place: Path, samples: int, seed: int) -> list[str]:
+def _results(place: Path, samples: int) -> list[Path]:
+    endings = [".png"] if samples == 1 else [f"_{sample}.png" for sample in range(samples)]
+    return [place.with_name(place.name + ending) for ending in endings]
+
+
+def _translate_file(
+    translator: Translator, file: Path, results: Sequence[Path], sources: Collection[Path], seed: int
+) -> list[str]:
     try:
+        for result in results:
+            if result.resolve() in sources:
+                raise DataError(f"{file}: its output would replace the source {result}; choose another --out")
         source = read_image(file)
-        for sample in range(samples):
-            ending = f"_{sample}.png" if samples > 1 else ".png"
-            write_image(place.with_name(place.name + ending), translator.pixels(source, str(file), seed + sample))
+        for sample, result in enumerate(results):
+            write_image(result, translator.pixels(source, str(file), seed + sample))
     except DataError as error:
         return [str(error)]
     return []

@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from p2pkit.catalogue import create
+from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images import from_unit, read_image, to_unit
 from p2pkit.images.reading import image_pixels
 from p2pkit.images.writing import to_pillow
-from p2pkit.inference import Normalisation, Policy, in_fast_layout, infer
+from p2pkit.inference import Policy, in_fast_layout, infer, noise_seeds
 from p2pkit.model_file import ModelHeader, read_model
-from p2pkit.seeds import derived
 
 
 class Translator:
@@ -60,8 +60,11 @@ class Translator:
 
     def tensor(self, source: Tensor, seed: int = 0) -> Tensor:
         """The translation of sources [N, Cs, H, W] in [-1, 1], on the device that they are on."""
-        noise = [derived(seed, "noise", 0)] * len(source)
+        if source.ndim != 4 or source.shape[1] != self.header.source_channels:
+            expected = f"[N, {self.header.source_channels}, H, W], or without N"
+            raise DataError(f"the tensor has the shape {list(source.shape)}; this model takes {expected}")
         device = next(self.generator.parameters()).device
+        noise = noise_seeds(seed, len(source))
         return infer(self.generator, source.to(device), self.policy, noise).to(source.device)
 
 

@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from p2pkit.builtin.datasets.archives.download import Unreachable, download
+from p2pkit.builtin.datasets.archives.download import Unreachable, WrongChecksum, download
 from p2pkit.builtin.datasets.archives.extraction import extract
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
 from p2pkit.contracts import Direction, Pair, PairedDataset, Split
+from p2pkit.errors import DataError
 
 URL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/facades.tar.gz"
 MD5 = "e2e25dd517e9d15828416ab329da2854"
@@ -25,7 +26,7 @@ class Facades:
         root: the folder of the data set, with the folders train and test or val.
         direction: "BtoA" translates label maps to photos, "AtoB" photos to label maps.
         url: where the archive is.
-        md5: the archive's checksum.
+        md5: the archive's checksum; an empty one is not checked.
         when_unavailable: when the archive cannot be had: "fail", or draw facades ("procedural") and say so.
     """
 
@@ -64,7 +65,7 @@ class Facades:
 
 
 @cache
-def _fetch(root: Path, url: str, md5: str) -> Unreachable | None:
+def _fetch(root: Path, url: str, md5: str) -> DataError | None:
     """Download the archive beside ``root`` and unpack it there, unless that is done; why it cannot be had, or None.
 
     An unreachable server is asked once a process, not once a split.
@@ -77,8 +78,8 @@ def _fetch(root: Path, url: str, md5: str) -> Unreachable | None:
         return None
     archive = root.with_name(root.name + ".tar.gz")
     try:
-        download(url, archive, md5)
-    except Unreachable as error:
+        download(url, archive, md5 or None)
+    except (Unreachable, WrongChecksum) as error:
         return error
     extract(archive, root)
     archive.unlink(missing_ok=True)

@@ -27,9 +27,15 @@ def split_folder(root: Path, split: Split) -> Path | None:
             return root / name
     if split == "test":
         return None
-    if any((root / name).is_dir() for name in SPLIT_FOLDERS["test"]):
-        raise DataError(f"{root}: it has a folder of held-out pairs, but no folder train")
+    refuse_held_out_alone(root)
     return root
+
+
+def refuse_held_out_alone(folder: Path) -> None:
+    """Raise DataError when ``folder`` has held-out pairs, but no folder train: they must not be trained on."""
+    for name in SPLIT_FOLDERS["test"]:
+        if (folder / name).is_dir():
+            raise DataError(f"{folder}: it has the folder {name} of held-out pairs, but no folder train")
 
 
 def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of
+from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of, refuse_held_out_alone
 from p2pkit.contracts import Pair, Split
 from p2pkit.errors import DataError
 from p2pkit.images import find_images, read_image
@@ -57,7 +57,11 @@ def _folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, 
         ):
             if sources.is_dir() or targets.is_dir():
                 return sources, targets
-    return (root / source, root / target) if split == "train" else None
+    if split == "test":
+        return None
+    for folder in (root, root / source, root / target):
+        refuse_held_out_alone(folder)
+    return root / source, root / target
 
 
 def _matched(sources: Path, targets: Path) -> list[tuple[Path, Path]]:

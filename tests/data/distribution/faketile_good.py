@@ -34,9 +34,34 @@ def register_generators(register: Any) -> None:
         """A factory that says too little."""
         return Tint(source_channels, target_channels)
 
+    def odd_default(source_channels: int, target_channels: int, norm: type[nn.Module] = nn.BatchNorm2d) -> Tint:
+        """A factory whose default no recipe could write."""
+        return Tint(source_channels, target_channels)
+
     register("tint", Tint)
+    register("odd_default", odd_default)
     register("without_annotation", without_annotation)
     register("contested", Tint)
+
+
+@p2pkit.hookimpl
+def register_discriminators(register: Any) -> None:
+    import torch
+    from torch import nn
+
+    from p2pkit.contracts import Judgement
+
+    class Judge(nn.Module):
+        """Answers with a Judgement of two scales."""
+
+        def __init__(self, source_channels: int, target_channels: int) -> None:
+            super().__init__()
+            self.logits = nn.Conv2d(target_channels, 1, 3)
+
+        def forward(self, source: torch.Tensor, image: torch.Tensor) -> Judgement:
+            return Judgement([self.logits(image), self.logits(image[:, :, ::2, ::2])], [])
+
+    register("judge", Judge)
 
 
 @p2pkit.hookimpl

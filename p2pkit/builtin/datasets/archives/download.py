@@ -28,6 +28,10 @@ class Unreachable(DataError):  # noqa: N818 - named for what it says of the serv
     """A server that does not answer, does not give the file out, or breaks off time and again."""
 
 
+class WrongChecksum(DataError):  # noqa: N818 - named for what it says of the file
+    """What came is not the file that was expected."""
+
+
 class _BrokenOff(Unreachable):
     """The server answered, and another attempt may bring more."""
 
@@ -42,8 +46,8 @@ def download(url: str, file: Path, md5: str | None = None, timeout: float = 15.0
     ``timeout`` is in seconds of silence. What has come so far is in ``NAME.part`` beside ``file``; it stays there when
     the connection or the disk fails.
 
-    Raises Unreachable when the server cannot be reached or does not give the file out, DataError when ``url`` is not
-    http(s), when the checksum is not ``md5`` (hexadecimal), or when ``file`` cannot be written.
+    Raises Unreachable when the server cannot be reached or does not give the file out, WrongChecksum when the checksum
+    is not ``md5`` (hexadecimal), DataError when ``url`` is not http(s), WriteError when ``file`` cannot be written.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise DataError(f"cannot download {url}: expected an address that begins with http:// or https://")
@@ -155,7 +159,7 @@ def _verify(url: str, part: Partial, md5: str) -> None:
     if found == md5.lower():
         return
     part.discard()
-    raise DataError(
+    raise WrongChecksum(
         f"what came from {url} is not the expected file: its MD5 checksum is {found}, expected {md5}; it was deleted. "
         f"Run the command again; if that gives the same checksum, the file has changed at its source"
     )
