@@ -181,11 +181,14 @@ class Trainer:
         return f"epoch {self.step // self.steps_per_epoch + 1}  {losses}"
 
     def _translate(self, source: Tensor) -> Tensor:
-        if self.interruption.signal:
-            self._stop(self.interruption.signal)
         seeds = noise_seeds(self.parts.run.seed, len(source))
         generator = self.trained.networks["generator"]
         return infer(generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
+
+    def _translate_until_interrupted(self, source: Tensor) -> Tensor:
+        if self.interruption.signal:
+            self._stop(self.interruption.signal)
+        return self._translate(source)
 
     def _sample(self) -> None:
         if self.accelerator.is_main_process:
@@ -230,7 +233,8 @@ class Trainer:
         self._save({})
         if self._sampled_at != self.step:
             self._sample()
-        figures = self.parts.evaluate(self._translate) if self.accelerator.is_main_process else {}
+        measured = self.accelerator.is_main_process
+        figures = self.parts.evaluate(self._translate_until_interrupted) if measured else {}
         if figures:
             self._record("held_out", figures)
         self._save(figures)
