@@ -37,6 +37,10 @@ class RunFolderError(P2PKitError):
     """A run folder is taken already, or holds nothing to go on from."""
 
 
+class NotFiniteError(P2PKitError):
+    """A loss is not a finite number: training on would spoil the networks."""
+
+
 class WriteError(P2PKitError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
 

@@ -86,6 +86,7 @@ class OptimizerSettings(Section):
     lr: Annotated[float, Field(gt=0)] = 2e-4
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
     weight_decay: NonNegativeFloat = 0.0
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
 
 
 class ScheduleSettings(Section):

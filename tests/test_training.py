@@ -230,6 +230,35 @@ def test_the_last_steps_are_logged_and_resuming_a_finished_run_changes_nothing(
     assert library.load_model(run / "model.safetensors").header.metrics
 
 
+def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_batch(
+    p2pkit: Call, recipe: Path, tmp_path: Path
+) -> None:
+    settings = ("--set", "optimizer.lr=1e15", "--set", "train.max_steps=50", "--set", "train.checkpoint_every=1")
+    run = tmp_path / "run"
+    outcome = p2pkit("run", recipe, "--out", run, *settings)
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+    assert "is not a finite number" in outcome.err and f"p2pkit run --resume {run}" in outcome.err
+    (file,) = (run / "not_finite").iterdir()
+    assert str(file) in outcome.err
+    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {
+        "source": (2, 3, 16, 16), "target": (2, 3, 16, 16),
+    }  # fmt: skip
+    failed = int(file.name.split("_")[1])
+    assert f"step {failed}: " in outcome.err and steps_of_checkpoints(run)[-1] == failed - 1
+    again = p2pkit("run", "--resume", run)
+    assert again.code == 2 and f"step {failed}: " in again.err
+
+
+def test_clipped_gradients_take_smaller_steps(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    settings = ("optimizer.name=sgd", "optimizer.lr=1.0", "train.max_steps=1")
+    free = weights(train(p2pkit, recipe, tmp_path / "free", *settings))
+    clipped = weights(train(p2pkit, recipe, tmp_path / "clipped", *settings, "optimizer.clip_gradient_norm=1e-6"))
+    still = weights(train(p2pkit, recipe, tmp_path / "still", *settings, "optimizer.clip_gradient_norm=1e-12"))
+    key = "decoders.0.1.weight"
+    assert torch.allclose(clipped[key], still[key], atol=1e-5)
+    assert not torch.allclose(free[key], still[key], atol=1e-5)
+
+
 def test_losses_fall(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     settings = ("train.max_steps=150", "train.log_every=50", "train.checkpoint_every=150", "optimizer.lr=2e-3")
     run = train(p2pkit, recipe, tmp_path / "run", *settings, "train.sample_every=150", "generator.dropout=0.0")

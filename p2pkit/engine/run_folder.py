@@ -71,6 +71,10 @@ class RunFolder:
         """The sample grid of one step."""
         return self.path / "samples" / f"step_{step:08}.png"
 
+    def not_finite(self, step: int, rank: int) -> Path:
+        """The batch on which the loss of a step was no finite number, on one process."""
+        return self.path / "not_finite" / f"step_{step:08}_process_{rank}.safetensors"
+
     def write_recipe(self, resolved: str, source: str) -> None:
         """Write the resolved recipe and the recipe as written."""
         write_text(self.recipe, resolved)

@@ -10,6 +10,7 @@ from typing import Literal, NoReturn
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, PairedDataset
@@ -23,13 +24,14 @@ from p2pkit.engine.run_folder import RunFolder
 from p2pkit.engine.samples import write_samples
 from p2pkit.engine.schedule import Limits
 from p2pkit.engine.update import Updater
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, NotFiniteError
 from p2pkit.images.transforms import PairTransform
 from p2pkit.inference import fitting_size, in_fast_layout, infer, noise_seeds
 from p2pkit.model_file import ModelHeader, write_model
 from p2pkit.progress import Progress
 from p2pkit.seeds import derived
 from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings, steps_in
+from p2pkit.storage import written_aside
 
 Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
@@ -142,7 +144,10 @@ class Trainer:
         source, target = (
             in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
         )
-        self.parts.method.train_step(Batch(source, target, batch.keys), self.update)
+        try:
+            self.parts.method.train_step(Batch(source, target, batch.keys), self.update)
+        except NotFiniteError as error:
+            self._leave_batch(batch, error)
         self.step += 1
         self.window.add(self.update.take_terms())
 
@@ -154,6 +159,20 @@ class Trainer:
                 f"{', '.join(batch.keys)}: {height}x{width} (height x width) is no size that the generator takes; the "
                 f"next one is {needed[0]}x{needed[1]}. Set transform.load_size or transform.crop_size"
             )
+
+    def _leave_batch(self, batch: Batch, error: NotFiniteError) -> NoReturn:
+        """Write the batch that has led to a loss that is no number, and tell all that is known of it."""
+        file = self.folder.not_finite(self.step + 1, self.accelerator.process_index)
+        with written_aside(file) as aside:
+            tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
+            save_file(tensors, aside, metadata={"keys": "\n".join(batch.keys)})
+        again = "No checkpoint had been written"
+        if self._saved_at >= 0:
+            again = f"The checkpoint of step {self._saved_at} is good; to go on from there:\n  {self._resume_command()}"
+        raise NotFiniteError(
+            f"step {self.step + 1}: {error}. The files were {', '.join(batch.keys)}; the batch is in {file}. "
+            f"Lower optimizer.lr, set optimizer.clip_gradient_norm, or look at the files. {again}"
+        ) from error
 
     def _write_what_is_due(self) -> None:
         settings = self.parts.train
@@ -224,8 +243,10 @@ class Trainer:
             raise DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data") from error
 
     def _how_to_go_on(self) -> str:
-        folder = shlex.quote(str(self.folder.path))
-        return f"a checkpoint of step {self.step} is written. To go on:\n  p2pkit run --resume {folder}"
+        return f"a checkpoint of step {self.step} is written. To go on:\n  {self._resume_command()}"
+
+    def _resume_command(self) -> str:
+        return f"p2pkit run --resume {shlex.quote(str(self.folder.path))}"
 
     def _finish(self) -> dict[str, float]:
         if self.window:

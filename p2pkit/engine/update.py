@@ -11,6 +11,7 @@ from torch import Tensor
 
 from p2pkit.contracts import Terms
 from p2pkit.engine.schedule import learning_rate_factor
+from p2pkit.errors import NotFiniteError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
 
 
@@ -29,15 +30,32 @@ class Updater:
         self._terms: dict[str, Tensor] = {}
 
     def __call__(self, network: str, terms: Terms) -> None:
-        """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update."""
+        """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update.
+
+        Raises:
+            NotFiniteError: the sum is infinite or no number; nothing has been changed by then.
+        """
         if not terms:
             return
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        if not total.isfinite():
+            values = ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
+            raise NotFiniteError(f"the loss of the {network} is not a finite number: {values}")
         optimizer = self.optimizers[network]
         optimizer.zero_grad()
-        self._accelerator.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        self._accelerator.backward(total)
+        self._clip(network, optimizer)
         optimizer.step()
         for name, term in terms.items():
             self._terms[f"{network}/{name}"] = term.detach().float()
+
+    def _clip(self, network: str, optimizer: Any) -> None:
+        limit = self._settings[network].clip_gradient_norm
+        if limit is not None:
+            # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
+            self._accelerator.unscale_gradients(optimizer)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def set_progress(self, progress: float) -> None:
         """Set the learning rates to what the schedule says at ``progress`` (0 to 1)."""
