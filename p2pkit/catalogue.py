@@ -43,9 +43,22 @@ def create(kind: str, name: str, **parameters: Any) -> Component:
 
 
 def build(registered: Registered, kind: str, arguments: dict[str, Any], supplied: dict[str, Any]) -> Component:
-    """Call a factory with its validated ``arguments`` and with what it asks for of that which is ``supplied``."""
+    """Call a factory with its validated ``arguments`` and with what it asks for of that which is ``supplied``.
+
+    Raises:
+        RecipeError: it cannot be made with these.
+    """
     wanted = supplied_names(registered.factory, kind) & supplied.keys()
-    return registered.factory(**arguments, **{name: supplied[name] for name in wanted})
+    try:
+        return registered.factory(**arguments, **{name: supplied[name] for name in wanted})
+    except P2PKitError:
+        raise
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError, TypeError) as error:
+        given = ", ".join(f"{name} = {value!r}" for name, value in arguments.items())
+        raise RecipeError(
+            f"{kind}: {registered.name!r} of {registered.origin} cannot be made with {given or 'no parameters'}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
+BAR_WIDTH = 16
 
 
 class Progress:
@@ -54,7 +55,9 @@ class Progress:
         self.note = note or self.note
         self._fraction = fraction
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.fraction or 0.0, figures=self.figures())
+            figures = self.figures()
+            room = max(0, self._bar.console.width - BAR_WIDTH - len(self.title) - len(figures) - 4)
+            self._bar.update(self._task, completed=self.fraction or 0.0, figures=f"{figures}  {self.note[:room]}")
         elif self.shown and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
             self._line()
 
@@ -63,7 +66,7 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
-            with suppress(BrokenPipeError):  # nobody listens any more, but the work goes on
+            with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
                 print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
 
     @property
@@ -82,8 +85,6 @@ class Progress:
         left = self._seconds_left(elapsed)
         if left is not None:
             parts.append(f"{clock(left)} left")
-        if self.note:
-            parts.append(self.note)
         return "  ".join(parts)
 
     def _seconds_left(self, elapsed: float) -> float | None:
@@ -94,7 +95,7 @@ class Progress:
 
     def _line(self) -> None:
         self._last_line = time.monotonic()
-        self.say(f"{self.title}: {self.figures()}")
+        self.say(f"{self.title}: {self.figures()}  {self.note}".rstrip())
 
 
 def clock(seconds: float) -> str:
@@ -121,6 +122,6 @@ def _terminal_bar() -> RichProgress:
     from rich.progress import Progress as RichProgress
 
     return RichProgress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}", markup=False),
+        TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[figures]}", markup=False),
         console=Console(stderr=True), refresh_per_second=5,
     )  # fmt: skip

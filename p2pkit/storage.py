@@ -55,7 +55,9 @@ def naming_failures(path: Path) -> Iterator[None]:
         if code is None:
             raise
         advice = _WHAT_TO_DO.get(code, "check that path and its disk")
-        where = getattr(error, "filename", None) or path
+        named = getattr(error, "filename", None)
+        # what is written aside is hidden: nobody has heard of it
+        where = named if named and not any(part.startswith(".") for part in Path(named).parts) else path
         raise WriteError(f"cannot write {where}: {os.strerror(code)}; {advice}") from error
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from p2pkit.engine import RunFolder
 from tests.conftest import Call, Outcome, picture, save
 
 
@@ -189,6 +190,54 @@ def test_an_out_folder_in_use_is_left_alone(recipe: Path, p2pkit: Call, tmp_path
     (tmp_path / "out" / "precious").write_text("mine")
     clear(p2pkit("run", recipe, "--out", tmp_path / "out"), tmp_path / "out", "choose another --out")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+def test_a_run_that_never_got_to_a_checkpoint_may_begin_again(
+    recipe: Path, pairs: Path, p2pkit: Call, tmp_path: Path
+) -> None:
+    whole = {file: file.read_bytes() for file in (pairs / "train").iterdir()}
+    for file in list(whole)[1:]:
+        file.write_bytes(b"")
+    settings = ("--set", "train.max_steps=1")
+    first = sorted(whole)[0]
+    first.write_bytes(whole[first])
+    clear(p2pkit("run", recipe, "--out", tmp_path / "run", *settings), "not an image")
+    for file, content in whole.items():
+        file.write_bytes(content)
+    assert p2pkit("run", recipe, "--out", tmp_path / "run", *settings).code == 0
+    clear(p2pkit("run", recipe, "--out", tmp_path / "run", *settings), f"p2pkit run --resume {tmp_path / 'run'}")
+
+
+def test_two_runs_never_share_a_folder(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert p2pkit("run", recipe, "--out", run).code == 0
+    with RunFolder(run).held():
+        clear(p2pkit("run", "--resume", run), f"{run}: process {os.getpid()} on ", "is running in it")
+    assert p2pkit("run", "--resume", run).code == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("generator.width=99999999999999999999", "generators: 'unet' of p2pkit"),
+        ("data.size=100000000", "memory"),
+    ],
+)
+def test_sizes_beyond_reason(setting: str, said: str, tmp_path: Path, p2pkit: Call) -> None:
+    (tmp_path / "a.toml").write_text('[data]\nname = "procedural_facades"\n')
+    clear(p2pkit("check", tmp_path / "a.toml", "--set", setting), said)
+
+
+def test_a_full_standard_output_is_no_fault_of_ours() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "p2pkit", "schema"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    clear(Outcome(done.returncode, "", done.stderr), "No space left")
+
+
+def test_max_time_is_called_what_was_typed(recipe: Path, p2pkit: Call) -> None:
+    clear(p2pkit("run", recipe, "--max-time", "soon"), "--max-time", "found 'soon'", '"5m"')
 
 
 def test_resuming_what_is_no_run(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:

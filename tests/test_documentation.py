@@ -31,8 +31,8 @@ def test_the_generator_in_ten_lines(p2pkit: Call, recipe: Path, tmp_path: Path) 
     ((name, module),) = project["project"]["entry-points"]["p2pkit"].items()
     (info / "entry_points.txt").write_text(f"[p2pkit]\n{name} = {module}\n")
     (plugins / f"{module}.py").write_text(code)
-    text = recipe.read_text().replace("depth = 3\nwidth = 4", 'name = "blur"\nside = 7')
-    assert chosen == {"generator": {"name": "blur", "side": 7}}
+    text = recipe.read_text().replace("depth = 3\nwidth = 4", 'name = "blur"\nmargin = 3')
+    assert chosen == {"generator": {"name": "blur", "margin": 3}}
     recipe.write_text(text)
     outcome = p2pkit("--plugins-dir", plugins, "run", recipe, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err

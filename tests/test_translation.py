@@ -149,6 +149,11 @@ def test_the_command_and_python_agree(model: Path, translator: Translator, tmp_p
     assert np.array_equal(np.asarray(Image.open(tmp_path / "o" / "a.png")), translator(picture(32, 32, 0), seed=5))
 
 
+def test_the_folder_of_a_run_stands_for_its_model(model: Path, tmp_path: Path, p2pkit: Call) -> None:
+    file = save(tmp_path / "a.png", picture(32, 32, 0))
+    assert p2pkit("translate", model.parent, file, "--out", tmp_path / "o").code == 0
+
+
 def test_several_samples_differ(model: Path, tmp_path: Path, p2pkit: Call) -> None:
     file = save(tmp_path / "a.png", picture(32, 32, 0))
     assert p2pkit("translate", model, file, "--out", tmp_path / "o", "--samples", 2).code == 0

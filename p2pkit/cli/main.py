@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from p2pkit import __version__
+from p2pkit.cli.options import say
 from p2pkit.errors import P2PKitError, did_you_mean
 from p2pkit.plugins import configure, manager
 
@@ -90,7 +91,7 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 def program() -> None:
     """Image-to-image translation: a recipe in, one self-describing model file out."""
     for plugin in manager().broken():
-        click.echo(f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}", err=True)
+        say(f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -106,38 +107,37 @@ def _run(arguments: Sequence[str] | None) -> int:
         error.show()
         return USERS_MISTAKE
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
+        say("interrupted")
         return INTERRUPTED
     except P2PKitError as error:
         code = getattr(error, "exit_code", USERS_MISTAKE)
-        click.echo(str(error) if code != USERS_MISTAKE else f"Error: {error}", err=True)
+        say(str(error) if code != USERS_MISTAKE else f"Error: {error}")
         return int(code)
     except BrokenPipeError:
         # whoever read our output has seen enough; the interpreter must not complain about it at exit either
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.filename is None:
-            return _our_fault()
-        click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+        # no file name: what is printed cannot be written, to a full disk for one
+        say(f"Error: {error.filename or 'the output of this command'}: {error.strerror or error}")
         return USERS_MISTAKE
     except Exception as error:
         if not _out_of_memory(error):
             return _our_fault()
-        click.echo(
+        say(
             f"Error: the memory does not suffice ({str(error).splitlines()[0]}). Lower loader.batch_size, "
-            'transform.crop_size or a width, or set train.precision = "bf16"',
-            err=True,
+            'transform.crop_size or a width, or set train.precision = "bf16"'
         )
         return USERS_MISTAKE
 
 
 def _out_of_memory(error: Exception) -> bool:
     # by name and text, because torch, which defines the one and raises the other, must not be imported here
-    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or by_torch
 
 
 def _our_fault() -> int:
     traceback.print_exc()
-    click.echo("This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above.", err=True)
+    say("This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above.")
     return OUR_FAULT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,4 +28,5 @@ def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def say(message: str) -> None:
     """Print a line for the person, on stderr; stdout is for results."""
-    click.echo(message, err=True)
+    with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
+        click.echo(message, err=True)

@@ -43,6 +43,7 @@ def command(
     if recipe is None:
         raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
     if max_time is not None:
+        _check_duration(max_time)
         overrides = (*overrides, f'train.max_time="{max_time}"')
 
     from p2pkit.recipe.resolve import read_recipe
@@ -52,3 +53,12 @@ def command(
     from p2pkit.cli.training import start_run
 
     start_run(resolved, overrides, out, device)
+
+
+def _check_duration(text: str) -> None:
+    from p2pkit.settings import seconds_in
+
+    try:
+        seconds_in(text)
+    except ValueError as error:
+        raise click.BadParameter(f"found {text!r}, expected {error}", param_hint="--max-time") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -27,11 +28,12 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
     folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
     trainer = Trainer(parts, accelerator, folder)
-    if accelerator.is_main_process:
-        folder.write_recipe(recipe.toml(), recipe.document.text)
-        folder.write_environment({**environment(recipe, data), "overrides": list(overrides)})
-        say(f"run folder: {folder.path}")
-    _train(trainer)
+    with _held(trainer):
+        if accelerator.is_main_process:
+            folder.write_recipe(recipe.toml(), recipe.document.text)
+            folder.write_environment({**environment(recipe, data), "overrides": list(overrides)})
+            say(f"run folder: {folder.path}")
+        _train(trainer)
 
 
 def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> None:
@@ -43,10 +45,15 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
     if not accept_changed_data:
         _check_same_data(folder, recipe, data)
     trainer = Trainer(assemble(recipe, data), accelerator, folder)
-    step = trainer.resume()
-    if accelerator.is_main_process:
-        say(f"run folder: {folder.path}; going on from step {step}")
-    _train(trainer)
+    with _held(trainer):
+        step = trainer.resume()
+        if accelerator.is_main_process:
+            say(f"run folder: {folder.path}; going on from step {step}")
+        _train(trainer)
+
+
+def _held(trainer: Trainer) -> AbstractContextManager[None]:
+    return trainer.folder.held() if trainer.accelerator.is_main_process else nullcontext()
 
 
 def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:

@@ -35,7 +35,10 @@ def command(
     dropout: bool | None,
     device: str | None,
 ) -> None:
-    """Translate images, and all images in folders, with MODEL (a model.safetensors). Folders keep their tree."""
+    """Translate images, and all images in folders, with MODEL (a model.safetensors, or the run folder with it).
+
+    Folders keep their tree.
+    """
     from p2pkit.translate import load_model
     from p2pkit.translate.files import translate_files
 

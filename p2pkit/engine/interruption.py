@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step in hand is finished and a checkpoint written; a second one leaves at once."""
+"""Ctrl-C, SIGTERM, a closed terminal: the step in hand is finished and a checkpoint written; the second leaves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from p2pkit.errors import P2PKitError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it

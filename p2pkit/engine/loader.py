@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from p2pkit.contracts import Batch, Pair, PairedDataset
+from p2pkit.engine.interruption import SIGNALS
 from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.pixels import to_unit
 from p2pkit.images.transforms import PairTransform, TensorPair
@@ -152,5 +153,5 @@ def _collate(examples: list[tuple[TensorPair, str] | P2PKitError]) -> tuple[Any,
 
 def _start_worker(worker: int) -> None:
     # Ctrl-C, and what a cluster sends, reach the whole process group; only the main process answers
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

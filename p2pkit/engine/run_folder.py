@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from p2pkit.errors import RunFolderError
 from p2pkit.storage import naming_failures, write_json, write_text
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @dataclass(frozen=True)
@@ -25,27 +31,30 @@ class RunFolder:
         """A new folder: ``out``, or ``runs/NAME/DATE-TIME``.
 
         Raises:
-            RunFolderError: ``out`` is there already and is not an empty folder.
+            RunFolderError: ``out`` is there already, and is neither empty nor a run that never got to a checkpoint.
             WriteError: it cannot be made.
         """
         if out is None:
             return cls(_dated(Path("runs") / name))
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunFolderError(
-                f"{out}: there is something in that place already; choose another --out, or go on with the run in it: "
-                f"p2pkit run --resume {out}"
-            )
+        folder = cls(out)
+        untrained = folder._has_run() and not folder.model.exists()  # nothing in it to lose
+        if not untrained and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder._has_run() else ""
+            raise RunFolderError(f"{out}: there is something in that place already; choose another --out{going_on}")
         with naming_failures(out):
             out.mkdir(parents=True, exist_ok=True)
-        return cls(out)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """The folder of an earlier run. Raises RunFolderError when it is none."""
         folder = cls(path)
-        if not folder.recipe.is_file():
+        if not folder._has_run():
             raise RunFolderError(f"{path}: this is not a run folder: it holds no recipe.toml")
         return folder
+
+    def _has_run(self) -> bool:
+        return self.recipe.is_file()
 
     @property
     def recipe(self) -> Path:
@@ -75,8 +84,31 @@ class RunFolder:
         """The batch on which the loss of a step was no finite number, on one process."""
         return self.path / "not_finite" / f"step_{step:08}_process_{rank}.safetensors"
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from running in this folder, for as long as this one does or lives.
+
+        Raises:
+            RunFolderError: another process is running in it.
+        """
+        lock = self.path / ".lock"
+        with naming_failures(lock):
+            handle = lock.open("a+")
+        with handle:
+            if not _lock(handle):
+                handle.seek(0)
+                raise RunFolderError(f"{self.path}: {handle.read().strip() or 'another process'} is running in it")
+            handle.truncate(0)
+            handle.write(f"process {os.getpid()} on {platform.node()}")
+            handle.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
     def write_recipe(self, resolved: str, source: str) -> None:
-        """Write the resolved recipe and the recipe as written."""
+        """Write the resolved recipe and the recipe as written, for a run that begins."""
+        self.metrics.unlink(missing_ok=True)
         write_text(self.recipe, resolved)
         write_text(self.path / "recipe.source.toml", source)
 
@@ -91,6 +123,19 @@ class RunFolder:
             return {}
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
+
+
+def _lock(handle: IO[str]) -> bool:
+    """Whether the file is now locked by this process. Without such locks (Windows, some networks) it always is."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _dated(parent: Path) -> Path:

@@ -197,7 +197,7 @@ class Trainer:
 
     def _note(self) -> str:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in self._last_means.items())
-        return f"epoch {self.step // self.steps_per_epoch + 1}  {losses}"
+        return f"epoch {(self.step - 1) // self.steps_per_epoch + 1}  {losses}"
 
     def _translate(self, source: Tensor) -> Tensor:
         seeds = noise_seeds(self.parts.run.seed, len(source))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +45,26 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     source = example[0][0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
     source = source.to(next(generator.parameters()).device)
     _check_size(recipe, generator, source)
-    try:
-        with torch.no_grad():
-            fake = generator(source)
-            logits = judgement(discriminator(source, fake)).logits
-    except (RuntimeError, ValueError) as error:
-        size = f"{source.shape[2]}x{source.shape[3]}"
-        raise RecipeError(f"the networks do not take training images of {size} (height x width): {error}") from error
+    with torch.no_grad():
+        fake = _call(f"generator {recipe.generator.name!r}", generator, source)
+        expected = (data.channels["target_channels"], *source.shape[2:])
+        if tuple(fake.shape[1:]) != expected:
+            wanted = "x".join(map(str, expected))
+            raise RecipeError(f"generator {recipe.generator.name!r} gives {_size(fake[0])} where {wanted} is expected")
+        judged = _call(f"discriminator {recipe.discriminator.name!r}", discriminator, source, fake)
+    logits = judgement(judged).logits
     return Tried(
         f"{_parameters(generator)}, {_size(source[0])} -> {_size(fake[0])}",
         f"{_parameters(discriminator)}, logits {', '.join(_size(each[0]) for each in logits)}",
     )
+
+
+def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
+    try:
+        return network(*images)
+    except (RuntimeError, ValueError) as error:
+        size = f"{images[0].shape[2]}x{images[0].shape[3]}"
+        raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
 def _networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]:

@@ -54,8 +54,9 @@ class Translator:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if source.ndim != 3 or 0 in source.shape:
             raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
-        if source.shape[2] != self.header.source_channels:
-            raise DataError(f"{key}: it has {source.shape[2]} channels; this model takes {self.header.source_channels}")
+        found, taken = source.shape[2], self.header.source_channels
+        if found != taken:
+            raise DataError(f"{key}: it has {found} channels; this model takes {taken}, so convert it first")
         return from_unit(self.tensor(to_unit(source, key)[None], seed)[0], np.dtype(self.header.target_dtype))
 
     def tensor(self, source: Tensor, seed: int = 0) -> Tensor:
@@ -71,7 +72,7 @@ class Translator:
 def load_model(
     file: str | Path, device: str | None = None, norm: Normalisation | None = None, dropout: bool | None = None
 ) -> Translator:
-    """The translator in a model file.
+    """The translator in a model file, or in the run folder that holds one.
 
     ``device`` is "cpu", "cuda", or None for the best there is; ``norm`` and ``dropout`` replace the file's own policy
     (see inference.Policy).
@@ -79,8 +80,11 @@ def load_model(
     Raises:
         ModelFileError: the file is missing, damaged, of a later version, or needs a plugin that is not installed.
     """
-    header, weights = read_model(Path(file))
-    generator = _rebuild(Path(file), header, weights)
+    file = Path(file)
+    if file.is_dir():
+        file /= "model.safetensors"
+    header, weights = read_model(file)
+    generator = _rebuild(file, header, weights)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen == "cuda" and not torch.cuda.is_available():
         raise ModelFileError("device cuda: PyTorch finds no CUDA device on this machine; use the CPU")
