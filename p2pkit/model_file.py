@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +15,8 @@ from p2pkit.errors import ModelFileError
 from p2pkit.inference import Policy
 from p2pkit.storage import written_aside
 
-FORMAT = "p2pkit"
 FORMAT_VERSION = 1
-_HEADER_KEY = "p2pkit.header"
-_VERSION_KEY = "p2pkit.format_version"
+_KEY = "p2pkit"
 
 
 class ModelHeader(BaseModel):
@@ -54,7 +53,8 @@ def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
-    metadata = {"format": FORMAT, _VERSION_KEY: str(FORMAT_VERSION), _HEADER_KEY: header.model_dump_json()}
+    # one key alone: safetensors writes several in any order, and equal models should be equal files
+    metadata = {_KEY: json.dumps({"format_version": FORMAT_VERSION, "header": header.model_dump(mode="json")})}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with written_aside(file) as aside:
         save_file(tensors, aside, metadata=metadata)
@@ -86,15 +86,18 @@ def _read(file: Path, with_weights: bool) -> tuple[ModelHeader, dict[str, Tensor
 
 
 def _parse(file: Path, metadata: dict[str, str]) -> ModelHeader:
-    if metadata.get("format") != FORMAT or _HEADER_KEY not in metadata:
-        raise ModelFileError(f"{file}: a safetensors file, but not a p2pkit model: its header does not say {FORMAT!r}")
-    version = metadata.get(_VERSION_KEY, "")
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{file}: written in format version {version or 'unknown'}; this p2pkit reads up to {FORMAT_VERSION}. "
-            "Upgrade p2pkit to use it"
-        )
+    if _KEY not in metadata:
+        raise ModelFileError(f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}")
     try:
-        return ModelHeader.model_validate_json(metadata[_HEADER_KEY])
-    except ValidationError as error:
+        described = json.loads(metadata[_KEY])
+        version = int(described["format_version"])
+        if version > FORMAT_VERSION:
+            raise ModelFileError(
+                f"{file}: written in format version {version}; this p2pkit reads up to {FORMAT_VERSION}. "
+                "Upgrade p2pkit to use it"
+            )
+        return ModelHeader.model_validate(described["header"])
+    except ModelFileError:
+        raise
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{file}: the header of the model file is damaged: {error}") from error

@@ -245,18 +245,31 @@ def test_resuming_what_is_no_run(recipe: Path, p2pkit: Call, tmp_path: Path) -> 
     clear(p2pkit("run", recipe, "--resume", tmp_path), "leave out RECIPE")
 
 
-def test_resuming_with_other_data_or_a_damaged_checkpoint(
-    recipe: Path, pairs: Path, p2pkit: Call, tmp_path: Path
+def test_resuming_with_other_data(recipe: Path, pairs: Path, p2pkit: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert p2pkit("run", recipe, "--out", run).code == 0
+    save(pairs / "train" / "new.png", picture(24, 48, 0))
+    clear(p2pkit("run", "--resume", run), "fingerprint")
+
+
+@pytest.mark.parametrize("name", ["networks.safetensors", "optimizers.safetensors", "progress.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    name: str, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert p2pkit("run", recipe, "--out", run).code == 0
-    file = run / "checkpoints" / "step_00000004" / "optimizers.safetensors"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    clear(p2pkit("run", "--resume", run), "step_00000004", "damaged")
-    file.write_bytes(whole)
-    save(pairs / "train" / "new.png", picture(24, 48, 0))
-    clear(p2pkit("run", "--resume", run), "fingerprint")
+    whole = (run / "model.safetensors").read_bytes()
+    file = run / "checkpoints" / "step_00000004" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) * 3 // 4] ^= 1
+    file.write_bytes(content if name != "progress.json" else content[: len(content) // 2])
+    resumed = p2pkit("run", "--resume", run)
+    assert resumed.code == 0
+    assert f"NOTICE: {file.parent}: this checkpoint is damaged" in resumed.err and "going on from step 2" in resumed.err
+    assert (run / "model.safetensors").read_bytes() == whole
+    for folder in (run / "checkpoints").iterdir():
+        (folder / name).write_bytes(b"")
+    clear(p2pkit("run", "--resume", run), "all checkpoints are damaged", "step_00000002", "step_00000004")
 
 
 def test_cuda_where_there_is_none(recipe: Path, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

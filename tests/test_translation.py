@@ -169,8 +169,8 @@ def test_several_samples_differ(model: Path, tmp_path: Path, p2pkit: Call) -> No
         (lambda file: file.write_bytes(b""), "damaged or incomplete"),
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "damaged or incomplete"),
         (lambda file: save_file(load_file(file), file), "not a p2pkit model"),
-        (lambda file: change(file, "p2pkit.format_version", "2"), "Upgrade p2pkit"),
-        (lambda file: change(file, "p2pkit.header", "{}"), "header of the model file is damaged"),
+        (lambda file: change(file, format_version=2), "Upgrade p2pkit"),
+        (lambda file: change(file, header={}), "header of the model file is damaged"),
         (lambda file: change_header(file, generator="vanished", distribution="p2pkit-x"), "pip install p2pkit-x"),
         (lambda file: change_header(file, parameters={"depth": 5}), "cannot be rebuilt"),
         (lambda file: change_header(file, parameters={"depht": 4}), "did you mean 'depth'?"),
@@ -185,15 +185,14 @@ def test_bad_model_files_are_named_as_what_they_are(spoil: Any, said: str, model
     assert outcome.code == 2 and said in outcome.err.replace("\n", " ") and "Traceback" not in outcome.err
 
 
-def change(file: Path, key: str, value: str) -> None:
+def change(file: Path, **values: object) -> None:
     with safe_open(file, framework="pt") as handle:
-        metadata = dict(handle.metadata())
-    save_file(load_file(file), file, metadata={**metadata, key: value})
+        described = json.loads(handle.metadata()["p2pkit"])
+    save_file(load_file(file), file, metadata={"p2pkit": json.dumps({**described, **values})})
 
 
 def change_header(file: Path, **values: object) -> None:
-    header = json.loads(read_header(file).model_dump_json())
-    change(file, "p2pkit.header", json.dumps({**header, **values}))
+    change(file, header={**read_header(file).model_dump(mode="json"), **values})
 
 
 def test_a_missing_input_is_named(model: Path, tmp_path: Path, p2pkit: Call) -> None:

@@ -46,9 +46,11 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
         _check_same_data(folder, recipe, data)
     trainer = Trainer(assemble(recipe, data), accelerator, folder)
     with _held(trainer):
-        step = trainer.resume()
+        damaged = trainer.resume()
         if accelerator.is_main_process:
-            say(f"run folder: {folder.path}; going on from step {step}")
+            for notice in damaged:
+                say(f"NOTICE: {notice}")
+            say(f"run folder: {folder.path}; going on from step {trainer.step}")
         _train(trainer)
 
 

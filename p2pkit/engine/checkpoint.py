@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -56,33 +57,49 @@ def write_checkpoint(checkpoints: Path, step: int, trained: Trained, progress: M
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    killed = checkpoints.glob(".step_*.part")  # what a kill in the middle of writing has left
-    for old in (*_checkpoint_folders(checkpoints)[:-keep], *killed):
+    for old in _checkpoint_folders(checkpoints)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def read_checkpoint(checkpoints: Path, trained: Trained) -> dict[str, Any]:
-    """Restore the last checkpoint into ``trained`` and return the progress that was saved with it, ``step`` included.
+def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any], list[str]]:
+    """Restore the last whole checkpoint into ``trained``.
+
+    Returns the progress that was saved with it, ``step`` included, and a message for each later one that is damaged.
 
     Raises:
-        RunFolderError: there is none, or it is damaged, or it is of other networks.
+        RunFolderError: there is none, all are damaged, or it is of other networks or of a later p2pkit.
     """
     folders = _checkpoint_folders(checkpoints)
-    if not folders:
-        raise RunFolderError(f"{checkpoints.parent}: there is no checkpoint to go on from; start the run anew")
-    folder = folders[-1]
-    try:
-        progress: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    damaged: list[str] = []
+    for folder in reversed(folders):
+        try:
+            progress, weights, moments = _read_contents(folder)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{folder}: this checkpoint is damaged ({error}); the one before it is used")
+            continue
         if progress["format_version"] > FORMAT_VERSION:
             raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
-        weights, moments = load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
-        _restore(trained, weights, moments, progress)
-    except RunFolderError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        earlier = f"remove it to go on from {folders[-2].name}" if len(folders) > 1 else "no earlier one is left"
-        raise RunFolderError(f"{folder}: the checkpoint is damaged or of another recipe; {earlier}: {error}") from error
-    return progress
+        try:
+            _restore(trained, weights, moments, progress)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunFolderError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
+        return progress, damaged
+    why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to go on from"
+    raise RunFolderError(f"{checkpoints.parent}: {why}; start the run anew")
+
+
+def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
+    progress = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    for name, expected in progress["sha256"].items():
+        if _sha256(folder / name) != expected:
+            raise ValueError(f"the checksum of {name} is wrong")
+    return progress, load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _checkpoint_folders(checkpoints: Path) -> list[Path]:
@@ -103,9 +120,15 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
     for name, tensors in ((_NETWORKS, weights), (_OPTIMIZERS, moments)):
         with written_aside(folder / name) as aside:
             save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside)
-    scaler = trained.scaler.state_dict() if trained.scaler is not None else None
-    saved = {"format_version": FORMAT_VERSION, "step": step, **progress, "optimizers": optimizers, "scaler": scaler}
-    write_json(folder / _PROGRESS, saved)
+    rest = {
+        "format_version": FORMAT_VERSION,
+        "step": step,
+        **progress,
+        "optimizers": optimizers,
+        "scaler": trained.scaler.state_dict() if trained.scaler is not None else None,
+        "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
+    }
+    write_json(folder / _PROGRESS, rest)
 
 
 def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from p2pkit.errors import P2PKitError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -105,6 +106,14 @@ class RunFolder:
                 yield
             finally:
                 lock.unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a kill in the middle of writing has left under hidden names."""
+        for left in list(self.path.rglob(".*.part")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def write_recipe(self, resolved: str, source: str) -> None:
         """Write the resolved recipe and the recipe as written, for a run that begins."""

@@ -84,16 +84,17 @@ class Trainer:
         networks = {name: self.accelerator.unwrap_model(getattr(method, name)) for name in method.networks}
         self.trained = Trained(networks, optimizers, self.accelerator.scaler)
 
-    def resume(self) -> int:
-        """Go back to the last checkpoint in the run folder; the number of its step."""
-        progress = read_checkpoint(self.folder.checkpoints, self.trained)
+    def resume(self) -> list[str]:
+        """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged."""
+        progress, damaged = read_checkpoint(self.folder.checkpoints, self.trained)
         self.step, self.seconds = progress["step"], progress["seconds"]
         self.window = MetricsWindow(progress["metrics"])
         self._saved_at = self.step
         if self.accelerator.is_main_process:
+            self.folder.remove_unfinished()
             # a window that is still open at its checkpoint has not been written by then
             drop_lines_after(self.folder.metrics, self.step - 1 if self.window else self.step)
-        return self.step
+        return damaged
 
     def train(self) -> dict[str, float]:
         """Train until a limit ends the run, then measure; the figures on the held-out pairs.
