@@ -144,6 +144,15 @@ def test_settings_that_cannot_work(setting: str, said: str, recipe: Path, p2pkit
     assert not (tmp_path / "run").exists()
 
 
+def test_data_check_reads_every_pair_and_tells_all(pairs: Path, recipe: Path, p2pkit: Call) -> None:
+    whole = p2pkit("data", "check", recipe)
+    assert whole.code == 0 and "all 8 pairs can be used" in whole.out
+    (pairs / "train" / "3.png").write_bytes(b"")
+    save(pairs / "train" / "4.png", picture(24, 48, 0, channels=1))
+    save(pairs / "test" / "1.png", picture(24, 47, 0))
+    clear(p2pkit("data", "check", recipe), "3 of 8 pairs", "train/3.png", "train/4.png", "test/1.png")
+
+
 def test_splits_of_different_channels(pairs: Path, recipe: Path, p2pkit: Call) -> None:
     for file in (pairs / "test").iterdir():
         save(file, picture(24, 48, 0, channels=1))

@@ -83,6 +83,19 @@ def test_a_wrong_checksum_leaves_nothing(facades_recipe: Path, site: Site, tmp_p
     assert unchecked.code == 0 and "3 training pairs" in unchecked.out
 
 
+def test_data_fetch_downloads_by_name(
+    site: Site, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(facades.Facades.__init__, "__defaults__", (
+        Path("datasets/facades"), "BtoA", site.url, hashlib.md5(site.content).hexdigest(), "fail",
+    ))  # fmt: skip
+    outcome = p2pkit("data", "fetch", "facades")
+    assert outcome.code == 0 and "facades: 3 training pairs" in outcome.out
+    assert (tmp_path / "datasets" / "facades" / "train" / "1.png").is_file()
+    assert p2pkit("data", "fetch", "facade").code == 2
+
+
 def test_without_a_server_nothing_falls_back_in_silence(facades_recipe: Path, p2pkit: Call) -> None:
     outcome = p2pkit("check", facades_recipe, "--set", 'data.url="http://127.0.0.1:9/facades.tar.gz"')
     assert outcome.code == 2

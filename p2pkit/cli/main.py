@@ -24,6 +24,7 @@ COMMANDS = {
     "components": "p2pkit.cli.components",
     "plugins": "p2pkit.cli.plugins",
     "translate": "p2pkit.cli.translate",
+    "data": "p2pkit.cli.data",
 }
 USERS_MISTAKE, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
