@@ -36,7 +36,10 @@ def written_aside(file: Path) -> Iterator[Path]:
     with naming_failures(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
+            aside.touch()
+            mode = aside.stat().st_mode
             yield aside
+            aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
             _sync(aside)
             aside.replace(file)
             sync_folder(file.parent)

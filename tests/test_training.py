@@ -64,6 +64,12 @@ def test_what_a_run_leaves_behind(p2pkit: Call, recipe: Path, tmp_path: Path) ->
     assert library.load_model(run / "model.safetensors").header.metrics["held_out/mae"] == measured["held_out/mae"]
 
 
+def test_whoever_may_read_the_folder_may_read_the_model(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run")
+    modes = {file.stat().st_mode for file in run.rglob("*") if file.is_file()}
+    assert modes == {recipe.stat().st_mode}
+
+
 def test_no_pickle_is_left_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     run = train(p2pkit, recipe, tmp_path / "run")
     endings = {file.suffix for file in run.rglob("*") if file.is_file()}
