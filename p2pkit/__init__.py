@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from p2pkit import contracts, errors
+from p2pkit.contracts import Batch, Judgement, Pair, WeightedLoss
 from p2pkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from p2pkit.catalogue import components, create
     from p2pkit.translate import load_model
 
-__all__ = ["components", "create", "hookimpl", "load_model"]
+__all__ = [
+    "Batch", "Judgement", "Pair", "WeightedLoss",
+    "components", "contracts", "create", "errors", "hookimpl", "load_model",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {"components": "p2pkit.catalogue", "create": "p2pkit.catalogue", "load_model": "p2pkit.translate"}

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from p2pkit.contracts import SUPPLIED, Component
 from p2pkit.errors import P2PKitError, RecipeError
-from p2pkit.parameters import coerced, defined, fixed, parameters_model, supplied_names, type_text, validate
+from p2pkit.parameters import (
+    coerced,
+    defined,
+    fixed,
+    is_plain,
+    parameters_model,
+    plain_value,
+    supplied_names,
+    type_text,
+    validate,
+)
 from p2pkit.plugins import manager
 from p2pkit.problems import problems_in, report
 from p2pkit.registry import Registered
@@ -22,7 +31,7 @@ def components(kind: str) -> list[str]:
     return manager().registry(kind).names()
 
 
-def create(kind: str, name: str, **parameters: Any) -> Component:
+def create(kind: str, name: str, /, **parameters: Any) -> Component:
     """Build the component of ``kind`` called ``name``.
 
     ``parameters`` are its own and those that the assembly supplies (``source_channels``, ``split`` ...), the latter
@@ -102,14 +111,14 @@ def _describe(kind: str, registered: Registered) -> ComponentDescription:
     try:
         for name, field in parameters_model(registered, kind).model_fields.items():
             default = None if field.is_required() else field.default
-            shown = str(default) if isinstance(default, Path) else default
-            parameters.append(ParameterDescription(name, type_text(field), shown, field.is_required()))
+            parameters.append(ParameterDescription(name, type_text(field), plain_value(default), field.is_required()))
     except P2PKitError as error:
         problem = str(error)
     file, line = _place(registered)
+    always = {name: value if is_plain(value) else repr(value) for name, value in fixed(registered.factory).items()}
     return ComponentDescription(
         kind, registered.name, registered.distribution, registered.version, file, line,
-        inspect.getdoc(defined(registered.factory)) or "", fixed(registered.factory), parameters, problem,
+        inspect.getdoc(defined(registered.factory)) or "", always, parameters, problem,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from p2pkit.contracts import Normalisation, SizedGenerator
+from p2pkit.errors import DataError
 from p2pkit.seeds import derived
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
@@ -70,6 +71,17 @@ def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:
     multiple, smallest = generator.size_multiple, generator.smallest_size
     height, width = (math.ceil(max(side, smallest) / multiple) * multiple for side in size)
     return height, width
+
+
+def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
+    """Raise DataError, beginning with ``key``, when ``generator`` takes no images of (height, width) as they are."""
+    height, width = size
+    needed = fitting_size(generator, (height, width))
+    if needed != (height, width):
+        raise DataError(
+            f"{key}: {height}x{width} (height x width) is no size that the generator takes; the next one is "
+            f"{needed[0]}x{needed[1]}. Set transform.load_size or transform.crop_size"
+        )
 
 
 def _reflected(image: Tensor, size: tuple[int, int]) -> Tensor:

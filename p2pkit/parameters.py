@@ -22,8 +22,21 @@ def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
     """The pydantic model of what a recipe may set for a component: its signature without what the assembly supplies.
 
     Raises:
-        PluginError: the factory lacks an annotation, or takes arguments that have no name.
+        PluginError: the factory cannot be called, lacks an annotation, or takes what no recipe could set.
     """
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
+    try:
+        model: type[BaseModel] = create_model(registered.name, __config__=config, **_fields(registered, kind))
+        model.model_json_schema()
+    except PluginError:
+        raise
+    except Exception as error:  # whatever a stranger's annotations may raise
+        called = _called(registered)
+        raise PluginError(f"{called}: its signature is no schema: {type(error).__name__}: {error}") from error
+    return model
+
+
+def _fields(registered: Registered, kind: str) -> dict[str, Any]:
     hints = _type_hints(registered)
     fields: dict[str, Any] = {}
     for name, parameter in _signature(registered.factory).items():
@@ -31,14 +44,15 @@ def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise PluginError(f"{_called(registered)}: parameter {name!r} has no name that a recipe could set")
+        if name == "name" or (name == "weight" and kind == "losses"):
+            raise PluginError(f"{_called(registered)}: in recipes {name!r} is not a parameter; rename it")
         if name not in hints:
             raise PluginError(f"{_called(registered)}: parameter {name!r} has no type annotation; add one")
         default = ... if parameter.default is parameter.empty else parameter.default
-        if default is not ... and not _is_plain(default):
+        if default is not ... and not is_plain(default):
             raise PluginError(f"{_called(registered)}: the default of {name!r} is nothing that TOML knows: {default!r}")
         fields[name] = (hints[name], default)
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
-    return create_model(registered.name, __config__=config, **fields)
+    return fields
 
 
 def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
@@ -47,12 +61,16 @@ def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
 
 
 def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
-    """``values`` coerced by ``model``; raises pydantic's ValidationError.
+    """``values`` coerced by ``model``; raises pydantic's ValidationError, or PluginError for a bound that fits no type.
 
     TOML and JSON know the same types, and pydantic's strict JSON mode takes them at their word: a string is no number,
     but it may be a path, and a list may be a tuple.
     """
-    return model.model_validate_json(json.dumps(values, default=str), strict=True)
+    text = json.dumps(values, default=str)
+    try:
+        return model.model_validate_json(text, strict=True)
+    except TypeError as error:
+        raise PluginError(f"{model.__name__!r}: one of its bounds does not go with its type: {error}") from error
 
 
 def coerced(model: BaseModel) -> dict[str, Any]:
@@ -62,24 +80,26 @@ def coerced(model: BaseModel) -> dict[str, Any]:
 
 def plain(model: BaseModel) -> dict[str, Any]:
     """The validated values as TOML has them. Paths become absolute, so that they hold from any working directory."""
-    return {name: _plain_value(value) for name, value in coerced(model).items() if value is not None}
+    return {name: plain_value(value) for name, value in coerced(model).items() if value is not None}
 
 
-def _plain_value(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """A value as TOML has it, where it has one. Paths become absolute, to hold from any working directory."""
     if isinstance(value, Path):
         return str(value.absolute())
     if isinstance(value, BaseModel):
         return plain(value)
     if isinstance(value, list | tuple):
-        return [_plain_value(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain_value(item) for key, item in value.items()}
+        return {key: plain_value(item) for key, item in value.items()}
     return value
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is, or can be written as, something that TOML and JSON know."""
     try:
-        json.dumps(_plain_value(value))
+        json.dumps(plain_value(value))
     except TypeError:
         return False
     return True

@@ -153,6 +153,13 @@ def test_data_check_reads_every_pair_and_tells_all(pairs: Path, recipe: Path, p2
     clear(p2pkit("data", "check", recipe), "3 of 8 pairs", "train/3.png", "train/4.png", "test/1.png")
 
 
+def test_data_check_knows_sizes_that_training_cannot_take(pairs: Path, recipe: Path, p2pkit: Call) -> None:
+    recipe.write_text(recipe.read_text().replace("load_size = 20\ncrop_size = 16\n", ""))
+    save(pairs / "train" / "3.png", picture(20, 48, 0))
+    save(pairs / "train" / "4.png", picture(32, 48, 0))
+    clear(p2pkit("data", "check", recipe), "train/3.png: 20x24", "train/4.png: it differs in size from train/0.png")
+
+
 def test_splits_of_different_channels(pairs: Path, recipe: Path, p2pkit: Call) -> None:
     for file in (pairs / "test").iterdir():
         save(file, picture(24, 48, 0, channels=1))

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from p2pkit.builtin.datasets import facades
+from p2pkit.parameters import parameters_model
 from tests.conftest import Call, picture
 from tests.web import Site, served
 
@@ -90,7 +91,9 @@ def test_data_fetch_downloads_by_name(
     monkeypatch.setattr(facades.Facades.__init__, "__defaults__", (
         Path("datasets/facades"), "BtoA", site.url, hashlib.md5(site.content).hexdigest(), "fail",
     ))  # fmt: skip
+    parameters_model.cache_clear()
     outcome = p2pkit("data", "fetch", "facades")
+    parameters_model.cache_clear()
     assert outcome.code == 0 and "facades: 3 training pairs" in outcome.out
     assert (tmp_path / "datasets" / "facades" / "train" / "1.png").is_file()
     assert p2pkit("data", "fetch", "facade").code == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,6 +123,47 @@ def test_a_default_that_toml_does_not_know_is_the_plugins_mistake(p2pkit: Call) 
     outcome = p2pkit(*FROM_FAKE, "components", "generators", "--json")
     problems = {component["name"]: component["problem"] for component in outcome.json}
     assert "the default of 'norm' is nothing that TOML knows" in problems["odd_default"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nothing", "its signature is no schema"),
+        ("called_name", "in recipes 'name' is not a parameter"),
+        ("callback", "its signature is no schema"),
+    ],
+)
+def test_one_odd_component_leaves_the_listings_whole(name: str, reason: str, p2pkit: Call) -> None:
+    outcome = p2pkit(*FROM_FAKE, "components", "generators", "--json")
+    described = {component["name"]: component for component in outcome.json}
+    assert reason in described[name]["problem"] and described["unet"]["problem"] is None
+    assert p2pkit(*FROM_FAKE, "schema").code == 0
+
+
+def test_a_bound_that_fits_no_type_is_the_plugins_mistake(p2pkit: Call, recipe: Path) -> None:
+    outcome = p2pkit(*FROM_FAKE, "check", recipe, "--set", "generator.name=odd_bound", "--set", "generator.mode=y")
+    assert outcome.code == 2 and "generator: 'odd_bound': one of its bounds" in outcome.err
+
+
+def test_a_parameter_may_have_any_other_name(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    settings = ("--set", "generator.name=of_kind", "--set", 'generator.kind="soft"', "--device", "cpu")
+    run = tmp_path / "run"
+    assert p2pkit(*FROM_FAKE, "run", recipe, "--out", run, *settings).code == 0
+    assert p2pkit(*FROM_FAKE, "translate", run, recipe.parent / "pairs", "--out", tmp_path / "o").code == 0
+
+
+def test_the_command_that_goes_on_has_what_the_run_was_given(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("p2pkit.engine.trainer.Trainer._write_what_is_due", interrupted)
+    options = (*FROM_FAKE, "--no-plugin", "twin", "run")
+    outcome = p2pkit(*options, recipe, "--out", tmp_path / "run", "--device", "cpu")
+    assert outcome.code == 130
+    said = outcome.err.splitlines()[-1].strip()
+    assert said == " ".join(map(str, ("p2pkit", *options, "--device", "cpu", "--resume", tmp_path / "run")))
 
 
 def test_a_discriminator_may_answer_with_a_judgement(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:

@@ -57,12 +57,14 @@ def child(tmp_path: Path) -> Path:
 def test_tables_merge_and_lists_replace(child: Path) -> None:
     tables = read_document(child).tables
     assert tables["generator"] == {"name": "unet", "depth": 4, "width": 8}
-    assert tables["optimizer"] == {"lr": 1e-3, "betas": [0.1, 0.2]}
+    assert tables["optimizer"] == {"name": "adam", "lr": 1e-3, "betas": [0.1, 0.2]}
 
 
 def test_a_new_name_drops_the_parents_parameters(child: Path) -> None:
     child.write_text('extends = "base.toml"\n[generator]\nname = "resnet"\nblocks = 2\n')
     assert read_document(child).tables["generator"] == {"name": "resnet", "blocks": 2}
+    child.write_text('extends = "base.toml"\n[optimizer]\nname = "adamw"\n')
+    assert read_document(child).tables["optimizer"] == {"name": "adamw"}
     overridden = read_document(child, ["generator.name=encoder_decoder"])
     assert overridden.tables["generator"] == {"name": "encoder_decoder"}
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from p2pkit import __version__
-from p2pkit.cli.options import say
+from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.errors import P2PKitError, did_you_mean
 from p2pkit.plugins import configure, manager
 
@@ -53,12 +53,12 @@ class Commands(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             names = self.list_commands(ctx)
-            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)} Commands: {', '.join(names)}")
+            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)} - commands: {', '.join(names)}")
         return super().resolve_command(ctx, args)
 
     def _configure_plugins(self, ctx: click.Context) -> None:
         if not ctx.meta.get("p2pkit.configured"):
-            configure(ctx.meta.get("p2pkit.no_plugin", ()), ctx.meta.get("p2pkit.plugins_dir"))
+            configure(ctx.meta.get(NO_PLUGIN, ()), ctx.meta.get(PLUGINS_DIR))
             ctx.meta["p2pkit.configured"] = True
 
     def _add_plugins_commands(self, ctx: click.Context) -> None:
@@ -114,10 +114,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         code = getattr(error, "exit_code", USERS_MISTAKE)
         say(str(error) if code != USERS_MISTAKE else f"Error: {error}")
         return int(code)
-    except BrokenPipeError:
-        # whoever read our output has seen enough; the interpreter must not complain about it at exit either
-        sys.stderr.close()
-        return 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0  # click ends so when whoever reads our output has seen enough
+        raise
     except OSError as error:
         # no file name: what is printed cannot be written, to a full disk for one
         say(f"Error: {error.filename or 'the output of this command'}: {error.strerror or error}")

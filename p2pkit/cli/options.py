@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+# where a command finds the program's own options, in its context's meta
+NO_PLUGIN, PLUGINS_DIR = "p2pkit.no_plugin", "p2pkit.plugins_dir"
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option(
     "--set",

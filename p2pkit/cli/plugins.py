@@ -16,15 +16,17 @@ from p2pkit.plugins import manager
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """List the plugins that are installed, the hooks that each implements, and why one is left out."""
+    ctx.obj = as_json
     if ctx.invoked_subcommand is None:
         _list(as_json)
 
 
 @command.command("list")
 @JSON
-def list_plugins(as_json: bool) -> None:
+@click.pass_obj
+def list_plugins(json_of_group: bool, as_json: bool) -> None:
     """List the plugins that are installed."""
-    _list(as_json)
+    _list(as_json or json_of_group)
 
 
 def _list(as_json: bool) -> None:

@@ -40,6 +40,8 @@ def command(
 
         resume_run(resume, device, accept_changed_data)
         return
+    if accept_changed_data:
+        raise click.UsageError("--accept-changed-data goes with --resume")
     if recipe is None:
         raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
     if max_time is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 from accelerate import Accelerator
 
-from p2pkit.cli.options import say
+from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.engine import RunFolder, Trainer
 from p2pkit.engine.accelerators import from_main_process, make_accelerator
 from p2pkit.errors import RecipeError
@@ -27,7 +28,7 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
     parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
     folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
-    trainer = Trainer(parts, accelerator, folder)
+    trainer = Trainer(parts, accelerator, folder, _resume_command(folder, device))
     with _held(trainer):
         if accelerator.is_main_process:
             folder.write_recipe(recipe.toml(), recipe.document.text)
@@ -44,7 +45,7 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
     data = _load_data(recipe, accelerator)
     if not accept_changed_data:
         _check_same_data(folder, recipe, data)
-    trainer = Trainer(assemble(recipe, data), accelerator, folder)
+    trainer = Trainer(assemble(recipe, data), accelerator, folder, _resume_command(folder, device))
     with _held(trainer):
         damaged = trainer.resume()
         if accelerator.is_main_process:
@@ -52,6 +53,18 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
                 say(f"NOTICE: {notice}")
             say(f"run folder: {folder.path}; going on from step {trainer.step}")
         _train(trainer)
+
+
+def _resume_command(folder: RunFolder, device: str | None) -> str:
+    """What goes on with a run, with those options of this command that matter there too."""
+    given = click.get_current_context().meta
+    words = ["p2pkit"]
+    if given.get(PLUGINS_DIR):
+        words += ["--plugins-dir", str(given[PLUGINS_DIR])]
+    for name in given.get(NO_PLUGIN, ()):
+        words += ["--no-plugin", name]
+    words += ["run", *(["--device", device] if device else []), "--resume", str(folder.path)]
+    return shlex.join(words)
 
 
 def _held(trainer: Trainer) -> AbstractContextManager[None]:
@@ -62,7 +75,7 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
     data = load_data(recipe)
     for notice in data.notices if accelerator.is_main_process else ():
         say(f"NOTICE: {notice}")
-    fingerprint = data.pairs.fingerprint()
+    fingerprint = data.fingerprint
     if from_main_process(accelerator, fingerprint) != fingerprint:
         raise RecipeError(
             f"process {accelerator.process_index} finds other data for {recipe.data.name!r} than process 0 does; "
@@ -73,7 +86,7 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
 
 def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
     recorded = folder.environment().get("data", {}).get("fingerprint")
-    if recorded is not None and recorded != data.pairs.fingerprint():
+    if recorded is not None and recorded != data.fingerprint:
         raise RecipeError(
             f"{folder.path}: the data of {recipe.data.name!r} is not what this run began with: its fingerprint "
             "differs. Bring that data back, start a new run, or add --accept-changed-data"

@@ -74,11 +74,11 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
     for folder in reversed(folders):
         try:
             progress, weights, moments = _read_contents(folder)
+        except RunFolderError:
+            raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{folder}: this checkpoint is damaged ({error}); the one before it is used")
             continue
-        if progress["format_version"] > FORMAT_VERSION:
-            raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
         try:
             _restore(trained, weights, moments, progress)
         except (KeyError, RuntimeError, ValueError) as error:
@@ -91,6 +91,8 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
 def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
     progress = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    if progress["format_version"] > FORMAT_VERSION:
+        raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
     for name, expected in progress["sha256"].items():
         if _sha256(folder / name) != expected:
             raise ValueError(f"the checksum of {name} is wrong")

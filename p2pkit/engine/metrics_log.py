@@ -14,7 +14,7 @@ from p2pkit.storage import naming_failures, write_text
 
 
 class MetricsWindow:
-    """Running means of the loss terms since the last line. Sums stay on their device, so that no step waits for it."""
+    """Running means of the loss terms since the last line. Sums stay on their device until a line is written."""
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self._sums: dict[str, Any] = dict(state["sums"]) if state else {}

@@ -38,7 +38,8 @@ class RunFolder:
         if out is None:
             return cls(_dated(Path("runs") / name))
         folder = cls(out)
-        untrained = folder._has_run() and not folder.model.exists()  # nothing in it to lose
+        trained = folder.model.exists() or any(folder.checkpoints.glob("step_*"))
+        untrained = folder._has_run() and not trained  # nothing in it to lose
         if not untrained and out.exists() and (not out.is_dir() or any(out.iterdir())):
             going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder._has_run() else ""
             raise RunFolderError(f"{out}: there is something in that place already; choose another --out{going_on}")

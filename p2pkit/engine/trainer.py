@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from p2pkit.engine.schedule import Limits
 from p2pkit.engine.update import Updater
 from p2pkit.errors import DataError, NotFiniteError
 from p2pkit.images.transforms import PairTransform
-from p2pkit.inference import fitting_size, in_fast_layout, infer, noise_seeds
+from p2pkit.inference import in_fast_layout, infer, noise_seeds, refuse_unfitting
 from p2pkit.model_file import ModelHeader, write_model
 from p2pkit.progress import Progress
 from p2pkit.seeds import derived
@@ -52,15 +51,17 @@ class TrainingParts:
     method: Method
     header: ModelHeader
     """The model file's header, but for step and metrics."""
-    evaluate: Callable[[Translate], dict[str, float]]
-    """Measures a translator on the held-out pairs; an empty result when there are none."""
+    evaluate: Callable[[Translate, Callable[[], None]], dict[str, float]]
+    """Measures a translator on the held-out pairs, calling the second argument before each; {} when there are none."""
 
 
 class Trainer:
     """Trains a method. Networks and optimizers are ready when it is made; :meth:`train` runs until a limit."""
 
-    def __init__(self, parts: TrainingParts, accelerator: Accelerator, folder: RunFolder) -> None:
+    def __init__(self, parts: TrainingParts, accelerator: Accelerator, folder: RunFolder, resume_command: str) -> None:
         self.parts, self.accelerator, self.folder = parts, accelerator, folder
+        self.resume_command = resume_command
+        """What a person types to go on with this run."""
         self.steps_per_epoch = steps_per_epoch(len(parts.pairs), parts.loader, accelerator.num_processes)
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self.step, self.seconds = 0, 0.0
@@ -108,10 +109,10 @@ class Trainer:
         with self.interruption:
             try:
                 self._train()
+                return self._finish()
             except DataError as error:
                 self._keep_what_is_trained(error)
                 raise
-            return self._finish()
 
     def _train(self) -> None:
         began, before = time.monotonic(), self.seconds
@@ -140,7 +141,7 @@ class Trainer:
         rank = self.accelerator.process_index
         set_seed(derived(self.parts.run.seed, "step", self.step, rank) % 2**32)
         self.update.set_progress(done)
-        self._check_size(batch)
+        refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
         device = self.accelerator.device
         source, target = (
             in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
@@ -152,15 +153,6 @@ class Trainer:
         self.step += 1
         self.window.add(self.update.take_terms())
 
-    def _check_size(self, batch: Batch) -> None:
-        height, width = batch.source.shape[2:]
-        needed = fitting_size(self.trained.networks["generator"], (height, width))
-        if needed != (height, width):
-            raise DataError(
-                f"{', '.join(batch.keys)}: {height}x{width} (height x width) is no size that the generator takes; the "
-                f"next one is {needed[0]}x{needed[1]}. Set transform.load_size or transform.crop_size"
-            )
-
     def _leave_batch(self, batch: Batch, error: NotFiniteError) -> NoReturn:
         """Write the batch that has led to a loss that is no number, and tell all that is known of it."""
         file = self.folder.not_finite(self.step + 1, self.accelerator.process_index)
@@ -169,7 +161,7 @@ class Trainer:
             save_file(tensors, aside, metadata={"keys": "\n".join(batch.keys)})
         again = "No checkpoint had been written"
         if self._saved_at >= 0:
-            again = f"The checkpoint of step {self._saved_at} is good; to go on from there:\n  {self._resume_command()}"
+            again = f"The checkpoint of step {self._saved_at} is good; to go on from there:\n  {self.resume_command}"
         raise NotFiniteError(
             f"step {self.step + 1}: {error}. The files were {', '.join(batch.keys)}; the batch is in {file}. "
             f"Lower optimizer.lr, set optimizer.clip_gradient_norm, or look at the files. {again}"
@@ -205,10 +197,9 @@ class Trainer:
         generator = self.trained.networks["generator"]
         return infer(generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
 
-    def _translate_until_interrupted(self, source: Tensor) -> Tensor:
+    def _stop_if_asked(self) -> None:
         if self.interruption.signal:
             self._stop(self.interruption.signal)
-        return self._translate(source)
 
     def _sample(self) -> None:
         if self.accelerator.is_main_process:
@@ -244,10 +235,7 @@ class Trainer:
             raise DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data") from error
 
     def _how_to_go_on(self) -> str:
-        return f"a checkpoint of step {self.step} is written. To go on:\n  {self._resume_command()}"
-
-    def _resume_command(self) -> str:
-        return f"p2pkit run --resume {shlex.quote(str(self.folder.path))}"
+        return f"a checkpoint of step {self.step} is written. To go on:\n  {self.resume_command}"
 
     def _finish(self) -> dict[str, float]:
         if self.window:
@@ -256,7 +244,7 @@ class Trainer:
         if self._sampled_at != self.step:
             self._sample()
         measured = self.accelerator.is_main_process
-        figures = self.parts.evaluate(self._translate_until_interrupted) if measured else {}
+        figures = self.parts.evaluate(self._translate, self._stop_if_asked) if measured else {}
         if figures:
             self._record("held_out", figures)
         self._save(figures)

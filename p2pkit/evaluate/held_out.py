@@ -27,8 +27,12 @@ class HeldOut:
         self._pairs, self._held_out, self._transform = pairs, held_out, transform
         self._metrics, self._settings = metrics, settings
 
-    def __call__(self, translate: Translate) -> dict[str, float]:
-        """The metrics of ``translate`` as ``held_out/NAME``, the baseline's as ``BASELINE/NAME``; {} without pairs."""
+    def __call__(self, translate: Translate, before_each: Callable[[], None]) -> dict[str, float]:
+        """The metrics of ``translate`` as ``held_out/NAME``, the baseline's as ``BASELINE/NAME``; {} without pairs.
+
+        ``before_each`` is called before each pair is read, and may raise.
+        """
+        self._before_each = before_each
         if not len(self._held_out) or not self._metrics:
             return {}
         figures = self._measure(translate, "held_out")
@@ -50,5 +54,6 @@ class HeldOut:
         first = self._pairs[0]
         with Progress(title, count, "pair") as progress:
             for index in range(count):
+                self._before_each()
                 yield self._transform.test(unit_pair(pairs[index], first))
                 progress.advance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".
 
 AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
 """Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
+_FILTERING = threading.Lock()
 GRAY_MODES = frozenset({"1"})
 
 
@@ -26,10 +28,8 @@ def read_image(file: Path) -> NDArray[Any]:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                return image_pixels(image)
+        with _opened(file) as image:
+            return image_pixels(image)
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file") from error
     except PermissionError as error:
@@ -42,6 +42,13 @@ def read_image(file: Path) -> NDArray[Any]:
         raise DataError(f"{file}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
+
+
+def _opened(file: Path) -> Image.Image:
+    # filters of warnings belong to the whole process, and images are read in threads too
+    with _FILTERING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(file)
 
 
 def image_pixels(image: Image.Image) -> NDArray[Any]:

@@ -47,6 +47,12 @@ class Data:
         return {"source_channels": self.first.source.shape[2], "target_channels": self.first.target.shape[2]}
 
     @property
+    def fingerprint(self) -> str:
+        """A text that changes when either split does."""
+        splits = [self.pairs, self.held_out] if len(self.held_out) else [self.pairs]
+        return " + ".join(split.fingerprint() for split in splits)
+
+    @property
     def notices(self) -> list[str]:
         """What the data set wants everybody to know."""
         return list(getattr(self.pairs, "notices", ()))
@@ -124,7 +130,7 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         target_dtype=str(data.first.target.dtype),
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),
-        data=f"{recipe.data.name} {data.pairs.fingerprint()}",
+        data=f"{recipe.data.name} {data.fingerprint}",
         source_channels=data.first.source.shape[2],
         target_channels=data.first.target.shape[2],
     )
@@ -144,7 +150,7 @@ def environment(recipe: Recipe, data: Data) -> dict[str, Any]:
             "name": recipe.data.name,
             "pairs": len(data.pairs),
             "held_out_pairs": len(data.held_out),
-            "fingerprint": data.pairs.fingerprint(),
+            "fingerprint": data.fingerprint,
             "notices": data.notices,
         },
     }

@@ -18,6 +18,8 @@ DEFAULTS: dict[str, Any] = {
     "discriminator": {"name": "patchgan_70"},
     "losses": [{"name": "gan", "weight": 1.0}, {"name": "l1", "weight": 100.0}],
     "method": {"name": "pix2pix"},
+    "optimizer": {"name": "adam"},
+    "schedule": {"name": "constant"},
     "metrics": [{"name": "mae"}],
 }
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
@@ -148,16 +150,22 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
         allowed = f"0 to {len(items) - 1}" if items else "none: the list is empty"
         where = f"{COMMAND_LINE} {override}: {'.'.join(path)}"
         raise RecipeError(f"{where} is a list; found {rest[0]!r}, allowed: {allowed}")
+    place, origin = (*path, str(index)), f"{COMMAND_LINE} {override}"
     if len(rest) == 1:
         items[index] = value
+        _forget(document, place)
+        document.origins |= {(*place, key): origin for key in (value if isinstance(value, dict) else ())}
     elif isinstance(items[index], dict) and len(rest) == 2:
         renamed = rest[1] == "name" and value != items[index].get("name")
         # a loss's weight is the recipe's, not the component's
         kept = {key: items[index][key] for key in items[index] if key == "weight" or not renamed}
         items[index] = {**kept, rest[1]: value}
+        for dropped in document.origins.keys() - {(*place, key) for key in kept}:
+            if dropped[: len(place)] == place:
+                del document.origins[dropped]
     else:
         raise RecipeError(f"{COMMAND_LINE} {override}: there is nothing to set at {'.'.join((*path, *rest))}")
-    document.origins[(*path, *rest)] = f"{COMMAND_LINE} {override}"
+    document.origins[(*path, *rest)] = origin
 
 
 def _look_up(tables: Any, path: KeyPath) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from p2pkit.errors import P2PKitError, RecipeError, did_you_mean
+from p2pkit.errors import P2PKitError, PluginError, RecipeError, did_you_mean
 from p2pkit.parameters import defined, parameters_model, validate
 from p2pkit.plugins import manager
 from p2pkit.problems import Problem, problems_in, report
@@ -134,7 +134,9 @@ class _Resolver:
             return Chosen(kind, registered, validate(model, values), weight)
         except ValidationError as error:
             self._add(problems_in(error, model, values, key))
-            return None
+        except PluginError as error:
+            self._problem(key, str(error))
+        return None
 
     def _weight(self, key: str, values: dict[str, Any]) -> float:
         weight = values.pop("weight", 1.0)

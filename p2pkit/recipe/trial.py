@@ -37,7 +37,7 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
         try_optimizer(settings)
-    networks = _networks_without_weights(recipe, data)
+    networks = networks_without_weights(recipe, data)
     generator, discriminator = networks["generator"], networks["discriminator"]
     example = Examples(data.pairs, PairTransform(recipe.transform, recipe.run.seed), cache=False)[0, 0]
     if isinstance(example, P2PKitError):
@@ -67,7 +67,8 @@ def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
         raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
-def _networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+def networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+    """The recipe's networks on the meta device: their sizes, without memory for their weights."""
     try:
         with torch.device("meta"):
             return make_networks(recipe, data)

@@ -99,7 +99,7 @@ def load_model(
 def _rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.Module:
     channels = {"source_channels": header.source_channels, "target_channels": header.target_channels}
     try:
-        generator = cast(nn.Module, create("generators", header.generator, **channels, **header.parameters))
+        generator = cast(nn.Module, create("generators", header.generator, **{**header.parameters, **channels}))
         generator.load_state_dict(weights)
     except UnknownComponent as error:
         raise ModelFileError(

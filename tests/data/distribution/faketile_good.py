@@ -1,5 +1,6 @@
 """A plugin as it should be: one component of several kinds, and a command."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import click
@@ -40,6 +41,26 @@ def register_generators(register: Any) -> None:
 
     register("tint", Tint)
     register("odd_default", odd_default)
+    register("nothing", None)
+
+    def called_name(source_channels: int, target_channels: int, name: str = "x") -> Tint:
+        """A factory with a parameter that recipes use for something else."""
+        return Tint(source_channels, target_channels)
+
+    def odd_bound(source_channels: int, target_channels: int, mode: Annotated[str, Field(multiple_of=2)] = "x") -> Tint:
+        """A factory whose bound does not go with its type."""
+        return Tint(source_channels, target_channels)
+
+    def callback(source_channels: int, target_channels: int, act: Callable[[int], int] | None = None) -> Tint:
+        """A factory that wants what no recipe can say."""
+        return Tint(source_channels, target_channels)
+
+    def of_kind(source_channels: int, target_channels: int, kind: str = "hard") -> Tint:
+        """A factory with a parameter called kind."""
+        return Tint(source_channels, target_channels)
+
+    for factory in (called_name, odd_bound, callback, of_kind):
+        register(factory.__name__, factory)
     register("without_annotation", without_annotation)
     register("contested", Tint)
 
