@@ -45,13 +45,7 @@ class WriteError(P2PKitError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate closest to a misspelt ``name``, or None when nothing is close."""
-    matches = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
-    return matches[0] if matches else None
-
-
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for a misspelt ``name``, or an empty string when nothing is close."""
-    match = nearest(name, candidates)
-    return f"; did you mean {match!r}?" if match else ""
+    matches = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

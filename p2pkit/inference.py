@@ -76,11 +76,11 @@ def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:
 def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
     """Raise DataError, beginning with ``key``, when ``generator`` takes no images of (height, width) as they are."""
     height, width = size
-    needed = fitting_size(generator, (height, width))
-    if needed != (height, width):
+    if isinstance(generator, SizedGenerator) and fitting_size(generator, size) != (height, width):
         raise DataError(
-            f"{key}: {height}x{width} (height x width) is no size that the generator takes; the next one is "
-            f"{needed[0]}x{needed[1]}. Set transform.load_size or transform.crop_size"
+            f"{key}: {height}x{width} (height x width) is no size that the generator takes; it takes multiples of "
+            f"{generator.size_multiple}, from {generator.smallest_size} on. Set transform.load_size or "
+            "transform.crop_size"
         )
 
 

@@ -6,12 +6,16 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from p2pkit.errors import WriteError
+
+if sys.platform != "win32":
+    import fcntl
 
 _FULL = "free some space there and run the command again"
 _FORBIDDEN = "choose a folder that you may write to"
@@ -82,6 +86,23 @@ def write_text(file: Path, text: str) -> None:
     """Write ``text``, whole or not at all."""
     with written_aside(file) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def lock(handle: IO[Any], wait: bool = False) -> bool:
+    """Whether an open file is now locked by this process, until it closes it or ends; ``wait`` for another to let go.
+
+    Where there are no such locks (Windows, some network file systems) the answer is always yes: better to go on than
+    to refuse.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -6,19 +6,15 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from p2pkit.errors import RunFolderError
-from p2pkit.storage import naming_failures, write_json, write_text
-
-if sys.platform != "win32":
-    import fcntl
+from p2pkit.storage import lock, naming_failures, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -93,11 +89,11 @@ class RunFolder:
         Raises:
             RunFolderError: another process is running in it.
         """
-        lock = self.path / ".lock"
-        with naming_failures(lock):
-            handle = lock.open("a+")
+        file = self.path / ".lock"
+        with naming_failures(file):
+            handle = file.open("a+")
         with handle:
-            if not _lock(handle):
+            if not lock(handle):
                 handle.seek(0)
                 raise RunFolderError(f"{self.path}: {handle.read().strip() or 'another process'} is running in it")
             handle.truncate(0)
@@ -106,7 +102,7 @@ class RunFolder:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""
@@ -133,19 +129,6 @@ class RunFolder:
             return {}
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
-
-
-def _lock(handle: IO[str]) -> bool:
-    """Whether the file is now locked by this process. Without such locks (Windows, some networks) it always is."""
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
 
 
 def _dated(parent: Path) -> Path:

@@ -32,28 +32,29 @@ class HeldOut:
 
         ``before_each`` is called before each pair is read, and may raise.
         """
-        self._before_each = before_each
         if not len(self._held_out) or not self._metrics:
             return {}
-        figures = self._measure(translate, "held_out")
+        figures = self._measure(translate, "held_out", before_each)
         if self._settings.baseline == "class_mean_colour":
-            baseline = ClassMeanColour(self._tensors(self._pairs, len(self._pairs), "measuring the baseline"))
-            figures |= self._measure(baseline, self._settings.baseline)
+            pairs = self._tensors(self._pairs, len(self._pairs), "measuring the baseline", before_each)
+            figures |= self._measure(ClassMeanColour(pairs), self._settings.baseline, before_each)
         return figures
 
-    def _measure(self, translate: Translate, name: str) -> dict[str, float]:
+    def _measure(self, translate: Translate, name: str, before_each: Callable[[], None]) -> dict[str, float]:
         metrics = [make() for make in self._metrics]
         count = min(len(self._held_out), self._settings.max_pairs)
-        for source, target in self._tensors(self._held_out, count, f"measuring {name}"):
+        for source, target in self._tensors(self._held_out, count, f"measuring {name}", before_each):
             output = translate(source[None]).cpu()
             for metric in metrics:
                 metric.add(output, target[None])
         return {f"{name}/{key}": value for metric in metrics for key, value in metric.result().items()}
 
-    def _tensors(self, pairs: PairedDataset, count: int, title: str) -> Iterator[TensorPair]:
+    def _tensors(
+        self, pairs: PairedDataset, count: int, title: str, before_each: Callable[[], None]
+    ) -> Iterator[TensorPair]:
         first = self._pairs[0]
         with Progress(title, count, "pair") as progress:
             for index in range(count):
-                self._before_each()
+                before_each()
                 yield self._transform.test(unit_pair(pairs[index], first))
                 progress.advance()

@@ -6,7 +6,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -46,7 +46,7 @@ class Data:
         """What components ask for as ``source_channels`` and ``target_channels``."""
         return {"source_channels": self.first.source.shape[2], "target_channels": self.first.target.shape[2]}
 
-    @property
+    @cached_property  # it looks at every file
     def fingerprint(self) -> str:
         """A text that changes when either split does."""
         splits = [self.pairs, self.held_out] if len(self.held_out) else [self.pairs]

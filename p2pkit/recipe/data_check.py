@@ -24,7 +24,6 @@ def bad_pairs(recipe: Recipe) -> tuple[int, list[str]]:
     """
     data = load_data(recipe)
     transform = PairTransform(recipe.transform, recipe.run.seed)
-
     generator = networks_without_weights(recipe, data)["generator"]
     first_size = transform.train(unit_pair(data.first, data.first), 0, 0, data.first.key)[0].shape[1:]
 

@@ -112,8 +112,12 @@ def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mappi
             base[key] = value
             document.origins[here] = origin
             for index, item in enumerate(value if isinstance(value, list) else ()):
-                if isinstance(item, dict):
-                    document.origins |= {(*here, str(index), name): origin for name in item}
+                _record(document, (*here, str(index)), item, origin)
+
+
+def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
+    """Note where the keys of a list's item come from, if it is a table."""
+    document.origins |= {(*place, name): origin for name in (item if isinstance(item, dict) else ())}
 
 
 def _forget(document: Document, path: KeyPath) -> None:
@@ -154,15 +158,14 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
     if len(rest) == 1:
         items[index] = value
         _forget(document, place)
-        document.origins |= {(*place, key): origin for key in (value if isinstance(value, dict) else ())}
+        _record(document, place, value, origin)
     elif isinstance(items[index], dict) and len(rest) == 2:
         renamed = rest[1] == "name" and value != items[index].get("name")
         # a loss's weight is the recipe's, not the component's
         kept = {key: items[index][key] for key in items[index] if key == "weight" or not renamed}
+        for dropped in items[index].keys() - kept.keys():
+            _forget(document, (*place, dropped))
         items[index] = {**kept, rest[1]: value}
-        for dropped in document.origins.keys() - {(*place, key) for key in kept}:
-            if dropped[: len(place)] == place:
-                del document.origins[dropped]
     else:
         raise RecipeError(f"{COMMAND_LINE} {override}: there is nothing to set at {'.'.join((*path, *rest))}")
     document.origins[(*path, *rest)] = origin

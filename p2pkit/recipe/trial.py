@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pkit.contracts import SizedGenerator
 from p2pkit.engine.loader import Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.images.transforms import PairTransform
-from p2pkit.inference import fitting_size
+from p2pkit.inference import refuse_unfitting
 from p2pkit.recipe.assemble import Data, make_networks
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.training_step import judgement
@@ -31,8 +30,9 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     """Send a batch of the first training example through both networks, and take a step with each optimizer.
 
     Raises:
-        DataError: the example cannot be read or cropped, or there are too few pairs for a batch.
-        RecipeError: the networks do not take images of its size or channels, or an optimizer cannot be used.
+        DataError: the example cannot be read or cropped, is of a size that the generator does not take, or there are
+            too few pairs for a batch.
+        RecipeError: the networks do not take what they are given, or an optimizer cannot be used.
     """
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
@@ -44,7 +44,7 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
         raise example
     source = example[0][0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
     source = source.to(next(generator.parameters()).device)
-    _check_size(recipe, generator, source)
+    refuse_unfitting(generator, source.shape[2:], example[1])
     with torch.no_grad():
         fake = _call(f"generator {recipe.generator.name!r}", generator, source)
         expected = (data.channels["target_channels"], *source.shape[2:])
@@ -74,16 +74,6 @@ def networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]
             return make_networks(recipe, data)
     except NotImplementedError:  # a network that looks at its own weights as it is made
         return make_networks(recipe, data)
-
-
-def _check_size(recipe: Recipe, generator: nn.Module, source: Tensor) -> None:
-    height, width = source.shape[2:]
-    if isinstance(generator, SizedGenerator) and fitting_size(generator, (height, width)) != (height, width):
-        raise RecipeError(
-            f"generator {recipe.generator.name!r} takes heights and widths that are multiples of "
-            f"{generator.size_multiple}, from {generator.smallest_size} on; training gives it "
-            f"{height}x{width} (height x width). Set transform.load_size or transform.crop_size"
-        )
 
 
 def _parameters(network: nn.Module) -> str:

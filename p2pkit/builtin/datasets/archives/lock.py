@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from p2pkit.storage import lock
 
 
 @contextmanager
@@ -18,9 +17,11 @@ def locked(path: Path) -> Iterator[None]:
     Look again whether ``path`` exists once inside: another process may have made it meanwhile.
     Raises OSError when the lock file beside ``path`` cannot be written.
     """
-    lock = path.with_name(path.name + ".lock")
-    with lock.open("wb") as held:
-        _wait_for(held.fileno(), path)
+    file = path.with_name(path.name + ".lock")
+    with file.open("wb") as held:
+        if not lock(held):
+            print(f"waiting for another process to finish {path}", file=sys.stderr, flush=True)  # noqa: T201
+            lock(held, wait=True)
         try:
             yield
         finally:
@@ -28,15 +29,4 @@ def locked(path: Path) -> Iterator[None]:
             if path.exists():
                 # Windows does not remove open files
                 with suppress(PermissionError):
-                    lock.unlink(missing_ok=True)
-
-
-def _wait_for(descriptor: int, path: Path) -> None:
-    # some network file systems have no locks: better to go on than to refuse
-    if sys.platform != "win32":
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process to finish {path}", file=sys.stderr, flush=True)  # noqa: T201
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    file.unlink(missing_ok=True)
