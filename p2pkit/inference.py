@@ -22,7 +22,7 @@ from p2pkit.errors import DataError
 from p2pkit.seeds import derived
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BatchNorm = nn.modules.batchnorm._BatchNorm
 Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 

@@ -103,6 +103,10 @@ class TrainSettings(Section):
     max_steps: PositiveInt | None = None
     max_time: Duration | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
+    sync_norm: bool = False
+    """Batch norm's statistics over the batches of all processes."""
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep an exponential moving average of the generator's weights, and use it in place of the generator."""
     checkpoint_every: Interval = "1 epoch"
     keep_checkpoints: PositiveInt = 2
     sample_every: PositiveInt = 500
@@ -110,11 +114,13 @@ class TrainSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """``[evaluation]``: what the finished model is compared with on held-out pairs.
+    """``[evaluation]``: when held-out pairs are measured, and what the finished model is compared with.
 
     ``class_mean_colour`` paints each pixel with the mean target colour, over the training split, of its source colour.
     """
 
+    every: Interval | None = None
+    """Also measure on the way, and keep the best: by the first of the recipe's metrics."""
     baseline: Literal["none", "class_mean_colour"] = "none"
     max_pairs: PositiveInt = 200
 

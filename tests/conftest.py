@@ -123,3 +123,20 @@ def recipe(tmp_path: Path, pairs: Path) -> Path:
     file = tmp_path / "small.toml"
     file.write_text(SMALL.format(root=pairs))
     return file
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl of a run says."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps_of_checkpoints(run: Path) -> list[int]:
+    """The steps of a run's checkpoints, the earliest first."""
+    return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
+
+
+def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:
+    """Train ``recipe`` with ``settings`` (K=V) to its end; the run folder ``out``."""
+    outcome = p2pkit("run", recipe, "--out", out, *(part for setting in settings for part in ("--set", setting)))
+    assert outcome.code == 0, outcome.err
+    return out

@@ -65,21 +65,21 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def run_that_fails_at(number: int, failure: BaseException, recipe: Path, run: Path, p2pkit: Call) -> int:
     """Train, and let one operation of the last checkpoint fail; how many there were when none has failed."""
-    from p2pkit.engine.trainer import Trainer
+    from p2pkit.engine.outputs import Outputs
 
-    save, operations = Trainer._save, 0
+    save, operations = Outputs.save, 0
 
-    def failing(self: Trainer, figures: Any) -> None:
+    def failing(self: Outputs, state: Any, figures: Any) -> None:
         nonlocal operations
-        if self.step < 4:
-            return save(self, figures)
+        if state.step < 4:
+            return save(self, state, figures)
         with failing_at(number, failure) as seen:
-            save(self, figures)
+            save(self, state, figures)
         operations = seen[0]
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr(Trainer, "_save", failing)
+        patch.setattr(Outputs, "save", failing)
         assert p2pkit("run", recipe, "--out", run).code == 2
     return operations
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from p2pkit.engine.loader import Order
-from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
+from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines
 from p2pkit.engine.schedule import Limits, learning_rate_factor
 from p2pkit.errors import WriteError
 from p2pkit.evaluate.baselines import ClassMeanColour
@@ -100,7 +100,7 @@ def test_lines_after_a_checkpoint_are_dropped_and_torn_ones_too(tmp_path: Path) 
     append_line(file, {"step": 2, "split": "held_out"})
     with file.open("a") as handle:
         handle.write('{"step": ')
-    drop_lines_after(file, 2)
+    drop_lines(file, 2, {"held_out"})
     assert file.read_text() == '{"step": 1, "split": "train"}\n{"step": 2, "split": "train"}\n'
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.engine.metrics_log import drop_lines_after
+from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunFolderError
 from p2pkit.images import read_image
 from p2pkit.model_file import ModelHeader, read_header, write_model
@@ -92,7 +92,7 @@ def test_recipes_of_any_bytes(content: bytes) -> None:
 @given(st.lists(st.one_of(st.binary(max_size=30), st.just(b'{"step": 1, "split": "train"}'), st.just(b"[1]"))))
 def test_metrics_of_any_bytes(lines: list[bytes]) -> None:
     file = in_file(b"\n".join(lines), "metrics.jsonl")
-    drop_lines_after(file, 5)
+    drop_lines(file, 5, {"held_out"})
     assert all(json.loads(line)["step"] <= 5 for line in file.read_text().splitlines())
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import p2pkit as library
-from tests.conftest import Call
+from tests.conftest import Call, lines, steps_of_checkpoints, train
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -27,20 +27,6 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
-
-
-def lines(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def steps_of_checkpoints(run: Path) -> list[int]:
-    return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
-
-
-def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:
-    outcome = p2pkit("run", recipe, "--out", out, *(part for setting in settings for part in ("--set", setting)))
-    assert outcome.code == 0, outcome.err
-    return out
 
 
 def test_what_a_run_leaves_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
@@ -236,23 +222,56 @@ def test_the_last_steps_are_logged_and_resuming_a_finished_run_changes_nothing(
     assert library.load_model(run / "model.safetensors").header.metrics
 
 
+EXPLODING = ("optimizer.name=sgd", "optimizer.lr=1e3", "generator.norm=none", "discriminator.norm=none")
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_batch(
     p2pkit: Call, recipe: Path, tmp_path: Path
 ) -> None:
-    settings = ("--set", "optimizer.lr=1e15", "--set", "train.max_steps=50", "--set", "train.checkpoint_every=1")
+    settings = (*EXPLODING, "train.max_steps=50", "train.checkpoint_every=1")
     run = tmp_path / "run"
-    outcome = p2pkit("run", recipe, "--out", run, *settings)
+    outcome = p2pkit("run", recipe, "--out", run, *(word for setting in settings for word in ("--set", setting)))
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert "is not a finite number" in outcome.err and f"p2pkit run --resume {run}" in outcome.err
-    (file,) = (run / "not_finite").iterdir()
-    assert str(file) in outcome.err
-    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {
+    (left,) = (run / "not_finite").iterdir()
+    assert f"p2pkit replay {left}" in outcome.err
+    assert {name: tuple(value.shape) for name, value in load_file(left / "process_0.safetensors").items()} == {
         "source": (2, 3, 16, 16), "target": (2, 3, 16, 16),
     }  # fmt: skip
-    failed = int(file.name.split("_")[1])
+    failed = int(left.name.split("_")[1])
     assert f"step {failed}: " in outcome.err and steps_of_checkpoints(run)[-1] == failed - 1
-    again = p2pkit("run", "--resume", run)
-    assert again.code == 2 and f"step {failed}: " in again.err
+    resumed = p2pkit("run", "--resume", run)
+    assert resumed.code == 2 and f"step {failed}: " in resumed.err
+    files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    made_again = p2pkit("replay", left)
+    assert made_again.code == 0, made_again.err
+    told = re.search(r"is not a finite number: (.*)\. The files were (.*)\. Lower", outcome.err)
+    assert told is not None and f"process_0.safetensors: {told[2]}" in made_again.out
+    for name, value in (term.split(" = ") for term in told[1].split(", ")):
+        again = re.search(rf"generator/{name} = (\S+)", made_again.out)
+        assert again is not None and float(again[1]) == pytest.approx(float(value), rel=1e-4)
+    assert "the first that is not finite, from finite values" in made_again.out
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == files
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = (*EXPLODING, "optimizer.lr=1e5", "train.max_steps=50", "train.checkpoint_every=1")
+    outcome = p2pkit("run", recipe, "--out", run, *(word for setting in settings for word in ("--set", setting)))
+    assert outcome.code == 2 and "the gradient of the discriminator is not finite" in outcome.err
+    assert all(bool(value.isfinite().all()) for value in load_file(next(run.rglob("networks.safetensors"))).values())
+
+
+def test_what_is_not_left_by_a_run_cannot_be_made_again(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run")
+    assert "this is not a run folder" in p2pkit("replay", tmp_path / "nowhere").err
+    outcome = p2pkit("replay", run / "not_finite" / "step_00000002")
+    assert outcome.code == 2 and "no folder that a run has left" in outcome.err
+    (run / "not_finite" / "step_00000002").mkdir(parents=True)
+    for name in ("process_0", "networks"):
+        (run / "not_finite" / "step_00000002" / f"{name}.safetensors").write_bytes(b"torn")
+    outcome = p2pkit("replay", run / "not_finite" / "step_00000002")
+    assert outcome.code == 2 and "damaged" in outcome.err and "Traceback" not in outcome.err
 
 
 def test_clipped_gradients_take_smaller_steps(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:

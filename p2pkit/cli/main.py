@@ -18,6 +18,7 @@ from p2pkit.plugins import configure, manager
 
 COMMANDS = {
     "run": "p2pkit.cli.run",
+    "replay": "p2pkit.cli.replay",
     "check": "p2pkit.cli.check",
     "show": "p2pkit.cli.show",
     "schema": "p2pkit.cli.schema",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from accelerate import Accelerator
 
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.engine import RunFolder, Trainer
-from p2pkit.engine.accelerators import from_main_process, make_accelerator
+from p2pkit.engine.accelerators import make_accelerator
+from p2pkit.engine.agreement import from_main_process
+from p2pkit.engine.not_finite import replay_step
 from p2pkit.errors import RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
 from p2pkit.recipe.recipe import Recipe
@@ -27,7 +29,7 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
     try_recipe(recipe, data, accelerator.num_processes)
     parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
-    folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
+    folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else "")))
     trainer = Trainer(parts, accelerator, folder, _resume_command(folder, device))
     with _held(trainer):
         if accelerator.is_main_process:
@@ -51,8 +53,17 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
         if accelerator.is_main_process:
             for notice in damaged:
                 say(f"NOTICE: {notice}")
-            say(f"run folder: {folder.path}; going on from step {trainer.step}")
+            say(f"run folder: {folder.path}; going on from step {trainer.state.step}")
         _train(trainer)
+
+
+def replay(left: Path, device: str | None) -> Iterator[str]:
+    """Make the step again that a run has left in its folder under ``not_finite/``; lines that tell what is found."""
+    folder = RunFolder.open(left.absolute().parent.parent)
+    recipe = read_recipe(folder.recipe)
+    accelerator = make_accelerator(recipe.train.precision, device, [])
+    trainer = Trainer(assemble(recipe, _load_data(recipe, accelerator)), accelerator, folder, "")
+    return replay_step(left, trainer.trained, trainer.parts.method, accelerator, recipe.run.seed)
 
 
 def _resume_command(folder: RunFolder, device: str | None) -> str:
@@ -100,4 +111,6 @@ def _train(trainer: Trainer) -> None:
     for name, value in figures.items():
         click.echo(f"{name}: {value:.4f}")
     click.echo(f"model: {trainer.folder.model}")
-    click.echo(f"samples: {trainer.folder.sample(trainer.step)}")
+    if trainer.state.best is not None:
+        click.echo(f"best on held-out pairs: {trainer.folder.best_model} (step {trainer.state.best.step})")
+    click.echo(f"samples: {trainer.folder.sample(trainer.state.step)}")

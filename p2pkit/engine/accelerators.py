@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, broadcast_object_list
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from torch import nn
 from torch.optim import Optimizer
 
@@ -60,20 +60,3 @@ def start_trackers(accelerator: Accelerator, folder: Path) -> None:
 
 def _tracking_in(folder: Path) -> ProjectConfiguration:
     return ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-
-
-def from_main_process(accelerator: Accelerator, text: str | None) -> str:
-    """What the main process passes as ``text``, on every process."""
-    shared: list[str | None] = [text]
-    broadcast_object_list(shared)
-    assert shared[0] is not None
-    return shared[0]
-
-
-def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
-    """Each value's maximum over all processes, so that all of them decide alike."""
-    if accelerator.num_processes == 1:
-        return list(values)
-    everyone = accelerator.gather(torch.tensor([list(values)], dtype=torch.float32, device=accelerator.device))
-    maxima: list[float] = everyone.max(dim=0).values.tolist()
-    return maxima

@@ -37,8 +37,10 @@ class Trained:
     scaler: Any | None = None
 
 
-def write_checkpoint(checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int) -> None:
-    """Write the checkpoint of ``step`` aside, rename it into place, and remove all but the last ``keep``.
+def write_checkpoint(
+    checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int, best: int | None = None
+) -> None:
+    """Write the checkpoint of ``step`` aside, rename it into place, and remove all but the last ``keep`` and the best.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
@@ -58,7 +60,8 @@ def write_checkpoint(checkpoints: Path, step: int, trained: Trained, progress: M
         shutil.rmtree(aside, ignore_errors=True)
         raise
     for old in _checkpoint_folders(checkpoints)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if _step_of(old) != best:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any], list[str]]:
@@ -106,8 +109,12 @@ def _sha256(file: Path) -> str:
 
 def _checkpoint_folders(checkpoints: Path) -> list[Path]:
     """The checkpoints that are there, the earliest first."""
-    found = ((_NAME.fullmatch(folder.name), folder) for folder in checkpoints.glob("step_*") if folder.is_dir())
-    return [folder for _, folder in sorted((int(match[1]), folder) for match, folder in found if match)]
+    found = (folder for folder in checkpoints.glob("step_*") if folder.is_dir() and _NAME.fullmatch(folder.name))
+    return sorted(found, key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
 
 
 def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
@@ -116,12 +123,9 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
     for network, optimizer in trained.optimizers.items():
         own, optimizers[network] = optimizer_state(trained.networks[network], optimizer)
         moments |= _with_head(network, own)
-    weights: dict[str, Tensor] = {}
-    for network, module in trained.networks.items():
-        weights |= _with_head(network, module.state_dict())
-    for name, tensors in ((_NETWORKS, weights), (_OPTIMIZERS, moments)):
+    for name, tensors in ((_NETWORKS, network_tensors(trained)), (_OPTIMIZERS, _on_cpu(moments))):
         with written_aside(folder / name) as aside:
-            save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, aside)
+            save_file(tensors, aside)
     rest = {
         "format_version": FORMAT_VERSION,
         "step": step,
@@ -131,6 +135,24 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
         "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
     }
     write_json(folder / _PROGRESS, rest)
+
+
+def network_tensors(trained: Trained) -> dict[str, Tensor]:
+    """The weights and buffers of all networks by ``NETWORK|NAME``, as a file takes them."""
+    tensors: dict[str, Tensor] = {}
+    for network, module in trained.networks.items():
+        tensors |= _with_head(network, module.state_dict())
+    return _on_cpu(tensors)
+
+
+def load_networks(trained: Trained, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`network_tensors` has taken out. Raises RuntimeError where it does not fit."""
+    for network, module in trained.networks.items():
+        module.load_state_dict(_without_head(network, tensors))
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -170,8 +192,7 @@ def restore_optimizer(
 def _restore(
     trained: Trained, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], progress: Mapping[str, Any]
 ) -> None:
-    for network, module in trained.networks.items():
-        module.load_state_dict(_without_head(network, weights))
+    load_networks(trained, weights)
     for network, optimizer in trained.optimizers.items():
         saved = progress["optimizers"][network]
         restore_optimizer(trained.networks[network], optimizer, _without_head(network, moments), saved)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,20 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
             raise
 
 
-def drop_lines_after(file: Path, step: int) -> None:
-    """Remove the lines that a run resumed from ``step`` writes again: those of later steps, and held-out figures."""
+def drop_lines(file: Path, step: int, splits: Set[str]) -> None:
+    """Remove the lines that a run resumed from ``step`` writes again: later ones, and of that step those of ``splits``.
+
+    The torn end of a line, from a run that was killed, goes too.
+    """
     if not file.exists():
         return
     kept = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             values = json.loads(line)
-            again = values["step"] > step or values["split"] != "train"
+            again = values["step"] > step or (values["step"] == step and values["split"] in splits)
         except (ValueError, KeyError, TypeError):
-            continue  # torn when the run was killed
+            continue
         if not again:
             kept.append(line)
     write_text(file, "".join(kept))

@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def best_model(self) -> Path:
+        """The model file of the step with the best held-out figures, where they are taken on the way."""
+        return self.path / "best.safetensors"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
@@ -78,9 +83,9 @@ class RunFolder:
         """The sample grid of one step."""
         return self.path / "samples" / f"step_{step:08}.png"
 
-    def not_finite(self, step: int, rank: int) -> Path:
-        """The batch on which the loss of a step was no finite number, on one process."""
-        return self.path / "not_finite" / f"step_{step:08}_process_{rank}.safetensors"
+    def not_finite(self, step: int) -> Path:
+        """The folder of a step whose loss was no finite number: its batch, and the networks as they were."""
+        return self.path / "not_finite" / f"step_{step:08}"
 
     @contextmanager
     def held(self) -> Iterator[None]:

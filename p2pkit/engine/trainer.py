@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NoReturn
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NoReturn, cast
 
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from p2pkit.contracts import Batch, Method, PairedDataset
-from p2pkit.engine.accelerators import largest, prepared, start_trackers
-from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.contracts import Batch
+from p2pkit.engine.accelerators import start_trackers
+from p2pkit.engine.agreement import from_main_process, largest, texts_of_all
+from p2pkit.engine.checkpoint import read_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
 from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
-from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
-from p2pkit.engine.optimizers import make_optimizer
+from p2pkit.engine.metrics_log import drop_lines
+from p2pkit.engine.networks import AVERAGE, prepare_networks
+from p2pkit.engine.not_finite import leave_step, on_device, seed_step
+from p2pkit.engine.outputs import Outputs, Split
+from p2pkit.engine.parts import TrainingParts
 from p2pkit.engine.run_folder import RunFolder
-from p2pkit.engine.samples import write_samples
 from p2pkit.engine.schedule import Limits
+from p2pkit.engine.state import Best, RunState
 from p2pkit.engine.update import Updater
 from p2pkit.errors import DataError, NotFiniteError
-from p2pkit.images.transforms import PairTransform
-from p2pkit.inference import in_fast_layout, infer, noise_seeds, refuse_unfitting
-from p2pkit.model_file import ModelHeader, write_model
+from p2pkit.inference import refuse_unfitting
 from p2pkit.progress import Progress
-from p2pkit.seeds import derived
-from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings, steps_in
-from p2pkit.storage import written_aside
-
-Translate = Callable[[Tensor], Tensor]
-"""Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
-
-
-@dataclass(frozen=True)
-class TrainingParts:
-    """Everything that a run is made of, live."""
-
-    run: RunSettings
-    loader: LoaderSettings
-    optimizers: Mapping[str, OptimizerSettings]
-    schedule: ScheduleSettings
-    train: TrainSettings
-    pairs: PairedDataset
-    held_out: PairedDataset
-    transform: PairTransform
-    method: Method
-    header: ModelHeader
-    """The model file's header, but for step and metrics."""
-    evaluate: Callable[[Translate, Callable[[], None]], dict[str, float]]
-    """Measures a translator on the held-out pairs, calling the second argument before each; {} when there are none."""
+from p2pkit.settings import steps_in
 
 
 class Trainer:
@@ -64,37 +42,23 @@ class Trainer:
         """What a person types to go on with this run."""
         self.steps_per_epoch = steps_per_epoch(len(parts.pairs), parts.loader, accelerator.num_processes)
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
-        self.step, self.seconds = 0, 0.0
-        self.window = MetricsWindow()
+        self.state = RunState()
         self.interruption = Interruption()
-        self._prepare()
-        self._saved_at = self._sampled_at = -1
+        self.trained = prepare_networks(parts, accelerator)
+        self.update = Updater(accelerator, self.trained.optimizers, parts.optimizers, parts.schedule)
+        self.average = cast(AveragedModel | None, self.trained.networks.get(AVERAGE))
+        generator = self.average.module if self.average else self.trained.networks["generator"]
+        self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
         self._last_means: dict[str, float] = {}
-
-    def _prepare(self) -> None:
-        method, optimizers = self.parts.method, {}
-        for name in method.networks:
-            network = in_fast_layout(getattr(method, name), self.accelerator.device)
-            optimizer = make_optimizer(network, self.parts.optimizers[name])
-            network, optimizers[name] = prepared(self.accelerator, network, optimizer)
-            setattr(method, name, network)
-        for loss in method.losses:
-            if isinstance(loss.loss, nn.Module):
-                loss.loss.to(self.accelerator.device)
-        self.update = Updater(self.accelerator, optimizers, self.parts.optimizers, self.parts.schedule)
-        networks = {name: self.accelerator.unwrap_model(getattr(method, name)) for name in method.networks}
-        self.trained = Trained(networks, optimizers, self.accelerator.scaler)
 
     def resume(self) -> list[str]:
         """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged."""
         progress, damaged = read_checkpoint(self.folder.checkpoints, self.trained)
-        self.step, self.seconds = progress["step"], progress["seconds"]
-        self.window = MetricsWindow(progress["metrics"])
-        self._saved_at = self.step
+        self.state = state = RunState.from_json(progress)
+        self.outputs.mark_saved(state)
         if self.accelerator.is_main_process:
             self.folder.remove_unfinished()
-            # a window that is still open at its checkpoint has not been written by then
-            drop_lines_after(self.folder.metrics, self.step - 1 if self.window else self.step)
+            drop_lines(self.folder.metrics, state.step, state.rewritten())
         return damaged
 
     def train(self) -> dict[str, float]:
@@ -102,7 +66,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; a checkpoint has been written.
-            P2PKitError: data that cannot be read, a disk that cannot be written.
+            P2PKitError: data that cannot be read, a disk that cannot be written, a loss that is no number.
         """
         if self.parts.run.trackers:
             start_trackers(self.accelerator, self.folder.path)
@@ -111,142 +75,167 @@ class Trainer:
                 self._train()
                 return self._finish()
             except DataError as error:
-                self._keep_what_is_trained(error)
-                raise
+                if self.accelerator.num_processes > 1:
+                    raise  # the others do not know of it, and no checkpoint is written without them
+                raise self._with_checkpoint(error) from error
 
     def _train(self) -> None:
-        began, before = time.monotonic(), self.seconds
-        so_far, shown = self.limits.progress(self.step, self.seconds), self.accelerator.is_main_process
-        with Progress("training", self.limits.steps, "step", self.step, so_far, shown) as progress:
-            for batch in self._batches():
+        began, before, state = time.monotonic(), self.state.seconds, self.state
+        so_far, shown = self.limits.progress(state.step, state.seconds), self.accelerator.is_main_process
+        with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
+            for found in self._batches():
                 now = before + time.monotonic() - began
-                signal, self.seconds = largest(self.accelerator, [self.interruption.signal, now])
+                bad = isinstance(found, DataError)
+                signal, state.seconds, bad_anywhere = largest(
+                    self.accelerator, [self.interruption.signal, now, float(bad)]
+                )
+                if bad_anywhere:
+                    self._stop_at_bad_data(found)
+                assert isinstance(found, Batch)
                 if signal:
                     self._stop(int(signal))
-                done = self.limits.progress(self.step, self.seconds)
+                done = self.limits.progress(state.step, state.seconds)
                 if done >= 1.0:
                     break
-                self._train_step(batch, done)
+                self._train_step(found, done)
                 self._write_what_is_due()
-                progress.advance(1, self._note(), self.limits.progress(self.step, self.seconds))
+                progress.advance(1, self._note(), self.limits.progress(state.step, state.seconds))
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Batch | DataError]:
+        """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
         parts, rank = self.parts, self.accelerator.process_index
         examples = Examples(parts.pairs, parts.transform, parts.loader.cache)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
-        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.step, rank, processes)
-        return batches(examples, order, parts.loader.workers)
+        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes)
+        try:
+            for batch in batches(examples, order, parts.loader.workers):
+                refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
+                yield batch
+        except DataError as error:
+            yield error
 
     def _train_step(self, batch: Batch, done: float) -> None:
-        rank = self.accelerator.process_index
-        set_seed(derived(self.parts.run.seed, "step", self.step, rank) % 2**32)
+        state = self.state
+        seed_step(self.parts.run.seed, state.step, self.accelerator.process_index)
         self.update.set_progress(done)
-        refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
-        device = self.accelerator.device
-        source, target = (
-            in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
-        )
         try:
-            self.parts.method.train_step(Batch(source, target, batch.keys), self.update)
+            self.parts.method.train_step(on_device(batch, self.accelerator.device), self.update)
         except NotFiniteError as error:
-            self._leave_batch(batch, error)
-        self.step += 1
-        self.window.add(self.update.take_terms())
-
-    def _leave_batch(self, batch: Batch, error: NotFiniteError) -> NoReturn:
-        """Write the batch that has led to a loss that is no number, and tell all that is known of it."""
-        file = self.folder.not_finite(self.step + 1, self.accelerator.process_index)
-        with written_aside(file) as aside:
-            tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
-            save_file(tensors, aside, metadata={"keys": "\n".join(batch.keys)})
-        again = "No checkpoint had been written"
-        if self._saved_at >= 0:
-            again = f"The checkpoint of step {self._saved_at} is good; to go on from there:\n  {self.resume_command}"
-        raise NotFiniteError(
-            f"step {self.step + 1}: {error}. The files were {', '.join(batch.keys)}; the batch is in {file}. "
-            f"Lower optimizer.lr, set optimizer.clip_gradient_norm, or look at the files. {again}"
-        ) from error
+            self._stop_before_it_spreads(batch, error)
+        if self.average is not None:
+            self.average.update_parameters(self.trained.networks["generator"])
+        state.step += 1
+        state.window.add(self.update.take_terms())
+        state.figures, state.finished = {}, False
 
     def _write_what_is_due(self) -> None:
-        settings = self.parts.train
-        if self.step % settings.log_every == 0:
+        settings, every, step = self.parts.train, self.parts.evaluation.every, self.state.step
+        if step % settings.log_every == 0:
             self._log()
-        if self.step % settings.sample_every == 0:
-            self._sample()
-        if self.step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
-            self._save({})
+        if step % settings.sample_every == 0:
+            self.outputs.sample(step)
+        over = self.limits.progress(step, self.state.seconds) >= 1.0  # then the end measures
+        measured = every is not None and not over and step % steps_in(every, self.steps_per_epoch) == 0
+        improved = measured and self._measure()
+        if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
+            self.outputs.save(self.state, {})
 
     def _log(self) -> None:
-        self._last_means = self.window.means()
-        values = {**dict(self.update.learning_rates()), **self._last_means}
-        self.window.clear()
-        self._record("train", values)
+        self._last_means = self.outputs.log(self.state, self._epoch(), dict(self.update.learning_rates()))
 
-    def _record(self, split: Literal["train", "held_out"], values: Mapping[str, float]) -> None:
-        epoch = self.step / self.steps_per_epoch
-        if self.accelerator.is_main_process:
-            append_line(self.folder.metrics, {"step": self.step, "epoch": epoch, "split": split, **values})
-        self.accelerator.log({"epoch": epoch, **values}, step=self.step)
+    def _epoch(self) -> float:
+        return self.state.step / self.steps_per_epoch
 
     def _note(self) -> str:
         losses = "  ".join(f"{name} {value:.3g}" for name, value in self._last_means.items())
-        return f"epoch {(self.step - 1) // self.steps_per_epoch + 1}  {losses}"
+        return f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}  {losses}"
 
-    def _translate(self, source: Tensor) -> Tensor:
-        seeds = noise_seeds(self.parts.run.seed, len(source))
-        generator = self.trained.networks["generator"]
-        return infer(generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
+    def _measure(self, at_end: bool = False) -> bool:
+        """Take what there is not yet of this step's held-out figures; whether they are the best so far."""
+        state, every = self.state, self.parts.evaluation.every
+        split: Split = "baseline" if state.figures else "held_out"
+        figures = self._figures(at_end)
+        self.outputs.record(state, self._epoch(), split, figures)
+        state.figures = {**state.figures, **figures}
+        state.finished = at_end
+        if not state.figures or every is None:
+            return False
+        score = self.parts.evaluation.score(state.figures)
+        improved = state.best is None or score > state.best.score
+        if improved:
+            state.best = Best(state.step, score)
+        return improved
+
+    def _figures(self, with_baseline: bool) -> dict[str, float]:
+        """What the main process measures, on every process."""
+        figures, evaluation = {}, self.parts.evaluation
+        if self.accelerator.is_main_process:
+            with suppress(_Asked):
+                if not self.state.figures:
+                    figures = evaluation.figures(self.outputs.translate, self._leave_if_asked)
+                if with_baseline:
+                    figures |= evaluation.baseline(self._leave_if_asked)
+        self._stop_if_asked()
+        shared: dict[str, float] = json.loads(from_main_process(self.accelerator, json.dumps(figures)))
+        return shared
+
+    def _leave_if_asked(self) -> None:
+        if self.interruption.signal:
+            raise _Asked
 
     def _stop_if_asked(self) -> None:
-        if self.interruption.signal:
-            self._stop(self.interruption.signal)
-
-    def _sample(self) -> None:
-        if self.accelerator.is_main_process:
-            parts = self.parts
-            shown = parts.held_out if len(parts.held_out) else parts.pairs
-            write_samples(self.folder.sample(self.step), shown, parts.pairs[0], parts.transform, self._translate)
-        self._sampled_at = self.step
-        self.accelerator.wait_for_everyone()
-
-    def _save(self, figures: Mapping[str, float]) -> None:
-        """Write the checkpoint and the model file of this step, unless they are there and ``figures`` adds nothing."""
-        if self.accelerator.is_main_process:
-            model = self.folder.model
-            if self._saved_at != self.step or figures or not model.exists():
-                weights = self.trained.networks["generator"].state_dict()
-                write_model(model, weights, self.parts.header.trained(self.step, dict(figures)))
-            if self._saved_at != self.step:
-                progress = {"seconds": self.seconds, "metrics": self.window.state()}
-                keep = self.parts.train.keep_checkpoints
-                write_checkpoint(self.folder.checkpoints, self.step, self.trained, progress, keep)
-        self._saved_at = self.step
-        self.accelerator.wait_for_everyone()
+        (signal,) = largest(self.accelerator, [self.interruption.signal])
+        if signal:
+            self._stop(int(signal))
 
     def _stop(self, signal: int) -> NoReturn:
-        self._save({})
+        self.outputs.save(self.state, {})
         self.accelerator.end_training()
-        raise Interrupted(signal, f"interrupted at step {self.step}; {self._how_to_go_on()}")
+        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_go_on()}")
 
-    def _keep_what_is_trained(self, error: DataError) -> None:
-        """Write a checkpoint before bad data ends the run, unless it has met one of several processes alone."""
-        if self.step > 0 and self.accelerator.num_processes == 1:
-            self._save({})
-            raise DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data") from error
+    def _stop_at_bad_data(self, found: Batch | DataError) -> NoReturn:
+        """End the run on all processes, each of which tells what any of them has met."""
+        messages = texts_of_all(self.accelerator, str(found) if isinstance(found, DataError) else "")
+        error = DataError("\n".join(message for message in messages if message))
+        raise error if self.accelerator.num_processes == 1 else self._with_checkpoint(error)
+
+    def _with_checkpoint(self, error: DataError) -> DataError:
+        """``error`` and how to go on, once a checkpoint is written; as it is before the first step."""
+        if self.state.step == 0:
+            return error
+        self.outputs.save(self.state, {})
+        return DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data")
 
     def _how_to_go_on(self) -> str:
-        return f"a checkpoint of step {self.step} is written. To go on:\n  {self.resume_command}"
+        return f"a checkpoint of step {self.state.step} is written. To go on:\n  {self.resume_command}"
+
+    def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
+        """Leave the step that has led to a loss that is no number, and tell all that is known of it."""
+        step, accelerator, saved_at = self.state.step + 1, self.accelerator, self.outputs.saved_at
+        left = self.folder.not_finite(step)
+        leave_step(left, batch, accelerator.process_index, self.trained if accelerator.is_main_process else None)
+        accelerator.wait_for_everyone()
+        again = "No checkpoint had been written"
+        if saved_at >= 0:
+            again = f"The checkpoint of step {saved_at} is good; to go on from there:\n  {self.resume_command}"
+        raise NotFiniteError(
+            f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
+            "optimizer.clip_gradient_norm, or look at the files. The batch and the networks as they were are kept; to "
+            f"see where it began:\n  p2pkit replay {shlex.quote(str(left))}\n{again}"
+        ) from error
 
     def _finish(self) -> dict[str, float]:
-        if self.window:
+        state = self.state
+        if state.window:
             self._log()
-        self._save({})
-        if self._sampled_at != self.step:
-            self._sample()
-        measured = self.accelerator.is_main_process
-        figures = self.parts.evaluate(self._translate, self._stop_if_asked) if measured else {}
-        if figures:
-            self._record("held_out", figures)
-        self._save(figures)
+        self.outputs.save(state, {})
+        self.outputs.sample(state.step)
+        if not state.finished:
+            self._measure(at_end=True)
+        self.outputs.save(state, state.figures)
         self.accelerator.end_training()
-        return figures
+        return state.figures
+
+
+class _Asked(Exception):  # noqa: N818 - no error: somebody asked for it
+    """The main process was asked to stop in the middle of measuring, of which the others know nothing yet."""

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from p2pkit.contracts import Terms
+from p2pkit.engine.agreement import largest
 from p2pkit.engine.schedule import learning_rate_factor
 from p2pkit.errors import NotFiniteError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
@@ -33,29 +35,44 @@ class Updater:
         """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update.
 
         Raises:
-            NotFiniteError: the sum is infinite or no number; nothing has been changed by then.
+            NotFiniteError: on any process the sum, or the gradient's norm, is infinite or no number; the network has
+                not been changed by then.
         """
         if not terms:
             return
         total = torch.stack([term.float() for term in terms.values()]).sum()
-        if not total.isfinite():
-            values = ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
-            raise NotFiniteError(f"the loss of the {network} is not a finite number: {values}")
+        self._refuse_not_finite(network, total, terms)
         optimizer = self.optimizers[network]
         optimizer.zero_grad()
         self._accelerator.backward(total)
-        self._clip(network, optimizer)
+        self._check_gradients(network, optimizer, terms)
         optimizer.step()
         for name, term in terms.items():
             self._terms[f"{network}/{name}"] = term.detach().float()
 
-    def _clip(self, network: str, optimizer: Any) -> None:
-        limit = self._settings[network].clip_gradient_norm
+    def _refuse_not_finite(self, network: str, total: Tensor, terms: Terms) -> None:
+        finite = bool(total.isfinite())
+        if not largest(self._accelerator, [not finite])[0]:
+            return
+        values = "; this process's share is"
+        if not finite:
+            values = ": " + ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
+        raise NotFiniteError(f"the loss of the {network} is not a finite number{values}")
+
+    def _check_gradients(self, network: str, optimizer: Any, terms: Terms) -> None:
+        """Scale the gradients down to the norm that the recipe allows; refuse those that would spoil the weights."""
+        limit, scaled = self._settings[network].clip_gradient_norm, self._accelerator.scaler is not None
+        if limit is None and scaled:
+            return  # the scaler looks for what is not finite itself, and leaves such a step out
+        # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
+        self._accelerator.unscale_gradients(optimizer)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if not scaled and not norm.isfinite():
+            losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
+            raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
         if limit is not None:
-            # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
-            self._accelerator.unscale_gradients(optimizer)
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, limit)
+            clip_grads_with_norm_(parameters, limit, norm)
 
     def set_progress(self, progress: float) -> None:
         """Set the learning rates to what the schedule says at ``progress`` (0 to 1)."""

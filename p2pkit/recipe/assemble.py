@@ -21,7 +21,7 @@ from p2pkit import __version__
 from p2pkit.catalogue import build
 from p2pkit.contracts import Component, Metric, Pair, PairedDataset, WeightedLoss
 from p2pkit.engine.loader import unit_pair
-from p2pkit.engine.trainer import TrainingParts
+from p2pkit.engine.parts import TrainingParts
 from p2pkit.errors import DataError
 from p2pkit.evaluate.held_out import HeldOut
 from p2pkit.images.transforms import PairTransform
@@ -108,7 +108,7 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         transform=transform,
         method=make(recipe.method, **networks, losses=losses),
         header=model_header(recipe, data),
-        evaluate=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
+        evaluation=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
     )
 
 

@@ -1,0 +1,38 @@
+"""A method's networks made ready to train: device, layout, processes, optimizers, the generator's average."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from p2pkit.engine.accelerators import prepared
+from p2pkit.engine.checkpoint import Trained
+from p2pkit.engine.optimizers import make_optimizer
+from p2pkit.engine.parts import TrainingParts
+from p2pkit.engine.synchronised_norm import with_synchronised_norm
+from p2pkit.inference import in_fast_layout
+
+AVERAGE = "average"
+"""The name under which checkpoints have the generator's average."""
+
+
+def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
+    """Put the method's networks and losses on the device; the method then holds them as they are trained."""
+    method, optimizers = parts.method, {}
+    for name in method.networks:
+        network = in_fast_layout(getattr(method, name), accelerator.device)
+        if parts.train.sync_norm and accelerator.num_processes > 1:
+            network = with_synchronised_norm(network, accelerator.device)
+        optimizer = make_optimizer(network, parts.optimizers[name])
+        network, optimizers[name] = prepared(accelerator, network, optimizer)
+        setattr(method, name, network)
+    for loss in method.losses:
+        if isinstance(loss.loss, nn.Module):
+            loss.loss.to(accelerator.device)
+    networks: dict[str, nn.Module] = {name: accelerator.unwrap_model(getattr(method, name)) for name in method.networks}
+    decay = parts.train.average_decay
+    if decay is not None:
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        networks[AVERAGE] = AveragedModel(networks["generator"], multi_avg_fn=average)
+    return Trained(networks, optimizers, accelerator.scaler)

@@ -1,0 +1,96 @@
+"""What a run writes on its way: metrics, sample grids, checkpoints and model files. The main process alone writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from p2pkit.engine.agreement import means_of_all
+from p2pkit.engine.checkpoint import Trained, write_checkpoint
+from p2pkit.engine.metrics_log import append_line
+from p2pkit.engine.parts import TrainingParts
+from p2pkit.engine.run_folder import RunFolder
+from p2pkit.engine.samples import write_samples
+from p2pkit.engine.state import Best, RunState
+from p2pkit.inference import infer, noise_seeds
+from p2pkit.model_file import write_model
+
+Split = Literal["train", "held_out", "baseline"]
+"""What the figures of a line of metrics are of."""
+
+
+class Outputs:
+    """Writes into the run folder. Every process calls the same methods at the same steps."""
+
+    def __init__(
+        self, parts: TrainingParts, accelerator: Accelerator, folder: RunFolder, trained: Trained, generator: nn.Module
+    ) -> None:
+        self.parts, self.accelerator, self.folder, self.trained = parts, accelerator, folder, trained
+        self.generator = generator
+        """The one that samples, figures and the model file show: the trained generator, or its average."""
+        self.saved_at = self.sampled_at = -1
+        self.saved_best: Best | None = None
+
+    def translate(self, source: Tensor) -> Tensor:
+        """What the generator makes of sources [N, Cs, H, W] now, on its device."""
+        seeds = noise_seeds(self.parts.run.seed, len(source))
+        return infer(self.generator, source.to(self.accelerator.device), self.parts.header.policy, seeds)
+
+    def log(self, state: RunState, epoch: float, learning_rates: Mapping[str, float]) -> dict[str, float]:
+        """Write the means of the window, which begins anew, over all processes."""
+        means = means_of_all(self.accelerator, state.window.means())
+        state.window.clear()
+        self.record(state, epoch, "train", {**learning_rates, **means})
+        return means
+
+    def record(
+        self,
+        state: RunState,
+        epoch: float,
+        split: Split,
+        values: Mapping[str, float],
+    ) -> None:
+        """Write one line of metrics, and pass it to the trackers."""
+        if not values:
+            return
+        if self.accelerator.is_main_process:
+            append_line(self.folder.metrics, {"step": state.step, "epoch": epoch, "split": split, **values})
+        self.accelerator.log({"epoch": epoch, **values}, step=state.step)
+
+    def sample(self, step: int) -> None:
+        """Write the sample grid of a step, unless it is there."""
+        if self.sampled_at == step:
+            return
+        if self.accelerator.is_main_process:
+            parts = self.parts
+            shown = parts.held_out if len(parts.held_out) else parts.pairs
+            write_samples(self.folder.sample(step), shown, parts.pairs[0], parts.transform, self.translate)
+        self.sampled_at = step
+        self.accelerator.wait_for_everyone()
+
+    def save(self, state: RunState, figures: Mapping[str, float]) -> None:
+        """Write the checkpoint and the model file of this step, unless they are there and ``figures`` adds nothing."""
+        progress = state.as_json(partial(means_of_all, self.accelerator))
+        saved, best = state.step == self.saved_at and state.best == self.saved_best, state.best and state.best.step
+        if self.accelerator.is_main_process:
+            if not saved or figures or not self.folder.model.exists():
+                self._write_model(self.folder.model, state.step, figures)
+            if not saved:
+                if best == state.step:
+                    self._write_model(self.folder.best_model, state.step, state.figures)
+                keep = self.parts.train.keep_checkpoints
+                write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best)
+        self.mark_saved(state)
+        self.accelerator.wait_for_everyone()
+
+    def mark_saved(self, state: RunState) -> None:
+        """Take note that the last checkpoint holds ``state``."""
+        self.saved_at, self.saved_best = state.step, state.best
+
+    def _write_model(self, file: Path, step: int, figures: Mapping[str, float]) -> None:
+        write_model(file, self.generator.state_dict(), self.parts.header.trained(step, dict(figures)))

@@ -1,0 +1,112 @@
+"""Two processes decide alike: what one of them meets ends both, with nothing lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import Call, lines, picture, save, train
+from tests.test_many_processes import WITHOUT_STATISTICS, launch
+
+SPOILT = '''
+import p2pkit
+
+
+@p2pkit.hookimpl
+def register_losses(register):
+    import torch
+
+    class Spoilt:
+        """No number for a black source."""
+
+        def generator_term(self, step):
+            term = (step.fake - step.target).square().mean()
+            return term * torch.nan if bool((step.source < -0.99).flatten(1).all(dim=1).any()) else term
+
+        def discriminator_term(self, step):
+            return None
+
+    register("spoilt", Spoilt)
+'''
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    """A folder with a distribution whose loss is no number for a black source."""
+    folder = tmp_path / "plugins"
+    info = folder / "p2pkit_spoilt-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-spoilt\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[p2pkit]\nspoilt = p2pkit_spoilt\n")
+    (folder / "p2pkit_spoilt.py").write_text(SPOILT)
+    return folder
+
+
+def without_statistics() -> list[str]:
+    return [word for setting in WITHOUT_STATISTICS for word in ("--set", setting)]
+
+
+def test_batch_norm_over_all_processes(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    settings = (
+        "loader.batch_size=4",
+        "generator.dropout=0.0",
+        "optimizer.name=sgd",
+        "optimizer.lr=0.01",
+        "train.max_steps=6",
+    )
+    one = train(p2pkit, recipe, tmp_path / "one", *settings)
+    words = [word for setting in settings for word in ("--set", setting)]
+    running = launch("run", recipe, "--out", tmp_path / "two", *words, "--set", "train.sync_norm=true")
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    weights = [load_file(run / "model.safetensors") for run in (one, tmp_path / "two")]
+    assert any("running_var" in name for name in weights[0])
+    for name, value in weights[0].items():
+        assert float((value - weights[1][name]).abs().max()) < 1e-5, name
+    for alone, shared in zip(lines(one), lines(tmp_path / "two"), strict=True):
+        assert shared.keys() == alone.keys() and shared["split"] == alone["split"]
+        for name in alone.keys() - {"split"}:
+            assert shared[name] == pytest.approx(alone[name], rel=1e-4), name
+
+
+def test_no_number_on_one_process_ends_both_and_both_leave_their_share(
+    recipe: Path, pairs: Path, plugins: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    black = picture(24, 48, 1) * 0
+    save(pairs / "train" / "3.png", black)
+    losses = 'losses=[{name="gan"}, {name="spoilt"}]'
+    settings = ("--set", losses, "--set", "train.checkpoint_every=1", *without_statistics())
+    out = tmp_path / "run"
+    running = launch("--plugins-dir", plugins, "run", recipe, "--out", out, *settings)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "spoilt = nan" in errors and "this process's share is" in errors
+    (left,) = (out / "not_finite").iterdir()
+    assert {file.name for file in left.iterdir()} == {
+        "networks.safetensors", "process_0.safetensors", "process_1.safetensors",
+    }  # fmt: skip
+    made_again = p2pkit("--plugins-dir", plugins, "replay", left, "--device", "cpu")
+    assert made_again.code == 0, made_again.err
+    assert made_again.out.count("generator/spoilt = nan  <- not finite") == 1
+
+
+def test_bad_data_on_one_process_ends_both_with_a_checkpoint(
+    recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    out, damaged = tmp_path / "run", pairs / "train" / "3.png"
+    whole = damaged.read_bytes()
+    middle = len(whole) // 2
+    damaged.write_bytes(whole[:middle] + bytes(32) + whole[middle + 32 :])
+    settings = ("--set", "train.checkpoint_every=100", *without_statistics())
+    running = launch("run", recipe, "--out", out, *settings)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "3.png" in errors and "a checkpoint of step" in errors
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    assert json.loads((checkpoint / "progress.json").read_text())["step"] > 0
+    damaged.write_bytes(whole)
+    resumed = p2pkit("run", "--resume", out, "--device", "cpu", "--accept-changed-data")
+    assert resumed.code == 0, resumed.err
