@@ -111,7 +111,8 @@ def test_the_run_goes_on_whichever_operation_of_a_checkpoint_fails(
 def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> None:
     """Run ``recipe``, killing it ``kills`` times at random moments, and compare with a run that was left alone."""
     limits = ("train.max_steps=60", "train.checkpoint_every=3", "train.sample_every=7", "train.log_every=5")
-    settings = [part for setting in limits for part in ("--set", setting)]
+    kept = ("train.average_decay=0.9", "evaluation.every=4")
+    settings = [part for setting in (*limits, *kept) for part in ("--set", setting)]
     program = [sys.executable, "-m", "p2pkit", "run"]
     alone, killed = folder / "alone", folder / "killed"
     subprocess.run([*program, recipe, "--out", alone, *settings], check=True, capture_output=True)
@@ -132,7 +133,7 @@ def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> Non
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     subprocess.run([*program, "--resume", killed], check=True, capture_output=True)
-    for name in ("model.safetensors", "metrics.jsonl", "samples/step_00000056.png"):
+    for name in ("model.safetensors", "best.safetensors", "metrics.jsonl", "samples/step_00000056.png"):
         assert (killed / name).read_bytes() == (alone / name).read_bytes(), name
 
 

@@ -10,14 +10,28 @@ from pathlib import Path
 from tests.test_many_processes import WITHOUT_STATISTICS
 
 WATCHED = """
+import pickle
 import sys
 
-def refuse(event, arguments):
-    if event == "pickle.find_class":
-        print("UNPICKLED", *arguments, file=sys.stderr, flush=True)
+armed = False
 
+def report(what):
+    if armed:
+        print("UNPICKLED", what, file=sys.stderr, flush=True)
+
+class Unpickler(pickle.Unpickler):
+    def load(self):
+        report("by an Unpickler")
+        return super().load()
+
+def loads(data, *, plain=pickle.loads, **options):
+    report("by pickle.loads")
+    return plain(data, **options)
+
+pickle.Unpickler, pickle.loads = Unpickler, loads
+sys.addaudithook(lambda event, found: report(found) if event == "pickle.find_class" else None)
 import torch, accelerate, timm, torchvision  # what libraries do as they are imported is theirs
-sys.addaudithook(refuse)
+armed = True
 from p2pkit.cli import main
 main(sys.argv[1:])
 """
