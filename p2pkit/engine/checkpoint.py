@@ -24,6 +24,7 @@ from p2pkit.storage import naming_failures, sync_folder, write_json, written_asi
 
 FORMAT_VERSION = 1
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
+_OWN_CHECKSUM = "sha256_of_the_rest"
 _SEPARATOR = "|"
 _NAME = re.compile(r"step_(\d+)")
 
@@ -96,10 +97,18 @@ def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dic
     progress = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
     if progress["format_version"] > FORMAT_VERSION:
         raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
-    for name, expected in progress["sha256"].items():
-        if _sha256(folder / name) != expected:
+    own = progress.pop(_OWN_CHECKSUM)
+    for name, expected, found in [
+        (_PROGRESS, own, _sha256_of(progress)),
+        *((name, expected, _sha256(folder / name)) for name, expected in progress["sha256"].items()),
+    ]:
+        if found != expected:
             raise ValueError(f"the checksum of {name} is wrong")
     return progress, load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
+
+
+def _sha256_of(progress: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:
@@ -134,7 +143,7 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
         "scaler": trained.scaler.state_dict() if trained.scaler is not None else None,
         "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
     }
-    write_json(folder / _PROGRESS, rest)
+    write_json(folder / _PROGRESS, {**rest, _OWN_CHECKSUM: _sha256_of(rest)})
 
 
 def network_tensors(trained: Trained) -> dict[str, Tensor]:
