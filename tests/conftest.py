@@ -67,6 +67,14 @@ class Outcome:
 Call = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the user's that is empty, and forgotten after the test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
     """Calls the program as a user would, in this process."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,27 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
 
 def drop_lines_after(file: Path, step: int) -> None:
     """Remove the lines that a run resumed from ``step`` writes again: those of later steps, and held-out figures."""
+
+    def stays(values: Mapping[str, Any]) -> bool:
+        return not (values["step"] > step or values["split"] != "train")
+
+    keep_lines(file, stays)
+
+
+def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
+    """Keep those JSON lines of a file that are to stay, and return them; lines that a kill has torn are removed."""
     if not file.exists():
-        return
-    kept = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        return []
+    text = file.read_text(encoding="utf-8", errors="replace")
+    kept, values = [], []
+    for line in text.splitlines(keepends=True):
         try:
-            values = json.loads(line)
-            again = values["step"] > step or values["split"] != "train"
+            read = json.loads(line)
+            if stays(read):
+                kept.append(line)
+                values.append(read)
         except (ValueError, KeyError, TypeError):
-            continue  # torn when the run was killed
-        if not again:
-            kept.append(line)
-    write_text(file, "".join(kept))
+            continue
+    if "".join(kept) != text:
+        write_text(file, "".join(kept))
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
@@ -12,11 +12,12 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, Method, PairedDataset
+from p2pkit.contracts import Batch, Method, PairedDataset, PairHeader
 from p2pkit.engine.accelerators import largest, prepared, start_trackers
+from p2pkit.engine.bad_data import LeftOut
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
-from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
+from p2pkit.engine.loader import Examples, Loaded, Order, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
 from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.engine.run_folder import RunFolder
@@ -34,6 +35,8 @@ from p2pkit.storage import written_aside
 
 Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+Report = Callable[[Sequence[str]], None]
+"""Takes the messages on pairs that could not be used and were left out."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,17 @@ class TrainingParts:
     train: TrainSettings
     pairs: PairedDataset
     held_out: PairedDataset
+    first: PairHeader
+    """The first training pair that can be used; all others must have its channels."""
     transform: PairTransform
     method: Method
     header: ModelHeader
     """The model file's header, but for step and metrics."""
-    evaluate: Callable[[Translate, Callable[[], None]], dict[str, float]]
-    """Measures a translator on the held-out pairs, calling the second argument before each; {} when there are none."""
+    evaluate: Callable[[Translate, Callable[[], None], Report], dict[str, float]]
+    """Measures a translator on the held-out pairs, calling the second argument before each; {} when there are none.
+
+    The third takes the messages on those that were left out.
+    """
 
 
 class Trainer:
@@ -66,6 +74,7 @@ class Trainer:
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self.step, self.seconds = 0, 0.0
         self.window = MetricsWindow()
+        self.left_out = LeftOut(folder.bad_data)
         self.interruption = Interruption()
         self._prepare()
         self._saved_at = self._sampled_at = -1
@@ -118,7 +127,7 @@ class Trainer:
         began, before = time.monotonic(), self.seconds
         so_far, shown = self.limits.progress(self.step, self.seconds), self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", self.step, so_far, shown) as progress:
-            for batch in self._batches():
+            for batch, left_out in self._batches():
                 now = before + time.monotonic() - began
                 signal, self.seconds = largest(self.accelerator, [self.interruption.signal, now])
                 if signal:
@@ -126,16 +135,22 @@ class Trainer:
                 done = self.limits.progress(self.step, self.seconds)
                 if done >= 1.0:
                     break
+                if self.accelerator.is_main_process:
+                    self._report_left_out(left_out)
                 self._train_step(batch, done)
                 self._write_what_is_due()
                 progress.advance(1, self._note(), self.limits.progress(self.step, self.seconds))
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Loaded]:
         parts, rank = self.parts, self.accelerator.process_index
-        examples = Examples(parts.pairs, parts.transform, parts.loader.cache)
+        examples = Examples(parts.pairs, parts.first, parts.transform, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
         order = Order(len(parts.pairs), batch_size, parts.run.seed, self.step, rank, processes)
         return batches(examples, order, parts.loader.workers)
+
+    def _report_left_out(self, messages: Sequence[str]) -> None:
+        """Tell and write which pairs have been left out, each once a run. The main process does so for all."""
+        self.left_out.report(self.step, messages)
 
     def _train_step(self, batch: Batch, done: float) -> None:
         rank = self.accelerator.process_index
@@ -205,7 +220,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             parts = self.parts
             shown = parts.held_out if len(parts.held_out) else parts.pairs
-            write_samples(self.folder.sample(self.step), shown, parts.pairs[0], parts.transform, self._translate)
+            file, bad_data = self.folder.sample(self.step), parts.loader.bad_data
+            left_out = write_samples(file, shown, parts.first, parts.transform, bad_data, self._translate)
+            self._report_left_out(left_out)
         self._sampled_at = self.step
         self.accelerator.wait_for_everyone()
 
@@ -244,7 +261,9 @@ class Trainer:
         if self._sampled_at != self.step:
             self._sample()
         measured = self.accelerator.is_main_process
-        figures = self.parts.evaluate(self._translate, self._stop_if_asked) if measured else {}
+        figures: dict[str, float] = {}
+        if measured:
+            figures = self.parts.evaluate(self._translate, self._stop_if_asked, self._report_left_out)
         if figures:
             self._record("held_out", figures)
         self._save(figures)
