@@ -123,6 +123,27 @@ def test_a_resumed_run_skips_alike_and_tells_nothing_twice(
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
+def test_a_held_out_pair_that_only_measuring_meets_is_told_too(
+    pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
+) -> None:
+    for index in range(2, 6):
+        save(pairs / "test" / f"{index}.png", picture(24, 48, index))
+    spoil_the_middle(pairs / "test" / "2.png")  # sample grids show 0, 1, 3 and 4
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *SKIP)
+    assert outcome.code == 0 and "held_out/mae" in outcome.out
+    assert len(told(outcome)) == 1 and "test/2.png" in told(outcome)[0]
+    assert p2pkit("run", recipe, "--out", tmp_path / "stopped").code == 2
+
+
+def test_a_run_that_begins_again_tells_again(pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    bad = [spoil_the_middle(pairs / "train" / f"{index}.png") for index in range(1, 6)]
+    settings = (*SKIP, "--set", "train.max_steps=9", "--set", "train.checkpoint_every=100")
+    failed = p2pkit("run", recipe, "--out", tmp_path / "run", *settings, "--set", "optimizer.lr=1e15")
+    assert failed.code == 2 and "is not a finite number" in failed.err and told(failed)
+    again = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
+    assert again.code == 0 and len(told(again)) == len(listed(tmp_path / "run")) == len(bad)
+
+
 def test_what_no_header_tells_stops_the_run_with_a_checkpoint_or_is_skipped(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
