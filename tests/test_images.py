@@ -72,6 +72,7 @@ def told(read: Callable[[Path], Any], file: Path) -> Any:
         return str(error)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(("suffix", "mode"), IMAGES)
 def test_a_header_tells_what_reading_gives(suffix: str, mode: str, tmp_path: Path) -> None:
     file, cut = tmp_path / f"a.{suffix}", tmp_path / f"cut.{suffix}"
