@@ -36,6 +36,14 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
 KINDS: tuple[str, ...] = tuple(SUPPLIED)
 
 
+class PairHeader(NamedTuple):
+    """What is known of a pair without its pixels: both shapes (height, width, channels), and the key of the pair."""
+
+    source: tuple[int, int, int]
+    target: tuple[int, int, int]
+    key: str
+
+
 class Pair(NamedTuple):
     """One example: two pixel arrays of one height and width, and a key for messages and file names."""
 
@@ -43,12 +51,24 @@ class Pair(NamedTuple):
     target: NDArray[Any]
     key: str
 
+    @property
+    def header(self) -> PairHeader:
+        """The shapes of this pair."""
+        return PairHeader(_shape(self.source), _shape(self.target), self.key)
+
+
+def _shape(pixels: NDArray[Any]) -> tuple[int, int, int]:
+    height, width, channels = pixels.shape
+    return height, width, channels
+
 
 class PairedDataset(Protocol):
     """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
 
     Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
     sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
+
+    A data set that can tell shapes without reading pixels also has ``header`` (:class:`DatasetWithHeaders`).
     """
 
     def __len__(self) -> int:
@@ -61,6 +81,18 @@ class PairedDataset(Protocol):
 
     def fingerprint(self) -> str:
         """A short text that changes when the data changes."""
+        ...
+
+
+@runtime_checkable
+class DatasetWithHeaders(Protocol):
+    """A data set whose pairs ``p2pkit run`` looks at before it trains, all of them; others are read as they come."""
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index`` from the headers of its files; must be cheap, and safe in threads.
+
+        Raises DataError naming the file when it is missing, unreadable or incomplete, as far as that can be told.
+        """
         ...
 
 

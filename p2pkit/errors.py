@@ -5,7 +5,7 @@ Everything here ends a command with exit code 2 and no traceback. A broken invar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -43,6 +43,12 @@ class NotFiniteError(P2PKitError):
 
 class WriteError(P2PKitError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
+
+
+def listed(messages: Sequence[str], shown: int) -> str:
+    """The first ``shown`` of ``messages``, each on a line of its own after what is said of them, and how many more."""
+    more = [f"and {len(messages) - shown} more"] if len(messages) > shown else []
+    return "".join(f"\n  {message}" for message in (*messages[:shown], *more))
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
+_bars: list[Progress] = []
+"""The bars on the terminal; the last one is drawn."""
 PLAIN_LINE_EVERY_SECONDS = 10.0
 BAR_WIDTH = 16
 
@@ -41,11 +43,13 @@ class Progress:
             self._bar = _terminal_bar()
             self._task = self._bar.add_task(self.title, total=1.0, figures="")
             self._bar.start()
+            _bars.append(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+            _bars.remove(self)
         elif self.shown and self.done > self.start:
             self._line()
 
@@ -66,8 +70,7 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
-            with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
-                print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+            _print(message)
 
     @property
     def fraction(self) -> float | None:
@@ -96,6 +99,19 @@ class Progress:
     def _line(self) -> None:
         self._last_line = time.monotonic()
         self.say(f"{self.title}: {self.figures()}  {self.note}".rstrip())
+
+
+def say(message: str) -> None:
+    """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there."""
+    if _bars:
+        _bars[-1].say(message)
+    else:
+        _print(message)
+
+
+def _print(message: str) -> None:
+    with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
+        print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
 
 
 def clock(seconds: float) -> str:

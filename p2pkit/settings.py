@@ -45,6 +45,7 @@ def _checked_name(value: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_checked_duration)]
+BadData = Literal["stop", "skip"]
 Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
 
 
@@ -69,6 +70,8 @@ class LoaderSettings(Section):
     workers: NonNegativeInt = 2
     cache: bool = False
     """Keep every decoded pair in memory (each worker its own), for small data that is costly to read."""
+    bad_data: BadData = "stop"
+    """What a pair that cannot be used does to a run: end it, or give its place to the next one that can."""
 
 
 class TransformSettings(Section):

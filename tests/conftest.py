@@ -67,6 +67,15 @@ class Outcome:
 Call = Callable[..., Outcome]
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the user's that is empty, and forgotten after the test."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:  # a test's own is undone before the program is configured anew
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
     """Calls the program as a user would, in this process."""

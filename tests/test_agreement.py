@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.conftest import Call, lines, picture, save, train
+from tests.test_bad_pairs import spoil_the_middle
 from tests.test_many_processes import WITHOUT_STATISTICS, launch
 
 SPOILT = '''
@@ -93,13 +94,24 @@ def test_no_number_on_one_process_ends_both_and_both_leave_their_share(
     assert made_again.out.count("generator/spoilt = nan  <- not finite") == 1
 
 
+def test_bad_data_that_any_process_skips_is_told_of_by_one(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    for name in ("1.png", "2.png"):
+        spoil_the_middle(pairs / "train" / name)
+    settings = ("--set", "loader.bad_data=skip", "--set", "train.max_steps=6", *without_statistics())
+    running = launch("run", recipe, "--out", tmp_path / "run", *settings)
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors
+    listed = [json.loads(line)["message"] for line in (tmp_path / "run" / "bad_data.jsonl").read_text().splitlines()]
+    assert sorted(Path(message.split(":")[0]).name for message in listed) == ["1.png", "2.png"]
+    assert all(errors.count(message) == 1 for message in listed)
+
+
 def test_bad_data_on_one_process_ends_both_with_a_checkpoint(
     recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     out, damaged = tmp_path / "run", pairs / "train" / "3.png"
     whole = damaged.read_bytes()
-    middle = len(whole) // 2
-    damaged.write_bytes(whole[:middle] + bytes(32) + whole[middle + 32 :])
+    spoil_the_middle(damaged)
     settings = ("--set", "train.checkpoint_every=100", *without_statistics())
     running = launch("run", recipe, "--out", out, *settings)
     _, errors = running.communicate(timeout=120)

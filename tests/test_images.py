@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from p2pkit.errors import DataError
-from p2pkit.images import from_unit, read_image, to_unit, write_image
+from p2pkit.images import from_unit, image_header, read_image, to_unit, write_image
 from p2pkit.images.grid import sample_grid
 from p2pkit.images.transforms import PairTransform
 from p2pkit.settings import TransformSettings
@@ -51,6 +52,62 @@ def test_photos_are_turned_upright(tmp_path: Path) -> None:
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
     Image.new("CMYK", (7, 5)).save(tmp_path / "a.jpg")
     assert read_image(tmp_path / "a.jpg").shape == (5, 7, 3)
+
+
+IMAGES = [
+    (suffix, mode)
+    for suffix, modes in {
+        "png": ["L", "1", "RGB", "RGBA", "LA", "P", "I;16"], "jpg": ["L", "RGB", "CMYK"], "webp": ["RGB", "RGBA"],
+        "bmp": ["L", "1", "RGB", "P"], "tif": ["L", "1", "RGB", "RGBA", "I;16", "CMYK"],
+    }.items()
+    for mode in modes
+]  # fmt: skip
+
+
+def told(read: Callable[[Path], Any], file: Path) -> Any:
+    """What reading a file gives, or the message of its failure."""
+    try:
+        return read(file)
+    except DataError as error:
+        return str(error)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(("suffix", "mode"), IMAGES)
+def test_a_header_tells_what_reading_gives(suffix: str, mode: str, tmp_path: Path) -> None:
+    file, cut = tmp_path / f"a.{suffix}", tmp_path / f"cut.{suffix}"
+    for orientation in (1, 3, 6):
+        image = Image.new(mode, (70, 50))
+        exif = image.getexif()
+        exif[0x0112] = orientation
+        image.save(file, **({} if suffix == "bmp" else {"exif": exif}))
+        assert image_header(file) == read_image(file).shape
+    content = file.read_bytes()
+    for length in (0, 30, len(content) // 2, len(content) - 30):
+        cut.write_bytes(content[:length])
+        assert told(image_header, cut) == told(lambda cut: read_image(cut).shape, cut)
+    cut.write_bytes(content[: len(content) // 2])
+    assert isinstance(told(image_header, cut), str)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("length", [100, 10_000])
+def test_bytes_behind_an_image_do_no_harm(suffix: str, length: int, tmp_path: Path) -> None:
+    file = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (7, 5)).save(file)
+    file.write_bytes(file.read_bytes() + bytes(length))
+    assert image_header(file) == read_image(file).shape
+
+
+def test_a_header_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    for suffix in ("png", "jpg", "bmp", "tif"):
+        Image.new("RGB", (7, 5)).save(tmp_path / f"a.{suffix}")
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", decode)
+    assert {image_header(file) for file in tmp_path.iterdir()} == {(5, 7, 3)}
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

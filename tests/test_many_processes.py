@@ -53,6 +53,15 @@ def test_a_mistake_ends_all_processes(recipe: Path, tmp_path: Path) -> None:
     assert "make it a multiple of 2" in errors
 
 
+def test_bad_data_ends_all_processes_before_the_run_begins(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    file = pairs / "train" / "3.png"
+    file.write_bytes(file.read_bytes()[:300])
+    running = launch("run", recipe, "--out", tmp_path / "run")
+    _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0 and not (tmp_path / "run").exists()
+    assert errors.count(f"{file}: the image cannot be read") == 1
+
+
 def test_an_interruption_stops_all_processes_at_one_step(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
     out = tmp_path / "run"
     running = launch("run", recipe, "--out", out, "--set", "train.max_steps=100000")

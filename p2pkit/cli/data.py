@@ -7,10 +7,6 @@ from pathlib import Path
 import click
 
 from p2pkit.cli.options import RECIPE, SET, say
-from p2pkit.errors import DataError
-
-SHOWN = 50
-"""How many bad pairs a message lists."""
 
 
 @click.group("data", short_help="Fetch a data set, or read all of one.")
@@ -40,10 +36,9 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     resolved = read_recipe(recipe, overrides)
 
     from p2pkit.recipe.data_check import bad_pairs
+    from p2pkit.recipe.data_rules import cannot_be_used
 
     count, bad = bad_pairs(resolved)
     if bad:
-        listed = "\n  ".join(bad[:SHOWN])
-        more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise DataError(f"{len(bad)} of {count} pairs cannot be used:\n  {listed}{more}")
+        raise cannot_be_used(len(bad), count, bad)
     click.echo(f"data {resolved.data.name}: all {count} pairs can be used")

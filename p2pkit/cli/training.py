@@ -15,8 +15,9 @@ from p2pkit.engine import RunFolder, Trainer
 from p2pkit.engine.accelerators import make_accelerator
 from p2pkit.engine.agreement import from_main_process
 from p2pkit.engine.not_finite import replay_step
-from p2pkit.errors import RecipeError
+from p2pkit.errors import DataError, P2PKitError, RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
+from p2pkit.recipe.header_check import check_headers
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.recipe.trial import try_recipe
@@ -26,6 +27,7 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
     """Train a recipe in a new run folder."""
     accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
     data = _load_data(recipe, accelerator)
+    _check_headers(recipe, data, accelerator)
     try_recipe(recipe, data, accelerator.num_processes)
     parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
@@ -47,6 +49,7 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
     data = _load_data(recipe, accelerator)
     if not accept_changed_data:
         _check_same_data(folder, recipe, data)
+    _check_headers(recipe, data, accelerator)
     trainer = Trainer(assemble(recipe, data), accelerator, folder, _resume_command(folder, device))
     with _held(trainer):
         damaged = trainer.resume()
@@ -95,6 +98,22 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
     return data
 
 
+def _check_headers(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
+    """Let the main process look at all headers, and every process end when that ends it."""
+    failure: P2PKitError | None = None
+    if accelerator.is_main_process:
+        try:
+            notice = check_headers(recipe, data)
+        except P2PKitError as error:
+            failure = error
+        else:
+            if notice:
+                say(f"NOTICE: {notice}")
+    ended = from_main_process(accelerator, "yes" if failure else "no") == "yes"
+    if ended:
+        raise failure or DataError("process 0 has found data that cannot be used, and lists it")
+
+
 def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:
     recorded = folder.environment().get("data", {}).get("fingerprint")
     if recorded is not None and recorded != data.fingerprint:
@@ -108,6 +127,8 @@ def _train(trainer: Trainer) -> None:
     figures = trainer.train()
     if not trainer.accelerator.is_main_process:
         return
+    if left_out := trainer.outputs.left_out.summary():
+        say(f"NOTICE: {left_out}")
     for name, value in figures.items():
         click.echo(f"{name}: {value:.4f}")
     click.echo(f"model: {trainer.folder.model}")

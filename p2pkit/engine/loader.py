@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from p2pkit.contracts import Batch, Pair, PairedDataset
+from p2pkit.contracts import Batch, Pair, PairedDataset, PairHeader
+from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.interruption import SIGNALS
 from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.pixels import to_unit
@@ -17,27 +18,51 @@ from p2pkit.images.transforms import PairTransform, TensorPair
 from p2pkit.seeds import derived
 from p2pkit.settings import LoaderSettings
 
+ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size = 1"
+"""What to do about images that do not fit in a batch."""
 Place = tuple[int, int]
 """(epoch, index): which pair, and in which epoch, since its jitter depends on both."""
 
 
-class Examples(Dataset[tuple[TensorPair, str] | P2PKitError]):
+class Example(NamedTuple):
+    """A jittered pair, its key, and the messages on those that were left out on the way to it."""
+
+    tensors: TensorPair
+    key: str
+    left_out: list[str]
+
+
+class Loaded(NamedTuple):
+    """A batch, and the messages on the pairs that could not be used in it."""
+
+    batch: Batch
+    left_out: list[str]
+
+
+class Examples(Dataset[Example | P2PKitError]):
     """Jittered tensors of the pairs of a data set; what is wrong with a pair is returned, not raised.
 
-    A worker process that raises buries the message under its own traceback.
+    A worker process that raises buries the message under its own traceback. ``first`` has the channels of all pairs.
     """
 
-    def __init__(self, pairs: PairedDataset, transform: PairTransform, cache: bool) -> None:
-        self._pairs, self._transform = pairs, transform
-        self._first = pairs[0]
-        self._cache: dict[int, Pair] | None = {} if cache else None
+    def __init__(
+        self, pairs: PairedDataset, first: PairHeader, transform: PairTransform, settings: LoaderSettings
+    ) -> None:
+        self._pairs, self._first, self._transform = pairs, first, transform
+        self._substitution = Substitution(len(pairs), settings.bad_data)
+        self._cache: dict[int, Pair] | None = {} if settings.cache else None
 
-    def __getitem__(self, place: Place) -> tuple[TensorPair, str] | P2PKitError:
+    def __getitem__(self, place: Place) -> Example | P2PKitError:
         epoch, index = place
+
+        def jittered(candidate: int) -> tuple[TensorPair, str]:
+            pair = self._pair(candidate)
+            # the jitter is that of the place: a pair that stands for another one too is not seen twice alike
+            return self._transform.train(unit_pair(pair, self._first), epoch, index, pair.key), pair.key
+
         try:
-            pair = self._pair(index)
-            tensors = unit_pair(pair, self._first)
-            return self._transform.train(tensors, epoch, index, pair.key), pair.key
+            (tensors, key), left_out = self._substitution.first_usable(index, jittered)
+            return Example(tensors, key, left_out)
         except P2PKitError as error:
             return error
 
@@ -49,24 +74,28 @@ class Examples(Dataset[tuple[TensorPair, str] | P2PKitError]):
         return self._cache[index]
 
 
-def unit_pair(pair: Pair, like: Pair) -> TensorPair:
+def unit_pair(pair: Pair, first: PairHeader) -> TensorPair:
     """The two images of a pair as tensors in [-1, 1].
 
     Raises:
-        DataError: they differ in size, or in channels from those of the pair ``like``.
+        DataError: they differ in size, or in channels from those of the ``first`` pair.
     """
+    refuse_unlike(pair.header, first)
+    return to_unit(pair.source, pair.key), to_unit(pair.target, pair.key)
+
+
+def refuse_unlike(pair: PairHeader, first: PairHeader) -> None:
+    """Raise DataError when the images of a pair differ in size, or in channels from those of the ``first`` pair."""
     for side in ("source", "target"):
-        found, expected = getattr(pair, side).shape[2], getattr(like, side).shape[2]
+        found, expected = getattr(pair, side)[2], getattr(first, side)[2]
         if found != expected:
             raise DataError(
-                f"{pair.key}: its {side} has {found} channels, that of {like.key} has {expected}; "
+                f"{pair.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
                 "all pairs of a data set must agree"
             )
-    source, target = to_unit(pair.source, pair.key), to_unit(pair.target, pair.key)
-    if source.shape[1:] != target.shape[1:]:
-        sizes = " and ".join(f"{image.shape[1]}x{image.shape[2]}" for image in (source, target))
+    if pair.source[:2] != pair.target[:2]:
+        sizes = " and ".join(f"{height}x{width}" for height, width, _ in (pair.source, pair.target))
         raise DataError(f"{pair.key}: source and target differ in size (height x width): {sizes}")
-    return source, target
 
 
 class Order(Sampler[list[Place]]):
@@ -111,11 +140,11 @@ def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int
     return pairs // settings.batch_size
 
 
-def batches(examples: Examples, order: Order, workers: int) -> Iterator[Batch]:
+def batches(examples: Examples, order: Order, workers: int) -> Iterator[Loaded]:
     """Batches without end.
 
     Raises:
-        DataError: a pair cannot be read, or the images of a batch differ in size.
+        DataError: a pair cannot be used and none may take its place, or the images of a batch differ in size.
     """
     loader: DataLoader[Any] = DataLoader(
         examples,
@@ -128,27 +157,21 @@ def batches(examples: Examples, order: Order, workers: int) -> Iterator[Batch]:
     for batch in loader:
         if isinstance(batch, P2PKitError):
             raise batch
-        source, target, keys = batch
-        yield Batch(source, target, keys)
+        source, target, keys, left_out = batch
+        yield Loaded(Batch(source, target, keys), left_out)
 
 
-def _collate(examples: list[tuple[TensorPair, str] | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
-    pairs: list[TensorPair] = []
-    keys: list[str] = []
+def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
+    whole: list[Example] = []
     for example in examples:
         if isinstance(example, P2PKitError):
             return example
-        pairs.append(example[0])
-        keys.append(example[1])
-    if len({source.shape for source, _ in pairs}) > 1:
-        sizes = ", ".join(
-            f"{key} {source.shape[1]}x{source.shape[2]}" for key, (source, _) in zip(keys, pairs, strict=True)
-        )
-        return DataError(
-            f"the images of a batch differ in size (height x width): {sizes}; set transform.load_size or "
-            "transform.crop_size, or loader.batch_size = 1"
-        )
-    return torch.stack([source for source, _ in pairs]), torch.stack([target for _, target in pairs]), keys
+        whole.append(example)
+    if len({example.tensors[0].shape for example in whole}) > 1:
+        sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[0].shape[1:]) for each in whole)
+        return DataError(f"the images of a batch differ in size (height x width): {sizes}; {ONE_SIZE}")
+    source, target = (torch.stack([example.tensors[side] for example in whole]) for side in (0, 1))
+    return source, target, [example.key for example in whole], [text for each in whole for text in each.left_out]
 
 
 def _start_worker(worker: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,28 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
 
 
 def drop_lines(file: Path, step: int, splits: Set[str]) -> None:
-    """Remove the lines that a run resumed from ``step`` writes again: later ones, and of that step those of ``splits``.
+    """Remove the lines that a run resumed from ``step`` writes again: later ones and that step's of ``splits``."""
 
-    The torn end of a line, from a run that was killed, goes too.
-    """
+    def stays(values: Mapping[str, Any]) -> bool:
+        return not (values["step"] > step or (values["step"] == step and values["split"] in splits))
+
+    keep_lines(file, stays)
+
+
+def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
+    """Keep those JSON lines of a file that are to stay, and return them; lines that a kill has torn are removed."""
     if not file.exists():
-        return
-    kept = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        return []
+    text = file.read_text(encoding="utf-8", errors="replace")
+    kept, values = [], []
+    for line in text.splitlines(keepends=True):
         try:
-            values = json.loads(line)
-            again = values["step"] > step or (values["step"] == step and values["split"] in splits)
+            read = json.loads(line)
+            if stays(read):
+                kept.append(line)
+                values.append(read)
         except (ValueError, KeyError, TypeError):
             continue
-        if not again:
-            kept.append(line)
-    write_text(file, "".join(kept))
+    if "".join(kept) != text:
+        write_text(file, "".join(kept))
+    return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,8 @@ from typing import Literal
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from p2pkit.engine.agreement import means_of_all
+from p2pkit.engine.agreement import means_of_all, texts_of_all
+from p2pkit.engine.bad_data import LeftOut
 from p2pkit.engine.checkpoint import Trained, write_checkpoint
 from p2pkit.engine.metrics_log import append_line
 from p2pkit.engine.parts import TrainingParts
@@ -33,6 +35,7 @@ class Outputs:
         self.parts, self.accelerator, self.folder, self.trained = parts, accelerator, folder, trained
         self.generator = generator
         """The one that samples, figures and the model file show: the trained generator, or its average."""
+        self.left_out = LeftOut(folder.bad_data)
         self.saved_at = self.sampled_at = -1
         self.saved_best: Best | None = None
 
@@ -62,6 +65,12 @@ class Outputs:
             append_line(self.folder.metrics, {"step": state.step, "epoch": epoch, "split": split, **values})
         self.accelerator.log({"epoch": epoch, **values}, step=state.step)
 
+    def report_left_out(self, step: int, messages: Sequence[str]) -> None:
+        """Tell and write which pairs have been left out on this process or on others, each once a run."""
+        everyones = texts_of_all(self.accelerator, json.dumps(messages))
+        if self.accelerator.is_main_process:
+            self.left_out.report(step, [message for text in everyones for message in json.loads(text)])
+
     def sample(self, step: int) -> None:
         """Write the sample grid of a step, unless it is there."""
         if self.sampled_at == step:
@@ -69,7 +78,10 @@ class Outputs:
         if self.accelerator.is_main_process:
             parts = self.parts
             shown = parts.held_out if len(parts.held_out) else parts.pairs
-            write_samples(self.folder.sample(step), shown, parts.pairs[0], parts.transform, self.translate)
+            file, bad_data = self.folder.sample(step), parts.loader.bad_data
+            self.left_out.report(
+                step, write_samples(file, shown, parts.first, parts.transform, bad_data, self.translate)
+            )
         self.sampled_at = step
         self.accelerator.wait_for_everyone()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from p2pkit.contracts import Method, PairedDataset
+from p2pkit.contracts import Method, PairedDataset, PairHeader
 from p2pkit.images.transforms import PairTransform
 from p2pkit.model_file import ModelHeader
 from p2pkit.settings import (
@@ -24,19 +24,26 @@ Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
 
 
+Report = Callable[[Sequence[str]], None]
+"""Takes the messages on pairs that could not be used and were left out."""
+
+
 class Evaluation(Protocol):
-    """Measures translators on the held-out pairs. ``before_each`` is called before each pair, and may raise."""
+    """Measures translators on the held-out pairs.
+
+    ``before_each`` is called before each pair, and may raise; ``report`` is told of those left out.
+    """
 
     @property
     def every(self) -> Interval | None:
         """How often to measure while training; None to do so at the end alone."""
         ...
 
-    def figures(self, translate: Translate, before_each: Callable[[], None]) -> dict[str, float]:
+    def figures(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
         """The metrics of ``translate`` as ``held_out/NAME``; {} when there is nothing to measure."""
         ...
 
-    def baseline(self, before_each: Callable[[], None]) -> dict[str, float]:
+    def baseline(self, before_each: Callable[[], None], report: Report) -> dict[str, float]:
         """The metrics of the baseline as ``BASELINE/NAME``; {} when there is nothing to measure."""
         ...
 
@@ -56,6 +63,8 @@ class TrainingParts:
     train: TrainSettings
     pairs: PairedDataset
     held_out: PairedDataset
+    first: PairHeader
+    """The first training pair that can be used; all others must have its channels."""
     transform: PairTransform
     method: Method
     header: ModelHeader

@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def bad_data(self) -> Path:
+        """The pairs that could not be used and were left out, a JSON line each."""
+        return self.path / "bad_data.jsonl"
+
+    @property
     def model(self) -> Path:
         """The model file."""
         return self.path / "model.safetensors"
@@ -119,7 +124,8 @@ class RunFolder:
 
     def write_recipe(self, resolved: str, source: str) -> None:
         """Write the resolved recipe and the recipe as written, for a run that begins."""
-        self.metrics.unlink(missing_ok=True)
+        for log in (self.metrics, self.bad_data):
+            log.unlink(missing_ok=True)
         write_text(self.recipe, resolved)
         write_text(self.path / "recipe.source.toml", source)
 

@@ -7,23 +7,33 @@ from pathlib import Path
 
 from torch import Tensor
 
-from p2pkit.contracts import Pair, PairedDataset
+from p2pkit.contracts import PairedDataset, PairHeader
+from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.loader import unit_pair
 from p2pkit.images.grid import sample_grid
 from p2pkit.images.transforms import PairTransform
 from p2pkit.images.writing import write_image
+from p2pkit.settings import BadData
 
 ROWS = 4
 
 
 def write_samples(
-    file: Path, pairs: PairedDataset, like: Pair, transform: PairTransform, translate: Callable[[Tensor], Tensor]
-) -> None:
-    """Write a grid of source | output | target for a few of ``pairs``, spread evenly; ``like`` has their channels."""
-    rows = []
+    file: Path, pairs: PairedDataset, first: PairHeader, transform: PairTransform, bad_data: BadData,
+    translate: Callable[[Tensor], Tensor],
+) -> list[str]:  # fmt: skip
+    """Write a grid of source | output | target for a few of ``pairs``, spread evenly; ``first`` has their channels.
+
+    Returns the messages on pairs that could not be used and were left out.
+    """
+    rows, left_out = [], []
     count = min(ROWS, len(pairs))
+    substitution = Substitution(len(pairs), bad_data)
     for row in range(count):
-        pair = pairs[row * len(pairs) // count]
-        source, target = transform.test(unit_pair(pair, like))
+        (source, target), found_bad = substitution.first_usable(
+            row * len(pairs) // count, lambda index: transform.test(unit_pair(pairs[index], first))
+        )
+        left_out += found_bad
         rows.append((source, translate(source[None])[0], target))
     write_image(file, sample_grid(rows))
+    return left_out

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn, cast
 
 from accelerate import Accelerator
@@ -17,7 +18,7 @@ from p2pkit.engine.accelerators import start_trackers
 from p2pkit.engine.agreement import from_main_process, largest, texts_of_all
 from p2pkit.engine.checkpoint import read_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
-from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
+from p2pkit.engine.loader import Examples, Loaded, Order, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.engine.networks import AVERAGE, prepare_networks
 from p2pkit.engine.not_finite import leave_step, on_device, seed_step
@@ -85,32 +86,35 @@ class Trainer:
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             for found in self._batches():
                 now = before + time.monotonic() - began
-                bad = isinstance(found, DataError)
-                signal, state.seconds, bad_anywhere = largest(
-                    self.accelerator, [self.interruption.signal, now, float(bad)]
+                bad, left_out = (True, []) if isinstance(found, DataError) else (False, found.left_out)
+                signal, state.seconds, bad_anywhere, left_out_anywhere = largest(
+                    self.accelerator, [self.interruption.signal, now, bad, bool(left_out)]
                 )
+                if left_out_anywhere:
+                    self.outputs.report_left_out(state.step, left_out)
                 if bad_anywhere:
                     self._stop_at_bad_data(found)
-                assert isinstance(found, Batch)
+                assert isinstance(found, Loaded)
                 if signal:
                     self._stop(int(signal))
                 done = self.limits.progress(state.step, state.seconds)
                 if done >= 1.0:
                     break
-                self._train_step(found, done)
+                self._train_step(found.batch, done)
                 self._write_what_is_due()
                 progress.advance(1, self._note(), self.limits.progress(state.step, state.seconds))
 
-    def _batches(self) -> Iterator[Batch | DataError]:
+    def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
         parts, rank = self.parts, self.accelerator.process_index
-        examples = Examples(parts.pairs, parts.transform, parts.loader.cache)
+        examples = Examples(parts.pairs, parts.first, parts.transform, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
         order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes)
         try:
-            for batch in batches(examples, order, parts.loader.workers):
+            for loaded in batches(examples, order, parts.loader.workers):
+                batch = loaded.batch
                 refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
-                yield batch
+                yield loaded
         except DataError as error:
             yield error
 
@@ -169,12 +173,13 @@ class Trainer:
     def _figures(self, with_baseline: bool) -> dict[str, float]:
         """What the main process measures, on every process."""
         figures, evaluation = {}, self.parts.evaluation
+        report = partial(self.outputs.left_out.report, self.state.step)
         if self.accelerator.is_main_process:
             with suppress(_Asked):
                 if not self.state.figures:
-                    figures = evaluation.figures(self.outputs.translate, self._leave_if_asked)
+                    figures = evaluation.figures(self.outputs.translate, self._leave_if_asked, report)
                 if with_baseline:
-                    figures |= evaluation.baseline(self._leave_if_asked)
+                    figures |= evaluation.baseline(self._leave_if_asked, report)
         self._stop_if_asked()
         shared: dict[str, float] = json.loads(from_main_process(self.accelerator, json.dumps(figures)))
         return shared
@@ -193,7 +198,7 @@ class Trainer:
         self.accelerator.end_training()
         raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_go_on()}")
 
-    def _stop_at_bad_data(self, found: Batch | DataError) -> NoReturn:
+    def _stop_at_bad_data(self, found: Loaded | DataError) -> NoReturn:
         """End the run on all processes, each of which tells what any of them has met."""
         messages = texts_of_all(self.accelerator, str(found) if isinstance(found, DataError) else "")
         error = DataError("\n".join(message for message in messages if message))

@@ -28,14 +28,32 @@ class PairTransform:
 
     def train(self, pair: TensorPair, epoch: int, index: int, key: str) -> TensorPair:
         """Resize to the load size, crop at random, flip at random. Tensors [C, H, W] in [-1, 1]."""
+        height, width = pair[0].shape[1:]
+        self.refuse_smaller_than_crop((height, width), key)
         pair = _resized(pair, self.settings.load_size)
         generator = torch.Generator().manual_seed(derived(self.seed, "jitter", epoch, index))
         draws = torch.rand(3, generator=generator).tolist()
         if self.settings.crop_size is not None:
-            pair = _cropped(pair, height_width(self.settings.crop_size), draws[0], draws[1], key)
+            pair = _cropped(pair, height_width(self.settings.crop_size), draws[0], draws[1])
         if self.settings.flip and draws[2] < 0.5:
             return vision.horizontal_flip(pair[0]), vision.horizontal_flip(pair[1])
         return pair
+
+    def training_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (height, width) that :meth:`train` makes of images of ``size``."""
+        chosen = self.settings.crop_size or self.settings.load_size
+        return size if chosen is None else height_width(chosen)
+
+    def refuse_smaller_than_crop(self, size: tuple[int, int], key: str) -> None:
+        """Raise DataError, beginning with ``key``, when nothing can be cropped out of images of (height, width)."""
+        loaded, crop = (
+            height_width(chosen) if chosen else size for chosen in (self.settings.load_size, self.settings.crop_size)
+        )
+        if self.settings.crop_size and (loaded[0] < crop[0] or loaded[1] < crop[1]):
+            raise DataError(
+                f"{key}: the image is {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
+                f"{crop[0]}x{crop[1]}; lower it, or set transform.load_size"
+            )
 
     def test(self, pair: TensorPair) -> TensorPair:
         """Resize to the size that training sees, where training resizes at all; no jitter."""
@@ -60,14 +78,9 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.clamp_(-1.0, 1.0)
 
 
-def _cropped(pair: TensorPair, size: tuple[int, int], down: float, right: float, key: str) -> TensorPair:
+def _cropped(pair: TensorPair, size: tuple[int, int], down: float, right: float) -> TensorPair:
     """Crop both images at one place; ``down`` and ``right`` in [0, 1) choose among all positions evenly."""
     height, width = pair[0].shape[1:]
-    if height < size[0] or width < size[1]:
-        raise DataError(
-            f"{key}: the image is {height}x{width} (height x width), smaller than transform.crop_size "
-            f"{size[0]}x{size[1]}; lower it, or set transform.load_size"
-        )
     top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
     source, target = (image[:, top : top + size[0], left : left + size[1]] for image in pair)
     return source, target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -19,7 +19,8 @@ from torch import nn
 
 from p2pkit import __version__
 from p2pkit.catalogue import build
-from p2pkit.contracts import Component, Metric, Pair, PairedDataset, WeightedLoss
+from p2pkit.contracts import Component, Metric, Pair, PairedDataset, PairHeader, WeightedLoss
+from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.loader import unit_pair
 from p2pkit.engine.parts import TrainingParts
 from p2pkit.errors import DataError
@@ -30,21 +31,36 @@ from p2pkit.parameters import plain
 from p2pkit.plugins import manager
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.seeds import derived
-from p2pkit.settings import height_width
+from p2pkit.settings import BadData, height_width
 
 
 @dataclass(frozen=True)
 class Data:
-    """The two splits of a recipe's data set, and its first pair, which tells the channels."""
+    """The two splits of a recipe's data set; no pair is read before it is asked for."""
 
     pairs: PairedDataset
     held_out: PairedDataset
-    first: Pair
+    bad_data: BadData
+
+    @cached_property
+    def first(self) -> Pair:
+        """The first training pair that can be used: it tells the channels.
+
+        Raises:
+            DataError: it cannot be used and the policy is to stop, or none can.
+        """
+
+        def checked(index: int) -> Pair:
+            pair = self.pairs[index]
+            unit_pair(pair, pair.header)
+            return pair
+
+        return Substitution(len(self.pairs), self.bad_data).first_usable(0, checked)[0]
 
     @property
     def channels(self) -> dict[str, int]:
         """What components ask for as ``source_channels`` and ``target_channels``."""
-        return {"source_channels": self.first.source.shape[2], "target_channels": self.first.target.shape[2]}
+        return channels_of(self.first.header)
 
     @cached_property  # it looks at every file
     def fingerprint(self) -> str:
@@ -58,19 +74,21 @@ class Data:
         return list(getattr(self.pairs, "notices", ()))
 
 
+def channels_of(pair: PairHeader) -> dict[str, int]:
+    """What components ask for as ``source_channels`` and ``target_channels``, for data like ``pair``."""
+    return {"source_channels": pair.source[2], "target_channels": pair.target[2]}
+
+
 def load_data(recipe: Recipe) -> Data:
     """Both splits of the recipe's data set.
 
     Raises:
-        DataError: the data is missing, there is no training pair, or the splits differ in channels.
+        DataError: the data is missing, or there is no training pair.
     """
     pairs, held_out = make(recipe.data, split="train"), make(recipe.data, split="test")
     if not len(pairs):
         raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
-    first = pairs[0]
-    if len(held_out):
-        unit_pair(held_out[0], like=first)
-    return Data(pairs, held_out, first)
+    return Data(pairs, held_out, recipe.loader.bad_data)
 
 
 def make(chosen: Chosen, **supplied: Any) -> Component:
@@ -78,24 +96,24 @@ def make(chosen: Chosen, **supplied: Any) -> Component:
     return build(chosen.registered, chosen.kind, chosen.arguments(), supplied)
 
 
-def make_networks(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+def make_networks(recipe: Recipe, channels: Mapping[str, int]) -> dict[str, nn.Module]:
     """Generator and discriminator, with initial weights that depend on the seed alone."""
     set_seed(derived(recipe.run.seed, "weights") % 2**32)
     return {
-        "generator": make(recipe.generator, **data.channels),
-        "discriminator": make(recipe.discriminator, **data.channels),
+        "generator": make(recipe.generator, **channels),
+        "discriminator": make(recipe.discriminator, **channels),
     }
 
 
 def assemble(recipe: Recipe, data: Data) -> TrainingParts:
     """Everything that a run is made of."""
-    networks = make_networks(recipe, data)
+    networks = make_networks(recipe, data.channels)
     losses = [
         WeightedLoss(name, loss.weight or 0.0, make(loss, **data.channels))
         for name, loss in zip(_distinct([loss.name for loss in recipe.losses]), recipe.losses, strict=True)
     ]
     transform = PairTransform(recipe.transform, recipe.run.seed)
-    settings = recipe.evaluation
+    first, settings = data.first.header, recipe.evaluation
     metrics: list[Callable[[], Metric]] = [partial(make, chosen) for chosen in recipe.metrics]
     return TrainingParts(
         run=recipe.run,
@@ -105,10 +123,11 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         train=recipe.train,
         pairs=data.pairs,
         held_out=data.held_out,
+        first=first,
         transform=transform,
         method=make(recipe.method, **networks, losses=losses),
         header=model_header(recipe, data),
-        evaluation=HeldOut(data.pairs, data.held_out, transform, metrics, settings),
+        evaluation=HeldOut(data.pairs, data.held_out, first, transform, metrics, settings, data.bad_data),
     )
 
 

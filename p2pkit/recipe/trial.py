@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from p2pkit.engine.loader import Examples, steps_per_epoch
+from p2pkit.engine.bad_data import Substitution
+from p2pkit.engine.loader import Example, Examples, steps_per_epoch, unit_pair
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.images.transforms import PairTransform
@@ -37,14 +39,12 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
         try_optimizer(settings)
-    networks = networks_without_weights(recipe, data)
+    networks = networks_without_weights(recipe, data.channels)
     generator, discriminator = networks["generator"], networks["discriminator"]
-    example = Examples(data.pairs, PairTransform(recipe.transform, recipe.run.seed), cache=False)[0, 0]
-    if isinstance(example, P2PKitError):
-        raise example
-    source = example[0][0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
+    example = _example(recipe, data)
+    source = example.tensors[0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
     source = source.to(next(generator.parameters()).device)
-    refuse_unfitting(generator, source.shape[2:], example[1])
+    refuse_unfitting(generator, source.shape[2:], example.key)
     with torch.no_grad():
         fake = _call(f"generator {recipe.generator.name!r}", generator, source)
         expected = (data.channels["target_channels"], *source.shape[2:])
@@ -59,6 +59,18 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     )
 
 
+def _example(recipe: Recipe, data: Data) -> Example:
+    """The first training example. The first held-out pair is read too, since it is needed late."""
+    first, transform = data.first.header, PairTransform(recipe.transform, recipe.run.seed)
+    example = Examples(data.pairs, first, transform, recipe.loader)[0, 0]
+    if isinstance(example, P2PKitError):
+        raise example
+    if len(data.held_out):
+        held_out = Substitution(len(data.held_out), data.bad_data)
+        held_out.first_usable(0, lambda index: unit_pair(data.held_out[index], first))
+    return example
+
+
 def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
     try:
         return network(*images)
@@ -67,13 +79,13 @@ def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
         raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
-def networks_without_weights(recipe: Recipe, data: Data) -> dict[str, nn.Module]:
+def networks_without_weights(recipe: Recipe, channels: Mapping[str, int]) -> dict[str, nn.Module]:
     """The recipe's networks on the meta device: their sizes, without memory for their weights."""
     try:
         with torch.device("meta"):
-            return make_networks(recipe, data)
+            return make_networks(recipe, channels)
     except NotImplementedError:  # a network that looks at its own weights as it is made
-        return make_networks(recipe, data)
+        return make_networks(recipe, channels)
 
 
 def _parameters(network: nn.Module) -> str:

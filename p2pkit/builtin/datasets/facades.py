@@ -10,7 +10,7 @@ from p2pkit.builtin.datasets.archives.download import Unreachable, WrongChecksum
 from p2pkit.builtin.datasets.archives.extraction import extract
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
-from p2pkit.contracts import Direction, Pair, PairedDataset, Split
+from p2pkit.contracts import Direction, Pair, PairHeader, Split
 from p2pkit.errors import DataError
 
 URL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/facades.tar.gz"
@@ -40,7 +40,7 @@ class Facades:
         when_unavailable: Literal["fail", "procedural"] = "fail",
     ) -> None:
         self.notices: list[str] = []
-        self._pairs: PairedDataset
+        self._pairs: SideBySide | ProceduralFacades
         unavailable = _fetch(root, url, md5)
         if unavailable is None:
             self._pairs = SideBySide(split, root, direction)
@@ -58,6 +58,10 @@ class Facades:
 
     def __getitem__(self, index: int) -> Pair:
         return self._pairs[index]
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index``."""
+        return self._pairs.header(index)
 
     def fingerprint(self) -> str:
         """The fingerprint of the pairs that are used: real ones or drawn ones."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of, refuse_held_out_alone
-from p2pkit.contracts import Pair, Split
-from p2pkit.errors import DataError
-from p2pkit.images import find_images, read_image
+from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.errors import DataError, listed
+from p2pkit.images import find_images, image_header, read_image
 
 SHOWN = 5
 """How many of the files without a partner a message names."""
@@ -37,12 +37,25 @@ class PairedFolders:
 
     def __getitem__(self, index: int) -> Pair:
         source, target = self._pairs[index]
-        pair = Pair(read_image(source), read_image(target), str(source.relative_to(self._root)))
-        if pair.source.shape[:2] != pair.target.shape[:2]:
-            sides = ((source, pair.source), (target, pair.target))
-            sizes = " and ".join(f"{file} is {pixels.shape[0]}x{pixels.shape[1]}" for file, pixels in sides)
-            raise DataError(f"the two images of a pair differ in size (height x width): {sizes}")
+        pair = Pair(read_image(source), read_image(target), self._key(index))
+        self._refuse_unequal(index, pair.header)
         return pair
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index``, from the headers of its files."""
+        source, target = self._pairs[index]
+        header = PairHeader(image_header(source), image_header(target), self._key(index))
+        self._refuse_unequal(index, header)
+        return header
+
+    def _key(self, index: int) -> str:
+        return str(self._pairs[index][0].relative_to(self._root))
+
+    def _refuse_unequal(self, index: int, header: PairHeader) -> None:
+        if header.source[:2] != header.target[:2]:
+            files = zip(self._pairs[index], (header.source, header.target), strict=True)
+            sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)
+            raise DataError(f"the two images of a pair differ in size (height x width): {sizes}")
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes."""
@@ -71,11 +84,10 @@ def _matched(sources: Path, targets: Path) -> list[tuple[Path, Path]]:
         target_files, source_files, sources
     )
     if lonely:
-        more = f"\n  and {len(lonely) - SHOWN} more" if len(lonely) > SHOWN else ""
         raise DataError(
-            "every source needs a target of the same name (endings may differ), and the other way round:\n  "
-            + "\n  ".join(lonely[:SHOWN]) + more
-        )  # fmt: skip
+            "every source needs a target of the same name (endings may differ), and the other way round:"
+            + listed(lonely, SHOWN)
+        )
     return [(source_files[stem], target_files[stem]) for stem in sorted(source_files)]
 
 

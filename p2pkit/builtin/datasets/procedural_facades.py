@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from p2pkit.builtin.datasets.facade_drawing import REVISION, draw_facade
-from p2pkit.contracts import Direction, Pair, Split
+from p2pkit.contracts import Direction, Pair, PairHeader, Split
 
 Side = Annotated[int, Field(ge=32)]
 Size = Side | tuple[Side, Side]
@@ -51,7 +51,15 @@ class ProceduralFacades:
             raise IndexError(f"the {self._split} split has {self._count} facades: there is none at {index}")
         photo, labels = draw_facade(self._seed, SPLIT_NUMBERS[self._split], index, self._height, self._width)
         source, target = (labels, photo) if self._direction == "BtoA" else (photo, labels)
-        return Pair(source, target, f"{self._split}_{index:05d}")
+        return Pair(source, target, self._key(index))
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index``, which are those of all."""
+        shape = (self._height, self._width, 3)
+        return PairHeader(shape, shape, self._key(index))
+
+    def _key(self, index: int) -> str:
+        return f"{self._split}_{index:05d}"
 
     def fingerprint(self) -> str:
         """A short text that changes when the data changes."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.builtin.datasets.files import fingerprint_of, split_folder
-from p2pkit.contracts import Direction, Pair, Split
+from p2pkit.contracts import Direction, Pair, PairHeader, Split
 from p2pkit.errors import DataError
-from p2pkit.images import find_images, read_image
+from p2pkit.images import find_images, image_header, read_image
 
 
 class SideBySide:
@@ -31,13 +31,27 @@ class SideBySide:
     def __getitem__(self, index: int) -> Pair:
         file = self._files[index]
         pixels = read_image(file)
-        width = pixels.shape[1]
-        if width % 2:
-            raise DataError(f"{file}: the image is {width} pixels wide; two halves side by side need an even width")
-        left, right = pixels[:, : width // 2], pixels[:, width // 2 :]
+        middle = _half(file, pixels.shape[1])
+        left, right = pixels[:, :middle], pixels[:, middle:]
         source, target = (left, right) if self._direction == "AtoB" else (right, left)
-        return Pair(source, target, str(file.relative_to(self._root)))
+        return Pair(source, target, self._key(file))
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index``, from the header of its file."""
+        file = self._files[index]
+        height, width, channels = image_header(file)
+        half = (height, _half(file, width), channels)
+        return PairHeader(half, half, self._key(file))
+
+    def _key(self, file: Path) -> str:
+        return str(file.relative_to(self._root))
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, and of the direction."""
         return fingerprint_of(self._root, self._files, self._direction)
+
+
+def _half(file: Path, width: int) -> int:
+    if width % 2:
+        raise DataError(f"{file}: the image is {width} pixels wide; two halves side by side need an even width")
+    return width // 2
