@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from p2pkit.contracts import Pair, PairedDataset
+from p2pkit.engine.loader import Order
 from p2pkit.progress import Progress, say
 from p2pkit.recipe import assemble
 from p2pkit.recipe.recipe import Chosen
@@ -338,3 +339,12 @@ def test_a_notice_is_one_line_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> 
         say(message)
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert f"{message}\n" in shown and "training" in shown
+
+
+def test_bad_pairs_behind_the_last_step_do_not_matter(pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    first_batch = {index for _, index in next(iter(Order(6, 2, seed=0, first_step=0, rank=0, processes=1)))}
+    for index in set(range(6)) - first_batch:
+        spoil_the_middle(pairs / "train" / f"{index}.png")
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", "train.max_steps=1")
+    assert outcome.code == 0, outcome.err
+    assert p2pkit("run", "--resume", tmp_path / "run").code == 0

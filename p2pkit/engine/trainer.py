@@ -84,7 +84,8 @@ class Trainer:
         began, before, state = time.monotonic(), self.state.seconds, self.state
         so_far, shown = self.limits.progress(state.step, state.seconds), self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
-            for found in self._batches():
+            # a bad pair behind the last step is none of this run's business
+            for found in () if self._is_over() else self._batches():
                 now = before + time.monotonic() - began
                 bad, left_out = (True, []) if isinstance(found, DataError) else (False, found.left_out)
                 signal, state.seconds, bad_anywhere, left_out_anywhere = largest(
@@ -103,6 +104,11 @@ class Trainer:
                 self._train_step(found.batch, done)
                 self._write_what_is_due()
                 progress.advance(1, self._note(), self.limits.progress(state.step, state.seconds))
+                if self._is_over():
+                    break
+
+    def _is_over(self) -> bool:
+        return self.limits.progress(self.state.step, self.state.seconds) >= 1.0
 
     def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
@@ -138,9 +144,8 @@ class Trainer:
             self._log()
         if step % settings.sample_every == 0:
             self.outputs.sample(step)
-        over = self.limits.progress(step, self.state.seconds) >= 1.0  # then the end measures
-        measured = every is not None and not over and step % steps_in(every, self.steps_per_epoch) == 0
-        improved = measured and self._measure()
+        measured = every is not None and step % steps_in(every, self.steps_per_epoch) == 0
+        improved = measured and not self._is_over() and self._measure()  # the end measures by itself
         if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
             self.outputs.save(self.state, {})
 
