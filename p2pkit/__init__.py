@@ -2,7 +2,8 @@
 
 The public API: ``hookimpl`` for plugins, ``load_model``, ``create`` and ``components`` here, and these modules:
 ``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are told),
-``images`` (pixels), ``training_step`` (what methods share), ``progress`` and ``storage`` (long work, whole files).
+``images`` (pixels), ``archives`` (downloads, safe unpacking), ``training_step`` (what methods share), ``progress`` and
+``storage`` (long work, whole files).
 """
 
 from __future__ import annotations
