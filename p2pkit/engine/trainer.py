@@ -12,13 +12,14 @@ from accelerate.utils import set_seed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, Method, PairedDataset
+from p2pkit.contracts import Batch, Method, PairedDataset, ShardedDataset
 from p2pkit.engine.accelerators import largest, prepared, start_trackers
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
-from p2pkit.engine.loader import Examples, Order, batches, steps_per_epoch
+from p2pkit.engine.loader import Examples, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines_after
 from p2pkit.engine.optimizers import make_optimizer
+from p2pkit.engine.order import Order
 from p2pkit.engine.run_folder import RunFolder
 from p2pkit.engine.samples import write_samples
 from p2pkit.engine.schedule import Limits
@@ -134,7 +135,8 @@ class Trainer:
         parts, rank = self.parts, self.accelerator.process_index
         examples = Examples(parts.pairs, parts.transform, parts.loader.cache)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
-        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.step, rank, processes)
+        shards = parts.pairs.shards if isinstance(parts.pairs, ShardedDataset) else None
+        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.step, rank, processes, shards)
         return batches(examples, order, parts.loader.workers)
 
     def _train_step(self, batch: Batch, done: float) -> None:
