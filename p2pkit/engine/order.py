@@ -13,7 +13,7 @@ Place = tuple[int, int]
 """(epoch, index): which pair, and in which epoch, since its jitter depends on both."""
 
 WINDOW = 1000
-"""Consecutive pairs of a sharded data set that are shuffled: as many as a shard holds, so that a lane reads two shards."""
+"""How many consecutive pairs of a lane are shuffled: as many as a shard holds, so that a lane reads two at a time."""
 
 
 class Order(Sampler[list[Place]]):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,37 @@ def read_image(file: Path) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
+    return _read(file, str(file))
+
+
+def read_image_bytes(data: bytes, name: str) -> NDArray[Any]:
+    """The pixels of an image file that is in memory, as :func:`read_image` gives them; messages begin with ``name``.
+
+    Raises:
+        DataError: it is truncated, no image, or too large to be one.
+    """
+    return _read(BytesIO(data), name)
+
+
+def _read(file: Path | IO[bytes], name: str) -> NDArray[Any]:
     try:
         with _opened(file) as image:
             return image_pixels(image)
     except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such file") from error
+        raise DataError(f"{name}: there is no such file") from error
     except PermissionError as error:
-        raise DataError(f"{file}: reading it is not permitted") from error
+        raise DataError(f"{name}: reading it is not permitted") from error
     except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{file}: this is not an image that can be read") from error
+        raise DataError(f"{name}: this is not an image that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{file}: refused, it unpacks to more pixels than are plausible: {error}") from error
+        raise DataError(f"{name}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
+        raise DataError(f"{name}: the image cannot be read, it is damaged or incomplete: {error}") from error
 
 
-def _opened(file: Path) -> Image.Image:
+def _opened(file: Path | IO[bytes]) -> Image.Image:
     # filters of warnings belong to the whole process, and images are read in threads too
     with _FILTERING, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
