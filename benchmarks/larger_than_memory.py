@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from p2pkit_webdataset.writing import make_shards
 
 from p2pkit.contracts import Pair
+from p2pkit_webdataset.writing import make_shards
 
 SIZE = 256
 RECIPE = """

@@ -48,8 +48,8 @@ class Cache:
                 self._download(url, file, entry.sha256)
             with suppress(FileNotFoundError):
                 descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-                with suppress(PermissionError):  # another user's
-                    os.utime(file)
+                with suppress(OSError):  # another user's file, or a folder that is only read
+                    os.utime(descriptor)
                 return descriptor
         raise DataError(f"{url}: it is removed from {self._folder} as soon as it is there; raise data.cache_gigabytes")
 
@@ -60,11 +60,9 @@ class Cache:
             Missing: there is none.
             DataError: it cannot be had, or it cannot be read.
         """
-        with naming_failures(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=self._folder) as folder:
-                download(f"{url}/{INDEX}", Path(folder) / INDEX, shown=False)
-                return read_index(Path(folder) / INDEX, f"{url}/{INDEX}")
+        with TemporaryDirectory() as folder:
+            download(f"{url}/{INDEX}", Path(folder) / INDEX, shown=False)
+            return read_index(Path(folder) / INDEX, f"{url}/{INDEX}")
 
     def _download(self, url: str, file: Path, sha256: str) -> None:
         shown = multiprocessing.parent_process() is None  # several workers would tear each other's bars

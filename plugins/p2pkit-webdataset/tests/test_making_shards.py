@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from p2pkit_webdataset.dataset import WebDataset
-from p2pkit_webdataset.writing import make_shards
 
 import p2pkit as library
 from p2pkit.contracts import Pair
 from p2pkit.errors import DataError
 from p2pkit.images import read_image_bytes
+from p2pkit_webdataset.dataset import WebDataset
+from p2pkit_webdataset.writing import make_shards
 from tests.conftest import Call
 
 

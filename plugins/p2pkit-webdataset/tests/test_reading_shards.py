@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from p2pkit_webdataset import dataset
-from p2pkit_webdataset.dataset import WebDataset
-from p2pkit_webdataset.shard import open_shard
 from webdataset_tars import png, write_tar
 
 from p2pkit.errors import DataError
+from p2pkit_webdataset import dataset
+from p2pkit_webdataset.dataset import WebDataset
+from p2pkit_webdataset.shard import open_shard
 from tests.conftest import Call
 
 PAIR = {"a.source.png": png(1), "a.target.png": png(2)}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from p2pkit_webdataset import cache as cache_module
-from p2pkit_webdataset.dataset import WebDataset, WebDatasetOverHTTP
 from safetensors.torch import load_file
 
 from p2pkit.archives import download as download_module
 from p2pkit.contracts import Split
 from p2pkit.errors import DataError
+from p2pkit_webdataset import cache as cache_module
+from p2pkit_webdataset.dataset import WebDataset, WebDatasetOverHTTP
 from tests.conftest import Call
 from tests.web import Site, served
 

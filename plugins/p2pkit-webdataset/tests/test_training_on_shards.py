@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from p2pkit_webdataset.dataset import WebDataset
 from safetensors.torch import load_file
 
 from p2pkit.contracts import ShardedDataset
+from p2pkit.engine import order
 from p2pkit.engine.order import Order
+from p2pkit_webdataset import dataset
+from p2pkit_webdataset.dataset import WebDataset
+from p2pkit_webdataset.shard import open_shard
 from tests.conftest import Call
 
 SETTINGS = ("train.max_steps=7", "train.checkpoint_every=2")
@@ -62,13 +65,33 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_exactly(
     assert results(run) == results(trained)
 
 
+def test_a_run_reads_each_shard_once_an_epoch(
+    program: Call, sharded: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    def opening(file: Path, name: str) -> int:
+        opened.append(file)
+        return open_shard(file, name)
+
+    monkeypatch.setattr(dataset, "open_shard", opening)
+    monkeypatch.setattr(dataset, "OPEN_SHARDS", 1)
+    monkeypatch.setattr(order, "WINDOW", 2)
+    settings = ("loader.batch_size=1", "train.max_steps=60", "train.sample_every=100", "train.checkpoint_every=60")
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert program("run", sharded, "--out", tmp_path / "run", *words).code == 0
+    trained_on = [file for file in opened if file.parent == shards / "train"]
+    # ten epochs of three shards, and the first pair before and after; in random order it would be some fifty
+    assert len(trained_on) <= 34
+
+
 def test_every_process_sees_its_share_of_the_same_batches(shards: Path) -> None:
     pairs = WebDataset("train", shards)
     assert isinstance(pairs, ShardedDataset)
 
     def keys(rank: int, processes: int) -> list[list[str]]:
-        order = Order(len(pairs), 2, seed=0, first_step=0, rank=rank, processes=processes, shards=pairs.shards)
-        return [[pairs[index].key for _, index in batch] for batch in islice(order, 9)]
+        batches = Order(len(pairs), 2, seed=0, first_step=0, rank=rank, processes=processes, shards=pairs.shards)
+        return [[pairs[index].key for _, index in batch] for batch in islice(batches, 9)]
 
     shares = zip(keys(0, 2), keys(1, 2), strict=True)
     assert [one + two for one, two in shares] == keys(0, 1)
