@@ -1,8 +1,9 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``hookimpl`` for plugins, ``load_model``, ``create`` and ``components`` here, and these modules:
-``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are told),
-``images`` (pixels), ``training_step`` (what methods share), ``progress`` and ``storage`` (long work, whole files).
+The public API: ``hookimpl`` for plugins, ``load_model``, ``load_data``, ``create`` and ``components`` here, and these
+modules: ``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are
+told), ``images`` (pixels), ``archives`` (downloads, safe unpacking), ``training_step`` (what methods share),
+``progress`` and ``storage`` (long work, whole files).
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ from p2pkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from p2pkit.catalogue import components, create
+    from p2pkit.recipe.loading import load_data
     from p2pkit.translate import load_model
 
 __all__ = [
     "Batch", "Judgement", "Pair", "WeightedLoss",
-    "components", "contracts", "create", "errors", "hookimpl", "load_model",
+    "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
-_HOMES = {"components": "p2pkit.catalogue", "create": "p2pkit.catalogue", "load_model": "p2pkit.translate"}
+_HOMES = {
+    "components": "p2pkit.catalogue", "create": "p2pkit.catalogue",
+    "load_data": "p2pkit.recipe.loading", "load_model": "p2pkit.translate",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

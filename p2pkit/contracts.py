@@ -96,6 +96,17 @@ class DatasetWithHeaders(Protocol):
         ...
 
 
+@runtime_checkable
+class ShardedDataset(PairedDataset, Protocol):
+    """A data set whose pairs lie in shards, of which it is best to read few at a time, one after another.
+
+    Training then shuffles shards, and pairs within about a thousand consecutive ones, instead of all pairs.
+    """
+
+    shards: Sequence[int]
+    """The number of pairs in each shard, in the order of their indices."""
+
+
 @dataclass
 class Batch:
     """What a training step sees: tensors [N, C, H, W] in [-1, 1] and the keys of the N pairs."""

@@ -64,3 +64,8 @@ def register_exporters(register: Register) -> None:
 @hookspec
 def register_commands(cli: click.Group) -> None:
     """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""
+
+
+@hookspec
+def register_data_commands(data: click.Group) -> None:
+    """Commands below ``p2pkit data``: add them to ``data``, and import what is heavy inside them."""

@@ -81,6 +81,11 @@ class PluginManager:
         for plugin, implementation in self._implementations("register_commands"):
             self._guarded(plugin, partial(implementation, cli=cli))
 
+    def add_data_commands(self, data: click.Group) -> None:
+        """Let every plugin add its commands to ``data``."""
+        for plugin, implementation in self._implementations("register_data_commands"):
+            self._guarded(plugin, partial(implementation, data=data))
+
     def broken(self) -> list[Plugin]:
         """The plugins that could not be loaded, or of which a hook failed."""
         return [plugin for plugin in self.plugins if plugin.problem]

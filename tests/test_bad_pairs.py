@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from p2pkit.contracts import Pair, PairedDataset
-from p2pkit.engine.loader import Order
+from p2pkit.engine.order import Order
 from p2pkit.progress import Progress, say
 from p2pkit.recipe import assemble
 from p2pkit.recipe.recipe import Chosen

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from p2pkit.builtin.datasets.archives import download as download_module
-from p2pkit.builtin.datasets.archives.download import Unreachable, download
+from p2pkit.archives import download as download_module
+from p2pkit.archives.download import Missing, Unreachable, download
+from p2pkit.archives.lock import locked
 from p2pkit.errors import DataError, WriteError
+from p2pkit.storage import lock
 from tests.web import OLD, Site, served
 
 NEW = OLD[::-1]
@@ -47,6 +50,46 @@ def test_download_leaves_the_file_alone(site: Site, file: Path) -> None:
     assert file.read_bytes() == OLD
     assert list(file.parent.iterdir()) == [file]
     assert site.asked == [None]
+
+
+def test_sha256_is_checked_too(site: Site, file: Path) -> None:
+    with pytest.raises(DataError, match="SHA256 checksum is"):
+        download(site.url, file, sha256="0" * 64)
+    download(site.url, file, sha256=hashlib.sha256(OLD).hexdigest())
+    assert file.read_bytes() == OLD
+
+
+def test_a_file_that_the_server_does_not_have_is_told_from_a_server_in_trouble(site: Site, file: Path) -> None:
+    for status, kind in ((404, Missing), (410, Missing), (503, Unreachable)):
+        site.status = status
+        with pytest.raises(Unreachable, match=f"HTTP {status}") as raised:
+            download(site.url, file)
+        assert type(raised.value) is kind and site.url in str(raised.value)
+    assert len(site.asked) == 3 and not file.exists()
+
+
+def test_a_lock_that_was_waited_for_keeps_others_out(file: Path) -> None:
+    """Also when what it guarded has come and gone meanwhile."""
+    inside, entered = threading.Semaphore(0), []
+
+    def wait_and_enter() -> None:
+        with locked(file, shown=False):
+            entered.append(True)
+            inside.acquire()
+
+    file.parent.mkdir()
+    waiting = threading.Thread(target=wait_and_enter)
+    with locked(file):
+        waiting.start()
+        time.sleep(0.1)
+        file.touch()
+    file.unlink()
+    while not entered:
+        time.sleep(0.01)
+    with file.with_name(f"{file.name}.lock").open("wb") as handle:
+        assert not lock(handle)
+    inside.release()
+    waiting.join()
 
 
 def test_existing_file_is_kept(site: Site, file: Path) -> None:
@@ -152,14 +195,6 @@ def test_wrong_checksum(site: Site, file: Path) -> None:
     assert not isinstance(caught.value, Unreachable)
     assert not file.exists()
     assert [p.name for p in file.parent.iterdir()] == ["data.tar.gz.lock"]
-
-
-@pytest.mark.parametrize("status", [404, 503])
-def test_http_error(site: Site, file: Path, status: int) -> None:
-    site.status = status
-    with pytest.raises(Unreachable, match=f"{site.url}.*HTTP {status}"):
-        download(site.url, file)
-    assert len(site.asked) == 1 and not file.exists()
 
 
 def test_connection_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from p2pkit.engine.loader import Order
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines
 from p2pkit.engine.schedule import Limits, learning_rate_factor
 from p2pkit.errors import WriteError
@@ -17,28 +15,6 @@ from p2pkit.evaluate.baselines import ClassMeanColour
 from p2pkit.seeds import derived
 from p2pkit.settings import ScheduleSettings, TrainSettings, seconds_in, steps_in
 from p2pkit.storage import written_aside
-
-
-def order(first_step: int = 0, rank: int = 0, processes: int = 1) -> list[list[tuple[int, int]]]:
-    return list(islice(Order(10, 4, seed=0, first_step=first_step, rank=rank, processes=processes), 6))
-
-
-def test_an_epoch_visits_each_pair_once_in_an_order_of_its_own() -> None:
-    batches = order()
-    assert [len(batch) for batch in batches] == [4] * 6
-    for epoch in range(3):
-        seen = [index for batch in batches for number, index in batch if number == epoch]
-        assert len(seen) == len(set(seen)) == 8
-    assert [index for _, index in batches[0]] != [index for _, index in batches[2]]
-
-
-def test_the_order_goes_on_in_the_middle_of_an_epoch() -> None:
-    assert order(first_step=3)[:3] == order()[3:]
-
-
-def test_processes_share_one_global_batch() -> None:
-    whole, first, second = order(), order(rank=0, processes=2), order(rank=1, processes=2)
-    assert [one + two for one, two in zip(first, second, strict=True)] == whole
 
 
 def test_derived_seeds_differ_by_purpose_and_stay_the_same_for_good() -> None:

@@ -128,6 +128,13 @@ def test_floats_lie_between_0_and_1() -> None:
             to_unit(wrong, "x")
 
 
+def test_the_pixels_of_a_data_set_are_left_as_they_are() -> None:
+    values = np.full((2, 2, 1), 0.25, dtype=np.float32)
+    values.flags.writeable = False
+    assert to_unit(values, "x").tolist() == [[[-0.5, -0.5], [-0.5, -0.5]]]
+    assert (values == 0.25).all()
+
+
 @pytest.mark.parametrize("pixels", [np.zeros((2, 2, 5), np.uint8), np.zeros((2, 2, 3), np.uint16)])
 def test_what_no_png_can_hold_is_refused(pixels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a PNG cannot hold"):

@@ -31,7 +31,10 @@ def test_a_good_plugin_is_listed_with_its_hooks(p2pkit: Call) -> None:
     listed = {plugin["name"]: plugin for plugin in p2pkit(*FROM_FAKE, "plugins", "--json").json}
     good = listed["tile"]
     assert (good["distribution"], good["version"], good["problem"]) == ("faketile", "1.2", None)
-    assert good["hooks"] == ["register_commands", "register_discriminators", "register_generators", "register_losses"]
+    assert good["hooks"] == [
+        "register_commands", "register_data_commands", "register_discriminators", "register_generators",
+        "register_losses",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,21 @@ def test_plugins_add_commands(p2pkit: Call) -> None:
         [sys.executable, "-m", "p2pkit", *map(str, FROM_FAKE), "--help"], capture_output=True, text=True, check=True
     )
     assert "Said by a plugin." in helped.stdout
+
+
+def test_plugins_add_commands_about_data(p2pkit: Call) -> None:
+    assert p2pkit(*FROM_FAKE, "data", "lay").out == "laid\n"
+    assert "Said of data by a plugin." in p2pkit(*FROM_FAKE, "data", "--help").out
+    left_out = p2pkit(*FROM_FAKE, "--no-plugin", "tile", "data", "lay")
+    assert left_out.code == 2 and "No such command 'lay'" in left_out.err
+
+
+def test_a_command_of_ours_that_is_not_installed_is_told_by_its_distribution(
+    p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2PKIT_PLUGINS", "")
+    outcome = p2pkit("data", "shard")
+    assert outcome.code == 2 and "pip install p2pkit-webdataset" in outcome.err
 
 
 def test_no_plugin_leaves_one_out(p2pkit: Call) -> None:

@@ -7,9 +7,36 @@ from pathlib import Path
 import click
 
 from p2pkit.cli.options import RECIPE, SET, say
+from p2pkit.plugins import manager
+
+BROUGHT_BY = {"shard": "p2pkit-webdataset"}
+"""Commands that are not built in, and the distribution of this project that brings each."""
 
 
-@click.group("data", short_help="Fetch a data set, or read all of one.")
+class DataCommands(click.Group):
+    """The built-in commands and those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The built-in commands, then those of plugins."""
+        return [*self.commands, *sorted(set(self._of_plugins().commands) - set(self.commands))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; plugins are asked for one that is not built in."""
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        found = self._of_plugins().commands.get(cmd_name)
+        if found is None and cmd_name in BROUGHT_BY:
+            brings = BROUGHT_BY[cmd_name]
+            ctx.fail(f"p2pkit data {cmd_name} is brought by a plugin that is not here: pip install {brings}")
+        return found
+
+    def _of_plugins(self) -> click.Group:
+        group = click.Group()
+        manager().add_data_commands(group)
+        return group
+
+
+@click.group("data", cls=DataCommands, short_help="Fetch a data set, or read all of one.")
 def command() -> None:
     """Fetch a data set, or read all of one to find what is wrong with it."""
 

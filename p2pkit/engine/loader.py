@@ -1,4 +1,4 @@
-"""From a data set to batches: the order of epochs, each process its share, jitter, workers."""
+"""From a data set to batches: pairs read, jittered and put together, by workers or without."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.contracts import Batch, Pair, PairedDataset, PairHeader
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.interruption import SIGNALS
+from p2pkit.engine.order import Order, Place
 from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.pixels import to_unit
 from p2pkit.images.transforms import PairTransform, TensorPair
-from p2pkit.seeds import derived
 from p2pkit.settings import LoaderSettings
 
 ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size = 1"
 """What to do about images that do not fit in a batch."""
-Place = tuple[int, int]
-"""(epoch, index): which pair, and in which epoch, since its jitter depends on both."""
 
 
 class Example(NamedTuple):
@@ -96,30 +94,6 @@ def refuse_unlike(pair: PairHeader, first: PairHeader) -> None:
     if pair.source[:2] != pair.target[:2]:
         sizes = " and ".join(f"{height}x{width}" for height, width, _ in (pair.source, pair.target))
         raise DataError(f"{pair.key}: source and target differ in size (height x width): {sizes}")
-
-
-class Order(Sampler[list[Place]]):
-    """The batches of one process, from a step on and without end: epoch after epoch, each in an order of its own.
-
-    A batch is cut from the whole run's global batch, so that results do not depend on the number of processes. What is
-    left at the end of an epoch and fills no batch is left out.
-    """
-
-    def __init__(self, pairs: int, batch_size: int, seed: int, first_step: int, rank: int, processes: int) -> None:
-        self.pairs, self.batch_size, self.seed, self.first_step = pairs, batch_size, seed, first_step
-        share = batch_size // processes
-        self.share = slice(rank * share, (rank + 1) * share)
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        steps = self.pairs // self.batch_size
-        epoch, offset = divmod(self.first_step, steps)
-        while True:
-            generator = torch.Generator().manual_seed(derived(self.seed, "order", epoch))
-            order = torch.randperm(self.pairs, generator=generator).tolist()
-            for step in range(offset, steps):
-                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-                yield [(epoch, index) for index in batch[self.share]]
-            epoch, offset = epoch + 1, 0
 
 
 def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int:

@@ -13,15 +13,16 @@ from typing import NoReturn, cast
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from p2pkit.contracts import Batch
+from p2pkit.contracts import Batch, ShardedDataset
 from p2pkit.engine.accelerators import start_trackers
 from p2pkit.engine.agreement import from_main_process, largest, texts_of_all
 from p2pkit.engine.checkpoint import read_checkpoint
 from p2pkit.engine.interruption import Interrupted, Interruption
-from p2pkit.engine.loader import Examples, Loaded, Order, batches, steps_per_epoch
+from p2pkit.engine.loader import Examples, Loaded, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.engine.networks import AVERAGE, prepare_networks
 from p2pkit.engine.not_finite import leave_step, on_device, seed_step
+from p2pkit.engine.order import Order
 from p2pkit.engine.outputs import Outputs, Split
 from p2pkit.engine.parts import TrainingParts
 from p2pkit.engine.run_folder import RunFolder
@@ -115,7 +116,8 @@ class Trainer:
         parts, rank = self.parts, self.accelerator.process_index
         examples = Examples(parts.pairs, parts.first, parts.transform, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
-        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes)
+        shards = parts.pairs.shards if isinstance(parts.pairs, ShardedDataset) else None
+        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes, shards)
         try:
             for loaded in batches(examples, order, parts.loader.workers):
                 batch = loaded.batch

@@ -23,7 +23,8 @@ def to_unit(pixels: NDArray[Any], key: str) -> Tensor:
         low, high = dtype_range(pixels.dtype)
     except KeyError as error:
         raise DataError(f"{key}: pixels of type {pixels.dtype}; expected uint8, uint16, or float in [0, 1]") from error
-    values = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32))
+    # a copy, whatever the pixels are: they are changed in place below
+    values = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C"))
     if pixels.dtype.kind == "f" and not bool(((values >= low) & (values <= high)).all()):
         raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {pixels.min()} to {pixels.max()}")
     return values.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)

@@ -8,8 +8,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,17 @@ def read_image(file: Path) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
-    with _failures_of(file), _opened(file) as image:
+    with _failures_of(str(file)), _opened(file) as image:
+        return image_pixels(image)
+
+
+def read_image_bytes(data: bytes, name: str) -> NDArray[Any]:
+    """The pixels of an image file that is in memory, as :func:`read_image` gives them; messages begin with ``name``.
+
+    Raises:
+        DataError: it is truncated, no image, or too large to be one.
+    """
+    with _failures_of(name), _opened(BytesIO(data)) as image:
         return image_pixels(image)
 
 
@@ -49,7 +60,7 @@ def image_header(file: Path) -> tuple[int, int, int]:
     Raises:
         DataError: as read_image does, but for damage in the middle of a file.
     """
-    with _failures_of(file), _opened(file) as image:
+    with _failures_of(str(file)), _opened(file) as image:
         width, height = image.size
         channels = Image.getmodebands(_pixel_mode(image))
         turned = _is_turned(image)
@@ -61,25 +72,25 @@ def image_header(file: Path) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _failures_of(file: Path) -> Iterator[None]:
-    """Turn whatever reading ``file`` raises in the body into a DataError that names it."""
+def _failures_of(name: str) -> Iterator[None]:
+    """Turn whatever reading an image raises in the body into a DataError that begins with ``name``."""
     try:
         yield
     except FileNotFoundError as error:
-        raise DataError(f"{file}: there is no such file") from error
+        raise DataError(f"{name}: there is no such file") from error
     except PermissionError as error:
-        raise DataError(f"{file}: reading it is not permitted") from error
+        raise DataError(f"{name}: reading it is not permitted") from error
     except DataError as error:
-        raise DataError(f"{file}: {error}") from error
+        raise DataError(f"{name}: {error}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{file}: this is not an image that can be read") from error
+        raise DataError(f"{name}: this is not an image that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{file}: refused, it unpacks to more pixels than are plausible: {error}") from error
+        raise DataError(f"{name}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
+        raise DataError(f"{name}: the image cannot be read, it is damaged or incomplete: {error}") from error
 
 
-def _opened(file: Path) -> Image.Image:
+def _opened(file: Path | IO[bytes]) -> Image.Image:
     # filters of warnings belong to the whole process, and images are read in threads too
     with _FILTERING, warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from p2pkit.builtin.datasets.archives.download import Unreachable, WrongChecksum, download
-from p2pkit.builtin.datasets.archives.extraction import extract
+from p2pkit.archives.download import Unreachable, WrongChecksum, download
+from p2pkit.archives.extraction import extract
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
 from p2pkit.contracts import Direction, Pair, PairHeader, Split

@@ -104,3 +104,10 @@ def register_commands(cli: click.Group) -> None:
     @cli.command("tile", short_help="Said by a plugin.")
     def tile() -> None:
         click.echo("tiled")
+
+
+@p2pkit.hookimpl
+def register_data_commands(data: click.Group) -> None:
+    @data.command("lay", short_help="Said of data by a plugin.")
+    def lay() -> None:
+        click.echo("laid")

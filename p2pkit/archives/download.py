@@ -13,8 +13,8 @@ from typing import cast
 from urllib import request
 from urllib.error import HTTPError, URLError
 
-from p2pkit.builtin.datasets.archives.lock import locked
-from p2pkit.builtin.datasets.archives.partial import Origin, Partial
+from p2pkit.archives.lock import locked
+from p2pkit.archives.partial import Origin, Partial
 from p2pkit.errors import DataError
 from p2pkit.progress import Progress
 from p2pkit.storage import naming_failures
@@ -26,6 +26,10 @@ BLOCK_BYTES = 2**20
 
 class Unreachable(DataError):  # noqa: N818 - named for what it says of the server
     """A server that does not answer, does not give the file out, or breaks off time and again."""
+
+
+class Missing(Unreachable):
+    """A server that answers that it has no such file."""
 
 
 class WrongChecksum(DataError):  # noqa: N818 - named for what it says of the file
@@ -40,36 +44,40 @@ class _Stale(_BrokenOff):
     """What is there already does not belong to what the server has now."""
 
 
-def download(url: str, file: Path, md5: str | None = None, timeout: float = 15.0) -> None:
+def download(
+    url: str, file: Path, md5: str | None = None, sha256: str | None = None, timeout: float = 15.0, shown: bool = True
+) -> None:
     """Download ``url`` to ``file``, going on where an earlier attempt stopped. A ``file`` already there is kept as is.
 
     ``timeout`` is in seconds of silence. What has come so far is in ``NAME.part`` beside ``file``; it stays there when
-    the connection or the disk fails.
+    the connection or the disk fails. Progress is printed if ``shown``.
 
-    Raises Unreachable when the server cannot be reached or does not give the file out, WrongChecksum when the checksum
-    is not ``md5`` (hexadecimal), DataError when ``url`` is not http(s), WriteError when ``file`` cannot be written.
+    Raises Missing when the server has no such file, Unreachable when it cannot be reached or does not give the file
+    out, WrongChecksum when a checksum is not ``md5`` or ``sha256`` (hexadecimal), DataError when ``url`` is not
+    http(s), WriteError when ``file`` cannot be written.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise DataError(f"cannot download {url}: expected an address that begins with http:// or https://")
     with naming_failures(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(file):
+        with locked(file, shown):
             if file.is_file():
                 return
             part = Partial(file)
-            _transfer(url, part, timeout)
-            if md5 is not None:
-                _verify(url, part, md5)
+            _transfer(url, part, timeout, shown)
+            for algorithm, expected in (("md5", md5), ("sha256", sha256)):
+                if expected is not None:
+                    _verify(url, part, algorithm, expected)
             part.publish(file)
 
 
-def _transfer(url: str, part: Partial, timeout: float) -> None:
+def _transfer(url: str, part: Partial, timeout: float, shown: bool) -> None:
     furthest = part.size()
     answered = False
     retries = RETRIES
     while True:
         try:
-            return _fetch_rest(url, part, timeout)
+            return _fetch_rest(url, part, timeout, shown)
         except Unreachable as error:
             answered = answered or isinstance(error, _BrokenOff)
             if part.size() > furthest:
@@ -82,7 +90,7 @@ def _transfer(url: str, part: Partial, timeout: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def _fetch_rest(url: str, part: Partial, timeout: float) -> None:
+def _fetch_rest(url: str, part: Partial, timeout: float, shown: bool) -> None:
     origin = part.origin()
     resumable = origin is not None and origin.url == url and origin.total is not None
     have = part.size() if resumable else 0
@@ -95,7 +103,7 @@ def _fetch_rest(url: str, part: Partial, timeout: float) -> None:
         else:
             part.start_over(found)
             have = 0
-        _append(response, part, have, found)
+        _append(response, part, have, found, shown)
 
 
 def _ask(url: str, have: int, validator: str | None, timeout: float) -> HTTPResponse:
@@ -108,7 +116,7 @@ def _ask(url: str, have: int, validator: str | None, timeout: float) -> HTTPResp
         return cast(HTTPResponse, _opener().open(request.Request(url, headers=headers), timeout=timeout))
     except HTTPError as error:
         error.close()
-        kind = _Stale if error.code == 416 and have else Unreachable
+        kind = _Stale if error.code == 416 and have else Missing if error.code in (404, 410) else Unreachable
         raise kind(f"cannot download {url}: the server answers HTTP {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"cannot download {url}: {_reason(error)}; check the address and the network") from error
@@ -128,10 +136,10 @@ def _check_continues(response: HTTPResponse, have: int, origin: Origin | None, f
         raise _Stale(f"cannot download {found.url}: the file changes on the server while it is read; try again later")
 
 
-def _append(response: HTTPResponse, part: Partial, have: int, found: Origin) -> None:
+def _append(response: HTTPResponse, part: Partial, have: int, found: Origin, shown: bool) -> None:
     with (
         part.path.open("ab") as out,
-        Progress(f"Downloading {part.path.stem}", found.total, unit="B", start=have) as progress,
+        Progress(f"Downloading {part.path.stem}", found.total, unit="B", start=have, shown=shown) as progress,
     ):
         while block := _read(response, found.url):
             out.write(block)
@@ -153,15 +161,16 @@ def _read(response: HTTPResponse, url: str) -> bytes:
         raise _BrokenOff(message) from error
 
 
-def _verify(url: str, part: Partial, md5: str) -> None:
+def _verify(url: str, part: Partial, algorithm: str, expected: str) -> None:
     with part.path.open("rb") as stream:
-        found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found == md5.lower():
+        found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+    if found == expected.lower():
         return
     part.discard()
     raise WrongChecksum(
-        f"what came from {url} is not the expected file: its MD5 checksum is {found}, expected {md5}; it was deleted. "
-        f"Run the command again; if that gives the same checksum, the file has changed at its source"
+        f"what came from {url} is not the expected file: its {algorithm.upper()} checksum is {found}, expected "
+        f"{expected}; it was deleted. Run the command again; if that gives the same checksum, the file has changed at "
+        "its source"
     )
 
 

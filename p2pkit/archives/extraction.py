@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
-from p2pkit.builtin.datasets.archives.lock import locked
+from p2pkit.archives.lock import locked
+from p2pkit.archives.tar import tar_members
 from p2pkit.errors import DataError
 from p2pkit.progress import Progress
 from p2pkit.storage import naming_failures
 
 BLOCK_BYTES = 2**20
-LONGEST_READ = 16 * 2**20
 
 # what tarfile and zipfile let through; RuntimeError is an encrypted zip, the last line a file that is also a folder
 _DAMAGE = (
@@ -107,18 +107,12 @@ def _put_in_place(archive: Path, unpacked: Path, folder: Path) -> None:
 
 def _tar_members(archive: Path, raw: IO[bytes], into: Path) -> Iterator[Member]:
     plain = archive.suffix.lower() == ".tar"
-    stream = _TarStream(raw if plain else cast(IO[bytes], gzip.GzipFile(fileobj=raw)))
-    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as tar:
-        while (info := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which would be gigabytes
-            path = _safe_path(archive, info.name, _kind_in_tar(info))
-            fenced = tarfile.data_filter(info, str(into))
-            yield path, tar.extractfile(fenced)
-    # tarfile takes a damaged header for the end, and stops before the checksum of the gzip file is read
-    if stream.last != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it ends without an end mark")
-    if len(stream.read(LONGEST_READ)) == LONGEST_READ:
-        raise tarfile.ReadError("it goes on after its end mark")
+    stream = raw if plain else cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    # its last read goes past the end, so the checksum of a gzip file is looked at too
+    for tar, info in tar_members(stream):
+        path = _safe_path(archive, info.name, _kind_in_tar(info))
+        fenced = tarfile.data_filter(info, str(into))
+        yield path, tar.extractfile(fenced)
 
 
 def _zip_members(archive: Path, raw: IO[bytes], into: Path) -> Iterator[Member]:
@@ -126,21 +120,6 @@ def _zip_members(archive: Path, raw: IO[bytes], into: Path) -> Iterator[Member]:
         for info in zipped.infolist():
             path = _safe_path(archive, info.filename, _kind_in_zip(info))
             yield path, None if info.is_dir() else zipped.open(info)
-
-
-class _TarStream:
-    """What tarfile reads from: remembers the last read, and refuses headers that would fill the memory."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.last = b""
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def read(self, size: int) -> bytes:
-        if size > LONGEST_READ:
-            raise tarfile.ReadError("it has a header of more than 16 MB")
-        self.last = self._stream.read(size)
-        return self.last
 
 
 def _safe_path(archive: Path, name: str, refused_kind: str | None) -> PurePosixPath:

@@ -1,0 +1,32 @@
+"""``p2pkit data shard``: a recipe's data as shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("shard", short_help="Write a recipe's data as shards, to train on data larger than memory.")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", metavar="K=V", multiple=True, help="Set a key of the recipe. Repeatable.")
+@click.option(
+    "--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of the shards; new or empty."
+)
+@click.option(
+    "--pairs-per-shard", metavar="N", type=click.IntRange(min=1), default=1000, show_default=True,
+    help="Pairs in a shard.",
+)  # fmt: skip
+def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: int) -> None:
+    """Write both splits of RECIPE's data as shards in WebDataset's format: DIR/train and DIR/test.
+
+    Pixels are kept exactly. Run the same command again to go on after an interruption.
+    """
+    import p2pkit
+    from p2pkit_webdataset.writing import make_shards
+
+    data = p2pkit.load_data(recipe, overrides)
+    for notice in data.notices:
+        click.echo(f"NOTICE: {notice}", err=True)
+    make_shards({"train": data.pairs, "test": data.held_out}, data.fingerprint, out, pairs_per_shard)
+    click.echo(f"{out}: {len(data.pairs)} training pairs, {len(data.held_out)} held out")

@@ -1,0 +1,62 @@
+"""The index of a folder of shards, ``shards.json``: how many pairs each holds, and what it must be to be whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from p2pkit.errors import DataError
+from p2pkit.storage import write_text
+
+INDEX = "shards.json"
+
+
+class ShardEntry(BaseModel, frozen=True, strict=True):
+    """What is known of a shard before it is opened."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
+    pairs: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(gt=0)]
+    """In bytes."""
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+
+
+class Index(BaseModel, strict=True):
+    """All shards of a split, in order."""
+
+    version: Literal[1] = 1
+    shards: list[ShardEntry]
+
+
+def write_index(folder: Path, shards: Sequence[ShardEntry]) -> None:
+    """Write the index of a folder that holds all its shards."""
+    write_text(folder / INDEX, Index(shards=list(shards)).model_dump_json(indent=1) + "\n")
+
+
+def read_index(file: Path, called: str) -> list[ShardEntry]:
+    """The shards that an index lists.
+
+    Raises:
+        DataError: it cannot be read or is no index; the message names it as ``called``.
+    """
+    try:
+        return Index.model_validate_json(file.read_bytes()).shards
+    except OSError as error:
+        raise DataError(f"{called}: the index cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DataError(
+            f"{called}: this is no index of shards that can be read ({where}: {first['msg']}); "
+            "make the shards again with p2pkit data shard"
+        ) from error
+
+
+def digest(file: Path) -> str:
+    """The SHA-256 checksum of a file, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

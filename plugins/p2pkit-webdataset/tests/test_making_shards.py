@@ -1,0 +1,193 @@
+"""``p2pkit data shard``: what it writes, that it is exact and repeatable, and that nothing half is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import p2pkit as library
+from p2pkit.contracts import Pair
+from p2pkit.errors import DataError
+from p2pkit.images import read_image_bytes
+from p2pkit_webdataset.dataset import WebDataset
+from p2pkit_webdataset.writing import make_shards
+from tests.conftest import Call
+
+
+class Pairs:
+    """A data set of given pixels."""
+
+    def __init__(self, *pixels: Any, key: str = "{}") -> None:
+        self._pixels, self._key = pixels, key
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, index: int) -> Pair:
+        return Pair(self._pixels[index], self._pixels[-1 - index], self._key.format(index))
+
+    def fingerprint(self) -> str:
+        return "these"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
+    files = [f"train/shard-00000{number}.tar" for number in range(3)]
+    assert sorted(contents(shards)) == ["test/shard-000000.tar", "test/shards.json", *files, "train/shards.json"]
+    stored = {}
+    for file in files:
+        with tarfile.open(shards / file) as tar:
+            names = tar.getnames()
+            # one key for the two members of a pair, one after the other, as WebDataset groups them
+            keys = [re.fullmatch(r"((?:.*/|)[^.]+)[.]([^/]*)", name) for name in names]
+            assert [found and found[2] for found in keys] == ["source.png", "target.png"] * 2
+            assert keys[0] and keys[1] and keys[0][1] == keys[1][1]
+            for name in names:
+                member = tar.extractfile(name)
+                assert member is not None
+                stored[name] = read_image_bytes(member.read(), name)
+    data = library.load_data(recipe)
+    assert len(stored) == 2 * len(data.pairs) == 12
+    for index in range(6):
+        pair = data.pairs[index]
+        quoted = pair.key.replace(".", "%2E")
+        assert np.array_equal(stored[f"{quoted}.source.png"], pair.source)
+        assert np.array_equal(stored[f"{quoted}.target.png"], pair.target)
+
+
+def test_keys_and_pixels_come_back(shards: Path, recipe: Path) -> None:
+    data = library.load_data(recipe)
+    for split, whole in (("train", data.pairs), ("test", data.held_out)):
+        read = WebDataset(split, shards)
+        assert len(read) == len(whole) and sum(read.shards) == len(whole)
+        by_key = {pair.key: pair for pair in (read[index] for index in range(len(read)))}
+        for index in range(len(whole)):
+            pair = whole[index]
+            assert np.array_equal(by_key[pair.key].source, pair.source)
+            assert np.array_equal(by_key[pair.key].target, pair.target)
+    with pytest.raises(IndexError):
+        read[len(read)]
+
+
+RANDOM = np.random.default_rng(0)
+PIXELS = [
+    *(RANDOM.integers(0, 256, (5, 7, channels), dtype=np.uint8) for channels in (1, 2, 3, 4, 5)),
+    *(RANDOM.integers(0, 65536, (5, 7, channels), dtype=np.uint16) for channels in (1, 3)),
+    *(RANDOM.random((5, 7, 3)).astype(dtype) for dtype in (np.float32, np.float64)),
+]
+
+
+def test_pixels_of_every_kind_are_kept_exactly(tmp_path: Path) -> None:
+    pairs = Pairs(*PIXELS, key="a.b/../{}.x.png")
+    make_shards({"test": pairs}, "f", tmp_path / "out", 4)
+    read = WebDataset("test", tmp_path / "out")
+    for index, pixels in enumerate(PIXELS):
+        pair = read[index]
+        assert pair.key == f"a.b/../{index}.x.png"
+        assert pair.source.dtype == pixels.dtype and np.array_equal(pair.source, pixels)
+        assert np.array_equal(pair.target, PIXELS[-1 - index])
+    with tarfile.open(tmp_path / "out" / "test" / "shard-000001.tar") as tar:
+        endings = [name.rpartition(".")[2] for name in tar.getnames()]
+        assert set(endings) == {"png", "npy"} and not any(".." in name for name in tar.getnames())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (Pairs(np.zeros((4, 4, 1), dtype=np.int32)), "0: pixels of type int32"),
+        (Pairs(*[np.zeros((4, 4, 1), dtype=np.uint8)] * 2, key="same"), "the keys of a data set must differ"),
+        (Pairs(np.zeros((4, 4, 1), dtype=np.uint8), key=""), "cannot name a file"),
+        (Pairs(np.zeros((4, 4, 1), dtype=np.uint8), key="folder/"), "cannot name a file"),
+    ],
+)
+def test_what_cannot_be_sharded_is_told(pairs: Pairs, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=expected):
+        make_shards({"train": pairs}, "f", tmp_path / "out", 4)
+    assert not list(tmp_path.rglob("*.tar")) and not list(tmp_path.rglob("*.part"))
+
+
+def test_the_same_data_gives_the_same_bytes_in_an_order_of_its_own(
+    program: Call, shards: Path, recipe: Path, tmp_path: Path
+) -> None:
+    again = program("data", "shard", recipe, "--out", tmp_path / "again", "--pairs-per-shard", 2)
+    assert again.code == 0 and contents(tmp_path / "again") == contents(shards)
+    keys = [WebDataset("train", shards)[index].key for index in range(6)]
+    assert keys != sorted(keys)
+
+
+def test_a_folder_with_anything_else_is_refused(program: Call, shards: Path, recipe: Path, tmp_path: Path) -> None:
+    finished = program("data", "shard", recipe, "--out", shards)
+    assert finished.code == 2 and "it holds other files" in finished.err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".model.safetensors.1.part").write_text("of a run")
+    assert program("data", "shard", recipe, "--out", tmp_path / "other").code == 2
+    (tmp_path / "other" / ".model.safetensors.1.part").rename(tmp_path / "kept.part")
+    (tmp_path / "other" / "unfinished.txt").write_text("something else")
+    other = program("data", "shard", recipe, "--out", tmp_path / "other")
+    assert other.code == 2 and "unfinished shards of other data" in other.err
+    assert contents(tmp_path / "other") == {"unfinished.txt": b"something else"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_interruption_leaves_whole_shards_and_the_same_command_goes_on(
+    program: Call, plugins: Path, tmp_path: Path, number: int
+) -> None:
+    recipe = tmp_path / "drawn.toml"
+    recipe.write_text('[data]\nname = "procedural_facades"\n')
+    arguments = ("data", "shard", recipe, "--pairs-per-shard", 5)
+    small = ("--set", "data.size=32", "--set", "data.pairs=100", "--set", "data.test_pairs=4")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert program(*arguments, *small, "--out", whole).code == 0
+    command = ["--plugins-dir", plugins, *arguments, *small, "--out", cut]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "p2pkit", *map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (cut / "train" / "shard-000001.tar").exists():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
+    os.killpg(running.pid, number)
+    errors = running.communicate(timeout=60)[1]
+    assert running.returncode == (130 if number == signal.SIGINT else -number), errors
+    assert "Traceback" not in errors
+    left = contents(cut)
+    assert {name for name in left if name.endswith(".tar")} < {
+        name for name in contents(whole) if name.endswith(".tar")
+    }
+    kept = {name: (cut / name).stat().st_mtime_ns for name in left if name.endswith(".tar")}
+    assert all(content == contents(whole)[name] for name, content in left.items() if name in kept)
+    assert program(*arguments, *small, "--out", cut).code == 0
+    assert contents(cut) == contents(whole)
+    assert {name: (cut / name).stat().st_mtime_ns for name in kept} == kept
+
+
+def test_help_imports_no_torch(plugins: Path) -> None:
+    code = (
+        "import sys\nfrom p2pkit.cli import main\ntry:\n    main(sys.argv[1:])\n"
+        "except SystemExit:\n    assert 'torch' not in sys.modules and 'pydantic' not in sys.modules\n    print('none')"
+    )
+    arguments = ("--plugins-dir", str(plugins), "data", "--help")
+    helped = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert "shard" in helped.stdout and helped.stdout.endswith("none\n")
+
+
+def test_the_index_says_what_each_shard_must_be(shards: Path) -> None:
+    index = json.loads((shards / "train" / "shards.json").read_text())
+    assert index["version"] == 1 and [shard["pairs"] for shard in index["shards"]] == [2, 2, 2]
+    assert [shard["size"] for shard in index["shards"]] == [
+        (shards / "train" / shard["name"]).stat().st_size for shard in index["shards"]
+    ]
