@@ -137,6 +137,22 @@ def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> Non
         assert (killed / name).read_bytes() == (alone / name).read_bytes(), name
 
 
+def test_a_killed_run_goes_on_at_once_although_its_workers_live_on(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    settings = ("--set", "loader.workers=2", "--set", "train.max_steps=100000", "--set", "train.checkpoint_every=1")
+    run = tmp_path / "run"
+    running = subprocess.Popen([sys.executable, "-m", "p2pkit", "run", recipe, "--out", run, *settings])
+    deadline = time.monotonic() + 120
+    while not list(run.glob("checkpoints/step_*")):
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    resolved = run / "recipe.toml"
+    resolved.write_text(resolved.read_text().replace("max_steps = 100000", "max_steps = 1"))
+    resumed = p2pkit("run", "--resume", run)
+    assert resumed.code == 0, resumed.err
+
+
 def test_a_run_killed_twice_ends_as_one_left_alone(recipe: Path, tmp_path: Path) -> None:
     killed_and_resumed(recipe, tmp_path, kills=2, seed=1)
 

@@ -103,6 +103,9 @@ class RunFolder:
         with naming_failures(file):
             handle = file.open("a+")
         with handle:
+            if hasattr(os, "register_at_fork"):
+                # a worker that outlives a killed run for a moment must not hold its lock
+                os.register_at_fork(after_in_child=handle.close)
             if not lock(handle):
                 handle.seek(0)
                 raise RunFolderError(f"{self.path}: {handle.read().strip() or 'another process'} is running in it")
