@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +17,7 @@ from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.errors import did_you_mean
 from p2pkit.plugins import configure, manager
+from p2pkit.processes import count
 
 COMMANDS = {
     "run": "p2pkit.cli.run",
@@ -95,11 +98,17 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours.
+    """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
 
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    sys.exit(_run(arguments))
+    code = _run(arguments)
+    if code and count() > 1:
+        # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from accelerate import Accelerator
 
+from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.engine import RunFolder, Trainer
-from p2pkit.engine.accelerators import from_main_process, make_accelerator
+from p2pkit.engine.accelerators import from_main_process, make_accelerator, watched
+from p2pkit.engine.heartbeat import Heartbeat
 from p2pkit.errors import RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
 from p2pkit.recipe.recipe import Recipe
@@ -22,13 +25,51 @@ from p2pkit.recipe.trial import try_recipe
 
 def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
     """Train a recipe in a new run folder."""
+    with _together(recipe, device) as processes:
+        _start(processes, recipe, overrides, out)
+
+
+def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> None:
+    """Go on with the run in a folder, from its last checkpoint."""
+    folder = RunFolder.open(run_dir)
+    recipe = read_recipe(folder.recipe)
+    with _together(recipe, device) as processes:
+        _resume(processes, recipe, folder, accept_changed_data)
+
+
+@dataclass(frozen=True)
+class _Processes:
+    """What the processes of a run hold on to each other with, and the device that was asked for."""
+
+    accelerator: Accelerator
+    heartbeat: Heartbeat
+    device: str | None
+
+    def trainer(self, recipe: Recipe, data: Data, folder: RunFolder) -> Trainer:
+        command = _resume_command(folder, self.device)
+        self.heartbeat.advice = f"\nTo go on from the last checkpoint:\n  {command}"
+        return Trainer(assemble(recipe, data), self.accelerator, folder, command)
+
+
+@contextmanager
+def _together(recipe: Recipe, device: str | None) -> Iterator[_Processes]:
     accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
+    with watched(accelerator, complain, _outcome) as heartbeat:
+        yield _Processes(accelerator, heartbeat, device)
+
+
+def _outcome(error: BaseException) -> tuple[str, int]:
+    failed = failure(error)
+    return failed.summary, failed.code
+
+
+def _start(processes: _Processes, recipe: Recipe, overrides: Sequence[str], out: Path | None) -> None:
+    accelerator = processes.accelerator
     data = _load_data(recipe, accelerator)
     try_recipe(recipe, data, accelerator.num_processes)
-    parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
     folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else None)))
-    trainer = Trainer(parts, accelerator, folder, _resume_command(folder, device))
+    trainer = processes.trainer(recipe, data, folder)
     with _held(trainer):
         if accelerator.is_main_process:
             folder.write_recipe(recipe.toml(), recipe.document.text)
@@ -37,18 +78,14 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
         _train(trainer)
 
 
-def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> None:
-    """Go on with the run in a folder, from its last checkpoint."""
-    folder = RunFolder.open(run_dir)
-    recipe = read_recipe(folder.recipe)
-    accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
-    data = _load_data(recipe, accelerator)
+def _resume(processes: _Processes, recipe: Recipe, folder: RunFolder, accept_changed_data: bool) -> None:
+    data = _load_data(recipe, processes.accelerator)
     if not accept_changed_data:
         _check_same_data(folder, recipe, data)
-    trainer = Trainer(assemble(recipe, data), accelerator, folder, _resume_command(folder, device))
+    trainer = processes.trainer(recipe, data, folder)
     with _held(trainer):
         damaged = trainer.resume()
-        if accelerator.is_main_process:
+        if processes.accelerator.is_main_process:
             for notice in damaged:
                 say(f"NOTICE: {notice}")
             say(f"run folder: {folder.path}; going on from step {trainer.step}")

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration, broadcast_object_list
 from torch import nn
 from torch.optim import Optimizer
 
-from p2pkit.errors import RecipeError
+from p2pkit.engine.heartbeat import Heartbeat, MeetingPoint
+from p2pkit.errors import ProcessLost, RecipeError
+from p2pkit.processes import count
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits in a collective for another that lives: the main one measures, and writes, alone."""
 
 
 def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
@@ -21,6 +32,7 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
 
     Raises:
         RecipeError: there is no such device, or a tracker is not installed.
+        ProcessLost: the processes have not found each other.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
@@ -29,8 +41,19 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
+    try:
+        return _accelerator(precision, device, trackers)
+    except torch.distributed.DistError as error:
+        met = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise ProcessLost(
+            f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT): {_first_line(error)}"
+        ) from error
+
+
+def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
     return Accelerator(
-        cpu=device == "cpu",
+        # without a GPU, Accelerate takes each of several processes for the only one, unless told to use the CPU
+        cpu=device == "cpu" or (count() > 1 and not torch.cuda.is_available()),
         mixed_precision=precision,
         log_with=list(trackers) or None,
         # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
@@ -39,8 +62,55 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
         # between would change what its backward passes saved
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)
+        ],
+    )  # fmt: skip
+
+
+@contextmanager
+def watched(
+    accelerator: Accelerator, report: Callable[[str], None], outcome: Callable[[BaseException], tuple[str, int]]
+) -> Iterator[Heartbeat]:
+    """Let the processes watch each other in the body; one process has nobody to watch.
+
+    ``outcome`` gives a line and the exit code for what the body raises, to tell the others.
+
+    Raises:
+        ProcessLost: a collective has failed because another process is gone.
+    """
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    heartbeat = Heartbeat(rank, processes, report)
+    if processes > 1:
+        listening, point = heartbeat.open() if rank == 0 else (None, None)
+        told = from_main_process(accelerator, json.dumps(asdict(point)) if point else None)
+        heartbeat.join(MeetingPoint(**json.loads(told)), listening)
+    try:
+        yield heartbeat
+    except BaseException as error:
+        raised = _loss_behind(error, heartbeat) or error
+        why, code = outcome(raised)
+        heartbeat.leave(code, f"has ended: {why}")
+        if raised is not error:
+            raise raised from error
+        raise
+    heartbeat.leave(0, "is done")
+
+
+def _loss_behind(error: BaseException, heartbeat: Heartbeat) -> ProcessLost | None:
+    """The loss of another process behind what a collective has raised; None when it is an error of its own."""
+    # gloo has no class of errors of its own; its messages begin with the place in its source
+    if not isinstance(error, torch.distributed.DistError) and "gloo/transport" not in str(error):
+        return None
+    loss = heartbeat.loss()
+    if loss is None and re.search(r"(closed|reset) by peer|timed? ?out|ncclRemoteError", str(error), re.IGNORECASE):
+        why = "the connection to another process broke; what that process has printed says why"
+        loss = ProcessLost(f"{why} ({_first_line(error)}).{heartbeat.advice}")
+    return loss
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def prepared(accelerator: Accelerator, network: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
