@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from accelerate import Accelerator
@@ -18,7 +19,7 @@ from p2pkit.engine.accelerators import from_main_process, make_accelerator, watc
 from p2pkit.engine.heartbeat import Heartbeat
 from p2pkit.errors import RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
-from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.recipe import Recipe, flattened
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.recipe.trial import try_recipe
 
@@ -35,6 +36,19 @@ def resume_run(run_dir: Path, device: str | None, accept_changed_data: bool) -> 
     recipe = read_recipe(folder.recipe)
     with _together(recipe, device) as processes:
         _resume(processes, recipe, folder, accept_changed_data)
+
+
+def continue_run(
+    recipe: Recipe, overrides: Sequence[str], out: Path, device: str | None, accept_changed_data: bool
+) -> None:
+    """Go on with the run in ``out`` when it holds one of this recipe with a checkpoint; start it when it does not."""
+    folder = RunFolder(out)
+    with _together(recipe, device) as processes:
+        begun = str(_has_begun(folder, recipe)) if processes.accelerator.is_main_process else None
+        if from_main_process(processes.accelerator, begun) == str(True):
+            _resume(processes, recipe, folder, accept_changed_data)
+        else:
+            _start(processes, recipe, overrides, out)
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,33 @@ def _resume(processes: _Processes, recipe: Recipe, folder: RunFolder, accept_cha
                 say(f"NOTICE: {notice}")
             say(f"run folder: {folder.path}; going on from step {trainer.step}")
         _train(trainer)
+
+
+def _has_begun(folder: RunFolder, recipe: Recipe) -> bool:
+    """Whether a folder holds a run of ``recipe`` to go on with.
+
+    Raises:
+        RecipeError: it holds one of another recipe.
+    """
+    if not folder.has_checkpoint:
+        return False
+    differences = _differences(read_recipe(folder.recipe), recipe)
+    if differences:
+        other = f"{folder.path}: the run in this folder is of another recipe:"
+        choice = f"Choose another --out, or go on with that run: p2pkit run --resume {shlex.quote(str(folder.path))}"
+        raise RecipeError("\n".join([other, *differences, choice]))
+    return True
+
+
+def _differences(there: Recipe, here: Recipe) -> list[str]:
+    """The keys in which two recipes differ, a line each."""
+    before, now = flattened(there.tables()), flattened(here.tables())
+    differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return [f"  {key}: {_shown(before, key)} there, {_shown(now, key)} now" for key in differing]
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "nothing"
 
 
 def _resume_command(folder: RunFolder, device: str | None) -> str:
