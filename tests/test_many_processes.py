@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from tests.conftest import Call
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+# with ten times that rate, rounding grows so fast that another number of threads alone changes the weights by 2e-3
 WITHOUT_STATISTICS = (
     "generator.norm=instance", "discriminator.norm=instance", "generator.dropout=0.0", "optimizer.name=sgd",
-    "optimizer.lr=0.01",
+    "optimizer.lr=0.001",
 )  # fmt: skip
 
 
