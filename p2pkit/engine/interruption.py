@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,10 @@ from p2pkit.errors import P2PKitError
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
+
+
+ECHO_SECONDS = 1.0
+"""A signal that follows so soon repeats the first: a cluster signals all processes, and torchrun its own once more."""
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
@@ -28,6 +33,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal = 0
         """The number of the signal that came, 0 before."""
+        self._came = 0.0
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,6 +46,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        if not self.signal:
+            self.signal, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > ECHO_SECONDS:
             os._exit(128 + number)
-        self.signal = number
