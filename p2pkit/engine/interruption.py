@@ -10,13 +10,14 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from p2pkit.errors import P2PKitError
+from p2pkit.processes import count
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
 
 
 ECHO_SECONDS = 1.0
-"""A signal that follows so soon repeats the first: a cluster signals all processes, and torchrun its own once more."""
+"""With several processes a signal that follows so soon repeats the first: torchrun passes on what all have got."""
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
@@ -48,5 +49,5 @@ class Interruption:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if not self.signal:
             self.signal, self._came = number, time.monotonic()
-        elif time.monotonic() - self._came > ECHO_SECONDS:
+        elif count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
             os._exit(128 + number)
