@@ -30,6 +30,10 @@ class DataError(P2PKitError):
     """A file or a folder of data is missing, unreadable or not what it should be."""
 
 
+class Unavailable(DataError):  # noqa: N818 - named for what it says of the data
+    """Data that cannot be had now, although nothing is wrong with it: it must not be taken for bad data and skipped."""
+
+
 class ModelFileError(P2PKitError):
     """A model file is missing, damaged, of a later version, or needs a plugin that is not installed."""
 

@@ -44,7 +44,7 @@ def written_aside(file: Path) -> Iterator[Path]:
             mode = aside.stat().st_mode
             yield aside
             aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
-            _sync(aside)
+            sync_file(aside)
             aside.replace(file)
             sync_folder(file.parent)
         except BaseException:
@@ -69,7 +69,9 @@ def naming_failures(path: Path) -> Iterator[None]:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The system's error number behind an exception, also where a library has wrapped it in one of its own."""
+    """The system's error number behind an exception, also where we or a library have wrapped it in one of our own."""
+    if isinstance(error, WriteError) and isinstance(error.__cause__, Exception):
+        return _error_number(error.__cause__)
     if isinstance(error, OSError):
         return error.errno
     # safetensors has it in the text alone: "... (os error 28)"
@@ -105,7 +107,8 @@ def lock(handle: IO[Any], wait: bool = False) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Make what has been written to a file durable."""
     with path.open("rb") as handle:
         os.fsync(handle.fileno())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines
 from p2pkit.engine.schedule import Limits, learning_rate_factor
+from p2pkit.engine.synchronised_norm import with_synchronised_norm
 from p2pkit.errors import WriteError
 from p2pkit.evaluate.baselines import ClassMeanColour
 from p2pkit.seeds import derived
@@ -105,3 +107,22 @@ def test_the_class_mean_colour_is_the_mean_of_each_class() -> None:
     assert baseline(source[None])[0, 0, 0].tolist() == pytest.approx([0.125, 0.125, -0.25, -0.25])
     unseen = torch.full((1, 3, 1, 1), 0.3)
     assert baseline(unseen).item() == pytest.approx(-0.0625)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_over_one_process_is_batch_norm(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        plain, values = torch.nn.BatchNorm2d(3), torch.linspace(-1, 3, 300).sin().view(4, 3, 5, 5).to(dtype)
+        shared = with_synchronised_norm(copy.deepcopy(plain), torch.device("cpu"))
+        for norm in (plain, shared):
+            norm.train()
+        one, other = plain(values), shared(values)
+    finally:
+        torch.distributed.destroy_process_group()
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    assert other.dtype == dtype and torch.allclose(one.float(), other.float(), atol=tolerance)
+    assert torch.allclose(plain.running_var, shared.running_var, atol=1e-5)  # type: ignore[arg-type]
+    shared.eval()
+    plain.eval()
+    assert torch.equal(plain(values), shared(values))

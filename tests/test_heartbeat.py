@@ -34,7 +34,7 @@ def test_why_one_process_ends_reaches_all_others(watches: Watches) -> None:
     first, second, third = watches[0]
     second.leave(2, "has ended: the disk is full")
     for other in first, third:
-        other.advice = "\nTo go on: so"
+        other.advice = lambda: "\nTo go on: so"
         loss = other.loss()
         assert loss is not None and loss.exit_code == 2
         assert str(loss) == f"process 1 ({second.host}) has ended: the disk is full\nTo go on: so"

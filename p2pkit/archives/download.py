@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 
 from p2pkit.archives.lock import locked
 from p2pkit.archives.partial import Origin, Partial
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, Unavailable
 from p2pkit.progress import Progress
 from p2pkit.storage import naming_failures
 
@@ -24,7 +24,7 @@ PAUSE_SECONDS = 1.0
 BLOCK_BYTES = 2**20
 
 
-class Unreachable(DataError):  # noqa: N818 - named for what it says of the server
+class Unreachable(Unavailable):
     """A server that does not answer, does not give the file out, or breaks off time and again."""
 
 

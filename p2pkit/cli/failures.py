@@ -25,7 +25,7 @@ class Failure:
     """One line for the other processes of a run; the first of the message where nothing else is said."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "summary", self.summary or self.message.splitlines()[0].removeprefix("Error: "))
+        object.__setattr__(self, "summary", self.summary or self.message.partition("\n")[0].removeprefix("Error: "))
 
 
 def failure(error: BaseException) -> Failure:

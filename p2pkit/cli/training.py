@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,12 @@ class _Processes:
 
     def trainer(self, recipe: Recipe, data: Data, folder: RunFolder) -> Trainer:
         command = _resume_command(folder, self.device)
-        self.heartbeat.advice = f"\nTo go on from the last checkpoint:\n  {command}"
+        self.heartbeat.advice = partial(_advice, folder, command)
         return Trainer(assemble(recipe, data), self.accelerator, folder, command)
+
+
+def _advice(folder: RunFolder, command: str) -> str:
+    return f"\nTo go on from the last checkpoint:\n  {command}" if folder.has_checkpoint else ""
 
 
 @contextmanager
@@ -168,12 +173,12 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
     data = load_data(recipe)
     for notice in data.notices if accelerator.is_main_process else ():
         say(f"NOTICE: {notice}")
-    fingerprint = data.fingerprint
-    if from_main_process(accelerator, fingerprint) != fingerprint:
-        raise RecipeError(
-            f"process {accelerator.process_index} finds other data for {recipe.data.name!r} than process 0 does; "
-            "every machine must see the same files"
-        )
+    for what, seen in (("another recipe", recipe.toml()), (f"other data for {recipe.data.name!r}", data.fingerprint)):
+        if from_main_process(accelerator, seen) != seen:
+            raise RecipeError(
+                f"process {accelerator.process_index} finds {what} than process 0 does; every machine must see the "
+                "same files by the same paths"
+            )
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -16,8 +17,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from p2pkit.errors import ProcessLost, RecipeError, first_line
-from p2pkit.processes import count
+from p2pkit.processes import count, labelled
+from p2pkit.progress import say
 
+MEETING_SECONDS = 20.0
+"""Processes that have not met by then say what they wait for."""
 PATIENCE = timedelta(hours=2)
 """How long a process waits in a collective for another that lives: the main one measures, and writes, alone."""
 
@@ -36,13 +40,19 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
+    met = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    waiting = threading.Timer(MEETING_SECONDS, say, [labelled(f"waiting for the other processes at {met}")])
+    waiting.daemon = True
+    if count() > 1:
+        waiting.start()
     try:
         return _accelerator(precision, device, trackers)
     except torch.distributed.DistError as error:
-        met = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise ProcessLost(
             f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT): {first_line(error)}"
         ) from error
+    finally:
+        waiting.cancel()
 
 
 def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+
+from p2pkit.errors import DataError
 
 
 def texts_of_all(accelerator: Accelerator, text: str) -> list[str]:
@@ -32,6 +34,26 @@ def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     everyone = accelerator.gather(torch.tensor([list(values)], dtype=torch.float32, device=accelerator.device))
     maxima: list[float] = everyone.max(dim=0).values.tolist()
     return maxima
+
+
+class MetByAll(DataError):  # noqa: N818 - named for what it says of the processes
+    """Bad data that every process has been told of, so that all can end in order."""
+
+
+def by_main_process(accelerator: Accelerator, work: Callable[[], None]) -> None:
+    """Let the main process alone do ``work``.
+
+    Raises:
+        MetByAll: on every process, when ``work`` has raised a DataError.
+    """
+    met = ""
+    if accelerator.is_main_process:
+        try:
+            work()
+        except DataError as error:
+            met = str(error)
+    if met := from_main_process(accelerator, met):
+        raise MetByAll(met)
 
 
 def means_of_all(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:

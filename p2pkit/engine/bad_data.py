@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from p2pkit.engine.metrics_log import append_line, keep_lines
-from p2pkit.errors import DataError, listed
+from p2pkit.errors import DataError, Unavailable, listed
 from p2pkit.progress import say
 from p2pkit.settings import BadData
 
@@ -42,6 +42,8 @@ class Substitution:
                 continue
             try:
                 return use(candidate), left_out
+            except Unavailable:
+                raise
             except DataError as error:
                 if self._policy == "stop":
                     raise

@@ -41,28 +41,46 @@ class Trained:
 def write_checkpoint(
     checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int, best: int | None = None
 ) -> None:
-    """Write the checkpoint of ``step`` aside, rename it into place, and remove all but the last ``keep`` and the best.
+    """Write the checkpoint of ``step``, or only its ``progress`` when it is there, and remove all but the last ``keep``
+    and the best.
+
+    A checkpoint is written aside and renamed into place; at no moment is there none where there was one.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
     """
     folder = checkpoints / f"step_{step:08}"
-    aside = checkpoints / f".{folder.name}.part"
-    try:
-        with naming_failures(folder):
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            _write_contents(aside, step, trained, progress)
-            if folder.exists():
-                shutil.rmtree(folder)
-            aside.replace(folder)
-            sync_folder(checkpoints)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+    with naming_failures(folder):
+        if folder.is_dir():
+            _write_record(folder, {**_read_record(folder), **progress})
+        else:
+            _write_aside(folder, step, trained, progress)
     for old in _checkpoint_folders(checkpoints)[:-keep]:
         if _step_of(old) != best:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_aside(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+    aside = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _write_contents(aside, step, trained, progress)
+        aside.replace(folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def set_aside_after(checkpoints: Path, step: int) -> None:
+    """Rename the checkpoints of steps after ``step``, which are damaged: they must not count among the last ones."""
+    for folder in _checkpoint_folders(checkpoints):
+        if _step_of(folder) > step:
+            damaged = folder.with_name(f"damaged_{folder.name}")
+            with naming_failures(folder):
+                shutil.rmtree(damaged, ignore_errors=True)
+                folder.replace(damaged)
 
 
 def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any], list[str]]:
@@ -94,21 +112,29 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
 
 def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
-    progress = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
-    if progress["format_version"] > FORMAT_VERSION:
-        raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
-    own = progress.pop(_OWN_CHECKSUM)
-    for name, expected, found in [
-        (_PROGRESS, own, _sha256_of(progress)),
-        *((name, expected, _sha256(folder / name)) for name, expected in progress["sha256"].items()),
-    ]:
-        if found != expected:
+    progress = _read_record(folder)
+    for name, expected in progress["sha256"].items():
+        if _sha256(folder / name) != expected:
             raise ValueError(f"the checksum of {name} is wrong")
     return progress, load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
 
 
-def _sha256_of(progress: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says in JSON, once its checksum is found to be right."""
+    record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    if record["format_version"] > FORMAT_VERSION:
+        raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
+    if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
+        raise ValueError(f"the checksum of {_PROGRESS} is wrong")
+    return record
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / _PROGRESS, {**record, _OWN_CHECKSUM: _sha256_of(record)})
+
+
+def _sha256_of(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:
@@ -143,7 +169,7 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
         "scaler": trained.scaler.state_dict() if trained.scaler is not None else None,
         "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
     }
-    write_json(folder / _PROGRESS, {**rest, _OWN_CHECKSUM: _sha256_of(rest)})
+    _write_record(folder, rest)
 
 
 def network_tensors(trained: Trained) -> dict[str, Tensor]:

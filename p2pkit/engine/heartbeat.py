@@ -57,8 +57,8 @@ class Heartbeat:
 
     def __init__(self, rank: int, processes: int, report: Callable[[str], None]) -> None:
         self.rank, self.host, self.report = rank, platform.node(), report
-        self.advice = ""
-        """What to tell, after the reason, when a process is lost."""
+        self.advice: Callable[[], str] = str
+        """Gives what to tell, after the reason, when a process is lost."""
         watched = range(1, processes) if rank == 0 else [0]
         self._hosts = dict.fromkeys(watched, "unknown host")
         self._silent = dict.fromkeys(watched, 0)
@@ -114,7 +114,7 @@ class Heartbeat:
         return self._describe(self._lost) if self._lost else None
 
     def _describe(self, lost: End) -> ProcessLost:
-        return ProcessLost(f"process {lost.rank} ({lost.host}) {lost.why}{self.advice}", lost.code)
+        return ProcessLost(f"process {lost.rank} ({lost.host}) {lost.why}{self.advice()}", lost.code)
 
     def _run(self, point: MeetingPoint, connection: socket.socket) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:

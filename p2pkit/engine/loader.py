@@ -13,7 +13,7 @@ from p2pkit.contracts import Batch, Pair, PairedDataset, PairHeader
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.interruption import SIGNALS
 from p2pkit.engine.order import Order, Place
-from p2pkit.errors import DataError, P2PKitError
+from p2pkit.errors import DataError, P2PKitError, first_line
 from p2pkit.images.pixels import to_unit
 from p2pkit.images.transforms import PairTransform, TensorPair
 from p2pkit.settings import LoaderSettings
@@ -128,11 +128,24 @@ def batches(examples: Examples, order: Order, workers: int) -> Iterator[Loaded]:
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in loader:
+    for batch in _without_losses(loader):
         if isinstance(batch, P2PKitError):
             raise batch
         source, target, keys, left_out = batch
         yield Loaded(Batch(source, target, keys), left_out)
+
+
+def _without_losses(loader: DataLoader[Any]) -> Iterator[Any]:
+    """What the workers give; one that has been killed is an error that says what to do."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that reads pairs has been killed ({first_line(error)}), mostly because memory ran out, in "
+            "/dev/shm too. Lower loader.workers, loader.batch_size or transform.crop_size, or leave loader.cache off"
+        ) from error
 
 
 def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:

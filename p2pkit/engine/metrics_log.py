@@ -73,7 +73,7 @@ def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[M
     for line in text.splitlines(keepends=True):
         try:
             read = json.loads(line)
-            if stays(read):
+            if line.endswith("\n") and stays(read):
                 kept.append(line)
                 values.append(read)
         except (ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from typing import Literal
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from p2pkit.engine.agreement import means_of_all, texts_of_all
+from p2pkit.engine.agreement import by_main_process, means_of_all, texts_of_all
 from p2pkit.engine.bad_data import LeftOut
 from p2pkit.engine.checkpoint import Trained, write_checkpoint
 from p2pkit.engine.metrics_log import append_line
@@ -21,6 +21,7 @@ from p2pkit.engine.samples import write_samples
 from p2pkit.engine.state import Best, RunState
 from p2pkit.inference import infer, noise_seeds
 from p2pkit.model_file import write_model
+from p2pkit.storage import sync_file
 
 Split = Literal["train", "held_out", "baseline"]
 """What the figures of a line of metrics are of."""
@@ -72,18 +73,16 @@ class Outputs:
             self.left_out.report(step, [message for text in everyones for message in json.loads(text)])
 
     def sample(self, step: int) -> None:
-        """Write the sample grid of a step, unless it is there."""
-        if self.sampled_at == step:
-            return
-        if self.accelerator.is_main_process:
-            parts = self.parts
-            shown = parts.held_out if len(parts.held_out) else parts.pairs
-            file, bad_data = self.folder.sample(step), parts.loader.bad_data
-            self.left_out.report(
-                step, write_samples(file, shown, parts.first, parts.transform, bad_data, self.translate)
-            )
+        """Write the sample grid of a step, unless it is there. Raises MetByAll where a pair cannot be read."""
+        if self.sampled_at != step:
+            by_main_process(self.accelerator, partial(self._write_sample, step))
         self.sampled_at = step
-        self.accelerator.wait_for_everyone()
+
+    def _write_sample(self, step: int) -> None:
+        parts, file = self.parts, self.folder.sample(step)
+        shown = parts.held_out if len(parts.held_out) else parts.pairs
+        left_out = write_samples(file, shown, parts.first, parts.transform, parts.loader.bad_data, self.translate)
+        self.left_out.report(step, left_out)
 
     def save(self, state: RunState, figures: Mapping[str, float]) -> None:
         """Write the checkpoint and the model file of this step, unless they are there and ``figures`` adds nothing."""
@@ -93,6 +92,8 @@ class Outputs:
             if not saved or figures or not self.folder.model.exists():
                 self._write_model(self.folder.model, state.step, figures)
             if not saved:
+                if self.folder.metrics.exists():
+                    sync_file(self.folder.metrics)  # a checkpoint must not outlive the lines before it
                 if best == state.step:
                     self._write_model(self.folder.best_model, state.step, state.figures)
                 keep = self.parts.train.keep_checkpoints

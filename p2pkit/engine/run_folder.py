@@ -36,7 +36,7 @@ class RunFolder:
         folder = cls(out)
         untrained = folder._has_run() and not folder.model.exists() and not folder.has_checkpoint  # nothing to lose
         if not untrained and out.exists() and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
-            going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder._has_run() else ""
+            going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
             raise RunFolderError(f"{out}: there is something in that place already; choose another --out{going_on}")
         with naming_failures(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ class RunFolder:
             try:
                 yield
             finally:
-                file.unlink(missing_ok=True)
+                handle.truncate(0)  # not removed: whoever has opened it by now would hold a lock that keeps nobody out
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""

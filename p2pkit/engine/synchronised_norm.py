@@ -41,13 +41,16 @@ class GlobalBatchNorm(_BatchNorm):
         others = [dimension for dimension in range(input.ndim) if dimension != 1]
         shape = [1, -1, *[1] * (input.ndim - 2)]
         count = input.numel() // input.shape[1] * processes.get_world_size()
-        mean = _Sum.apply(input.sum(others)) / count
-        centred = input - mean.view(shape)
+        values = input.float()  # sums of half precision would lose what they add
+        mean = _Sum.apply(values.sum(others)) / count
+        centred = values - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(others)) / count
         if self.track_running_stats:
             self._track(mean.detach(), variance.detach() * count / max(count - 1, 1))
         normalised: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return normalised * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalised
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised.to(input.dtype)
 
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None

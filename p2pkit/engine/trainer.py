@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, cast
@@ -15,10 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from p2pkit.contracts import Batch, ShardedDataset
 from p2pkit.engine.accelerators import start_trackers
-from p2pkit.engine.agreement import from_main_process, largest, texts_of_all
-from p2pkit.engine.checkpoint import read_checkpoint
+from p2pkit.engine.agreement import MetByAll, by_main_process, from_main_process, largest, texts_of_all
+from p2pkit.engine.checkpoint import read_checkpoint, set_aside_after
 from p2pkit.engine.interruption import Interrupted, Interruption
-from p2pkit.engine.loader import Examples, Loaded, batches, steps_per_epoch
+from p2pkit.engine.loader import ONE_SIZE, Examples, Loaded, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.engine.networks import AVERAGE, prepare_networks
 from p2pkit.engine.not_finite import leave_step, on_device, seed_step
@@ -29,7 +30,7 @@ from p2pkit.engine.run_folder import RunFolder
 from p2pkit.engine.schedule import Limits
 from p2pkit.engine.state import Best, RunState
 from p2pkit.engine.update import Updater
-from p2pkit.errors import DataError, NotFiniteError
+from p2pkit.errors import DataError, NotFiniteError, RunFolderError
 from p2pkit.inference import refuse_unfitting
 from p2pkit.progress import Progress
 from p2pkit.settings import steps_in
@@ -54,14 +55,29 @@ class Trainer:
         self._last_means: dict[str, float] = {}
 
     def resume(self) -> list[str]:
-        """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged."""
+        """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged.
+
+        Raises:
+            RunFolderError: there is none, or the processes do not see the same one.
+        """
         progress, damaged = read_checkpoint(self.folder.checkpoints, self.trained)
+        self._check_same(progress["step"], progress["sha256"])
         self.state = state = RunState.from_json(progress)
         self.outputs.mark_saved(state)
         if self.accelerator.is_main_process:
+            set_aside_after(self.folder.checkpoints, state.step)
             self.folder.remove_unfinished()
             drop_lines(self.folder.metrics, state.step, state.rewritten())
         return damaged
+
+    def _check_same(self, step: int, checksums: Mapping[str, str]) -> None:
+        found = texts_of_all(self.accelerator, json.dumps([step, checksums]))
+        if len(set(found)) > 1:
+            steps = ", ".join(f"process {rank}: step {json.loads(text)[0]}" for rank, text in enumerate(found))
+            raise RunFolderError(
+                f"{self.folder.path}: the processes find different checkpoints there ({steps}). All machines must see "
+                "one folder, and every copy of a checkpoint must be whole"
+            )
 
     def train(self) -> dict[str, float]:
         """Train until a limit ends the run, then measure; the figures on the held-out pairs.
@@ -77,7 +93,7 @@ class Trainer:
                 self._train()
                 return self._finish()
             except DataError as error:
-                if self.accelerator.num_processes > 1:
+                if self.accelerator.num_processes > 1 and not isinstance(error, MetByAll):
                     raise  # the others do not know of it, and no checkpoint is written without them
                 raise self._with_checkpoint(error) from error
 
@@ -85,20 +101,14 @@ class Trainer:
         began, before, state = time.monotonic(), self.state.seconds, self.state
         so_far, shown = self.limits.progress(state.step, state.seconds), self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
+            if state.step:
+                self._write_what_is_due()  # a run that was stopped on the way through it goes on there
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
-                now = before + time.monotonic() - began
-                bad, left_out = (True, []) if isinstance(found, DataError) else (False, found.left_out)
-                signal, state.seconds, bad_anywhere, left_out_anywhere = largest(
-                    self.accelerator, [self.interruption.signal, now, bad, bool(left_out)]
-                )
-                if left_out_anywhere:
-                    self.outputs.report_left_out(state.step, left_out)
-                if bad_anywhere:
-                    self._stop_at_bad_data(found)
+                signal, state.seconds = self._agree(found, before + time.monotonic() - began)
                 assert isinstance(found, Loaded)
                 if signal:
-                    self._stop(int(signal))
+                    self._stop(signal)
                 done = self.limits.progress(state.step, state.seconds)
                 if done >= 1.0:
                     break
@@ -107,6 +117,24 @@ class Trainer:
                 progress.advance(1, self._note(), self.limits.progress(state.step, state.seconds))
                 if self._is_over():
                     break
+
+    def _agree(self, found: Loaded | DataError, seconds: float) -> tuple[int, float]:
+        """The signal that any process has got, and the time of the slowest; ends the run where any has bad data."""
+        bad, left_out, height, width = True, [], 0, 0
+        if isinstance(found, Loaded):
+            bad, left_out, (height, width) = False, found.left_out, found.batch.source.shape[2:]
+        signal, seconds, bad_anywhere, left_out_anywhere, *sides = largest(
+            self.accelerator, [self.interruption.signal, seconds, bad, bool(left_out), height, -height, width, -width]
+        )
+        if left_out_anywhere:
+            self.outputs.report_left_out(self.state.step, left_out)
+        if bad_anywhere:
+            self._stop_at_bad_data(str(found) if isinstance(found, DataError) else "")
+        if sides[0] != -sides[1] or sides[2] != -sides[3]:
+            assert isinstance(found, Loaded)
+            mine = f"{', '.join(found.batch.keys)} {height}x{width}"
+            self._stop_at_bad_data(f"{mine}: the processes' images of a batch differ in size; {ONE_SIZE}")
+        return int(signal), seconds
 
     def _is_over(self) -> bool:
         return self.limits.progress(self.state.step, self.state.seconds) >= 1.0
@@ -142,7 +170,7 @@ class Trainer:
 
     def _write_what_is_due(self) -> None:
         settings, every, step = self.parts.train, self.parts.evaluation.every, self.state.step
-        if step % settings.log_every == 0:
+        if step % settings.log_every == 0 and self.state.window:
             self._log()
         if step % settings.sample_every == 0:
             self.outputs.sample(step)
@@ -179,14 +207,17 @@ class Trainer:
 
     def _figures(self, with_baseline: bool) -> dict[str, float]:
         """What the main process measures, on every process."""
-        figures, evaluation = {}, self.parts.evaluation
-        report = partial(self.outputs.left_out.report, self.state.step)
-        if self.accelerator.is_main_process:
+        figures: dict[str, float] = {}
+
+        def measure() -> None:
+            evaluation, report = self.parts.evaluation, partial(self.outputs.left_out.report, self.state.step)
             with suppress(_Asked):
                 if not self.state.figures:
-                    figures = evaluation.figures(self.outputs.translate, self._leave_if_asked, report)
+                    figures.update(evaluation.figures(self.outputs.translate, self._leave_if_asked, report))
                 if with_baseline:
-                    figures |= evaluation.baseline(self._leave_if_asked, report)
+                    figures.update(evaluation.baseline(self._leave_if_asked, report))
+
+        by_main_process(self.accelerator, measure)
         self._stop_if_asked()
         shared: dict[str, float] = json.loads(from_main_process(self.accelerator, json.dumps(figures)))
         return shared
@@ -205,11 +236,10 @@ class Trainer:
         self.accelerator.end_training()
         raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_go_on()}")
 
-    def _stop_at_bad_data(self, found: Loaded | DataError) -> NoReturn:
+    def _stop_at_bad_data(self, message: str) -> NoReturn:
         """End the run on all processes, each of which tells what any of them has met."""
-        messages = texts_of_all(self.accelerator, str(found) if isinstance(found, DataError) else "")
-        error = DataError("\n".join(message for message in messages if message))
-        raise error if self.accelerator.num_processes == 1 else self._with_checkpoint(error)
+        messages = texts_of_all(self.accelerator, message)
+        raise MetByAll("\n".join(text for text in messages if text))
 
     def _with_checkpoint(self, error: DataError) -> DataError:
         """``error`` and how to go on, once a checkpoint is written; as it is before the first step."""
@@ -225,6 +255,9 @@ class Trainer:
         """Leave the step that has led to a loss that is no number, and tell all that is known of it."""
         step, accelerator, saved_at = self.state.step + 1, self.accelerator, self.outputs.saved_at
         left = self.folder.not_finite(step)
+        if accelerator.is_main_process:
+            shutil.rmtree(left, ignore_errors=True)  # another number of processes may have failed here before
+        accelerator.wait_for_everyone()
         leave_step(left, batch, accelerator.process_index, self.trained if accelerator.is_main_process else None)
         accelerator.wait_for_everyone()
         again = "No checkpoint had been written"

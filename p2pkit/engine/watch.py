@@ -53,5 +53,5 @@ def _loss_behind(error: BaseException, heartbeat: Heartbeat) -> ProcessLost | No
     loss = heartbeat.loss()
     if loss is None and re.search(r"(closed|reset) by peer|timed? ?out|ncclRemoteError", str(error), re.IGNORECASE):
         why = "the connection to another process broke; what that process has printed says why"
-        loss = ProcessLost(f"{why} ({first_line(error)}).{heartbeat.advice}")
+        loss = ProcessLost(f"{why} ({first_line(error)}).{heartbeat.advice()}")
     return loss

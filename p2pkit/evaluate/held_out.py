@@ -10,7 +10,7 @@ from p2pkit.contracts import Metric, PairedDataset, PairHeader
 from p2pkit.engine.bad_data import none_usable
 from p2pkit.engine.loader import unit_pair
 from p2pkit.engine.parts import Report, Translate
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, Unavailable
 from p2pkit.evaluate.baselines import ClassMeanColour
 from p2pkit.images.transforms import PairTransform, TensorPair
 from p2pkit.progress import Progress
@@ -88,7 +88,7 @@ class HeldOut:
                 try:
                     tensors = self.transform.test(unit_pair(pairs[index], self.first))
                 except DataError as error:
-                    if self.bad_data == "stop":
+                    if self.bad_data == "stop" or isinstance(error, Unavailable):
                         raise
                     left_out.append(str(error))
                     report(left_out[-1:])

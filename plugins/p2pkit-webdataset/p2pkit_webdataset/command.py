@@ -28,5 +28,6 @@ def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: 
     data = p2pkit.load_data(recipe, overrides)
     for notice in data.notices:
         click.echo(f"NOTICE: {notice}", err=True)
-    make_shards({"train": data.pairs, "test": data.held_out}, data.fingerprint, out, pairs_per_shard)
-    click.echo(f"{out}: {len(data.pairs)} training pairs, {len(data.held_out)} held out")
+    made = make_shards({"train": data.pairs, "test": data.held_out}, data.fingerprint, out, pairs_per_shard)
+    there = "" if made else "all is there already: "
+    click.echo(f"{out}: {there}{len(data.pairs)} training pairs, {len(data.held_out)} held out")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +19,23 @@ from p2pkit.archives.lock import locked
 from p2pkit.contracts import PairedDataset, Split
 from p2pkit.errors import DataError
 from p2pkit.progress import Progress
-from p2pkit.storage import naming_failures, write_text, written_aside
+from p2pkit.storage import naming_failures, write_json, written_aside
 from p2pkit_webdataset.index import ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
 from p2pkit_webdataset.pixels import encode
 
-UNFINISHED = "unfinished.txt"
-"""What the shards in a folder are made of, as long as some are missing."""
+UNFINISHED, FINISHED = "unfinished.json", "made_of.json"
+"""What the shards in a folder are made of, and the checksum of each, as long as some are missing, and then."""
 AT_ONCE = 16
 """Pairs that are encoded together."""
 Members = list[tuple[str, bytes]]
 
 
-def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Path, pairs_per_shard: int) -> None:
-    """Write each split as a folder of shards with an index. Shards of an interrupted attempt are kept as they are.
+def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Path, pairs_per_shard: int) -> bool:
+    """Write each split as a folder of shards with an index; False when all is there already.
 
-    Training pairs are put into shards in random order, the same each time; held-out pairs keep theirs.
+    Whole shards of an interrupted attempt are kept. Training pairs are put into shards in random order, the same each
+    time; held-out pairs keep theirs.
 
     Raises:
         DataError: ``out`` holds anything else, or a pair cannot be read or written.
@@ -41,24 +45,64 @@ def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Pa
     with naming_failures(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out):
-            _begin(out, f"{fingerprint}, {pairs_per_shard} pairs a shard\n")
+            record = _begun(out, f"{fingerprint}, {pairs_per_shard} pairs a shard")
+            if record is None:
+                return False
             total = sum(len(pairs) for pairs in splits.values())
             with Progress("sharding", total, "pair") as progress, ThreadPoolExecutor(os.cpu_count()) as threads:
                 for split, pairs in splits.items():
-                    _make_split(pairs, _order(split, len(pairs)), out / split, pairs_per_shard, threads, progress)
-            (out / UNFINISHED).unlink()
+                    order = _order(split, len(pairs))
+                    _make_split(pairs, order, out / split, pairs_per_shard, record, threads, progress)
+            (out / UNFINISHED).replace(out / FINISHED)
+    return True
 
 
-def _begin(out: Path, made_of: str) -> None:
-    note = out / UNFINISHED
+@dataclass
+class _Record:
+    """What has been made of which data so far, kept in a file."""
+
+    file: Path
+    made_of: str
+    checksums: dict[str, str]
+
+    def add(self, shard: Path, checksum: str) -> None:
+        """Take note of what a shard is to be."""
+        self.checksums[f"{shard.parent.name}/{shard.name}"] = checksum
+        self.write()
+
+    def has(self, shard: Path) -> bool:
+        """Whether a shard is there, as it was made."""
+        made = self.checksums.get(f"{shard.parent.name}/{shard.name}")
+        return made is not None and shard.is_file() and digest(shard) == made
+
+    def write(self) -> None:
+        """Keep the record."""
+        write_json(self.file, {"made_of": self.made_of, "sha256": self.checksums})
+
+
+def _begun(out: Path, made_of: str) -> _Record | None:
+    """The record of an attempt in ``out`` that begins or goes on; None when an earlier one has made all of it."""
     out.mkdir(exist_ok=True)
-    begun = note.is_file() and note.read_text(encoding="utf-8") == made_of
-    if not begun and set(out.iterdir()) - set(out.glob(f".{UNFINISHED}.*.part")):
+    if _read(out / FINISHED).get("made_of") == made_of:
+        return None
+    note = out / UNFINISHED
+    begun = _read(note)
+    if begun.get("made_of") != made_of and set(out.iterdir()) - set(out.glob(f".{UNFINISHED}.*.part")):
         what = "unfinished shards of other data or of another size" if note.is_file() else "other files"
         raise DataError(f"{out}: it holds {what}; choose another folder with --out, or delete this one")
-    write_text(note, made_of)
+    record = _Record(note, made_of, begun.get("sha256", {}))
+    record.write()
     for left_by_a_kill in (*out.glob(".*.part"), *out.glob("*/.*.part")):
         left_by_a_kill.unlink()
+    return record
+
+
+def _read(note: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _order(split: Split, count: int) -> NDArray[np.int64]:
@@ -67,35 +111,39 @@ def _order(split: Split, count: int) -> NDArray[np.int64]:
 
 
 def _make_split(
-    pairs: PairedDataset, order: NDArray[np.int64], folder: Path, pairs_per_shard: int, threads: ThreadPoolExecutor,
-    progress: Progress,
+    pairs: PairedDataset, order: NDArray[np.int64], folder: Path, pairs_per_shard: int, record: _Record,
+    threads: ThreadPoolExecutor, progress: Progress,
 ) -> None:  # fmt: skip
     entries = []
     for number, start in enumerate(range(0, len(order), pairs_per_shard)):
         indices = order[start : start + pairs_per_shard].tolist()
         file = folder / f"shard-{number:06}.tar"
-        if file.exists():
+        if record.has(file):
             progress.advance(len(indices))
         else:
-            _write_shard(file, pairs, indices, threads, progress)
-        entries.append(ShardEntry(name=file.name, pairs=len(indices), size=file.stat().st_size, sha256=digest(file)))
+            _write_shard(file, pairs, indices, record, threads, progress)
+        checksum = record.checksums[f"{folder.name}/{file.name}"]
+        entries.append(ShardEntry(name=file.name, pairs=len(indices), size=file.stat().st_size, sha256=checksum))
     write_index(folder, entries)
 
 
 def _write_shard(
-    file: Path, pairs: PairedDataset, indices: Sequence[int], threads: ThreadPoolExecutor, progress: Progress
-) -> None:
+    file: Path, pairs: PairedDataset, indices: Sequence[int], record: _Record, threads: ThreadPoolExecutor,
+    progress: Progress,
+) -> None:  # fmt: skip
     names: set[str] = set()
-    with written_aside(file) as aside, tarfile.open(aside, "w") as tar:
-        for members in _encoded(pairs, indices, threads):
-            for name, content in members:
-                if name in names:
-                    raise DataError(f"{file}: two pairs would both be {name}; the keys of a data set must differ")
-                names.add(name)
-                info = tarfile.TarInfo(name)  # of no time and nobody: the same data gives the same bytes
-                info.size = len(content)
-                tar.addfile(info, BytesIO(content))
-            progress.advance()
+    with written_aside(file) as aside:
+        with tarfile.open(aside, "w") as tar:
+            for members in _encoded(pairs, indices, threads):
+                for name, content in members:
+                    if name in names:
+                        raise DataError(f"{file}: two pairs would both be {name}; the keys of a data set must differ")
+                    names.add(name)
+                    info = tarfile.TarInfo(name)  # of no time and nobody: the same data gives the same bytes
+                    info.size = len(content)
+                    tar.addfile(info, BytesIO(content))
+                progress.advance()
+        record.add(file, digest(aside))  # before it has its name: what is there under it is always on record
 
 
 def _encoded(pairs: PairedDataset, indices: Sequence[int], threads: ThreadPoolExecutor) -> Iterator[Members]:

@@ -47,7 +47,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
     files = [f"train/shard-00000{number}.tar" for number in range(3)]
-    assert sorted(contents(shards)) == ["test/shard-000000.tar", "test/shards.json", *files, "train/shards.json"]
+    assert sorted(contents(shards)) == [
+        "made_of.json", "test/shard-000000.tar", "test/shards.json", *files, "train/shards.json",
+    ]  # fmt: skip
     stored = {}
     for file in files:
         with tarfile.open(shards / file) as tar:
@@ -130,16 +132,30 @@ def test_the_same_data_gives_the_same_bytes_in_an_order_of_its_own(
 
 
 def test_a_folder_with_anything_else_is_refused(program: Call, shards: Path, recipe: Path, tmp_path: Path) -> None:
-    finished = program("data", "shard", recipe, "--out", shards)
+    finished = program("data", "shard", recipe, "--out", shards)  # of another size
     assert finished.code == 2 and "it holds other files" in finished.err
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / ".model.safetensors.1.part").write_text("of a run")
     assert program("data", "shard", recipe, "--out", tmp_path / "other").code == 2
     (tmp_path / "other" / ".model.safetensors.1.part").rename(tmp_path / "kept.part")
-    (tmp_path / "other" / "unfinished.txt").write_text("something else")
+    (tmp_path / "other" / "unfinished.json").write_text("something else")
     other = program("data", "shard", recipe, "--out", tmp_path / "other")
     assert other.code == 2 and "unfinished shards of other data" in other.err
-    assert contents(tmp_path / "other") == {"unfinished.txt": b"something else"}
+    assert contents(tmp_path / "other") == {"unfinished.json": b"something else"}
+
+
+def test_finished_shards_are_not_made_again(program: Call, shards: Path, recipe: Path) -> None:
+    before = contents(shards)
+    again = program("data", "shard", recipe, "--out", shards, "--pairs-per-shard", 2)
+    assert again.code == 0 and "all is there already" in again.out and contents(shards) == before
+
+
+def test_a_shard_that_was_damaged_between_attempts_is_made_again(program: Call, shards: Path, recipe: Path) -> None:
+    whole = contents(shards)
+    (shards / "made_of.json").rename(shards / "unfinished.json")
+    (shards / "train" / "shard-000001.tar").write_bytes(b"damaged")
+    again = program("data", "shard", recipe, "--out", shards, "--pairs-per-shard", 2)
+    assert again.code == 0 and contents(shards) == whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
