@@ -125,4 +125,4 @@ def test_batch_norm_over_one_process_is_batch_norm(dtype: torch.dtype, tmp_path:
     assert torch.allclose(plain.running_var, shared.running_var, atol=1e-5)  # type: ignore[arg-type]
     shared.eval()
     plain.eval()
-    assert torch.equal(plain(values), shared(values))
+    assert torch.allclose(plain(values).float(), shared(values).float(), atol=tolerance)
