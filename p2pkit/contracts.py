@@ -19,6 +19,20 @@ Split = Literal["train", "test"]
 Direction = Literal["AtoB", "BtoA"]
 Normalisation = Literal["sample", "batch", "running"]
 """Whose statistics batch norm uses at translation: each image's own, the batch's, or those gathered in training."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How batch norm and dropout behave when a generator translates.
+
+    ``norm``: statistics of each image by itself ("sample", the paper's), of the batch ("batch"), or those gathered in
+    training ("running"). ``dropout``: the paper's noise, drawn for each image from a seed of its own.
+    """
+
+    norm: Normalisation = "sample"
+    dropout: bool = True
+
+
 Component = Any
 """A live component: what its factory returned."""
 
