@@ -38,6 +38,10 @@ class ModelFileError(P2PKitError):
     """A model file is missing, damaged, of a later version, or needs a plugin that is not installed."""
 
 
+class ExportError(P2PKitError):
+    """A model cannot be written in another format, or what was written does not do what the model does."""
+
+
 class RunFolderError(P2PKitError):
     """A run folder is taken already, or holds nothing to go on from."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,24 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from p2pkit.contracts import Normalisation, SizedGenerator
+from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
 from p2pkit.errors import DataError
 from p2pkit.seeds import derived
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
 BatchNorm = nn.modules.batchnorm._BatchNorm
 Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How batch norm and dropout behave when a generator translates.
-
-    ``norm``: statistics of each image by itself ("sample", the paper's), of the batch ("batch"), or those gathered in
-    training ("running"). ``dropout``: the paper's noise, drawn for each image from a seed of its own.
-    """
-
-    norm: Normalisation = "sample"
-    dropout: bool = True
 
 
 def noise_seeds(seed: int, count: int) -> list[int]:

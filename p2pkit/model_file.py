@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
+from p2pkit.contracts import Policy
 from p2pkit.errors import ModelFileError
-from p2pkit.inference import Policy
 from p2pkit.storage import written_aside
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT_VERSION = 1
+FILE_NAME = "model.safetensors"
+"""What a run calls its model file."""
 _KEY = "p2pkit"
+_CHECKSUM = "sha256_of_the_weights"
 
 
 class ModelHeader(BaseModel):
@@ -53,39 +62,88 @@ def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
-    # one key alone: safetensors writes several in any order, and equal models should be equal files
-    metadata = {_KEY: json.dumps({"format_version": FORMAT_VERSION, "header": header.model_dump(mode="json")})}
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # one key alone: safetensors writes several in any order, and equal models should be equal files
+    described = {
+        "format_version": FORMAT_VERSION,
+        _CHECKSUM: _checksum(tensors),
+        "header": header.model_dump(mode="json"),
+    }
     with written_aside(file) as aside:
-        save_file(tensors, aside, metadata=metadata)
+        save_file(tensors, aside, metadata={_KEY: json.dumps(described)})
 
 
-def read_header(file: Path) -> ModelHeader:
-    """The header alone; the weights are not touched.
+@dataclass(frozen=True)
+class Outline:
+    """A model file as its first bytes tell: the header, and what there is of weights (running statistics among them).
+
+    ``dtypes`` are those of safetensors, such as F32; ``size`` is that of the file, in bytes.
+    """
+
+    header: ModelHeader
+    tensors: int
+    values: int
+    dtypes: list[str]
+    size: int
+
+
+def read_outline(file: Path) -> Outline:
+    """What a model file is. The weights are not read, and neither torch nor any plugin is needed.
 
     Raises:
         ModelFileError: the file is missing, damaged, not a p2pkit model, or of a later format version.
     """
-    return _read(file, with_weights=False)[0]
+    with _opened(file, "np") as handle:
+        header, _ = _parse(file, handle.metadata() or {})
+        slices = [handle.get_slice(name) for name in handle.keys()]  # noqa: SIM118 - it is no dict
+        values = sum(prod(one.get_shape()) for one in slices)
+        dtypes = sorted({one.get_dtype() for one in slices})
+    return Outline(header, len(slices), values, dtypes, file.stat().st_size)
+
+
+def read_header(file: Path) -> ModelHeader:
+    """The header alone; the errors are those of :func:`read_outline`."""
+    return read_outline(file).header
 
 
 def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
-    """Header and weights of a model file; the errors are those of :func:`read_header`."""
-    return _read(file, with_weights=True)
+    """Header and weights of a model file; raises also where the weights are not those that were written."""
+    with _opened(file, "pt") as handle:
+        header, checksum = _parse(file, handle.metadata() or {})
+        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is no dict
+    if checksum is not None and checksum != _checksum(weights):
+        raise ModelFileError(
+            f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
+        )
+    return header, weights
 
 
-def _read(file: Path, with_weights: bool) -> tuple[ModelHeader, dict[str, Tensor]]:
+@contextmanager
+def _opened(file: Path, framework: str) -> Iterator[Any]:
     if not file.is_file():
         raise ModelFileError(f"{file}: there is no such model file")
     try:
-        with safe_open(file, framework="pt") as handle:
-            header = _parse(file, handle.metadata() or {})
-            return header, {name: handle.get_tensor(name) for name in handle.keys()} if with_weights else {}  # noqa: SIM118
+        with safe_open(file, framework=framework) as handle:
+            yield handle
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
 
 
-def _parse(file: Path, metadata: dict[str, str]) -> ModelHeader:
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors on the CPU, in the order of their names."""
+    from torch import uint8
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parse(file: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str | None]:
+    """The header, and the checksum of the weights where the file has one."""
     if _KEY not in metadata:
         raise ModelFileError(f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}")
     try:
@@ -96,7 +154,7 @@ def _parse(file: Path, metadata: dict[str, str]) -> ModelHeader:
                 f"{file}: written in format version {version}; this p2pkit reads up to {FORMAT_VERSION}. "
                 "Upgrade p2pkit to use it"
             )
-        return ModelHeader.model_validate(described["header"])
+        return ModelHeader.model_validate(described["header"]), described.get(_CHECKSUM)
     except ModelFileError:
         raise
     except (ValidationError, ValueError, KeyError, TypeError) as error:

@@ -134,6 +134,24 @@ def recipe(tmp_path: Path, pairs: Path) -> Path:
     return file
 
 
+def untrained_model(file: Path, name: str, **parameters: object) -> Path:
+    """Write the model file of a generator of three channels whose weights are large enough for its noise to show."""
+    import torch
+
+    from p2pkit import create
+    from p2pkit.model_file import ModelHeader, write_model
+
+    generator = create("generators", name, source_channels=3, target_channels=3, **parameters)
+    for value in generator.parameters():
+        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
+    header = ModelHeader(
+        generator=name, parameters=parameters, distribution="p2pkit", distribution_version="0",
+        source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", step=7,
+    )  # fmt: skip
+    write_model(file, generator.state_dict(), header)
+    return file
+
+
 def lines(run: Path) -> list[dict[str, Any]]:
     """What metrics.jsonl of a run says."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

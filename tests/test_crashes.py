@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 OPERATIONS: list[tuple[Any, str]] = [
     (Path, "mkdir"), (Path, "replace"), (Path, "open"), (Path, "write_text"), (os, "fsync"), (shutil, "rmtree"),
-    ("p2pkit.engine.checkpoint", "save_file"), ("p2pkit.model_file", "save_file"),
+    ("p2pkit.engine.checkpoint", "save_file"), ("safetensors.torch", "save_file"),
 ]  # fmt: skip
 
 

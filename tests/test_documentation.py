@@ -7,12 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import p2pkit as library
 from p2pkit import hookspecs
 from p2pkit.cli.main import COMMANDS
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
-from tests.conftest import REPOSITORY, Call, picture, save
+from tests.conftest import REPOSITORY, Call, picture, save, untrained_model
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -90,6 +93,21 @@ def test_the_readmes_recipe_trains(p2pkit: Call, tmp_path: Path, monkeypatch: py
     names: dict[str, Any] = {}
     exec(blocks("README.md", "python")[0].replace('"model.safetensors"', repr(str(model))), names)
     assert names["image"].size == (30, 20)
+
+
+def test_the_examples_of_deployment(p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = untrained_model(tmp_path / "model.safetensors", "unet", depth=4, width=4)
+    assert p2pkit("export", model, "--out", "model.onnx").code == 0
+    assert p2pkit("export", model, "--format", "torch_program", "--out", "model.pt2").code == 0
+    labels = save(tmp_path / "labels.png", picture(30, 41, 1))
+    names: dict[str, Any] = {}
+    for block in blocks("docs/deploy.md", "python"):
+        exec(block, names)
+    expected = np.asarray(library.load_model(model, "cpu", dropout=False)(labels), dtype=int)
+    assert np.abs(np.asarray(Image.open("painted.png"), dtype=int) - expected).max() <= 1
+    assert names["target"].shape == (1, 3, 200, 300)
+    assert '"generator": "unet"' in names["about"]["p2pkit"]
 
 
 def test_continuous_integration_runs_the_readmes_test_command() -> None:

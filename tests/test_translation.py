@@ -16,24 +16,15 @@ from safetensors.torch import load_file, save_file
 import p2pkit as library
 from p2pkit.errors import DataError, ModelFileError
 from p2pkit.inference import Policy
-from p2pkit.model_file import ModelHeader, read_header, write_model
+from p2pkit.model_file import read_header
 from p2pkit.translate import Translator
-from tests.conftest import Call, picture, save
+from tests.conftest import Call, picture, save, untrained_model
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """An untrained U-Net whose dropout shows."""
-    parameters = {"depth": 4, "width": 4, "dropout": 0.5}
-    generator = library.create("generators", "unet", source_channels=3, target_channels=3, **parameters)
-    for value in generator.parameters():
-        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    header = ModelHeader(
-        generator="unet", parameters=parameters, distribution="p2pkit", distribution_version="0",
-        source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", step=7,
-    )  # fmt: skip
-    write_model(tmp_path / "model.safetensors", generator.state_dict(), header)
-    return tmp_path / "model.safetensors"
+    return untrained_model(tmp_path / "model.safetensors", "unet", depth=4, width=4, dropout=0.5)
 
 
 @pytest.fixture

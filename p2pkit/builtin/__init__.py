@@ -72,3 +72,13 @@ def register_metrics(register: Register) -> None:
     from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
 
     register("mae", MeanAbsoluteError)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """ONNX and PyTorch's own exported programs."""
+    from p2pkit.builtin.exporters.onnx_file import ONNX
+    from p2pkit.builtin.exporters.torch_program import TorchProgram
+
+    register("onnx", ONNX)
+    register("torch_program", TorchProgram)

@@ -28,6 +28,8 @@ COMMANDS = {
     "components": "p2pkit.cli.components",
     "plugins": "p2pkit.cli.plugins",
     "translate": "p2pkit.cli.translate",
+    "export": "p2pkit.cli.export",
+    "inspect": "p2pkit.cli.inspect",
     "data": "p2pkit.cli.data",
 }
 

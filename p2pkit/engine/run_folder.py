@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pkit.errors import RunFolderError
+from p2pkit.model_file import FILE_NAME
 from p2pkit.storage import lock, naming_failures, write_json, write_text
 
 
@@ -76,7 +77,7 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """The model file."""
-        return self.path / "model.safetensors"
+        return self.path / FILE_NAME
 
     @property
     def best_model(self) -> Path:

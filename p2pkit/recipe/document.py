@@ -125,12 +125,21 @@ def _forget(document: Document, path: KeyPath) -> None:
         del document.origins[known]
 
 
-def _apply(document: Document, override: str) -> None:
+def parsed(override: str) -> tuple[KeyPath, Any]:
+    """Key and value of ``a.b=VALUE``, as the command line gives it.
+
+    Raises:
+        RecipeError: it has another form.
+    """
     key, equals, text = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
         raise RecipeError(f"{COMMAND_LINE} {override}: expected KEY=VALUE, as in {COMMAND_LINE} train.epochs=5")
-    value = _toml_value(text.strip())
+    return path, _toml_value(text.strip())
+
+
+def _apply(document: Document, override: str) -> None:
+    path, value = parsed(override)
     origin = f"{COMMAND_LINE} {override}"
     for position, part in enumerate(path):
         holder = _look_up(document.tables, path[:position])

@@ -19,7 +19,7 @@ from p2pkit.images import from_unit, read_image, to_unit
 from p2pkit.images.reading import image_pixels
 from p2pkit.images.writing import to_pillow
 from p2pkit.inference import Policy, in_fast_layout, infer, noise_seeds
-from p2pkit.model_file import ModelHeader, read_model
+from p2pkit.model_file import FILE_NAME, ModelHeader, read_model
 
 
 class Translator:
@@ -82,7 +82,7 @@ def load_model(
     """
     file = Path(file)
     if file.is_dir():
-        file /= "model.safetensors"
+        file /= FILE_NAME
     header, weights = read_model(file)
     generator = _rebuild(file, header, weights)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")

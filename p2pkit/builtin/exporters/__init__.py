@@ -1,0 +1,1 @@
+"""Exporters: ONNX and exported programs of PyTorch."""

@@ -1,0 +1,77 @@
+"""``p2pkit export``: a model in a format that runs without p2pkit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, get_args
+
+import click
+
+from p2pkit.cli.options import say
+from p2pkit.contracts import Normalisation
+from p2pkit.errors import RecipeError
+
+if TYPE_CHECKING:
+    from p2pkit.export import Exported
+
+_STATISTICS = {
+    "sample": "each image's own statistics",
+    "batch": "the batch's statistics",
+    "running": "the statistics of training",
+}
+
+
+@click.command("export", short_help="Write a model for ONNX Runtime and the like.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    metavar="NAME",
+    default="onnx",
+    help="An exporter: onnx, torch_program or a plugin's. [default: onnx]",
+)
+@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--norm",
+    type=click.Choice(get_args(Normalisation)),
+    help="Statistics of batch norm: each image's own (the paper's), the batch's, or training's. [default: the model's]",
+)
+@click.option(
+    "--dropout/--no-dropout",
+    default=False,
+    help="Make the noise of translation an input, or leave it out. [default: out]",
+)
+@click.option("--set", "settings", metavar="K=V", multiple=True, help="Set a parameter of the exporter. Repeatable.")
+def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, settings: tuple[str, ...]) -> None:
+    """Write MODEL (a model.safetensors, or the run folder with it) in another format, for use without p2pkit.
+
+    The file takes images of any size and number. It is compared with the model, and left there only if they agree.
+    """
+    from p2pkit.export import export_model
+
+    exported = export_model(model, out, form, cast(Normalisation | None, norm), dropout, _parameters(settings))
+    _report(exported)
+    click.echo(str(out))
+
+
+def _parameters(settings: tuple[str, ...]) -> dict[str, Any]:
+    from p2pkit.recipe.document import parsed
+
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        (name, *below), value = parsed(setting)
+        if below:
+            raise RecipeError(f"--set {setting}: an exporter's parameters have no parts; expected NAME=VALUE")
+        parameters[name] = value
+    return parameters
+
+
+def _report(exported: Exported) -> None:
+    facts = ", ".join(value if name == "name" else f"{name} {value}" for name, value in exported.facts.items())
+    noise = f"inputs {', '.join(exported.noise)}" if exported.noise else "none: dropout is left out"
+    sizes = ", ".join(f"{height}x{width}" for height, width in exported.sizes)
+    say(f"generator {exported.generator} as {facts}")
+    say(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
+    say(f"  noise: {noise}")
+    say("  sizes: any; padded by reflection and cropped back inside")
+    say(f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}")

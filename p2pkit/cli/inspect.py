@@ -1,0 +1,49 @@
+"""``p2pkit inspect``: what a model file says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pkit.cli.options import JSON
+
+
+@click.command("inspect", short_help="What a model file is, and where it is from.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--recipe", is_flag=True, help="Print the recipe that it was trained by, and nothing else.")
+@JSON
+def command(model: Path, recipe: bool, as_json: bool) -> None:
+    """Print what the header of MODEL (a model.safetensors, or the run folder with it) says.
+
+    The weights are not read, and the plugin that the model comes from is not needed.
+    """
+    from p2pkit.model_file import FILE_NAME, read_outline
+
+    file = model / FILE_NAME if model.is_dir() else model
+    outline = read_outline(file)
+    header = outline.header.model_dump(mode="json")
+    if as_json:
+        weights = {"tensors": outline.tensors, "values": outline.values, "dtypes": outline.dtypes}
+        click.echo(json.dumps({"file": str(file), "bytes": outline.size, "weights": weights, **header}, indent=2))
+        return
+    text = header.pop("recipe")
+    if recipe:
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    click.echo(f"{file}: {outline.size / 1e6:.1f} MB")
+    kinds = ", ".join(outline.dtypes)
+    click.echo(f"weights: {outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors")
+    for name, value in header.items():
+        click.echo(f"{name.replace('_', ' ')}: {_shown(value)}")
+    click.echo(f"recipe: {len(text.splitlines())} lines, with --recipe" if text else "recipe: not known")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {json.dumps(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "not known" if value in (None, "") else str(value)

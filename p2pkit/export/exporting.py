@@ -1,0 +1,152 @@
+"""Exporting: a model file in another format, compared with the model before it counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from p2pkit import __version__
+from p2pkit.catalogue import create
+from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
+from p2pkit.errors import ExportError, P2PKitError
+from p2pkit.export.noise import Shape, describe_noise, draw, noise_inputs, noise_shapes
+from p2pkit.export.standalone import Standalone
+from p2pkit.inference import fitting_size, infer
+from p2pkit.model_file import ModelHeader
+from p2pkit.storage import written_aside
+from p2pkit.translate import load_model
+
+TOLERANCE = 1e-4
+"""The largest difference to the model, in images in [-1, 1], with which a file is left there."""
+METADATA_KEY = "p2pkit"
+BATCHES = (1, 3)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exported file is, and how well it agrees with its model."""
+
+    generator: str
+    facts: Mapping[str, str]
+    policy: Policy
+    noise: Sequence[str]
+    """The names of the noise inputs."""
+    sizes: Sequence[tuple[int, int]]
+    """The heights and widths at which it was compared with the model, each in all BATCHES."""
+    difference: float
+    """The largest difference there was, in images in [-1, 1]."""
+
+
+def export_model(
+    model: Path,
+    file: Path,
+    form: str,
+    norm: Normalisation | None = None,
+    dropout: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+) -> Exported:
+    """Write the generator of ``model`` to ``file`` with the exporter called ``form``, made with ``parameters``.
+
+    ``norm`` replaces the model's own; with ``dropout`` the noise becomes inputs, without there is none.
+
+    Raises:
+        ModelFileError: the model cannot be read.
+        UnknownComponent, RecipeError: there is no such exporter, or it takes no such parameters.
+        ExportError: the generator cannot be written so, or what was written does not do what the model does.
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    translator = load_model(model, "cpu", norm, dropout)
+    exporter: Exporter = create("exporters", form, **(parameters or {}))
+    generator, header = translator.generator, translator.header
+    height, width = fitting_size(generator, (32, 32))
+    sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
+    shapes = noise_shapes(generator, torch.zeros(1, header.source_channels, height, width)) if dropout else []
+    policy = Policy(translator.policy.norm, dropout=bool(shapes))
+    source = ExportInput("source", torch.rand(2, header.source_channels, 5, 7), {0: "batch", 2: "height", 3: "width"})
+    metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(shapes, (height, width)))
+    inputs = [source, *noise_inputs(shapes)]
+    exportable = Exportable(Standalone(generator, policy), inputs, "target", {METADATA_KEY: json.dumps(metadata)})
+    with written_aside(file) as aside:
+        with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
+            exporter.write(exportable, aside)
+            run = exporter.load(aside)
+            difference = max(_difference(generator, policy, run, header.source_channels, size) for size in sizes)
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{model}: as {form} its images differ from the model's by up to {difference:.1e}, in values from -1 "
+                f"to 1; at most {TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
+            )
+    return Exported(header.generator, exporter.facts, policy, [one.name for one in inputs[1:]], sizes, difference)
+
+
+@contextmanager
+def _explaining(failure: str) -> Iterator[None]:
+    """Make an ExportError of whatever the capture of a stranger's generator raises, or the runtime of a format."""
+    try:
+        with _silence():
+            yield
+    except (P2PKitError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        # PyTorch tells where, in the form of a traceback
+        place = re.search(r'File "(.+)", line (\d+), in \w+\n\s*(.+)', str(error))
+        where = f"\n  {place[1]}:{place[2]}: {place[3]}" if place else ""
+        raise ExportError(f"{failure}: {type(error).__name__}: {reason}{where}") from error
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep back what libraries say to their authors: warnings, and graphs of hundreds of lines on an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _difference(
+    generator: nn.Module, policy: Policy, run: Callable[..., Tensor], channels: int, size: tuple[int, int]
+) -> float:
+    """The largest difference between what was written and the model at one size, over all batches."""
+    largest = []
+    for batch in BATCHES:
+        chance = torch.Generator().manual_seed(batch)
+        source = torch.rand(batch, channels, *size, generator=chance) * 2 - 1
+        seeds = list(range(batch))
+        shapes: list[Shape] = noise_shapes(generator, source[:1]) if policy.dropout else []
+        expected = infer(generator, source, policy, seeds)
+        found = run(source, *draw(shapes, seeds))
+        if found.shape != expected.shape:
+            raise ValueError(f"it gives images of shape {list(found.shape)}; the model's are {list(expected.shape)}")
+        # not Python's max, which loses a NaN
+        largest.append((found - expected).abs().amax())
+    return float(torch.stack(largest).amax().nan_to_num(nan=float("inf")))
+
+
+def _metadata(
+    header: ModelHeader, generator: nn.Module, policy: Policy, facts: Mapping[str, str], noise: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """All that the model's header says, and what was exported of it."""
+    sizes = {name: getattr(generator, name) for name in ("size_multiple", "smallest_size") if hasattr(generator, name)}
+    return {
+        **header.model_dump(mode="json"),
+        "policy": asdict(policy),
+        "p2pkit_version": __version__,
+        "format": dict(facts),
+        "padding": {"to": sizes, "by": "reflection"},
+        "noise": noise,
+    }

@@ -1,0 +1,80 @@
+"""The noise of an exported generator: what its dropouts draw in translation, as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from p2pkit.contracts import ExportInput, Policy
+from p2pkit.errors import ExportError
+from p2pkit.inference import Dropout, infer, noise_seeds
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+
+
+def noise_shapes(generator: nn.Module, source: Tensor) -> list[Shape]:
+    """The shape of what each dropout draws for one of the images ``source`` [N, Cs, H, W], in the order of its calls.
+
+    Raises:
+        ExportError: a dropout acts on something else than feature maps [N, C, h, w].
+    """
+    shapes: list[Shape] = []
+
+    def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if module.p == 0.0:
+            return
+        values = inputs[0]
+        if values.ndim != 4:
+            raise ExportError(
+                f"a dropout of this generator acts on values of shape {list(values.shape)}; only the noise of feature "
+                "maps [N, C, h, w] can be an input. Export it with --no-dropout"
+            )
+        _, channels, height, width = values.shape
+        shapes.append((channels, height, width) if isinstance(module, nn.Dropout) else (channels, 1, 1))
+
+    handles = [module.register_forward_hook(note) for module in generator.modules() if isinstance(module, Dropout)]
+    try:
+        infer(generator, source, Policy(), noise_seeds(0, len(source)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def draw(shapes: Sequence[Shape], seeds: Sequence[int]) -> list[Tensor]:
+    """The noise that translation draws for N images by their ``seeds``: a tensor [N, C, h, w] for each shape."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [torch.stack([torch.rand(shape, generator=generator) for generator in generators]) for shape in shapes]
+
+
+def noise_inputs(shapes: Sequence[Shape]) -> list[ExportInput]:
+    """The inputs ``noise_0``, ``noise_1`` ... for noise of these shapes, whose height and width may change."""
+    inputs = []
+    for index, (channels, height, width) in enumerate(shapes):
+        name, changing = f"noise_{index}", {0: "batch"}
+        if (height, width) != (1, 1):
+            changing |= {2: f"{name}_height", 3: f"{name}_width"}
+        inputs.append(ExportInput(name, torch.rand(2, channels, height, width), changing))
+    return inputs
+
+
+def describe_noise(shapes: Sequence[Shape], padded: Sequence[int]) -> list[dict[str, Any]]:
+    """For the metadata: the channels of each noise input, and the part of a ``padded`` source's size that it has.
+
+    Raises:
+        ExportError: the size of a feature map does not follow from that of the image by division.
+    """
+    described = []
+    for index, (channels, *size) in enumerate(shapes):
+        divisors = None if size == [1, 1] else [whole // part for whole, part in zip(padded, size, strict=True)]
+        if divisors and [part * divisor for part, divisor in zip(size, divisors, strict=True)] != list(padded):
+            raise ExportError(
+                f"the noise of a dropout has {size[0]}x{size[1]} values for an image of {padded[0]}x{padded[1]}: "
+                "nobody could tell how much noise to give. Export it with --no-dropout"
+            )
+        described.append({"name": f"noise_{index}", "channels": channels, "size_divided_by": divisors})
+    return described
