@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from p2pkit.contracts import ValueRange
 from p2pkit.errors import ModelFileError
 from p2pkit.inference import Policy
 from p2pkit.storage import written_aside
@@ -32,6 +33,10 @@ class ModelHeader(BaseModel):
     target_channels: Annotated[int, Field(gt=0)]
     source_dtype: str
     target_dtype: str
+    source_range: ValueRange | None = None
+    """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
+    target_range: ValueRange | None = None
+    """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
     policy: Policy = Policy()
