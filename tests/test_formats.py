@@ -127,7 +127,9 @@ def test_what_needs_more_libraries_says_which(tmp_path: Path) -> None:
             file = tmp_path / name / side / "0.tif"
             file.parent.mkdir(parents=True)
             pixels = np.abs(values(dtype, 16, 16, 3))
-            tifffile.imwrite(file, pixels / pixels.max() if dtype == "float32" else pixels, compression="lzw")
+            tifffile.imwrite(
+                file, pixels / pixels.max() if dtype == "float32" else pixels, compression="lzw", photometric="rgb"
+            )
         (tmp_path / f"{name}.toml").write_text(recipe.format(tmp_path / name))
     assert without_imagecodecs("data", "check", tmp_path / "plain.toml").returncode == 0
     told = without_imagecodecs("data", "check", tmp_path / "deep.toml")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from p2pkit.recipe.header_check import check_headers
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.recipe.trial import try_recipe
+from p2pkit.recipe.value_ranges import found_ranges, with_ranges
 
 
 def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
@@ -28,6 +30,7 @@ def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device
     accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
     data = _load_data(recipe, accelerator)
     _check_headers(recipe, data, accelerator)
+    recipe, data = _with_ranges(recipe, data, accelerator)
     try_recipe(recipe, data, accelerator.num_processes)
     parts = assemble(recipe, data)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
@@ -100,18 +103,30 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
 
 def _check_headers(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
     """Let the main process look at all headers, and every process end when that ends it."""
-    failure: P2PKitError | None = None
+    notice = _on_main_process(accelerator, lambda: check_headers(recipe, data) or "")
+    if notice and accelerator.is_main_process:
+        say(f"NOTICE: {notice}")
+
+
+def _with_ranges(recipe: Recipe, data: Data, accelerator: Accelerator) -> tuple[Recipe, Data]:
+    """The recipe and its data with the ranges of values that the main process finds for all."""
+    found = json.loads(_on_main_process(accelerator, lambda: json.dumps(found_ranges(recipe, data))))
+    for side, (low, high) in found.items() if accelerator.is_main_process else ():
+        say(f"{side}: values from {low:g} to {high:g} become -1 to 1, as its percentiles say")
+    return with_ranges(recipe, data, {side: (low, high) for side, (low, high) in found.items()})
+
+
+def _on_main_process(accelerator: Accelerator, look: Callable[[], str]) -> str:
+    """What ``look`` finds on the main process, on every process; each of them ends when that ends it."""
+    found, failure = "", None
     if accelerator.is_main_process:
         try:
-            notice = check_headers(recipe, data)
+            found = look()
         except P2PKitError as error:
             failure = error
-        else:
-            if notice:
-                say(f"NOTICE: {notice}")
-    ended = from_main_process(accelerator, "yes" if failure else "no") == "yes"
-    if ended:
+    if from_main_process(accelerator, "yes" if failure else "no") == "yes":
         raise failure or DataError("process 0 has found data that cannot be used, and lists it")
+    return from_main_process(accelerator, found)
 
 
 def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:

@@ -80,7 +80,7 @@ class Outputs:
             shown = parts.held_out if len(parts.held_out) else parts.pairs
             file, bad_data = self.folder.sample(step), parts.loader.bad_data
             self.left_out.report(
-                step, write_samples(file, shown, parts.first, parts.transform, bad_data, self.translate)
+                step, write_samples(file, shown, parts.form, parts.transform, bad_data, self.translate)
             )
         self.sampled_at = step
         self.accelerator.wait_for_everyone()
