@@ -293,6 +293,16 @@ def test_what_is_written_is_read_again(ending: str, dtype: str, tmp_path: Path) 
         check(tmp_path / f"a{ending}", pixels)
 
 
+@pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {"photometric": "minisblack"}], ids=str)
+def test_what_tells_of_planes_is_not_carried_over(options: dict[str, Any], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values("uint16", 5, 9, 8), metadata={"axes": "ZYX"}, **options)
+    pixels = values("uint16", 9, 8, 1)
+    write_image(tmp_path / "b.tif", pixels, tmp_path / "a.tif")
+    check(tmp_path / "b.tif", pixels)
+    with tifffile.TiffFile(tmp_path / "b.tif") as made:
+        assert 270 not in made.pages[0].tags
+
+
 def test_a_header_is_read_without_the_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object, **__: object) -> None:
         raise AssertionError("decoded")

@@ -78,13 +78,18 @@ GEOGRAPHIC = [
 ]
 
 
+def raw(file: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
+    file.filehandle.seek(tag.valueoffset)
+    return bytes(file.filehandle.read(tag.valuebytecount))
+
+
 def test_16_bit_gray_tiff_keeps_its_place_on_earth(p2pkit: Call, tmp_path: Path) -> None:
     pixels = smooth(24, 24, 1, 0, 60000, "uint16")
 
     def write(place: Path) -> None:
         tifffile.imwrite(
-            place.with_suffix(".tif"), pixels[:, :, 0], metadata=None, extratags=GEOGRAPHIC, description="field 7",
-            resolution=((300, 7), (299, 7)), resolutionunit="CENTIMETER",
+            place.with_suffix(".tif"), pixels[:, :, 0], metadata=None, extratags=GEOGRAPHIC, byteorder=">",
+            description="Größe 7".encode("latin1"), resolution=((300, 7), (299, 7)), resolutionunit="CENTIMETER",
         )  # fmt: skip
 
     source = tmp_path / "data" / "test" / "source" / "0.tif"
@@ -96,6 +101,7 @@ def test_16_bit_gray_tiff_keeps_its_place_on_earth(p2pkit: Call, tmp_path: Path)
         for code in (270, 282, 283, 296, *(tag[0] for tag in GEOGRAPHIC)):
             assert one.tags[code].value == other.tags[code].value
             assert one.tags[code].dtype == other.tags[code].dtype
+            assert raw(made, one.tags[code]) == raw(given, other.tags[code])
     with Image.open(output) as image:
         assert image.mode.startswith("I;16")
 

@@ -99,7 +99,8 @@ def write_nifti(stream: IO[bytes], pixels: NDArray[Any], compressed: bool, like:
     affine = np.eye(4)
     if like is not None:
         with like.open("rb") as source:
-            affine = _nifti(source).affine
+            found = _nifti(source).affine
+        affine = found if np.isfinite(found).all() else affine
     content = nibabel.Nifti1Image(pixels, affine, dtype=pixels.dtype).to_bytes()
     stream.write(gzip.compress(content, mtime=0) if compressed else content)
 

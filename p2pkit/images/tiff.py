@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage, TiffPageSeries, imwrite
+from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TIFF, TiffFile, TiffPage, TiffPageSeries, imwrite
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
@@ -33,6 +33,8 @@ DESCRIPTION = 270
 RESOLUTION = (282, 283, 296)
 GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
 """GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts, and GDAL's value for no data."""
+CLASSIC_LIMIT = 4_000_000_000
+"""Offsets of a TIFF that is no BigTIFF have 32 bits."""
 PLAUSIBLE_RATIO = 200
 """A file with more pixels than Pillow lets pass may unpack to so many times its length."""
 
@@ -131,9 +133,9 @@ def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) ->
 
 
 def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
-    gray_or_rgb = page.samplesperpixel in (1, 3) and str(page.dtype) == "uint8"
-    deep_gray = page.samplesperpixel == 1 and str(page.dtype) == "uint16"
-    return len(series.pages) == 1 and (gray_or_rgb or deep_gray)
+    kind = (page.photometric, page.samplesperpixel, str(page.dtype))
+    gray = [(PHOTOMETRIC.MINISBLACK, 1, depth) for depth in ("uint8", "uint16")]
+    return len(series.pages) == 1 and kind in (*gray, (PHOTOMETRIC.RGB, 3, "uint8"))
 
 
 def write(stream: IO[bytes], pixels: NDArray[Any], like: Path | None = None) -> None:
@@ -145,6 +147,7 @@ def write(stream: IO[bytes], pixels: NDArray[Any], like: Path | None = None) -> 
         photometric=PHOTOMETRIC.RGB if colour else PHOTOMETRIC.MINISBLACK,
         planarconfig="contig" if pixels.shape[2] > 1 else None,
         compression=COMPRESSION.ADOBE_DEFLATE,
+        bigtiff=pixels.nbytes > CLASSIC_LIMIT,
         metadata=None,
         **({} if like is None else _carried_over(like)),
     )
@@ -157,8 +160,20 @@ def _carried_over(like: Path) -> dict[str, Any]:
         # these describe the planes of the source, which the output does not have
         structural = page.is_imagej or page.is_shaped or page.is_ome
         codes = (*GEOGRAPHIC, *(() if structural else (DESCRIPTION,)))
-        tags = [page.tags[code] for code in codes if code in page.tags]
-        extra = [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in tags]
+        extra = []
+        for tag in (page.tags[code] for code in codes if code in page.tags):
+            # the bytes themselves: texts may be in any encoding
+            stream.seek(tag.valueoffset)
+            content = stream.read(tag.valuebytecount)
+            if len(content) == tag.valuebytecount:
+                extra.append((tag.code, tag.dtype, tag.count, content, True))
+        carried: dict[str, Any] = {"byteorder": page.parent.byteorder, "extratags": extra}
         horizontal, vertical, unit = (page.tags.valueof(code) for code in RESOLUTION)
-    resolution = {"resolution": (horizontal, vertical), "resolutionunit": unit} if horizontal and vertical else {}
-    return {"extratags": extra, **resolution}
+    if _is_ratio(horizontal) and _is_ratio(vertical):
+        carried |= {"resolution": (horizontal, vertical)}
+        carried |= {"resolutionunit": unit} if isinstance(unit, RESUNIT) else {}
+    return carried
+
+
+def _is_ratio(found: object) -> bool:
+    return isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, int) and part > 0 for part in found)
