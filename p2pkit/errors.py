@@ -1,6 +1,7 @@
 """Errors that a user can mend. Each message says what is wrong, where, what was expected and what to do.
 
-Everything here ends a command with exit code 2 and no traceback. A broken invariant of ours is an ``assert``.
+Everything here ends a command without a traceback and with exit code 2, but for classes that name another. A broken
+invariant of ours is an ``assert``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ class NotFiniteError(P2PKitError):
     """A loss is not a finite number: training on would spoil the networks."""
 
 
+class ProcessLost(P2PKitError):  # noqa: N818 - no mistake of anybody's
+    """Another process of the run is gone. ``exit_code`` is that process's own, or 75: go on from the checkpoint."""
+
+    def __init__(self, message: str, exit_code: int = 75) -> None:  # EX_TEMPFAIL of sysexits.h
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class WriteError(P2PKitError):
     """A file cannot be written: the disk is full, or writing there is not allowed."""
 
@@ -55,3 +64,8 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for a misspelt ``name``, or an empty string when nothing is close."""
     matches = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, for libraries that say much."""
+    return str(error).strip().partition("\n")[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,9 +13,11 @@ from typing import Any, NoReturn
 import click
 
 from p2pkit import __version__
+from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
-from p2pkit.errors import P2PKitError, did_you_mean
+from p2pkit.errors import did_you_mean
 from p2pkit.plugins import configure, manager
+from p2pkit.processes import count
 
 COMMANDS = {
     "run": "p2pkit.cli.run",
@@ -27,7 +30,6 @@ COMMANDS = {
     "translate": "p2pkit.cli.translate",
     "data": "p2pkit.cli.data",
 }
-USERS_MISTAKE, OUR_FAULT, INTERRUPTED = 2, 1, 130
 
 
 class Commands(click.Group):
@@ -97,49 +99,28 @@ def program() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 130 and 143 interrupted."""
-    sys.exit(_run(arguments))
+    """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
+
+    Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    code = _run(arguments)
+    if code and count() > 1:
+        # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return USERS_MISTAKE
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
-        return INTERRUPTED
-    except P2PKitError as error:
-        code = getattr(error, "exit_code", USERS_MISTAKE)
-        say(str(error) if code != USERS_MISTAKE else f"Error: {error}")
-        return int(code)
     except SystemExit as ended:
         if isinstance(ended.__context__, BrokenPipeError):
             return 0  # click ends so when whoever reads our output has seen enough
         raise
-    except OSError as error:
-        # no file name: what is printed cannot be written, to a full disk for one
-        say(f"Error: {error.filename or 'the output of this command'}: {error.strerror or error}")
-        return USERS_MISTAKE
-    except Exception as error:
-        if not _out_of_memory(error):
-            return _our_fault()
-        say(
-            f"Error: the memory does not suffice ({str(error).splitlines()[0]}). Lower loader.batch_size, "
-            'transform.crop_size or a width, or set train.precision = "bf16"'
-        )
-        return USERS_MISTAKE
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # by name and text, because torch, which defines the one and raises the other, must not be imported here
-    by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or by_torch
-
-
-def _our_fault() -> int:
-    traceback.print_exc()
-    say("This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above.")
-    return OUR_FAULT
+    except (KeyboardInterrupt, Exception) as error:
+        failed = failure(error)
+        complain(failed.message)
+        return failed.code

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from torch import nn
 from torch.optim import Optimizer
 
-from p2pkit.errors import RecipeError
+from p2pkit.errors import ProcessLost, RecipeError, first_line
+from p2pkit.processes import count
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits in a collective for another that lives: the main one measures, and writes, alone."""
 
 
 def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
@@ -21,6 +27,7 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
 
     Raises:
         RecipeError: there is no such device, or a tracker is not installed.
+        ProcessLost: the processes have not found each other.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
@@ -29,8 +36,19 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
+    try:
+        return _accelerator(precision, device, trackers)
+    except torch.distributed.DistError as error:
+        met = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise ProcessLost(
+            f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT): {first_line(error)}"
+        ) from error
+
+
+def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
     return Accelerator(
-        cpu=device == "cpu",
+        # without a GPU, Accelerate takes each of several processes for the only one, unless told to use the CPU
+        cpu=device == "cpu" or (count() > 1 and not torch.cuda.is_available()),
         mixed_precision=precision,
         log_with=list(trackers) or None,
         # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
@@ -39,8 +57,10 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
         # between would change what its backward passes saved
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)
+        ],
+    )  # fmt: skip
 
 
 def prepared(accelerator: Accelerator, network: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:

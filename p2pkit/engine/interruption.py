@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from p2pkit.errors import P2PKitError
+from p2pkit.processes import count
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
+
+
+ECHO_SECONDS = 1.0
+"""With several processes a signal that follows so soon repeats the first: torchrun passes on what all have got."""
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
@@ -28,6 +34,7 @@ class Interruption:
     def __init__(self) -> None:
         self.signal = 0
         """The number of the signal that came, 0 before."""
+        self._came = 0.0
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -40,6 +47,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        if not self.signal:
+            self.signal, self._came = number, time.monotonic()
+        elif count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
             os._exit(128 + number)
-        self.signal = number

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pkit.contracts import ValueRange
 from p2pkit.errors import RunFolderError
 from p2pkit.storage import lock, naming_failures, write_json, write_text
 
@@ -34,9 +35,8 @@ class RunFolder:
         if out is None:
             return cls(_dated(Path("runs") / name))
         folder = cls(out)
-        trained = folder.model.exists() or any(folder.checkpoints.glob("step_*"))
-        untrained = folder._has_run() and not trained  # nothing in it to lose
-        if not untrained and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        untrained = folder._has_run() and not folder.model.exists() and not folder.has_checkpoint  # nothing to lose
+        if not untrained and out.exists() and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
             going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder._has_run() else ""
             raise RunFolderError(f"{out}: there is something in that place already; choose another --out{going_on}")
         with naming_failures(out):
@@ -53,6 +53,11 @@ class RunFolder:
 
     def _has_run(self) -> bool:
         return self.recipe.is_file()
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a run here, with a checkpoint to go on from."""
+        return self._has_run() and any(self.checkpoints.glob("step_*"))
 
     @property
     def recipe(self) -> Path:
@@ -143,6 +148,16 @@ class RunFolder:
             return {}
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
+
+    def ranges(self) -> dict[str, ValueRange]:
+        """The ranges of values that the run began with, by side; those of the pixels' types are left out."""
+        recorded = self.environment().get("data", {}).get("ranges", {})
+        return {side: (low, high) for side, (low, high) in recorded.items()}
+
+
+def _is_of_use(file: Path) -> bool:
+    """Not so what a kill leaves before the recipe is written: the lock, and a file that is not whole."""
+    return file.name != ".lock" and not (file.name.startswith(".") and file.name.endswith(".part"))
 
 
 def _dated(parent: Path) -> Path:

@@ -204,5 +204,6 @@ def environment(recipe: Recipe, data: Data) -> dict[str, Any]:
             "held_out_pairs": len(data.held_out),
             "fingerprint": data.fingerprint,
             "notices": data.notices,
+            "ranges": {side: getattr(data, side) for side in ("source", "target") if getattr(data, side)},
         },
     }

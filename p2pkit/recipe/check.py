@@ -8,7 +8,7 @@ from p2pkit.receptive_field import receptive_field
 from p2pkit.recipe.assemble import Data, load_data, make
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import try_recipe
-from p2pkit.recipe.value_ranges import SIDES, found_ranges, with_ranges
+from p2pkit.recipe.value_ranges import found_ranges, with_ranges
 
 
 def findings(recipe: Recipe) -> Iterator[str]:
@@ -19,7 +19,7 @@ def findings(recipe: Recipe) -> Iterator[str]:
         RecipeError: the networks do not take what the data gives.
     """
     data = load_data(recipe)
-    recipe, data = with_ranges(recipe, data, found_ranges(recipe, data))
+    data = with_ranges(data, found_ranges(recipe, data))
     yield f"recipe {recipe.document.file}: all keys are valid"
     yield from _about_data(recipe, data)
     yield from _about_networks(recipe, data)
@@ -29,7 +29,7 @@ def _about_data(recipe: Recipe, data: Data) -> Iterator[str]:
     for notice in data.notices:
         yield f"NOTICE: {notice}"
     yield f"data {recipe.data.name}: {len(data.pairs)} training pairs, {len(data.held_out)} held out"
-    for side in SIDES:
+    for side in ("source", "target"):
         pixels = getattr(data.first, side)
         height, width, channels = pixels.shape
         low, high = data.value_range(side)

@@ -18,7 +18,7 @@ def bad_pairs(recipe: Recipe) -> tuple[int, list[str]]:
         DataError: the data is missing, no training pair can be used, or the generator takes none of that size.
     """
     data = replace(load_data(recipe), bad_data="skip")
-    recipe, data = with_ranges(recipe, data, found_ranges(recipe, data))
+    data = with_ranges(data, found_ranges(recipe, data))
     form = data.form
     rules = Rules(recipe, form.first)
 

@@ -120,3 +120,13 @@ class Recipe:
                 item.comment(self.document.origins.get(tuple(here.split(".")), "default"))
             table.add(name, item)
         return table
+
+
+def flattened(tables: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested tables and of lists of tables, by dotted key."""
+    if isinstance(tables, list) and tables and all(isinstance(item, dict) for item in tables):
+        tables = {str(index): item for index, item in enumerate(tables)}
+    if not isinstance(tables, dict):
+        return {key: tables}
+    found = (flattened(value, f"{key}.{name}" if key else str(name)) for name, value in tables.items())
+    return {path: value for values in found for path, value in values.items()}

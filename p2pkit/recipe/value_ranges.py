@@ -14,7 +14,11 @@ from p2pkit.recipe.assemble import Data
 from p2pkit.recipe.data_rules import Place, go_through, places
 from p2pkit.recipe.recipe import Recipe
 
-SIDES = ("source", "target")
+
+def wanted_percentiles(recipe: Recipe) -> dict[str, tuple[float, float]]:
+    """The percentiles of each side whose recipe section gives them."""
+    sections = {"source": recipe.source, "target": recipe.target}
+    return {side: section.percentiles for side, section in sections.items() if section.percentiles}
 
 
 def found_ranges(recipe: Recipe, data: Data) -> dict[str, ValueRange]:
@@ -23,8 +27,8 @@ def found_ranges(recipe: Recipe, data: Data) -> dict[str, ValueRange]:
     Raises:
         DataError: a pair cannot be read and the policy is to stop, none can, or all values of a side are the same.
     """
-    wanted = {side: getattr(recipe, side).percentiles for side in SIDES}
-    searches = {side: Percentiles(percentiles) for side, percentiles in wanted.items() if percentiles}
+    wanted = wanted_percentiles(recipe)
+    searches = {side: Percentiles(percentiles) for side, percentiles in wanted.items()}
     if not searches:
         return {}
 
@@ -60,13 +64,8 @@ def _range(side: str, wanted: tuple[float, float], search: Percentiles) -> Value
     return low, high
 
 
-def with_ranges(recipe: Recipe, data: Data, found: Mapping[str, ValueRange]) -> tuple[Recipe, Data]:
-    """The recipe and its data with the ranges that were found, in place of the percentiles."""
-    if not found:
-        return recipe, data
-    sections = {
-        side: getattr(recipe, side).model_copy(update={"range": values, "percentiles": None})
-        for side, values in found.items()
-    }
-    ranges = {"source": data.source, "target": data.target, **found}
-    return replace(recipe, **sections), replace(data, source=ranges["source"], target=ranges["target"])
+def with_ranges(data: Data, found: Mapping[str, ValueRange]) -> Data:
+    """The data with the range of each side that is in ``found``."""
+    if not found:  # what the data has looked up already stays so
+        return data
+    return replace(data, source=found.get("source", data.source), target=found.get("target", data.target))

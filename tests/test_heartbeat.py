@@ -1,0 +1,67 @@
+"""The watch that several processes keep over each other, with three of them in one process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from p2pkit.engine.heartbeat import Heartbeat, MeetingPoint
+from p2pkit.errors import ProcessLost
+
+Watches = tuple[list[Heartbeat], MeetingPoint]
+
+
+def stay(message: str) -> None:
+    """Takes the place of printing, after which a watch would end this process."""
+    raise AssertionError(message)
+
+
+@pytest.fixture
+def watches(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watches]:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    everyone = [Heartbeat(rank, 3, stay) for rank in range(3)]
+    listening, point = everyone[0].open()
+    for watch in everyone:
+        watch.join(point, listening if watch.rank == 0 else None)
+    yield everyone, point
+    for watch in everyone:
+        watch.leave(0, "is done")
+
+
+def test_why_one_process_ends_reaches_all_others(watches: Watches) -> None:
+    first, second, third = watches[0]
+    second.leave(2, "has ended: the disk is full")
+    for other in first, third:
+        other.advice = "\nTo go on: so"
+        loss = other.loss()
+        assert loss is not None and loss.exit_code == 2
+        assert str(loss) == f"process 1 ({second.host}) has ended: the disk is full\nTo go on: so"
+
+
+def test_a_process_whose_work_is_done_is_not_missed(watches: Watches) -> None:
+    first, second, third = watches[0]
+    second.leave(0, "is done")
+    third.leave(3, "has ended: last")
+    loss = first.loss()
+    assert loss is not None and "process 2" in str(loss)
+
+
+def test_a_stranger_is_not_listened_to(watches: Watches) -> None:
+    everyone, point = watches
+    for said in b"\xff\n", b"{}\n", b'{"secret": "guessed", "rank": 1, "host": "elsewhere"}\n', b"[1]\n":
+        with socket.create_connection((point.address, point.port)) as stranger:
+            stranger.sendall(said)
+            assert stranger.recv(100) == b""
+    everyone[2].leave(2, "has ended: of itself")
+    loss = everyone[1].loss()
+    assert loss is not None and "process 2" in str(loss)
+
+
+def test_process_0_that_cannot_be_reached_is_told() -> None:
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    watch = Heartbeat(1, 2, stay)
+    with pytest.raises(ProcessLost, match=f"process 0 cannot be reached at localhost, port {port}"):
+        watch.join(MeetingPoint("localhost", port, "here", "secret"), None)
