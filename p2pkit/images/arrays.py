@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
+from p2pkit.images.plausible import refuse_implausible
 
 NPY_MAGIC = npy.MAGIC_PREFIX
 ZIP_MAGIC = b"PK\x03\x04"
@@ -60,8 +61,10 @@ def _found(stream: IO[bytes]) -> Iterator[_Array]:
             if len(names) != 1:
                 few = ", ".join(name.removesuffix(".npy") for name in names[:_SHOWN])
                 raise DataError(f"it holds {len(names)} arrays ({few}); expected a single one, so save it alone")
-            with archive.open(names[0]) as member:
-                yield _checked(member, archive.getinfo(names[0]).file_size)
+            member = archive.getinfo(names[0])
+            refuse_implausible(member.file_size, member.compress_size)
+            with archive.open(member) as values:
+                yield _checked(values, member.file_size)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"the archive of arrays cannot be read, it is damaged or incomplete: {error}") from error
 

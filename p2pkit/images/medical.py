@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import zlib
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
+from p2pkit.images.plausible import largest_plausible, refuse_implausible
 
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI_MAGIC = (344, (b"n+1\0", b"ni1\0"))
@@ -74,10 +75,10 @@ def _nifti(stream: IO[bytes]) -> Any:
     stream.seek(0)
     content = stream.read()
     if content.startswith(GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error) as error:
-            raise DataError(f"the image cannot be read, it is damaged or incomplete: {error}") from error
+        packed = len(content)
+        with gzip.open(BytesIO(content)) as unpacked:
+            content = unpacked.read(largest_plausible(packed) + 1)
+        refuse_implausible(len(content), packed)
     second = any(content[4:8] == mark for mark in NIFTI2_MAGIC[1])
     image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content)
     claimed = image.dataobj.offset + int(np.prod(image.shape)) * image.dataobj.dtype.itemsize

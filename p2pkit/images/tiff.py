@@ -12,12 +12,12 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TIFF, TiffFile, TiffPage, TiffPageSeries, imwrite
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
 from p2pkit.images import pictures
+from p2pkit.images.plausible import refuse_implausible
 
 # what it has to say of a damaged file is said by the error
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -35,8 +35,6 @@ GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
 """GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts, and GDAL's value for no data."""
 CLASSIC_LIMIT = 4_000_000_000
 """Offsets of a TIFF that is no BigTIFF have 32 bits."""
-PLAUSIBLE_RATIO = 200
-"""A file with more pixels than Pillow lets pass may unpack to so many times its length."""
 
 
 def read(stream: IO[bytes]) -> NDArray[Any]:
@@ -78,23 +76,13 @@ def _opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
         end = max((start + length for page in series.pages if page for start, length in _parts(page)), default=0)
         if end > size:
             raise DataError(f"the image is incomplete: it should end at byte {end}, the file has {size}")
-        _refuse_implausible(series, size)
+        refuse_implausible(math.prod(series.shape) * series.dtype.itemsize, size)
         yield series
 
 
 def _parts(page: Any) -> Iterator[tuple[int, int]]:
     """The offsets and lengths of a page's strips or tiles."""
     return zip(page.dataoffsets, page.databytecounts, strict=False)
-
-
-def _refuse_implausible(series: TiffPageSeries, size: int) -> None:
-    pixels, unpacked = math.prod(series.shape), math.prod(series.shape) * series.dtype.itemsize
-    allowed = Image.MAX_IMAGE_PIXELS
-    if allowed is not None and pixels > allowed and unpacked > PLAUSIBLE_RATIO * size:
-        raise DataError(
-            f"refused, it unpacks to more pixels than are plausible: {size} bytes to {pixels} values; "
-            "it may be a decompression bomb"
-        )
 
 
 def _page(series: TiffPageSeries) -> TiffPage:
