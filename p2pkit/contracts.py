@@ -1,7 +1,7 @@
 """What a component of each kind must be, in types. The engine and the plugins meet here and nowhere else.
 
-Pixel arrays are ``[height, width, channels]`` as stored (uint8, uint16, or float in [0, 1]); tensors are
-``[N, channels, height, width]`` in [-1, 1].
+Pixel arrays are ``[height, width, channels]`` as stored, integers or floating point; tensors are
+``[N, channels, height, width]`` in [-1, 1], to which each side of a pair is brought by its range of values.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ Split = Literal["train", "test"]
 Direction = Literal["AtoB", "BtoA"]
 Normalisation = Literal["sample", "batch", "running"]
 """Whose statistics batch norm uses at translation: each image's own, the batch's, or those gathered in training."""
+Shape = tuple[int, int, int]
+"""(height, width, channels) of pixels."""
+ValueRange = tuple[float, float]
+"""The lowest and highest pixel value, which become -1 and 1."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ KINDS: tuple[str, ...] = tuple(SUPPLIED)
 class PairHeader(NamedTuple):
     """What is known of a pair without its pixels: both shapes (height, width, channels), and the key of the pair."""
 
-    source: tuple[int, int, int]
-    target: tuple[int, int, int]
+    source: Shape
+    target: Shape
     key: str
 
 
@@ -72,7 +76,7 @@ class Pair(NamedTuple):
         return PairHeader(_shape(self.source), _shape(self.target), self.key)
 
 
-def _shape(pixels: NDArray[Any]) -> tuple[int, int, int]:
+def _shape(pixels: NDArray[Any]) -> Shape:
     height, width, channels = pixels.shape
     return height, width, channels
 
@@ -295,7 +299,14 @@ class Exporter(Protocol):
         ...
 
 
-def dtype_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The range of values that pixels of ``dtype`` take as stored: (0, 255), (0, 65535), or (0, 1) for floats."""
-    ranges = {"uint8": (0.0, 255.0), "uint16": (0.0, 65535.0), "float32": (0.0, 1.0), "float64": (0.0, 1.0)}
-    return ranges[str(dtype)]
+def dtype_range(dtype: np.dtype[Any]) -> ValueRange:
+    """The range of values that pixels of ``dtype`` have where none is declared.
+
+    All that the type holds for integers of up to 32 bits, (0, 1) for floats. Raises KeyError for other types.
+    """
+    if dtype.kind == "f":
+        return 0.0, 1.0
+    if dtype.kind not in "iu" or dtype.itemsize > 4:
+        raise KeyError(dtype)
+    lowest = -(2.0 ** (8 * dtype.itemsize - 1)) if dtype.kind == "i" else 0.0
+    return lowest, lowest + 2.0 ** (8 * dtype.itemsize) - 1.0

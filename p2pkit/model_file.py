@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from p2pkit.contracts import Policy
+from p2pkit.contracts import Policy, ValueRange
 from p2pkit.errors import ModelFileError
 from p2pkit.storage import written_aside
 
@@ -41,6 +41,10 @@ class ModelHeader(BaseModel):
     target_channels: Annotated[int, Field(gt=0)]
     source_dtype: str
     target_dtype: str
+    source_range: ValueRange | None = None
+    """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
+    target_range: ValueRange | None = None
+    """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
     policy: Policy = Policy()

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width]")]
 """A side of a square, or [height, width], in pixels."""
@@ -38,6 +47,12 @@ def _checked_interval(value: str) -> str:
     return value
 
 
+def _checked_order(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] >= value[1]:
+        raise ValueError("the lower number first, then a higher one")
+    return value
+
+
 def _checked_name(value: str) -> str:
     if not value.strip(".") or set(value) & set("/\\\0"):
         raise ValueError("the name of a folder, without / and \\")
@@ -61,6 +76,26 @@ class RunSettings(Section):
     name: Annotated[str, AfterValidator(_checked_name)]
     seed: NonNegativeInt = 0
     trackers: list[Literal["tensorboard"]] = []
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class SideSettings(Section):
+    """``[source]`` and ``[target]``: which values become -1 and 1, those outside being clipped; one key, or neither.
+
+    Without either it is the range of the pixels' type: all that an integer holds, [0, 1] for floating point.
+    """
+
+    range: Annotated[tuple[float, float], AfterValidator(_checked_order)] | None = None
+    percentiles: Annotated[tuple[Percent, Percent], AfterValidator(_checked_order)] | None = None
+    """The range is that between these percentiles of the values of all training pairs, found before the run."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> SideSettings:
+        if self.range is not None and self.percentiles is not None:
+            raise ValueError("either range or percentiles")
+        return self
 
 
 class LoaderSettings(Section):

@@ -21,11 +21,12 @@ from torch import nn
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunFolderError
-from p2pkit.images import image_header, read_image
+from p2pkit.images import image_header, read_image, write_image
 from p2pkit.model_file import ModelHeader, read_header, write_model
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS, read_recipe
 from p2pkit.translate import load_model
 from tests.conftest import picture
+from tests.test_formats import write_dicom
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 long = settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -112,16 +113,29 @@ for ending, name in (("png", "PNG"), ("jpg", "JPEG"), ("webp", "WEBP"), ("tif", 
     buffer = io.BytesIO()
     Image.fromarray(picture(16, 24, 0)).save(buffer, name)
     IMAGES[ending] = buffer.getvalue()
+SCRATCH = Path(tempfile.mkdtemp())
+DEEP = np.random.default_rng(0).random((16, 24, 5), dtype=np.float32)
+for ending in ("deep.tif", "npy", "nii"):
+    write_image(SCRATCH / f"a.{ending}", DEEP)
+np.savez(SCRATCH / "a.npz", DEEP)
+np.savez_compressed(SCRATCH / "a.packed.npz", DEEP)
+write_dicom(SCRATCH / "a.dcm", np.zeros((16, 24), np.uint16))
+IMAGES |= {file.name.removeprefix("a."): file.read_bytes() for file in SCRATCH.iterdir()}
+ENDINGS = st.sampled_from(sorted(IMAGES))
 
 
-@quick
-@given(st.sampled_from(sorted(IMAGES)), MUTATIONS, CUT)
-def test_images_of_any_bytes(ending: str, mutations: list[tuple[float, int]], cut: float) -> None:
-    file = in_file(mutated(IMAGES[ending], mutations, cut), f"a.{ending}")
+def images_of_any_bytes(ending: str, mutations: list[tuple[float, int]], cut: float, head: int | None) -> None:
+    content = IMAGES[ending]
+    file = in_file(mutated(content, mutations, cut, head and min(head, len(content))), f"a.{ending}")
     told(lambda: image_header(file), DataError)
     with suppress(DataError):
         pixels = read_image(file)
         assert isinstance(pixels, np.ndarray) and image_header(file) == pixels.shape
+
+
+HEAD = st.sampled_from([None, 400])
+test_images_of_any_bytes = quick(given(ENDINGS, MUTATIONS, CUT, HEAD)(images_of_any_bytes))
+test_many_images_of_any_bytes = pytest.mark.slow(long(given(ENDINGS, MUTATIONS, CUT, HEAD)(images_of_any_bytes)))
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from accelerate import Accelerator
 
 from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
+from p2pkit.contracts import ValueRange
 from p2pkit.engine import RunFolder, Trainer
 from p2pkit.engine.accelerators import make_accelerator
 from p2pkit.engine.agreement import from_main_process
@@ -27,6 +29,7 @@ from p2pkit.recipe.header_check import check_headers
 from p2pkit.recipe.recipe import Recipe, flattened
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.recipe.trial import try_recipe
+from p2pkit.recipe.value_ranges import found_ranges, wanted_percentiles, with_ranges
 
 
 def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device: str | None) -> None:
@@ -90,6 +93,7 @@ def _start(processes: _Processes, recipe: Recipe, overrides: Sequence[str], out:
     accelerator = processes.accelerator
     data = _load_data(recipe, accelerator)
     _check_headers(recipe, data, accelerator)
+    data = _with_ranges(recipe, data, accelerator, {})
     try_recipe(recipe, data, accelerator.num_processes)
     created = RunFolder.create(out, recipe.run.name) if accelerator.is_main_process else None
     folder = RunFolder(Path(from_main_process(accelerator, str(created.path) if created else "")))
@@ -107,6 +111,7 @@ def _resume(processes: _Processes, recipe: Recipe, folder: RunFolder, accept_cha
     if not accept_changed_data:
         _check_same_data(folder, recipe, data)
     _check_headers(recipe, data, processes.accelerator)
+    data = _with_ranges(recipe, data, processes.accelerator, folder.ranges())
     trainer = processes.trainer(recipe, data, folder)
     with _held(trainer):
         damaged = trainer.resume()
@@ -122,7 +127,8 @@ def replay(left: Path, device: str | None) -> Iterator[str]:
     folder = RunFolder.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
     accelerator = make_accelerator(recipe.train.precision, device, [])
-    trainer = Trainer(assemble(recipe, _load_data(recipe, accelerator)), accelerator, folder, "")
+    data = _with_ranges(recipe, _load_data(recipe, accelerator), accelerator, folder.ranges())
+    trainer = Trainer(assemble(recipe, data), accelerator, folder, "")
     return replay_step(left, trainer.trained, trainer.parts.method, accelerator, recipe.run.seed)
 
 
@@ -184,18 +190,34 @@ def _load_data(recipe: Recipe, accelerator: Accelerator) -> Data:
 
 def _check_headers(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
     """Let the main process look at all headers, and every process end when that ends it."""
-    failure: P2PKitError | None = None
+    notice = _on_main_process(accelerator, lambda: check_headers(recipe, data) or "")
+    if notice and accelerator.is_main_process:
+        say(f"NOTICE: {notice}")
+
+
+def _with_ranges(recipe: Recipe, data: Data, accelerator: Accelerator, known: Mapping[str, ValueRange]) -> Data:
+    """The data with the ranges of values that its percentiles are: ``known`` ones, or those the main process finds."""
+    wanted = wanted_percentiles(recipe)
+    if wanted.keys() <= known.keys():
+        return with_ranges(data, {side: known[side] for side in wanted})
+    text = _on_main_process(accelerator, lambda: json.dumps(found_ranges(recipe, data)))
+    found = {side: (low, high) for side, (low, high) in json.loads(text).items()}
+    for side, (low, high) in found.items() if accelerator.is_main_process else ():
+        say(f"{side}: values from {low:g} to {high:g} become -1 to 1, as its percentiles say")
+    return with_ranges(data, found)
+
+
+def _on_main_process(accelerator: Accelerator, look: Callable[[], str]) -> str:
+    """What ``look`` finds on the main process, on every process; each of them ends when that ends it."""
+    found, failure = "", None
     if accelerator.is_main_process:
         try:
-            notice = check_headers(recipe, data)
+            found = look()
         except P2PKitError as error:
             failure = error
-        else:
-            if notice:
-                say(f"NOTICE: {notice}")
-    ended = from_main_process(accelerator, "yes" if failure else "no") == "yes"
-    if ended:
+    if from_main_process(accelerator, "yes" if failure else "no") == "yes":
         raise failure or DataError("process 0 has found data that cannot be used, and lists it")
+    return from_main_process(accelerator, found)
 
 
 def _check_same_data(folder: RunFolder, recipe: Recipe, data: Data) -> None:

@@ -24,6 +24,12 @@ from p2pkit.errors import DataError
     help="Statistics of batch norm: each image's own (the paper's), the batch's, or training's. [default: the model's]",
 )
 @click.option("--dropout/--no-dropout", default=None, help="The paper's noise at translation. [default: the model's]")
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["png", "tif", "npy"]),
+    help="Format of the outputs. [default: TIFF, NPY and NIfTI stay so; else PNG, or TIFF for what PNG cannot hold]",
+)
 @device_option
 def command(
     model: Path,
@@ -33,6 +39,7 @@ def command(
     seed: int,
     norm: str | None,
     dropout: bool | None,
+    image_format: str | None,
     device: str | None,
 ) -> None:
     """Translate images, and all images in folders, with MODEL (a model.safetensors, or the run folder with it).
@@ -43,7 +50,7 @@ def command(
     from p2pkit.translate.files import translate_files
 
     translator = load_model(model, device, cast(Normalisation | None, norm), dropout)
-    failures = translate_files(translator, inputs, out, samples, seed)
+    failures = translate_files(translator, inputs, out, samples, seed, image_format)
     if failures:
         listed = "\n  ".join(failures)
         raise DataError(f"{len(failures)} of the images could not be translated; the others are done:\n  {listed}")

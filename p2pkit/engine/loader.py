@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from p2pkit.contracts import Batch, Pair, PairedDataset, PairHeader
+from p2pkit.contracts import Batch, Pair, PairedDataset
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.interruption import SIGNALS
 from p2pkit.engine.order import Order, Place
+from p2pkit.engine.pair_form import PairForm
 from p2pkit.errors import DataError, P2PKitError, first_line
-from p2pkit.images.pixels import to_unit
 from p2pkit.images.transforms import PairTransform, TensorPair
 from p2pkit.settings import LoaderSettings
 
@@ -40,13 +40,13 @@ class Loaded(NamedTuple):
 class Examples(Dataset[Example | P2PKitError]):
     """Jittered tensors of the pairs of a data set; what is wrong with a pair is returned, not raised.
 
-    A worker process that raises buries the message under its own traceback. ``first`` has the channels of all pairs.
+    A worker process that raises buries the message under its own traceback.
     """
 
     def __init__(
-        self, pairs: PairedDataset, first: PairHeader, transform: PairTransform, settings: LoaderSettings
+        self, pairs: PairedDataset, form: PairForm, transform: PairTransform, settings: LoaderSettings
     ) -> None:
-        self._pairs, self._first, self._transform = pairs, first, transform
+        self._pairs, self._form, self._transform = pairs, form, transform
         self._substitution = Substitution(len(pairs), settings.bad_data)
         self._cache: dict[int, Pair] | None = {} if settings.cache else None
 
@@ -56,7 +56,7 @@ class Examples(Dataset[Example | P2PKitError]):
         def jittered(candidate: int) -> tuple[TensorPair, str]:
             pair = self._pair(candidate)
             # the jitter is that of the place: a pair that stands for another one too is not seen twice alike
-            return self._transform.train(unit_pair(pair, self._first), epoch, index, pair.key), pair.key
+            return self._transform.train(self._form.tensors(pair), epoch, index, pair.key), pair.key
 
         try:
             (tensors, key), left_out = self._substitution.first_usable(index, jittered)
@@ -70,30 +70,6 @@ class Examples(Dataset[Example | P2PKitError]):
         if index not in self._cache:
             self._cache[index] = self._pairs[index]
         return self._cache[index]
-
-
-def unit_pair(pair: Pair, first: PairHeader) -> TensorPair:
-    """The two images of a pair as tensors in [-1, 1].
-
-    Raises:
-        DataError: they differ in size, or in channels from those of the ``first`` pair.
-    """
-    refuse_unlike(pair.header, first)
-    return to_unit(pair.source, pair.key), to_unit(pair.target, pair.key)
-
-
-def refuse_unlike(pair: PairHeader, first: PairHeader) -> None:
-    """Raise DataError when the images of a pair differ in size, or in channels from those of the ``first`` pair."""
-    for side in ("source", "target"):
-        found, expected = getattr(pair, side)[2], getattr(first, side)[2]
-        if found != expected:
-            raise DataError(
-                f"{pair.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
-                "all pairs of a data set must agree"
-            )
-    if pair.source[:2] != pair.target[:2]:
-        sizes = " and ".join(f"{height}x{width}" for height, width, _ in (pair.source, pair.target))
-        raise DataError(f"{pair.key}: source and target differ in size (height x width): {sizes}")
 
 
 def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int:

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from p2pkit.contracts import Method, PairedDataset, PairHeader
+from p2pkit.contracts import Method, PairedDataset
+from p2pkit.engine.pair_form import PairForm
 from p2pkit.images.transforms import PairTransform
 from p2pkit.model_file import ModelHeader
 from p2pkit.settings import (
@@ -63,8 +64,8 @@ class TrainingParts:
     train: TrainSettings
     pairs: PairedDataset
     held_out: PairedDataset
-    first: PairHeader
-    """The first training pair that can be used; all others must have its channels."""
+    form: PairForm
+    """What all pairs have in common, and how their values become those of tensors."""
     transform: PairTransform
     method: Method
     header: ModelHeader

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pkit.contracts import ValueRange
 from p2pkit.errors import RunFolderError
 from p2pkit.model_file import FILE_NAME
 from p2pkit.storage import lock, naming_failures, write_json, write_text
@@ -148,6 +149,11 @@ class RunFolder:
             return {}
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
+
+    def ranges(self) -> dict[str, ValueRange]:
+        """The ranges of values that the run began with, by side; those of the pixels' types are left out."""
+        recorded = self.environment().get("data", {}).get("ranges", {})
+        return {side: (low, high) for side, (low, high) in recorded.items()}
 
 
 def _is_of_use(file: Path) -> bool:

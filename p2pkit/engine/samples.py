@@ -7,9 +7,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from p2pkit.contracts import PairedDataset, PairHeader
+from p2pkit.contracts import PairedDataset
 from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.loader import unit_pair
+from p2pkit.engine.pair_form import PairForm
 from p2pkit.images.grid import sample_grid
 from p2pkit.images.transforms import PairTransform
 from p2pkit.images.writing import write_image
@@ -19,10 +19,10 @@ ROWS = 4
 
 
 def write_samples(
-    file: Path, pairs: PairedDataset, first: PairHeader, transform: PairTransform, bad_data: BadData,
+    file: Path, pairs: PairedDataset, form: PairForm, transform: PairTransform, bad_data: BadData,
     translate: Callable[[Tensor], Tensor],
 ) -> list[str]:  # fmt: skip
-    """Write a grid of source | output | target for a few of ``pairs``, spread evenly; ``first`` has their channels.
+    """Write a grid of source | output | target for a few of ``pairs``, spread evenly.
 
     Returns the messages on pairs that could not be used and were left out.
     """
@@ -31,7 +31,7 @@ def write_samples(
     substitution = Substitution(len(pairs), bad_data)
     for row in range(count):
         (source, target), found_bad = substitution.first_usable(
-            row * len(pairs) // count, lambda index: transform.test(unit_pair(pairs[index], first))
+            row * len(pairs) // count, lambda index: transform.test(form.tensors(pairs[index]))
         )
         left_out += found_bad
         rows.append((source, translate(source[None])[0], target))

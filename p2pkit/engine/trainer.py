@@ -142,7 +142,7 @@ class Trainer:
     def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
         parts, rank = self.parts, self.accelerator.process_index
-        examples = Examples(parts.pairs, parts.first, parts.transform, parts.loader)
+        examples = Examples(parts.pairs, parts.form, parts.transform, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
         shards = parts.pairs.shards if isinstance(parts.pairs, ShardedDataset) else None
         order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes, shards)

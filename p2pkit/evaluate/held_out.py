@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from p2pkit.contracts import Metric, PairedDataset, PairHeader
+from p2pkit.contracts import Metric, PairedDataset
 from p2pkit.engine.bad_data import none_usable
-from p2pkit.engine.loader import unit_pair
+from p2pkit.engine.pair_form import PairForm
 from p2pkit.engine.parts import Report, Translate
 from p2pkit.errors import DataError, Unavailable
 from p2pkit.evaluate.baselines import ClassMeanColour
@@ -21,12 +21,12 @@ from p2pkit.settings import BadData, EvaluationSettings, Interval
 class HeldOut:
     """The held-out pairs of a run, the metrics to take on them, and the baseline to compare with.
 
-    ``first`` has the channels of all pairs. Pairs that cannot be used end the run, or are left out of the figures.
+    Pairs that cannot be used end the run, or are left out of the figures.
     """
 
     pairs: PairedDataset
     held_out: PairedDataset
-    first: PairHeader
+    form: PairForm
     transform: PairTransform
     metrics: Sequence[Callable[[], Metric]]
     settings: EvaluationSettings
@@ -86,7 +86,7 @@ class HeldOut:
             for index in range(count):
                 before_each()
                 try:
-                    tensors = self.transform.test(unit_pair(pairs[index], self.first))
+                    tensors = self.transform.test(self.form.tensors(pairs[index]))
                 except DataError as error:
                     if self.bad_data == "stop" or isinstance(error, Unavailable):
                         raise

@@ -9,30 +9,58 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pkit.contracts import dtype_range
+from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.errors import DataError
 
+SET_ONE = "set range or percentiles in the recipe's [source] or [target]"
 
-def to_unit(pixels: NDArray[Any], key: str) -> Tensor:
-    """Pixels [H, W, C] (uint8, uint16, or float in [0, 1]) as a float32 tensor [C, H, W] in [-1, 1].
+
+def to_unit(pixels: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
+    """Pixels [H, W, C] as a float32 tensor [C, H, W] in [-1, 1]: ``values`` (low, high) become -1 and 1.
+
+    What lies outside a given range is clipped to it. Without one it is that of the pixels' type, and clips nothing.
+    The arithmetic is float32 for pixels of up to 16 bits, else float64.
 
     Raises:
-        DataError: another type of pixel, or floats outside [0, 1]; the message begins with ``key``.
+        DataError: there are NaN or infinite pixels, or no range is given and floats lie outside [0, 1] or the type has
+            no range of its own; the message begins with ``key``.
     """
+    refuse_not_finite(pixels, key)
+    low, high = values or _own_range(pixels, key)
+    precise = torch.float64 if pixels.dtype.itemsize > 2 else torch.float32
+    # a copy, whatever the pixels are: they are changed in place below
+    tensor = torch.from_numpy(
+        np.array(pixels.transpose(2, 0, 1), dtype=np.float64 if precise is torch.float64 else np.float32, order="C")
+    )
+    tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
+    return tensor.clamp_(-1.0, 1.0).float()
+
+
+def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
+    """Raise DataError, beginning with ``key``, when pixels are NaN or infinite."""
+    if pixels.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(pixels)))):
+        raise DataError(f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); mend the file")
+
+
+def _own_range(pixels: NDArray[Any], key: str) -> ValueRange:
     try:
         low, high = dtype_range(pixels.dtype)
     except KeyError as error:
-        raise DataError(f"{key}: pixels of type {pixels.dtype}; expected uint8, uint16, or float in [0, 1]") from error
-    # a copy, whatever the pixels are: they are changed in place below
-    values = torch.from_numpy(np.array(pixels.transpose(2, 0, 1), dtype=np.float32, order="C"))
-    if pixels.dtype.kind == "f" and not bool(((values >= low) & (values <= high)).all()):
-        raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {pixels.min()} to {pixels.max()}")
-    return values.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
+        raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {SET_ONE}") from error
+    smallest, largest = pixels.min(), pixels.max()
+    if smallest < low or largest > high:
+        raise DataError(
+            f"{key}: floating-point pixels must lie in [0, 1]; found {smallest} to {largest}. For others {SET_ONE}"
+        )
+    return low, high
 
 
-def from_unit(tensor: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A tensor [C, H, W] in [-1, 1] as pixels [H, W, C] of ``dtype``, clipped to its range and rounded to nearest."""
-    low, high = dtype_range(dtype)
-    values = tensor.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy().transpose(1, 2, 0)
-    scaled = (values.astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
+def from_unit(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:
+    """A tensor [C, H, W] in [-1, 1] as pixels [H, W, C] of ``dtype`` in the range ``values``, or that of the type.
+
+    What lies outside [-1, 1] is clipped; integers are rounded to the nearest.
+    """
+    low, high = values or dtype_range(dtype)
+    unit = tensor.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy().transpose(1, 2, 0)
+    scaled = (unit.astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
     return (scaled if dtype.kind == "f" else np.rint(scaled)).astype(dtype)

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 import accelerate
+import numpy as np
 import timm
 import torch
 import torchvision
@@ -19,11 +20,20 @@ from torch import nn
 
 from p2pkit import __version__
 from p2pkit.catalogue import build
-from p2pkit.contracts import Component, Metric, Pair, PairedDataset, PairHeader, WeightedLoss
+from p2pkit.contracts import (
+    Component,
+    Metric,
+    Pair,
+    PairedDataset,
+    PairHeader,
+    ValueRange,
+    WeightedLoss,
+    dtype_range,
+)
 from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.loader import unit_pair
+from p2pkit.engine.pair_form import PairForm
 from p2pkit.engine.parts import TrainingParts
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, RecipeError
 from p2pkit.evaluate.held_out import HeldOut
 from p2pkit.images.transforms import PairTransform
 from p2pkit.model_file import ModelHeader
@@ -41,6 +51,9 @@ class Data:
     pairs: PairedDataset
     held_out: PairedDataset
     bad_data: BadData
+    source: ValueRange | None = None
+    """The range of the sources' values; None for that of their type."""
+    target: ValueRange | None = None
 
     @cached_property
     def first(self) -> Pair:
@@ -52,10 +65,28 @@ class Data:
 
         def checked(index: int) -> Pair:
             pair = self.pairs[index]
-            unit_pair(pair, pair.header)
+            PairForm(pair.header, self.source, self.target).tensors(pair)
             return pair
 
         return Substitution(len(self.pairs), self.bad_data).first_usable(0, checked)[0]
+
+    @property
+    def form(self) -> PairForm:
+        """What all pairs must have in common with the first.
+
+        Raises:
+            RecipeError: the targets are of a type that does not hold the range of the target's values.
+        """
+        low, high = self.value_range("target")
+        dtype = self.first.target.dtype
+        if dtype.kind in "iu" and not np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max:
+            raise RecipeError(f"target.range: found {low:g} to {high:g}, but targets are of {dtype}, which holds less")
+        return PairForm(self.first.header, self.source, self.target)
+
+    def value_range(self, side: str) -> ValueRange:
+        """The range of values of "source" or "target" that becomes [-1, 1]."""
+        chosen: ValueRange | None = getattr(self, side)
+        return chosen or dtype_range(getattr(self.first, side).dtype)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -88,7 +119,7 @@ def load_data(recipe: Recipe) -> Data:
     pairs, held_out = make(recipe.data, split="train"), make(recipe.data, split="test")
     if not len(pairs):
         raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
-    return Data(pairs, held_out, recipe.loader.bad_data)
+    return Data(pairs, held_out, recipe.loader.bad_data, recipe.source.range, recipe.target.range)
 
 
 def make(chosen: Chosen, **supplied: Any) -> Component:
@@ -113,7 +144,7 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         for name, loss in zip(_distinct([loss.name for loss in recipe.losses]), recipe.losses, strict=True)
     ]
     transform = PairTransform(recipe.transform, recipe.run.seed)
-    first, settings = data.first.header, recipe.evaluation
+    form, settings = data.form, recipe.evaluation
     metrics: list[Callable[[], Metric]] = [partial(make, chosen) for chosen in recipe.metrics]
     return TrainingParts(
         run=recipe.run,
@@ -123,11 +154,11 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         train=recipe.train,
         pairs=data.pairs,
         held_out=data.held_out,
-        first=first,
+        form=form,
         transform=transform,
         method=make(recipe.method, **networks, losses=losses),
         header=model_header(recipe, data),
-        evaluation=HeldOut(data.pairs, data.held_out, first, transform, metrics, settings, data.bad_data),
+        evaluation=HeldOut(data.pairs, data.held_out, form, transform, metrics, settings, data.bad_data),
     )
 
 
@@ -147,6 +178,8 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         distribution_version=recipe.generator.registered.version,
         source_dtype=str(data.first.source.dtype),
         target_dtype=str(data.first.target.dtype),
+        source_range=data.source,
+        target_range=data.target,
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),
         data=f"{recipe.data.name} {data.fingerprint}",
@@ -171,5 +204,6 @@ def environment(recipe: Recipe, data: Data) -> dict[str, Any]:
             "held_out_pairs": len(data.held_out),
             "fingerprint": data.fingerprint,
             "notices": data.notices,
+            "ranges": {side: getattr(data, side) for side in ("source", "target") if getattr(data, side)},
         },
     }

@@ -8,6 +8,7 @@ from p2pkit.receptive_field import receptive_field
 from p2pkit.recipe.assemble import Data, load_data, make
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import try_recipe
+from p2pkit.recipe.value_ranges import found_ranges, with_ranges
 
 
 def findings(recipe: Recipe) -> Iterator[str]:
@@ -18,6 +19,7 @@ def findings(recipe: Recipe) -> Iterator[str]:
         RecipeError: the networks do not take what the data gives.
     """
     data = load_data(recipe)
+    data = with_ranges(data, found_ranges(recipe, data))
     yield f"recipe {recipe.document.file}: all keys are valid"
     yield from _about_data(recipe, data)
     yield from _about_networks(recipe, data)
@@ -30,7 +32,9 @@ def _about_data(recipe: Recipe, data: Data) -> Iterator[str]:
     for side in ("source", "target"):
         pixels = getattr(data.first, side)
         height, width, channels = pixels.shape
-        yield f"  {side}: {height}x{width} (height x width), {channels} channels of {pixels.dtype}"
+        low, high = data.value_range(side)
+        of_values = f"{channels} channels of {pixels.dtype}, values {low:g} to {high:g}"
+        yield f"  {side}: {height}x{width} (height x width), {of_values}"
 
 
 def _about_networks(recipe: Recipe, data: Data) -> Iterator[str]:

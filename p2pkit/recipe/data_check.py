@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p2pkit.engine.loader import unit_pair
 from p2pkit.errors import DataError
 from p2pkit.recipe.assemble import load_data
 from p2pkit.recipe.data_rules import Place, Rules, go_through, places
 from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.value_ranges import found_ranges, with_ranges
 
 
 def bad_pairs(recipe: Recipe) -> tuple[int, list[str]]:
@@ -17,14 +17,15 @@ def bad_pairs(recipe: Recipe) -> tuple[int, list[str]]:
     Raises:
         DataError: the data is missing, no training pair can be used, or the generator takes none of that size.
     """
-    data = load_data(recipe)
-    first = replace(data, bad_data="skip").first.header
-    rules = Rules(recipe, first)
+    data = replace(load_data(recipe), bad_data="skip")
+    data = with_ranges(data, found_ranges(recipe, data))
+    form = data.form
+    rules = Rules(recipe, form.first)
 
     def fault(place: Place) -> str | None:
         try:
             pair = place.split(data)[place.number]
-            unit_pair(pair, first)
+            form.tensors(pair)
             rules.refuse_unusable(pair.header, place.trained)
             if place.trained:
                 rules.refuse_unfitting(pair.header)

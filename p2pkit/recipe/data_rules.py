@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from p2pkit.contracts import PairedDataset, PairHeader
-from p2pkit.engine.loader import ONE_SIZE, refuse_unlike
+from p2pkit.engine.loader import ONE_SIZE
+from p2pkit.engine.pair_form import refuse_unlike
 from p2pkit.errors import DataError, listed
 from p2pkit.images.transforms import PairTransform
 from p2pkit.inference import refuse_unfitting

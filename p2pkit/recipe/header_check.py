@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from p2pkit.contracts import DatasetWithHeaders, PairHeader
-from p2pkit.engine.loader import refuse_unlike
+from p2pkit.engine.pair_form import refuse_unlike
 from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.recipe.assemble import Data
 from p2pkit.recipe.data_rules import Place, Rules, cannot_be_used, go_through, places

@@ -17,6 +17,7 @@ from p2pkit.settings import (
     OptimizerSettings,
     RunSettings,
     ScheduleSettings,
+    SideSettings,
     TrainSettings,
     TransformSettings,
 )
@@ -54,6 +55,8 @@ class Recipe:
     document: Document
     run: RunSettings
     data: Chosen
+    source: SideSettings
+    target: SideSettings
     loader: LoaderSettings
     transform: TransformSettings
     generator: Chosen
@@ -73,6 +76,8 @@ class Recipe:
         return {
             "run": plain(self.run),
             "data": self.data.table(),
+            "source": plain(self.source),
+            "target": plain(self.target),
             "loader": plain(self.loader),
             "transform": plain(self.transform),
             "generator": self.generator.table(),

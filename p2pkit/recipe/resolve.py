@@ -22,6 +22,7 @@ from p2pkit.settings import (
     RunSettings,
     ScheduleSettings,
     Section,
+    SideSettings,
     TrainSettings,
     TransformSettings,
 )
@@ -29,6 +30,8 @@ from p2pkit.settings import (
 DEFAULT_EPOCHS = 200
 SETTINGS: dict[str, type[Section]] = {
     "run": RunSettings,
+    "source": SideSettings,
+    "target": SideSettings,
     "loader": LoaderSettings,
     "transform": TransformSettings,
     "optimizer": OptimizerSettings,
@@ -76,7 +79,7 @@ class _Resolver:
                 self._problem(name, f"unknown section{did_you_mean(name, SECTIONS)}; allowed: {', '.join(SECTIONS)}")
         run_defaults = {"name": self.document.file.stem, **self._table("run")}
         sections: dict[str, Any] = {"run": self._settings("run", RunSettings, run_defaults)}
-        for name in ("loader", "transform", "schedule", "evaluation"):
+        for name in ("source", "target", "loader", "transform", "schedule", "evaluation"):
             sections[name] = self._settings(name, SETTINGS[name], self._table(name))
         sections["train"] = self._train()
         sections |= {name: self._component(name, kind, self.tables.get(name)) for name, kind in COMPONENTS.items()}

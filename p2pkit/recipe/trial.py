@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.loader import Example, Examples, steps_per_epoch, unit_pair
+from p2pkit.engine.loader import Example, Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.images.transforms import PairTransform
@@ -61,13 +61,13 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
 
 def _example(recipe: Recipe, data: Data) -> Example:
     """The first training example. The first held-out pair is read too, since it is needed late."""
-    first, transform = data.first.header, PairTransform(recipe.transform, recipe.run.seed)
-    example = Examples(data.pairs, first, transform, recipe.loader)[0, 0]
+    form, transform = data.form, PairTransform(recipe.transform, recipe.run.seed)
+    example = Examples(data.pairs, form, transform, recipe.loader)[0, 0]
     if isinstance(example, P2PKitError):
         raise example
     if len(data.held_out):
         held_out = Substitution(len(data.held_out), data.bad_data)
-        held_out.first_usable(0, lambda index: unit_pair(data.held_out[index], first))
+        held_out.first_usable(0, lambda index: form.tensors(data.held_out[index]))
     return example
 
 

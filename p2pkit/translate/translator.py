@@ -16,7 +16,7 @@ from p2pkit.catalogue import create
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images import from_unit, read_image, to_unit
-from p2pkit.images.reading import image_pixels
+from p2pkit.images.pictures import image_pixels
 from p2pkit.images.writing import to_pillow
 from p2pkit.inference import Policy, in_fast_layout, infer, noise_seeds
 from p2pkit.model_file import FILE_NAME, ModelHeader, read_model
@@ -57,7 +57,8 @@ class Translator:
         found, taken = source.shape[2], self.header.source_channels
         if found != taken:
             raise DataError(f"{key}: it has {found} channels; this model takes {taken}, so convert it first")
-        return from_unit(self.tensor(to_unit(source, key)[None], seed)[0], np.dtype(self.header.target_dtype))
+        unit = self.tensor(to_unit(source, key, self.header.source_range)[None], seed)[0]
+        return from_unit(unit, np.dtype(self.header.target_dtype), self.header.target_range)
 
     def tensor(self, source: Tensor, seed: int = 0) -> Tensor:
         """The translation of sources [N, Cs, H, W] in [-1, 1], on the device that they are on."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of, refuse_held_out_alone
 from p2pkit.contracts import Pair, PairHeader, Split
 from p2pkit.errors import DataError, listed
-from p2pkit.images import find_images, image_header, read_image
+from p2pkit.images import find_images, image_header, read_image, without_ending
 
 SHOWN = 5
 """How many of the files without a partner a message names."""
@@ -98,7 +98,7 @@ def _without_partner(files: dict[str, Path], others: dict[str, Path], folder: Pa
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in find_images(folder):
-        stem = str(file.relative_to(folder).with_suffix(""))
+        stem = str(without_ending(file.relative_to(folder)))
         if stem in found:
             raise DataError(f"{found[stem]} and {file}: two images of one name; a pair needs just one on each side")
         found[stem] = file

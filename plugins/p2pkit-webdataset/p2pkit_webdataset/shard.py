@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from p2pkit.archives.tar import tar_members
 from p2pkit.contracts import Pair
 from p2pkit.errors import DataError
+from p2pkit.images import read_image_bytes
 from p2pkit_webdataset.names import key_of, split_name
-from p2pkit_webdataset.pixels import decode
 
 SHOWN = 8
 """How many extensions a message lists."""
@@ -75,7 +75,7 @@ class Shard:
             raise DataError(f"{name}: reading it fails: {error.strerror}") from error
         if len(data) != size:
             raise DataError(f"{name}: the shard has become shorter since it was opened")
-        return decode(data, name)
+        return read_image_bytes(data, name)
 
 
 Extents = list[list[int]]

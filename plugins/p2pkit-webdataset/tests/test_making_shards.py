@@ -90,6 +90,7 @@ PIXELS = [
     *(RANDOM.integers(0, 256, (5, 7, channels), dtype=np.uint8) for channels in (1, 2, 3, 4, 5)),
     *(RANDOM.integers(0, 65536, (5, 7, channels), dtype=np.uint16) for channels in (1, 3)),
     *(RANDOM.random((5, 7, 3)).astype(dtype) for dtype in (np.float32, np.float64)),
+    RANDOM.integers(-9, 9, (5, 7, 2), dtype=np.int32),
 ]
 
 
@@ -110,7 +111,7 @@ def test_pixels_of_every_kind_are_kept_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
-        (Pairs(np.zeros((4, 4, 1), dtype=np.int32)), "0: pixels of type int32"),
+        (Pairs(np.zeros((4, 4, 1), dtype=np.complex64)), "0: pixels of type complex64"),
         (Pairs(*[np.zeros((4, 4, 1), dtype=np.uint8)] * 2, key="same"), "the keys of a data set must differ"),
         (Pairs(np.zeros((4, 4, 1), dtype=np.uint8), key=""), "cannot name a file"),
         (Pairs(np.zeros((4, 4, 1), dtype=np.uint8), key="folder/"), "cannot name a file"),

@@ -1,0 +1,90 @@
+"""Arrays of NumPy as images: NPY, and NPZ that holds a single one. [height, width] or [height, width, channels]."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from p2pkit.contracts import Shape
+from p2pkit.errors import DataError
+from p2pkit.images.plausible import refuse_implausible
+
+NPY_MAGIC = npy.MAGIC_PREFIX
+ZIP_MAGIC = b"PK\x03\x04"
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_SHOWN = 8
+"""How many of the arrays in a file a message names."""
+
+
+class _Array(NamedTuple):
+    """What stands before the values of an array, and where those are to be read from."""
+
+    shape: tuple[int, ...]
+    column_major: bool
+    dtype: np.dtype[Any]
+    values: IO[bytes]
+
+
+def read(stream: IO[bytes]) -> NDArray[Any]:
+    """The array in a file, with a third axis."""
+    with _found(stream) as array:
+        values = np.frombuffer(array.values.read(), array.dtype)
+        pixels = values.reshape(array.shape, order="F" if array.column_major else "C")
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def header(stream: IO[bytes]) -> Shape:
+    """The shape that :func:`read` gives; the values are not read."""
+    with _found(stream) as array:
+        height, width, *channels = array.shape
+    return height, width, channels[0] if channels else 1
+
+
+@contextmanager
+def _found(stream: IO[bytes]) -> Iterator[_Array]:
+    """The single array in a file, its header checked against the file's length."""
+    stream.seek(0)
+    if stream.read(len(NPY_MAGIC)) == NPY_MAGIC:
+        yield _checked(stream, stream.seek(0, os.SEEK_END))
+        return
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            names = archive.namelist()
+            if len(names) != 1:
+                few = ", ".join(name.removesuffix(".npy") for name in names[:_SHOWN])
+                raise DataError(f"it holds {len(names)} arrays ({few}); expected a single one, so save it alone")
+            member = archive.getinfo(names[0])
+            refuse_implausible(member.file_size, member.compress_size)
+            with archive.open(member) as values:
+                yield _checked(values, member.file_size)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise DataError(f"the archive of arrays cannot be read, it is damaged or incomplete: {error}") from error
+
+
+def _checked(stream: IO[bytes], size: int) -> _Array:
+    # not numpy.load: it would make room for whatever size the header claims
+    stream.seek(0)
+    version = npy.read_magic(stream)
+    if version not in _READERS:
+        raise DataError(f"its format has version {version}, which holds no pixels")
+    shape, column_major, dtype = _READERS[version](stream)
+    if dtype.hasobject:
+        raise DataError("it holds Python objects, which are never unpickled; expected numbers")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise DataError(f"its shape is {shape}; expected [height, width] or [height, width, channels]")
+    if math.prod(shape) * dtype.itemsize != size - stream.tell():
+        raise DataError(f"it is not as long as its shape {shape} says, it is damaged or incomplete")
+    return _Array(shape, column_major, dtype, stream)
+
+
+def write(stream: IO[bytes], pixels: NDArray[Any]) -> None:
+    """Write pixels [height, width, channels] as NPY."""
+    np.save(stream, pixels, allow_pickle=False)

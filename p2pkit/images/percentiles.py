@@ -1,0 +1,77 @@
+"""Percentiles of more pixel values than memory holds."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HALF = 16
+"""Bits of a key that are counted in one reading of the values, of 32."""
+
+
+class Percentiles:
+    """Finds percentiles in two readings of the same values, exactly (as float32), in memory that does not grow.
+
+    The first reading counts the upper halves of order-preserving keys, the second the lower halves of those values
+    whose upper half is that of a percentile. A percentile q is the smallest value that at least q % of all values do
+    not exceed (NumPy's method "inverted_cdf"). Values may be added by several threads; their order does not matter.
+    """
+
+    def __init__(self, wanted: Sequence[float]) -> None:
+        self._wanted = wanted
+        self._upper = np.zeros(1 << HALF, dtype=np.int64)
+        self._lower: dict[int, NDArray[np.int64]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, pixels: NDArray[Any]) -> None:
+        """Take in pixels of any shape, finite."""
+        keys = _keys(pixels)
+        upper = keys >> HALF
+        if not self._lower:
+            counts = np.bincount(upper, minlength=1 << HALF)
+            with self._lock:
+                self._upper += counts
+            return
+        for half, total in self._lower.items():
+            counts = np.bincount(keys[upper == half] & ((1 << HALF) - 1), minlength=1 << HALF)
+            with self._lock:
+                total += counts
+
+    def read_again(self) -> None:
+        """End the first reading; the same values are to follow a second time."""
+        self._lower = {self._place(rank)[0]: np.zeros(1 << HALF, dtype=np.int64) for rank in self._ranks()}
+
+    def found(self) -> list[float]:
+        """The percentiles, after the second reading."""
+        return [self._value(rank) for rank in self._ranks()]
+
+    def _ranks(self) -> list[int]:
+        """How many values come before each percentile, if all stood in order."""
+        total = int(self._upper.sum())
+        assert total
+        return [max(0, math.ceil(wanted * total / 100) - 1) for wanted in self._wanted]
+
+    def _place(self, rank: int) -> tuple[int, int]:
+        """The upper half of the value at ``rank``, and its rank among those of the same upper half."""
+        sums = np.cumsum(self._upper)
+        half = int(np.searchsorted(sums, rank, side="right"))
+        return half, rank - int(sums[half] - self._upper[half])
+
+    def _value(self, rank: int) -> float:
+        half, rest = self._place(rank)
+        low = int(np.searchsorted(np.cumsum(self._lower[half]), rest, side="right"))
+        key = np.uint32(half << HALF | low)
+        bits = key ^ np.uint32(0x80000000) if key >> np.uint32(31) else ~key
+        return float(np.array([bits], dtype=np.uint32).view(np.float32)[0])
+
+
+def _keys(pixels: NDArray[Any]) -> NDArray[np.uint32]:
+    """Values as float32, and these as integers in the same order."""
+    bits = np.ascontiguousarray(pixels, dtype=np.float32).ravel().view(np.uint32)
+    negative = (bits >> np.uint32(31)).astype(bool)
+    return np.where(negative, ~bits, bits | np.uint32(0x80000000))

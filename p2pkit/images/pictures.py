@@ -1,0 +1,129 @@
+"""Pictures that Pillow reads: PNG, JPEG, WebP, BMP, GIF, and those TIFFs whose samples are no pixels yet."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+from torchvision.io import ImageReadMode, decode_image
+
+from p2pkit.contracts import Shape
+from p2pkit.errors import DataError
+
+AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
+"""Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
+GRAY_MODES = frozenset({"1"})
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that swap height and width."""
+TAIL = 4096
+"""How many bytes at the end of a file are searched for the mark that ends an image."""
+_FILTERING = threading.Lock()
+
+
+def read(stream: IO[bytes]) -> NDArray[Any]:
+    """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
+    image = _opened(stream)
+    if not _is_deep_png(image):
+        return image_pixels(image)
+    stream.seek(0)  # Pillow would cut it to 8 bits
+    encoded = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
+    try:
+        decoded = decode_image(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+    except RuntimeError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+    return np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0))
+
+
+def header(stream: IO[bytes]) -> Shape:
+    """The shape that :func:`read` gives. A file whose end is not that of its format is read whole."""
+    image = _opened(stream)
+    width, height = image.size
+    channels = _bands_of_deep_png(image) if _is_deep_png(image) else Image.getmodebands(_pixel_mode(image))
+    turned = _is_turned(image)
+    if _header_is_enough(stream, image, turned):
+        return (width, height, channels) if turned else (height, width, channels)
+    height, width, channels = read(stream).shape
+    return height, width, channels
+
+
+def image_pixels(image: Image.Image) -> NDArray[Any]:
+    """The pixels of a Pillow image, upright, [height, width, channels], uint8 or uint16.
+
+    Raises:
+        DataError: Pillow cannot give its pixels as stored.
+    """
+    mode = _pixel_mode(image)
+    image = ImageOps.exif_transpose(image)
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _opened(stream: IO[bytes]) -> Image.Image:
+    stream.seek(0)
+    # filters of warnings belong to the whole process, and images are read in threads too
+    with _FILTERING, warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(stream)
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # cameras put a preview behind a photo
+        raise DataError(f"it holds {frames} pictures, one after another; expected a single one, so extract it first")
+    return image
+
+
+def _is_deep_png(image: Image.Image) -> bool:
+    return image.format == "PNG" and _has_deep_colour(image)
+
+
+def _has_deep_colour(image: Image.Image) -> bool:
+    return len(image.getbands()) > 1 and ";16" in repr(getattr(image, "tile", ""))
+
+
+def _bands_of_deep_png(image: Image.Image) -> int:
+    # Pillow calls gray with alpha RGBA
+    return 2 if "'LA;16" in repr(getattr(image, "tile", "")) else len(image.getbands())
+
+
+def _pixel_mode(image: Image.Image) -> str:
+    """The mode in which the pixels of a Pillow image are taken, known before they are decoded."""
+    if image.mode in ("I", "F") or _has_deep_colour(image):
+        raise DataError("its pixels have more bits than can be read; 8 bits a channel, or 16-bit gray, are expected")
+    if image.mode == "I;16B":
+        return "I;16"
+    if image.mode in AS_STORED:
+        return image.mode
+    return "L" if image.mode in GRAY_MODES else "RGB"
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Whether the upright image is as high as the stored one is wide."""
+    # for a PNG without EXIF before its pixels, its own getexif decodes them to see whether there is any behind
+    exif = Image.Image.getexif(image)
+    return exif.get(ExifTags.Base.Orientation) in SIDEWAYS
+
+
+def _header_is_enough(stream: IO[bytes], image: Image.Image, turned: bool) -> bool:
+    """Whether a file ends as its format says, and nothing behind its header can change the shape of its pixels."""
+    stream.seek(0)
+    head = stream.read(16)
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - TAIL))
+    tail = stream.read()
+    match image.format:
+        case "PNG":
+            return b"IEND" in tail and b"eXIf" not in tail
+        case "JPEG" | "MPO":  # cameras append to it
+            return b"\xff\xd9" in tail
+        case "WEBP":
+            return int.from_bytes(head[4:8], "little") + 8 <= size
+        case "BMP":
+            return int.from_bytes(head[2:6], "little") <= size
+        case "TIFF":  # its end is known already; some of Pillow's decoders of it turn the image, others do not
+            return not turned
+        case _:
+            return False

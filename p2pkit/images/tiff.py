@@ -1,0 +1,167 @@
+"""TIFF: any depth, any channels; what describes the source goes along into what is made of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TIFF, TiffFile, TiffPage, TiffPageSeries, imwrite
+
+from p2pkit.contracts import Shape
+from p2pkit.errors import DataError
+from p2pkit.images import pictures
+from p2pkit.images.plausible import refuse_implausible
+
+# what it has to say of a damaged file is said by the error
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+ORIENTATION = 274
+UPRIGHT: Mapping[int, tuple[bool, bool, bool]] = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+    6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
+}  # fmt: skip
+"""For each orientation, what makes the image upright: swap the axes, then reverse rows, reverse columns."""
+DESCRIPTION = 270
+RESOLUTION = (282, 283, 296)
+GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
+"""GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts, and GDAL's value for no data."""
+CLASSIC_LIMIT = 4_000_000_000
+"""Offsets of a TIFF that is no BigTIFF have 32 bits."""
+
+
+def read(stream: IO[bytes]) -> NDArray[Any]:
+    """The pixels [height, width, channels] of a TIFF, in the type in which they are stored."""
+    with _opened(stream) as series:
+        page = _page(series)
+        if _is_for_pillow(stream, series, page):
+            return pictures.read(stream)
+        pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
+    swap, rows, columns = UPRIGHT.get(_orientation(page), (False, False, False))
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
+def header(stream: IO[bytes]) -> Shape:
+    """The shape that :func:`read` gives, from the tags alone."""
+    with _opened(stream) as series:
+        page = _page(series)
+        if _is_for_pillow(stream, series, page):
+            return pictures.header(stream)
+        height, width = (series.shape[axis] for axis in _image_axes(series))
+        if _orientation(page) >= 5:
+            height, width = width, height
+        return height, width, math.prod(series.shape) // (height * width)
+
+
+@contextmanager
+def _opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
+    """The first image of a TIFF, with all pages like it, seen to be whole and of a size that can be."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    # OME's own account of a file may lead to other files; its planes are pages all the same
+    with TiffFile(stream, is_ome=False) as file:
+        if not file.series or not file.series[0].shape or 0 in file.series[0].shape:
+            raise DataError("the TIFF holds no image")
+        series = file.series[0]
+        if "X" not in series.axes or "Y" not in series.axes:
+            raise DataError(f"the axes of its image are {series.axes}; expected Y and X among them")
+        end = max((start + length for page in series.pages if page for start, length in _parts(page)), default=0)
+        if end > size:
+            raise DataError(f"the image is incomplete: it should end at byte {end}, the file has {size}")
+        refuse_implausible(math.prod(series.shape) * series.dtype.itemsize, size)
+        yield series
+
+
+def _parts(page: Any) -> Iterator[tuple[int, int]]:
+    """The offsets and lengths of a page's strips or tiles."""
+    return zip(page.dataoffsets, page.databytecounts, strict=False)
+
+
+def _page(series: TiffPageSeries) -> TiffPage:
+    page = series.keyframe
+    assert isinstance(page, TiffPage)
+    return page
+
+
+def _image_axes(series: TiffPageSeries) -> tuple[int, int]:
+    return series.axes.index("Y"), series.axes.index("X")
+
+
+def _orientation(page: TiffPage) -> int:
+    found = page.tags.valueof(ORIENTATION, 1)
+    return found if isinstance(found, int) and found in UPRIGHT else 1
+
+
+def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) -> bool:
+    """Whether Pillow has to read it: samples that are no pixels yet, or packed as only Pillow can unpack here.
+
+    Raises:
+        DataError: neither Pillow nor tifffile can unpack it without more libraries.
+    """
+    if page.bitspersample < 8 or (
+        page.bitspersample == 8 and page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+    ):
+        return True
+    try:
+        TIFF.DECOMPRESSORS[page.compression], TIFF.UNPREDICTORS[page.predictor]
+    except KeyError as error:
+        if _is_exact_in_pillow(series, page):
+            return True
+        name = getattr(page.compression, "name", page.compression)
+        raise DataError(f"unpacking its {name} compression needs imagecodecs; pip install 'p2pkit[tiff]'") from error
+    return False
+
+
+def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
+    kind = (page.photometric, page.samplesperpixel, str(page.dtype))
+    gray = [(PHOTOMETRIC.MINISBLACK, 1, depth) for depth in ("uint8", "uint16")]
+    return len(series.pages) == 1 and kind in (*gray, (PHOTOMETRIC.RGB, 3, "uint8"))
+
+
+def write(stream: IO[bytes], pixels: NDArray[Any], like: Path | None = None) -> None:
+    """Write pixels [height, width, channels] as TIFF, with resolution, description and place on earth of ``like``."""
+    colour = pixels.shape[2] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
+    imwrite(
+        stream,
+        pixels if pixels.shape[2] > 1 else pixels[:, :, 0],
+        photometric=PHOTOMETRIC.RGB if colour else PHOTOMETRIC.MINISBLACK,
+        planarconfig="contig" if pixels.shape[2] > 1 else None,
+        compression=COMPRESSION.ADOBE_DEFLATE,
+        bigtiff=pixels.nbytes > CLASSIC_LIMIT,
+        metadata=None,
+        **({} if like is None else _carried_over(like)),
+    )
+
+
+def _carried_over(like: Path) -> dict[str, Any]:
+    """What of a TIFF is true of a translation of it too, as arguments of tifffile.imwrite."""
+    with like.open("rb") as stream, _opened(stream) as series:
+        page = _page(series)
+        # these describe the planes of the source, which the output does not have
+        structural = page.is_imagej or page.is_shaped or page.is_ome
+        codes = (*GEOGRAPHIC, *(() if structural else (DESCRIPTION,)))
+        extra = []
+        for tag in (page.tags[code] for code in codes if code in page.tags):
+            # the bytes themselves: texts may be in any encoding
+            stream.seek(tag.valueoffset)
+            content = stream.read(tag.valuebytecount)
+            if len(content) == tag.valuebytecount:
+                extra.append((tag.code, tag.dtype, tag.count, content, True))
+        carried: dict[str, Any] = {"byteorder": page.parent.byteorder, "extratags": extra}
+        horizontal, vertical, unit = (page.tags.valueof(code) for code in RESOLUTION)
+    if _is_ratio(horizontal) and _is_ratio(vertical):
+        carried |= {"resolution": (horizontal, vertical)}
+        carried |= {"resolutionunit": unit} if isinstance(unit, RESUNIT) else {}
+    return carried
+
+
+def _is_ratio(found: object) -> bool:
+    return isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, int) and part > 0 for part in found)
