@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -65,3 +67,20 @@ def test_process_0_that_cannot_be_reached_is_told() -> None:
     watch = Heartbeat(1, 2, stay)
     with pytest.raises(ProcessLost, match=f"process 0 cannot be reached at localhost, port {port}"):
         watch.join(MeetingPoint("localhost", port, "here", "secret"), None)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_mistake_made_at_once_is_told_before_all_have_met(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    both = [Heartbeat(each, 2, stay) for each in range(2)]
+    listening, point = both[0].open()
+    both[rank].join(point, listening if rank == 0 else None)
+    hasty = threading.Thread(target=both[rank].leave, args=(2, "has ended: of itself"))
+    hasty.start()
+    time.sleep(0.5)  # the other is late
+    other = both[1 - rank]
+    other.join(point, None if rank == 0 else listening)
+    loss = other.loss()
+    hasty.join()
+    assert loss is not None and loss.exit_code == 2
+    other.leave(2, "has ended: so")

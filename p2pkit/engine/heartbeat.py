@@ -67,7 +67,8 @@ class Heartbeat:
         self._news = threading.Event()
         self._end: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._over = asyncio.Event()
+        self._not_met = set(watched)
+        self._met, self._over = asyncio.Event(), asyncio.Event()
         self._thread: threading.Thread | None = None
 
     def open(self) -> tuple[socket.socket, MeetingPoint]:
@@ -104,7 +105,7 @@ class Heartbeat:
             return
         with suppress(TimeoutError):
             goodbye = asyncio.run_coroutine_threadsafe(self._say_goodbye(code, why), self._loop)
-            goodbye.result(GRACE_SECONDS)
+            goodbye.result(2 * GRACE_SECONDS)
         self._thread.join(GRACE_SECONDS)
         self._thread = None
 
@@ -153,6 +154,9 @@ class Heartbeat:
 
     async def _listen(self, rank: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers[rank] = writer
+        self._not_met.discard(rank)
+        if not self._not_met:
+            self._met.set()
         with suppress(OSError):
             async for line in reader:
                 if rank in self._silent:
@@ -200,6 +204,8 @@ class Heartbeat:
         self._silent.clear()
         if self._end is not None:
             self._end.cancel()
+        with suppress(TimeoutError):  # a mistake made at once is known before all connections are
+            await asyncio.wait_for(self._met.wait(), GRACE_SECONDS)
         writers = list(self._writers.values())
         for writer in writers:
             _send(writer, asdict(End(self.rank, self.host, code, why)))
