@@ -143,7 +143,7 @@ class Heartbeat:
         try:
             hello = json.loads(await reader.readline())
             rank, host = int(hello["rank"]), str(hello["host"])
-            expected = hmac.compare_digest(str(hello["secret"]), point.secret) and rank in self._silent
+            expected = hmac.compare_digest(str(hello["secret"]), point.secret) and rank in self._hosts
         except (OSError, ValueError, KeyError, TypeError):
             expected = False
         if not expected:
