@@ -68,6 +68,11 @@ def listed(messages: Sequence[str], shown: int) -> str:
     return "".join(f"\n  {message}" for message in (*messages[:shown], *more))
 
 
+def visible(text: str) -> str:
+    """``text`` on one line, with all that no terminal should obey escaped; file names may hold it."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for a misspelt ``name``, or an empty string when nothing is close."""
     matches = get_close_matches(name, list(candidates), n=1, cutoff=0.6)

@@ -7,8 +7,9 @@ the same holds for every image by itself, whatever batch it comes in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,10 +20,13 @@ from torch import Tensor, nn
 from p2pkit.contracts import Normalisation, SizedGenerator
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
 from p2pkit.errors import DataError
+from p2pkit.image_statistics import BatchNorm, ImageStatistics, normalises_each_image
+from p2pkit.noise import kept
 from p2pkit.seeds import derived
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
-BatchNorm = nn.modules.batchnorm._BatchNorm
+Corner = tuple[int, int]
+"""Row and column of a tile's first pixel in its image."""
 Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -31,18 +35,32 @@ def noise_seeds(seed: int, count: int) -> list[int]:
     return [derived(seed, "noise")] * count
 
 
-def infer(generator: nn.Module, source: Tensor, policy: Policy, seeds: Sequence[int]) -> Tensor:
+def infer(
+    generator: nn.Module,
+    source: Tensor,
+    policy: Policy,
+    seeds: Sequence[int],
+    corners: Sequence[Corner] | None = None,
+    statistics: ImageStatistics | None = None,
+    drawn: list[Tensor] | None = None,
+) -> Tensor:
     """Translate sources [N, Cs, H, W] in [-1, 1] of any height and width; ``seeds`` are the N images' noise.
 
     The source is padded by reflection to what the generator takes, and the output cropped back. The generator's mode,
     its running statistics and torch's own random state are left as they were.
+
+    Tiles of a larger image give their ``corners`` in it, so that noise is the same wherever tiles overlap, and the
+    ``statistics`` of the whole of it, which then take the place of each tile's own. ``drawn`` takes what each dropout
+    lets through, a boolean tensor [N, C, h, w] for each in the order of their calls.
     """
     assert len(seeds) == len(source)
     height, width = source.shape[2:]
     padded = _reflected(source, fitting_size(generator, (height, width)))
-    with torch.inference_mode(), _following(generator, policy, seeds):
-        output: Tensor = generator(in_fast_layout(padded, padded.device))
     top, left = (padded.shape[2] - height) // 2, (padded.shape[3] - width) // 2
+    origins = [(row - top, column - left) for row, column in corners or [(0, 0)] * len(source)]
+    noise = _Noise(seeds, origins, padded.shape[2:], drawn) if policy.dropout else None
+    with torch.inference_mode(), _following(generator, policy.norm, noise, statistics):
+        output: Tensor = generator(in_fast_layout(padded, padded.device))
     return output[:, :, top : top + height, left : left + width].float()
 
 
@@ -86,25 +104,51 @@ def _reflected_indices(side: int, new_side: int) -> Tensor:
     return torch.from_numpy(np.pad(np.arange(side), (before, new_side - side - before), mode="reflect"))
 
 
+@dataclass(frozen=True)
+class _Noise:
+    """The noise of a batch: for each image its seed, and where its first (padded) pixel lies in the plane of noise."""
+
+    seeds: Sequence[int]
+    origins: Sequence[Corner]
+    size: Sequence[int]
+    drawn: list[Tensor] | None
+
+    def dropped(self, values: Tensor, probability: float, layer: int, whole_channels: bool) -> Tensor:
+        """Inverted dropout of a layer's ``values`` [N, C, ...], with noise that each image has by itself."""
+        if probability == 0.0:
+            return values
+        shape = (values.shape[1], *([1] * (values.ndim - 2))) if whole_channels else tuple(values.shape[1:])
+        masks = [
+            kept(probability, shape, self._first(values, origin, whole_channels), derived(seed, layer), values.device)
+            for seed, origin in zip(self.seeds, self.origins, strict=True)
+        ]
+        through = torch.stack(masks)
+        if self.drawn is not None:
+            self.drawn.append(through)
+        return values * through.to(values.dtype) / (1.0 - probability)
+
+    def _first(self, values: Tensor, origin: Corner, whole_channels: bool) -> list[int]:
+        """The position of a feature map's first value, in values of that map."""
+        if whole_channels or values.ndim != 4:
+            return [0] * (values.ndim - 1)
+        sides = zip(origin, values.shape[2:], self.size, strict=True)
+        return [0, *(math.floor(first * features / pixels + 0.5) for first, features, pixels in sides)]
+
+
 @contextmanager
-def _following(network: nn.Module, policy: Policy, seeds: Sequence[int]) -> Iterator[None]:
-    """Put ``network`` in evaluation mode, with its batch norms and dropouts acting on ``policy``, for a while."""
+def _following(
+    network: nn.Module, norm: Normalisation, noise: _Noise | None, statistics: ImageStatistics | None
+) -> Iterator[None]:
+    """Put ``network`` in evaluation mode, with its normalisation and dropout acting on the policy, for a while."""
     trained = {module: module.training for module in network.modules()}
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def noise(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return _dropped(inputs[0], module.p, generators, whole_channels=not isinstance(module, nn.Dropout))
-
-    def normalise(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return _normalised(module, inputs[0], policy.norm)
-
     network.eval()
+    if statistics is not None:
+        statistics.begin()
     handles = []
-    for module in network.modules():
-        if isinstance(module, Dropout) and policy.dropout:
-            handles.append(module.register_forward_hook(noise))
-        elif isinstance(module, BatchNorm) and policy.norm != "running":
-            handles.append(module.register_forward_hook(normalise))
+    for number, module in enumerate(network.modules()):
+        hook = _hook(module, number, norm, noise, statistics)
+        if hook is not None:
+            handles.append(module.register_forward_hook(hook))
     try:
         yield
     finally:
@@ -114,13 +158,18 @@ def _following(network: nn.Module, policy: Policy, seeds: Sequence[int]) -> Iter
             module.training = mode
 
 
-def _dropped(values: Tensor, p: float, generators: Sequence[torch.Generator], whole_channels: bool) -> Tensor:
-    """Inverted dropout with one generator an image, drawn on the CPU so that every device sees the same noise."""
-    if p == 0.0:
-        return values
-    shape = (values.shape[1], *([1] * (values.ndim - 2))) if whole_channels else values.shape[1:]
-    kept = torch.stack([torch.rand(shape, generator=generator) >= p for generator in generators])
-    return values * kept.to(values.device, values.dtype) / (1.0 - p)
+def _hook(
+    module: Any, number: int, norm: Normalisation, noise: _Noise | None, statistics: ImageStatistics | None
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor] | None:
+    """What replaces the output of ``module``; None when that stays as it is."""
+    if isinstance(module, Dropout) and noise is not None:
+        whole_channels = not isinstance(module, nn.Dropout)
+        return lambda _, inputs, output: noise.dropped(inputs[0], module.p, number, whole_channels)
+    if statistics is not None and normalises_each_image(module, norm):
+        return lambda _, inputs, output: statistics.normalised(module, inputs[0])
+    if isinstance(module, BatchNorm) and norm != "running":
+        return lambda _, inputs, output: _normalised(module, inputs[0], norm)
+    return None
 
 
 def _normalised(module: Any, values: Tensor, norm: Normalisation) -> Tensor:

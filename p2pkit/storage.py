@@ -107,6 +107,16 @@ def lock(handle: IO[Any], wait: bool = False) -> bool:
     return True
 
 
+def is_still_at(handle: IO[Any], path: Path) -> bool:
+    """Whether an open file is the one at ``path``: a lock on a file that was removed meanwhile keeps nobody out."""
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def sync_file(path: Path) -> None:
     """Make what has been written to a file durable."""
     with path.open("rb") as handle:

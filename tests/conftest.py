@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from p2pkit.catalogue import create
 from p2pkit.cli import main
+from p2pkit.model_file import ModelHeader, write_model
 from p2pkit.plugins import configure
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
@@ -167,3 +170,18 @@ def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:
     outcome = p2pkit("run", recipe, "--out", out, *(part for setting in settings for part in ("--set", setting)))
     assert outcome.code == 0, outcome.err
     return out
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An untrained U-Net whose dropout shows."""
+    parameters = {"depth": 4, "width": 4, "dropout": 0.5}
+    generator = create("generators", "unet", source_channels=3, target_channels=3, **parameters)
+    for value in generator.parameters():
+        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
+    header = ModelHeader(
+        generator="unet", parameters=parameters, distribution="p2pkit", distribution_version="0",
+        source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", step=7,
+    )  # fmt: skip
+    write_model(tmp_path / "model.safetensors", generator.state_dict(), header)
+    return tmp_path / "model.safetensors"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import p2pkit as library
+from p2pkit.export.noise import noise_masks
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference import noise_seeds
 from tests.conftest import REPOSITORY, Call, untrained_model
@@ -193,13 +194,12 @@ def test_noise_is_an_input_and_the_same_draws_give_translates_image(form: str, m
     run, about, source = RUNTIMES[form](file), metadata(form, file), images(1, (33, 70))
     padded = (48, 80)
     assert about["padding"]["to"] == {"size_multiple": 16, "smallest_size": 16}
-    draws = torch.Generator().manual_seed(noise_seeds(5, 1)[0])
-    shapes = [
-        (one["channels"], *(side // part for side, part in zip(padded, one["size_divided_by"], strict=True)))
+    translate = library.load_model(model, "cpu")
+    noise = noise_masks(translate.generator, source, noise_seeds(5, 1))
+    assert [list(mask.shape) for mask in noise] == [
+        [1, one["channels"], *(side // part for side, part in zip(padded, one["size_divided_by"], strict=True))]
         for one in about["noise"]
     ]
-    noise = [torch.rand(shape, generator=draws)[None] for shape in shapes]
-    translate = library.load_model(model, "cpu")
     assert torch.allclose(run(source, *noise), translate(source, seed=5), rtol=0, atol=1e-4)
     others = [torch.rand_like(one) for one in noise]
     assert not torch.allclose(run(source, *others), run(source, *noise), atol=1e-2)

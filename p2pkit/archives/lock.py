@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from p2pkit.storage import lock
+from p2pkit.storage import is_still_at, lock
 
 
 @contextmanager
@@ -38,8 +37,6 @@ def _acquired(file: Path, path: Path, shown: bool) -> IO[bytes]:
             if shown:
                 print(f"waiting for another process to finish {path}", file=sys.stderr, flush=True)  # noqa: T201
             lock(held, wait=True)
-        # a lock on a file that was removed meanwhile keeps nobody out; `path` itself may be gone again by now
-        with suppress(FileNotFoundError):
-            if sys.platform == "win32" or os.path.samestat(os.fstat(held.fileno()), file.stat()):
-                return held
+        if is_still_at(held, file):  # `path` itself may be gone again by now
+            return held
         held.close()

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import click
 
 from p2pkit.cli.options import device_option, say
 from p2pkit.contracts import Normalisation
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, listed, visible
+
+COUNT = click.IntRange(min=1)
 
 
 @click.command("translate", short_help="Translate images with a model file.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of the outputs.")
-@click.option("--samples", metavar="N", type=click.IntRange(min=1), default=1, help="Outputs an image. [default: 1]")
+@click.option("--samples", metavar="N", type=COUNT, default=1, help="Outputs an image. [default: 1]")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of the noise. [default: 0]")
 @click.option(
     "--norm",
@@ -26,32 +28,61 @@ from p2pkit.errors import DataError
 @click.option("--dropout/--no-dropout", default=None, help="The paper's noise at translation. [default: the model's]")
 @click.option(
     "--format",
-    "image_format",
     type=click.Choice(["png", "tif", "npy"]),
     help="Format of the outputs. [default: TIFF, NPY and NIfTI stay so; else PNG, or TIFF for what PNG cannot hold]",
 )
+@click.option(
+    "--batch-size", metavar="N", type=COUNT, default=1, help="Images, or tiles, at once on a GPU. [default: 1]"
+)
+@click.option(
+    "--tile",
+    metavar="N",
+    type=COUNT,
+    help="Translate in tiles of N pixels, images larger than memory too; outputs are TIFF, or NPY. [default: none]",
+)
+@click.option(
+    "--overlap", metavar="N", type=click.IntRange(min=0), help="Pixels that tiles share. [default: an eighth of a tile]"
+)
+@click.option("--skip-existing", is_flag=True, help="Leave out images whose outputs are there: go on where it was.")
+@click.option(
+    "--precision",
+    type=click.Choice(["no", "bf16", "fp16"]),
+    default="no",
+    help="Mixed precision of the network; fp16 on GPUs alone. [default: no]",
+)
+@click.option("--threads", metavar="N", type=COUNT, help="Processor cores for the network. [default: all]")
 @device_option
 def command(
     model: Path,
     inputs: tuple[Path, ...],
     out: Path,
-    samples: int,
-    seed: int,
     norm: str | None,
     dropout: bool | None,
-    image_format: str | None,
+    precision: str,
+    threads: int | None,
     device: str | None,
+    **options: Any,
 ) -> None:
     """Translate images, and all images in folders, with MODEL (a model.safetensors, or the run folder with it).
 
     Folders keep their tree.
     """
-    from p2pkit.translate import load_model
-    from p2pkit.translate.files import translate_files
+    import torch
 
-    translator = load_model(model, device, cast(Normalisation | None, norm), dropout)
-    failures = translate_files(translator, inputs, out, samples, seed, image_format)
-    if failures:
-        listed = "\n  ".join(failures)
-        raise DataError(f"{len(failures)} of the images could not be translated; the others are done:\n  {listed}")
-    say(f"done: {out}")
+    from p2pkit.interruption import stopped_by_signals
+    from p2pkit.translate import FileOptions, load_model
+
+    if options["tile"] is None and options["overlap"] is not None:
+        raise DataError("--overlap is of tiles; give --tile too")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
+    with stopped_by_signals("interrupted; the same command with --skip-existing goes on"):
+        report = translator.files(inputs, out, FileOptions(**options))
+    there = f" ({report.skipped} were there already)" if report.skipped else ""
+    if report.failures:
+        failed = listed([visible(failure) for failure in report.failures], shown=len(report.failures))
+        raise DataError(
+            f"{len(report.failures)} of the images could not be translated; the others are done{there}:{failed}"
+        )
+    say(f"done: {out}{there}")

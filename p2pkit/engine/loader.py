@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.contracts import Batch, Pair, PairedDataset
 from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.interruption import SIGNALS
 from p2pkit.engine.order import Order, Place
 from p2pkit.engine.pair_form import PairForm
 from p2pkit.errors import DataError, P2PKitError, first_line
 from p2pkit.images.transforms import PairTransform, TensorPair
+from p2pkit.interruption import SIGNALS
 from p2pkit.settings import LoaderSettings
 
 ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size = 1"

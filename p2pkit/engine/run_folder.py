@@ -16,7 +16,7 @@ from typing import Any
 from p2pkit.contracts import ValueRange
 from p2pkit.errors import RunFolderError
 from p2pkit.model_file import FILE_NAME
-from p2pkit.storage import lock, naming_failures, write_json, write_text
+from p2pkit.storage import is_still_at, lock, naming_failures, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class RunFolder:
             if hasattr(os, "register_at_fork"):
                 # a worker that outlives a killed run for a moment must not hold its lock
                 os.register_at_fork(after_in_child=handle.close)
-            if not lock(handle):
+            if not lock(handle) or not is_still_at(handle, file):
                 handle.seek(0)
                 raise RunFolderError(f"{self.path}: {handle.read().strip() or 'another process'} is running in it")
             handle.truncate(0)
@@ -121,7 +121,7 @@ class RunFolder:
             try:
                 yield
             finally:
-                handle.truncate(0)  # not removed: whoever has opened it by now would hold a lock that keeps nobody out
+                file.unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""

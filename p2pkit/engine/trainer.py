@@ -18,7 +18,6 @@ from p2pkit.contracts import Batch, ShardedDataset
 from p2pkit.engine.accelerators import start_trackers
 from p2pkit.engine.agreement import MetByAll, by_main_process, from_main_process, largest, texts_of_all
 from p2pkit.engine.checkpoint import read_checkpoint, set_aside_after
-from p2pkit.engine.interruption import Interrupted, Interruption
 from p2pkit.engine.loader import ONE_SIZE, Examples, Loaded, batches, steps_per_epoch
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.engine.networks import AVERAGE, prepare_networks
@@ -32,6 +31,7 @@ from p2pkit.engine.state import Best, RunState
 from p2pkit.engine.update import Updater
 from p2pkit.errors import DataError, NotFiniteError, RunFolderError
 from p2pkit.inference import refuse_unfitting
+from p2pkit.interruption import Interrupted, Interruption
 from p2pkit.progress import Progress
 from p2pkit.settings import steps_in
 

@@ -10,45 +10,35 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import ExportInput, Policy
 from p2pkit.errors import ExportError
-from p2pkit.inference import Dropout, infer, noise_seeds
+from p2pkit.inference import infer, noise_seeds
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
 
 
-def noise_shapes(generator: nn.Module, source: Tensor) -> list[Shape]:
-    """The shape of what each dropout draws for one of the images ``source`` [N, Cs, H, W], in the order of its calls.
+def noise_masks(generator: nn.Module, source: Tensor, seeds: Sequence[int]) -> list[Tensor]:
+    """What each dropout lets through (1) and drops (0) as the images ``source`` [N, Cs, H, W] are translated.
+
+    A tensor [N, C, h, w] for each dropout, in the order of their calls.
 
     Raises:
         ExportError: a dropout acts on something else than feature maps [N, C, h, w].
     """
-    shapes: list[Shape] = []
-
-    def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if module.p == 0.0:
-            return
-        values = inputs[0]
-        if values.ndim != 4:
+    drawn: list[Tensor] = []
+    infer(generator, source, Policy(), seeds, drawn=drawn)
+    for mask in drawn:
+        if mask.ndim != 4:
             raise ExportError(
-                f"a dropout of this generator acts on values of shape {list(values.shape)}; only the noise of feature "
+                f"a dropout of this generator acts on values of shape {list(mask.shape)}; only the noise of feature "
                 "maps [N, C, h, w] can be an input. Export it with --no-dropout"
             )
-        _, channels, height, width = values.shape
-        shapes.append((channels, height, width) if isinstance(module, nn.Dropout) else (channels, 1, 1))
-
-    handles = [module.register_forward_hook(note) for module in generator.modules() if isinstance(module, Dropout)]
-    try:
-        infer(generator, source, Policy(), noise_seeds(0, len(source)))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return shapes
+    return [mask.float() for mask in drawn]
 
 
-def draw(shapes: Sequence[Shape], seeds: Sequence[int]) -> list[Tensor]:
-    """The noise that translation draws for N images by their ``seeds``: a tensor [N, C, h, w] for each shape."""
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return [torch.stack([torch.rand(shape, generator=generator) for generator in generators]) for shape in shapes]
+def noise_shapes(generator: nn.Module, source: Tensor) -> list[Shape]:
+    """The shape of each dropout's noise for one of the images ``source``; the errors are those of noise_masks."""
+    masks = noise_masks(generator, source, noise_seeds(0, len(source)))
+    return [(mask.shape[1], mask.shape[2], mask.shape[3]) for mask in masks]
 
 
 def noise_inputs(shapes: Sequence[Shape]) -> list[ExportInput]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Normalisation, Policy, SizedGenerator
-from p2pkit.inference import BatchNorm, Dropout
+from p2pkit.image_statistics import BatchNorm
+from p2pkit.inference import Dropout
 
 
 class Standalone(nn.Module):

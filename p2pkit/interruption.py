@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -21,7 +23,7 @@ ECHO_SECONDS = 1.0
 
 
 class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
-    """A run was asked to stop and has written a checkpoint. ``exit_code`` is 128 and the signal's number."""
+    """Work was asked to stop, and what it wrote is whole. ``exit_code`` is 128 and the signal's number."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
@@ -51,3 +53,28 @@ class Interruption:
             self.signal, self._came = number, time.monotonic()
         elif count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
             os._exit(128 + number)
+
+
+@contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """For work that need not finish its step: what interrupts ends the body at once, and raises Interrupted from here.
+
+    Within the body it is a KeyboardInterrupt, which nobody takes for damage of the file in hand.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(came[0] if came else signal.SIGINT, message) from None
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

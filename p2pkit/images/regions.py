@@ -1,0 +1,199 @@
+"""Regions of images that are larger than memory: NPY, and TIFF whose strips or tiles can be read one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage
+
+from p2pkit.errors import DataError
+from p2pkit.images.reading import read_image
+
+CACHED_BYTES = 64 << 20
+"""So much of a compressed TIFF is kept unpacked, since tiles that lie side by side need the same strips."""
+LARGEST_SEGMENT = 256 << 20
+"""A compressed TIFF in strips or tiles of more bytes is no longer read in regions."""
+
+
+class Regions(Protocol):
+    """An image [height, width, channels] of which parts can be had."""
+
+    shape: tuple[int, int, int]
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels [rows, columns, channels] of a part, as stored; both slices lie within the image."""
+        ...
+
+
+class ArrayRegions:
+    """Regions of an array in memory, [height, width, channels]."""
+
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self._pixels = pixels
+        height, width, channels = pixels.shape
+        self.shape = (height, width, channels)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part."""
+        return self._pixels[rows, columns]
+
+
+class MappedRegions:
+    """Regions of an array that lies unpacked in a file, from byte ``offset`` on; ``planes``: channels come first."""
+
+    def __init__(
+        self, file: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], planes: bool = False
+    ) -> None:
+        self._file, self._dtype, self._offset, self._shape, self._planes = file, dtype, offset, shape, planes
+        self.shape = _image_shape(shape, planes)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part. The file is mapped for this long only: mapped pages count as the process's memory."""
+        mapped = np.memmap(self._file, self._dtype, "r", self._offset, self._shape)
+        if self._planes:
+            return _native(mapped[:, rows, columns].transpose(1, 2, 0))
+        return _native(mapped[rows, columns].reshape(rows.stop - rows.start, columns.stop - columns.start, -1))
+
+
+class TiffRegions:
+    """Regions of a TIFF in tiles or strips, of which those are unpacked that a region touches."""
+
+    def __init__(self, file: Path, page: TiffPage) -> None:
+        self._file, self._page = file, page
+        self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+        size = math.prod(page.chunks) * page.dtype.itemsize if page.dtype else 0
+        self._unpacked = lru_cache(max(1, CACHED_BYTES // max(1, size)))(self._unpack)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part.
+
+        Raises:
+            DataError: a strip or tile is damaged.
+        """
+        page = self._page
+        assert page.dtype is not None
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        pixels = np.zeros((height, width, self.shape[2]), page.dtype.newbyteorder("="))
+        down, across = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        grid = math.ceil(self.shape[0] / down), math.ceil(self.shape[1] / across)
+        planes = self.shape[2] if page.planarconfig == 2 else 1
+        for plane in range(planes):
+            part = pixels[:, :, plane : plane + 1] if planes > 1 else pixels
+            for row in range(rows.start // down, math.ceil(rows.stop / down)):
+                for column in range(columns.start // across, math.ceil(columns.stop / across)):
+                    segment = self._unpacked((plane * grid[0] + row) * grid[1] + column)
+                    _paste(part, segment, row * down - rows.start, column * across - columns.start)
+        return pixels
+
+    def _unpack(self, index: int) -> NDArray[Any]:
+        """Strip or tile ``index``, [height, width, channels]."""
+        page = self._page
+        with _damage_named(self._file), self._file.open("rb") as stream:
+            stream.seek(page.dataoffsets[index])
+            packed = stream.read(page.databytecounts[index])
+            if len(packed) < page.databytecounts[index]:
+                raise ValueError("the file ends too early")
+            segment, _, (_, height, width, _) = page.decode(packed, index, jpegtables=page.jpegtables)
+            if segment is None:  # left out, so it is as empty as the page says
+                segment = np.full((1, height, width, page.chunks[-1]), page.nodata, page.dtype)
+            unpacked: NDArray[Any] = np.asarray(segment)[0]
+            return unpacked
+
+
+def _paste(pixels: NDArray[Any], segment: NDArray[Any], top: int, left: int) -> None:
+    """Put what lies within of ``segment``, whose corner belongs at (top, left), into ``pixels``."""
+    bottom, right = min(top + segment.shape[0], pixels.shape[0]), min(left + segment.shape[1], pixels.shape[1])
+    first_row, first_column = max(top, 0), max(left, 0)
+    pixels[first_row:bottom, first_column:right] = segment[
+        first_row - top : bottom - top, first_column - left : right - left
+    ]
+
+
+def open_regions(file: Path) -> Regions:
+    """The regions of an image file.
+
+    NPY and TIFF (gray or RGB samples, or many channels, upright, on one page) are read part by part; what can only be
+    unpacked whole, as PNG, JPEG and WebP, is read at once and kept.
+
+    Raises:
+        DataError: as :func:`p2pkit.images.read_image`.
+    """
+    regions: Regions | None = None
+    try:
+        match file.suffix.lower():
+            case ".npy":
+                regions = _of_npy(file)
+            case ".tif" | ".tiff":
+                regions = _of_tiff(file)
+    except Exception:  # whatever is wrong with it, reading it whole can say
+        regions = None
+    return regions or ArrayRegions(read_image(file))
+
+
+def _of_npy(file: Path) -> Regions | None:
+    mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+    if not isinstance(mapped, np.memmap) or mapped.ndim not in (2, 3) or not mapped.flags.c_contiguous:
+        return None
+    return MappedRegions(file, mapped.dtype, mapped.offset, mapped.shape) if _is_number(mapped.dtype) else None
+
+
+def _of_tiff(file: Path) -> Regions | None:
+    with TiffFile(file, is_ome=False) as tiff:
+        series = tiff.series[0]
+        page = series.keyframe
+        if len(tiff.series) > 1 or len(series.pages) > 1 or not isinstance(page, TiffPage) or not _is_plain(page):
+            return None
+        ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True))
+        if max(ends) > file.stat().st_size:
+            return None
+        assert page.dtype is not None
+        if page.is_memmappable:
+            dtype = page.dtype.newbyteorder(tiff.byteorder)
+            return MappedRegions(file, dtype, page.dataoffsets[0], page.shape, page.axes == "SYX")
+        TIFF.DECOMPRESSORS[page.compression], TIFF.UNPREDICTORS[page.predictor]  # KeyError: not without more libraries
+        small = math.prod(page.chunks) * page.dtype.itemsize <= LARGEST_SEGMENT
+        page.decode  # noqa: B018 - made while the file is open
+        return TiffRegions(file, page) if small else None
+
+
+def _is_plain(page: TiffPage) -> bool:
+    """Whether the samples of a page are the pixels, upright."""
+    return (
+        page.axes in ("YX", "YXS", "SYX")
+        and page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+        and page.compression not in (COMPRESSION.JPEG, COMPRESSION.OJPEG)
+        and page.tags.valueof("Orientation", 1) == 1
+        and page.dtype is not None
+        and _is_number(page.dtype)
+        and page.bitspersample == 8 * page.dtype.itemsize
+    )
+
+
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iuf"
+
+
+def _image_shape(shape: tuple[int, ...], planes: bool) -> tuple[int, int, int]:
+    if len(shape) == 2:
+        return shape[0], shape[1], 1
+    return (shape[1], shape[2], shape[0]) if planes else (shape[0], shape[1], shape[2])
+
+
+def _native(pixels: NDArray[Any]) -> NDArray[Any]:
+    """A copy in this machine's byte order."""
+    return np.array(pixels, dtype=pixels.dtype.newbyteorder("="), order="C", subok=False)
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # damage makes decoders trip over whatever they were about to do
+        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
