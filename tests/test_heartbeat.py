@@ -84,3 +84,18 @@ def test_a_mistake_made_at_once_is_told_before_all_have_met(rank: int, monkeypat
     hasty.join()
     assert loss is not None and loss.exit_code == 2
     other.leave(2, "has ended: so")
+
+
+def test_a_process_that_comes_late_is_told_what_has_been_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    first, second, late = (Heartbeat(rank, 3, stay) for rank in range(3))
+    listening, point = first.open()
+    first.join(point, listening)
+    second.join(point, None)
+    second.leave(2, "has ended: of itself")
+    assert first.loss() is not None
+    late.join(point, None)
+    loss = late.loss()
+    assert loss is not None and loss.exit_code == 2
+    late.leave(2, "has ended: so")
+    first.leave(2, "has ended: so")

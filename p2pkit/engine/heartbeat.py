@@ -157,6 +157,8 @@ class Heartbeat:
         self._not_met.discard(rank)
         if not self._not_met:
             self._met.set()
+        if self.rank == 0 and self._lost is not None:
+            _send(writer, asdict(self._lost))  # it has come too late to hear of it with the others
         with suppress(OSError):
             async for line in reader:
                 if rank in self._silent:

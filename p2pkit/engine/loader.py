@@ -115,8 +115,9 @@ def _without_losses(loader: DataLoader[Any]) -> Iterator[Any]:
     """What the workers give; one that has been killed is an error that says what to do."""
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # one that dies while it hands over a batch is a broken connection
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise DataError(
             f"a process that reads pairs has been killed ({first_line(error)}), mostly because memory ran out, in "
