@@ -23,7 +23,15 @@ def model(tmp_path: Path) -> Path:
 
 def test_it_says_what_the_model_is(model: Path, p2pkit: Call) -> None:
     said = p2pkit("inspect", model).out
-    for line in ("generator: unet", 'norm = "none"', "source channels: 3", "step: 7", "(F32)", "recipe: not known"):
+    for line in (
+        "generator: unet",
+        "source range: that of its type",
+        'norm = "none"',
+        "source channels: 3",
+        "step: 7",
+        "(F32)",
+        "recipe: not known",
+    ):
         assert line in said
     described = p2pkit("inspect", model.parent, "--json").json
     weights = load_file(model)

@@ -10,6 +10,13 @@ import click
 
 from p2pkit.cli.options import JSON
 
+UNSAID = {
+    "source_range": "that of its type",
+    "target_range": "that of its type",
+    "size": "several in training",
+}
+"""What it means that a header does not say something."""
+
 
 @click.command("inspect", short_help="What a model file is, and where it is from.")
 @click.argument("model", type=click.Path(path_type=Path))
@@ -37,13 +44,13 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     kinds = ", ".join(outline.dtypes)
     click.echo(f"weights: {outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors")
     for name, value in header.items():
-        click.echo(f"{name.replace('_', ' ')}: {_shown(value)}")
+        click.echo(f"{name.replace('_', ' ')}: {_shown(value, UNSAID.get(name, 'not known'))}")
     click.echo(f"recipe: {len(text.splitlines())} lines, with --recipe" if text else "recipe: not known")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, unsaid: str) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} = {json.dumps(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "not known" if value in (None, "") else str(value)
+    return unsaid if value in (None, "") else str(value)
