@@ -86,6 +86,7 @@ class PairedDataset(Protocol):
 
     Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
     sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
+    An attribute ``target_ending`` (".tif", say) is that of its targets' files; translations become files of its format.
 
     A data set that can tell shapes without reading pixels also has ``header`` (:class:`DatasetWithHeaders`).
     """

@@ -45,6 +45,8 @@ class ModelHeader(BaseModel):
     """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
     target_range: ValueRange | None = None
     """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
+    target_ending: str = ""
+    """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
     policy: Policy = Policy()

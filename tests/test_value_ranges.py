@@ -113,10 +113,10 @@ def test_5_channels_of_floats_to_8_bit_colour(p2pkit: Call, tmp_path: Path) -> N
     assert "source: 24x24 (height x width), 5 channels of float32, values -300 to 1200" in checked.out
     assert "target: 24x24 (height x width), 3 channels of uint8, values 0 to 255" in checked.out
     source = tmp_path / "data" / "test" / "source" / "0.tif"
-    output = translated(p2pkit, tmp_path, recipe, source, "--format", "png")
+    output = translated(p2pkit, tmp_path, recipe, source)
     with Image.open(output) as image:
         assert (output.name, image.mode, image.size) == ("0.png", "RGB", (24, 24))
-    assert p2pkit("translate", tmp_path / "run", source, "--out", tmp_path / "again").code == 0
+    assert p2pkit("translate", tmp_path / "run", source, "--out", tmp_path / "again", "--format", "tif").code == 0
     assert np.array_equal(tifffile.imread(tmp_path / "again" / "0.tif"), np.asarray(Image.open(output)))
     header = read_header(tmp_path / "run" / "model.safetensors")
     assert (header.source_range, header.target_range) == ((-300, 1200), None)
@@ -268,7 +268,7 @@ def test_bad_files_are_reported_and_the_others_done(p2pkit: Call, tmp_path: Path
         "text.npy: this is not an image", "bomb.tif: refused, it unpacks to more pixels than are plausible",
     ):  # fmt: skip
         assert said in outcome.err
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"fine.tif", "odd\n\U0001f600.npy"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"fine.tif", "odd\n\U0001f600.tif"}
 
 
 @pytest.mark.parametrize(("dtype", "low", "high"), [("int16", -1024, 3071), ("int32", -500_000, 500_000)])

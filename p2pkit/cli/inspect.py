@@ -13,6 +13,7 @@ from p2pkit.cli.options import JSON
 UNSAID = {
     "source_range": "that of its type",
     "target_range": "that of its type",
+    "target_ending": "none, they were no files",
     "size": "several in training",
 }
 """What it means that a header does not say something."""

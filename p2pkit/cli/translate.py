@@ -29,7 +29,7 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--format",
     type=click.Choice(["png", "tif", "npy"]),
-    help="Format of the outputs. [default: TIFF, NPY and NIfTI stay so; else PNG, or TIFF for what PNG cannot hold]",
+    help="Format of the outputs. [default: that of the training targets; TIFF for what PNG cannot hold]",
 )
 @click.option(
     "--batch-size", metavar="N", type=COUNT, default=1, help="Images, or tiles, at once on a GPU. [default: 1]"

@@ -10,8 +10,8 @@ import numpy as np
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".nii", ".nii.gz"}
 )
-_OF_SOURCE = {".tif": ".tif", ".tiff": ".tiff", ".dcm": ".tif", ".npy": ".npy", ".npz": ".npy"}
-"""Endings of sources whose translations are not written as PNG, and what they are written as."""
+_OF_FORMAT = {".tif": ".tif", ".tiff": ".tiff", ".dcm": ".tif", ".npy": ".npy", ".npz": ".npy"}
+"""Endings of images that are not written as PNG, and what is written in their place."""
 _NIFTI = frozenset({".nii", ".nii.gz"})
 _NIFTI_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 
@@ -27,15 +27,16 @@ def without_ending(file: Path) -> Path:
     return file.with_name(file.name[: len(file.name) - len(ending(file))])
 
 
-def output_ending(source: Path, dtype: np.dtype[Any], channels: int) -> str:
+def output_ending(source: Path, dtype: np.dtype[Any], channels: int, of_targets: str = "") -> str:
     """The ending of a translation of ``source`` with so many channels of ``dtype``.
 
-    A TIFF becomes a TIFF, an array an array, NIfTI stays NIfTI; all else becomes PNG where that can hold it, else TIFF.
+    It is of the format of the training targets, whose ending is ``of_targets``, or where that is not known of the
+    source's: TIFF, arrays and NIfTI stay what they are, all else becomes PNG where that can hold it, else TIFF.
     """
-    found = ending(source)
-    if found in _NIFTI and str(dtype) in _NIFTI_DTYPES:
-        return found
-    return _OF_SOURCE.get(found) or (".png" if fits_png(dtype, channels) else ".tif")
+    own = ending(source)
+    if own in _NIFTI and (of_targets or own) in _NIFTI and str(dtype) in _NIFTI_DTYPES:
+        return own
+    return _OF_FORMAT.get(of_targets or own) or (".png" if fits_png(dtype, channels) else ".tif")
 
 
 def fits_png(dtype: np.dtype[Any], channels: int) -> bool:

@@ -180,6 +180,7 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         target_dtype=str(data.first.target.dtype),
         source_range=data.source,
         target_range=data.target,
+        target_ending=getattr(data.pairs, "target_ending", ""),
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),
         data=f"{recipe.data.name} {data.fingerprint}",

@@ -35,7 +35,7 @@ class FileOptions:
     ``batch_size`` images of one size (or tiles) go through the network together on a GPU. With ``tile`` images go
     through in tiles of so many pixels, which ``overlap`` by so many (None: an eighth), and become TIFF or NPY.
     ``skip_existing`` leaves out what is done already. ``format`` ("png", "tif", "npy") is that of the outputs; None
-    keeps TIFF, NPY and NIfTI, and takes PNG, or TIFF for what PNG cannot hold, for all others.
+    is that of the training targets, or a TIFF for what PNG cannot hold.
     """
 
     samples: int = 1
@@ -75,8 +75,8 @@ class _Image:
 def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, options: FileOptions) -> Report:
     """Translate image files, and all images below folders, into ``out``.
 
-    An output is called after its source, with an ending that goes with its source and holds its pixels, unless
-    ``format`` says another; with several samples each has its number behind.
+    An output is called after its source, with an ending that goes with the training targets and holds its
+    pixels, unless ``format`` says another; with several samples each has its number behind.
 
     Raises:
         DataError: an input is missing, a folder holds no images, or the generator takes no such tiles.
@@ -132,7 +132,8 @@ def _ending(translator: Translator, file: Path, options: FileOptions) -> str:
         return ".npy" if file.suffix.lower() == ".npy" else ".tif"
     if options.format is not None:
         return f".{options.format}"
-    return output_ending(file, np.dtype(translator.header.target_dtype), translator.header.target_channels)
+    header = translator.header
+    return output_ending(file, np.dtype(header.target_dtype), header.target_channels, header.target_ending)
 
 
 def _results(place: Path, ending: str, samples: int) -> list[Path]:

@@ -53,6 +53,8 @@ class Facades:
                 'PROCEDURAL FACADES instead, drawn by the program, as when_unavailable = "procedural" says'
             )
 
+        self.target_ending = getattr(self._pairs, "target_ending", "")
+
     def __len__(self) -> int:
         return len(self._pairs)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of, refuse_held_out_alone
 from p2pkit.contracts import Pair, PairHeader, Split
 from p2pkit.errors import DataError, listed
-from p2pkit.images import find_images, image_header, read_image, without_ending
+from p2pkit.images import ending, find_images, image_header, read_image, without_ending
 
 SHOWN = 5
 """How many of the files without a partner a message names."""
@@ -31,6 +31,7 @@ class PairedFolders:
         self._root = root
         folders = _folders(root, split, source, target)
         self._pairs = _matched(*folders) if folders else []
+        self.target_ending = ending(self._pairs[0][1]) if self._pairs else ""
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2pkit.builtin.datasets.files import fingerprint_of, split_folder
 from p2pkit.contracts import Direction, Pair, PairHeader, Split
 from p2pkit.errors import DataError
-from p2pkit.images import find_images, image_header, read_image
+from p2pkit.images import ending, find_images, image_header, read_image
 
 
 class SideBySide:
@@ -24,6 +24,7 @@ class SideBySide:
         self._root, self._direction = root, direction
         folder = split_folder(root, split)
         self._files = find_images(folder) if folder else []
+        self.target_ending = ending(self._files[0]) if self._files else ""
 
     def __len__(self) -> int:
         return len(self._files)
