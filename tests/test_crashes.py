@@ -110,7 +110,7 @@ def test_the_run_goes_on_whichever_operation_of_a_checkpoint_fails(
 
 def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> None:
     """Run ``recipe``, killing it ``kills`` times at random moments, and compare with a run that was left alone."""
-    limits = ("train.max_steps=60", "train.checkpoint_every=3", "train.sample_every=7", "train.log_every=5")
+    limits = (f"train.max_steps={60 * kills}", "train.checkpoint_every=3", "train.sample_every=7", "train.log_every=5")
     kept = ("train.average_decay=0.9", "evaluation.every=4")
     settings = [part for setting in (*limits, *kept) for part in ("--set", setting)]
     program = [sys.executable, "-m", "p2pkit", "run"]
@@ -130,6 +130,7 @@ def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> Non
                 break
             time.sleep(0.005)
         time.sleep(moments.uniform(0.0, 0.4))
+        assert running.poll() is None, "the run has ended before it could be killed"
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     subprocess.run([*program, "--resume", killed], check=True, capture_output=True)

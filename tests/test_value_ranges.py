@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from p2pkit import load_model
 from p2pkit.images import from_unit, read_image, to_unit, write_image
 from p2pkit.images.percentiles import Percentiles
 from p2pkit.model_file import read_header
@@ -82,7 +83,8 @@ def raw(file: tifffile.TiffFile, tag: tifffile.TiffTag) -> bytes:
     return bytes(file.filehandle.read(tag.valuebytecount))
 
 
-def test_16_bit_gray_tiff_keeps_its_place_on_earth(p2pkit: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tile", [None, 16])
+def test_16_bit_gray_tiff_keeps_its_place_on_earth(tile: int | None, p2pkit: Call, tmp_path: Path) -> None:
     pixels = smooth(24, 24, 1, 0, 60000, "uint16")
 
     def write(place: Path) -> None:
@@ -92,8 +94,11 @@ def test_16_bit_gray_tiff_keeps_its_place_on_earth(p2pkit: Call, tmp_path: Path)
         )  # fmt: skip
 
     source = tmp_path / "data" / "test" / "source" / "0.tif"
-    output = translated(p2pkit, tmp_path, data_set(tmp_path, write, write), source)
+    options = ("--tile", tile) if tile else ()
+    output = translated(p2pkit, tmp_path, data_set(tmp_path, write, write), source, *options)
     assert output.name == "0.tif"
+    again = load_model(tmp_path / "run", device="cpu")(tifffile.imread(source), tile=tile)
+    assert np.array_equal(tifffile.imread(output), again)
     with tifffile.TiffFile(output) as made, tifffile.TiffFile(source) as given:
         one, other = made.pages[0], given.pages[0]
         assert (one.shape, one.dtype) == ((24, 24), np.uint16)

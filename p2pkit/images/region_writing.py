@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import PHOTOMETRIC, TiffFile, TiffWriter
 
+from p2pkit.images import tiff
+from p2pkit.images.names import ending
 from p2pkit.storage import written_aside
 
 BLOCK = 256
@@ -63,17 +65,23 @@ class _BlockSink:
 
 
 @contextmanager
-def written_in_regions(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Iterator[RegionSink]:
+def written_in_regions(
+    file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], source: Path | None = None
+) -> Iterator[RegionSink]:
     """Give what takes the parts of an image [height, width, channels]; at the end they are in ``file``.
 
-    The ending .npy makes an array of it, every other a TIFF in tiles, not compressed.
+    The ending .npy makes an array of it, every other a TIFF in tiles, not compressed, which takes over what describes
+    ``source`` if that is a TIFF too.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
-    is_array = file.suffix.lower() == ".npy"
+    is_array = ending(file) == ".npy"
+    described = source is not None and ending(source) in (".tif", ".tiff") and not is_array
+    like = tiff.carried_over(source) if source is not None and described else {}
+    dtype = dtype.newbyteorder(like.pop("byteorder", "="))
     with written_aside(file) as aside:
-        offset = _empty_array(aside, shape, dtype) if is_array else _empty_tiff(aside, shape, dtype)
+        offset = _empty_array(aside, shape, dtype) if is_array else _empty_tiff(aside, shape, dtype, like)
         with aside.open("r+b") as stream:
             yield _BlockSink(stream, dtype, offset, shape[1], shape[:2] if is_array else (BLOCK, BLOCK))
 
@@ -83,19 +91,20 @@ def _empty_array(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) 
     return int(np.lib.format.open_memmap(file, "w+", dtype, shape).offset)
 
 
-def _empty_tiff(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> int:
+def _empty_tiff(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], like: dict[str, Any]) -> int:
     """Write a TIFF of nothing but zeros; the byte where its tiles begin, one after another."""
     height, width, channels = shape
     colour = channels in (3, 4) and dtype.kind == "u"
     size = dtype.itemsize * channels * BLOCK**2 * -(-height // BLOCK) * -(-width // BLOCK)
-    with TiffWriter(file, bigtiff=size > BIG) as tiff:
-        tiff.write(
+    with TiffWriter(file, bigtiff=size > BIG, byteorder=">" if dtype.str[0] == ">" else "<") as writer:
+        writer.write(
             shape=shape if channels > 1 else shape[:2],
             dtype=dtype,
             tile=(BLOCK, BLOCK),
             photometric=PHOTOMETRIC.RGB if colour else PHOTOMETRIC.MINISBLACK,
             planarconfig="contig" if channels > 1 else None,
             metadata=None,
+            **like,
         )
     with TiffFile(file) as written:
         return int(written.pages[0].dataoffsets[0])

@@ -137,14 +137,14 @@ def write(stream: IO[bytes], pixels: NDArray[Any], like: Path | None = None) -> 
         compression=COMPRESSION.ADOBE_DEFLATE,
         bigtiff=pixels.nbytes > CLASSIC_LIMIT,
         metadata=None,
-        **({} if like is None else _carried_over(like)),
+        **({} if like is None else carried_over(like)),
     )
 
 
-def _carried_over(like: Path) -> dict[str, Any]:
+def carried_over(like: Path) -> dict[str, Any]:
     """What of a TIFF is true of a translation of it too, as arguments of tifffile.imwrite."""
-    with like.open("rb") as stream, _opened(stream) as series:
-        page = _page(series)
+    with like.open("rb") as stream, TiffFile(stream, is_ome=False) as file:
+        page = _page(file.series[0])
         # these describe the planes of the source, which the output does not have
         structural = page.is_imagej or page.is_shaped or page.is_ome
         codes = (*GEOGRAPHIC, *(() if structural else (DESCRIPTION,)))

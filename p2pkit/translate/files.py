@@ -196,7 +196,7 @@ def _translate_in_tiles(
         translator.refuse_channels(source.shape[2], str(job.file))
         shape = (*source.shape[:2], translator.header.target_channels)
         for sample, result in enumerate(job.results):
-            with written_in_regions(result, shape, np.dtype(translator.header.target_dtype)) as sink:
+            with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), job.file) as sink:
                 translate_tiled(translator, source, sink, tiling, str(job.file), options.seed + sample)
     except DataError as error:
         failure = str(error)
