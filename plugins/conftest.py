@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2pkit.plugins import configure
-from tests.conftest import REPOSITORY, cache_folder, p2pkit, pairs, recipe
+from tests.conftest import REPOSITORY, cache_folder, distribution, p2pkit, pairs, recipe
 
 __all__ = ["cache_folder", "p2pkit", "pairs", "recipe"]
 
@@ -23,13 +23,7 @@ def plugins(tmp_path: Path) -> Iterator[Path]:
     for file in sorted((REPOSITORY / "plugins").glob("*/pyproject.toml")):
         project = tomllib.loads(file.read_text())["project"]
         module = project["name"].replace("-", "_")
-        info = folder / f"{module}-{project['version']}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-        )
-        points = "".join(f"{name} = {value}\n" for name, value in project["entry-points"]["p2pkit"].items())
-        (info / "entry_points.txt").write_text(f"[p2pkit]\n{points}")
+        distribution(folder, project["name"], project["version"], project["entry-points"]["p2pkit"])
         (folder / module).symlink_to(file.parent / module)
     yield folder
     sys.path[:] = before

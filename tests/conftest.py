@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,16 @@ def lines(run: Path) -> list[dict[str, Any]]:
 def steps_of_checkpoints(run: Path) -> list[int]:
     """The steps of a run's checkpoints, the earliest first."""
     return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
+
+
+def distribution(folder: Path, name: str, version: str, points: Mapping[str, str]) -> Path:
+    """Describe an installed distribution with entry ``points`` (name to module) in ``folder``, for --plugins-dir."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    listed = "".join(f"{point} = {module}\n" for point, module in points.items())
+    (info / "entry_points.txt").write_text(f"[p2pkit]\n{listed}")
+    return folder
 
 
 def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import Call, lines, picture, save, train
+from tests.conftest import Call, distribution, lines, picture, save, train
 from tests.test_bad_pairs import spoil_the_middle
 from tests.test_many_processes import WITHOUT_STATISTICS, launch
 
@@ -37,11 +37,7 @@ def register_losses(register):
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
     """A folder with a distribution whose loss is no number for a black source."""
-    folder = tmp_path / "plugins"
-    info = folder / "p2pkit_spoilt-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-spoilt\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[p2pkit]\nspoilt = p2pkit_spoilt\n")
+    folder = distribution(tmp_path / "plugins", "p2pkit-spoilt", "1.0", {"spoilt": "p2pkit_spoilt"})
     (folder / "p2pkit_spoilt.py").write_text(SPOILT)
     return folder
 

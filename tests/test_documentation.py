@@ -15,7 +15,7 @@ import p2pkit as library
 from p2pkit import hookspecs
 from p2pkit.cli.main import COMMANDS
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
-from tests.conftest import REPOSITORY, Call, picture, save, untrained_model
+from tests.conftest import REPOSITORY, Call, distribution, picture, save, untrained_model
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -27,12 +27,11 @@ def blocks(document: str, language: str) -> list[str]:
 def test_the_generator_in_ten_lines(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     code = blocks("CONTRIBUTING.md", "python")[0]
     project, chosen = (tomllib.loads(text) for text in blocks("CONTRIBUTING.md", "toml")[:2])
-    plugins = tmp_path / "plugins"
-    info = plugins / f"p2pkit_blur-{project['project']['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-blur\nVersion: 0.1\n")
-    ((name, module),) = project["project"]["entry-points"]["p2pkit"].items()
-    (info / "entry_points.txt").write_text(f"[p2pkit]\n{name} = {module}\n")
+    described = project["project"]
+    ((_, module),) = described["entry-points"]["p2pkit"].items()
+    plugins = distribution(
+        tmp_path / "plugins", described["name"], described["version"], described["entry-points"]["p2pkit"]
+    )
     (plugins / f"{module}.py").write_text(code)
     text = recipe.read_text().replace("depth = 3\nwidth = 4", 'name = "blur"\nmargin = 3')
     assert chosen == {"generator": {"name": "blur", "margin": 3}}

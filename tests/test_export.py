@@ -18,7 +18,7 @@ import p2pkit as library
 from p2pkit.export.noise import noise_masks
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference import noise_seeds
-from tests.conftest import REPOSITORY, Call, untrained_model
+from tests.conftest import REPOSITORY, Call, distribution, untrained_model
 
 SMALL: dict[str, dict[str, Any]] = {"unet": {"depth": 4}, "encoder_decoder": {"depth": 4}, "resnet": {"blocks": 1}}
 SIZES = [(16, 16), (33, 70), (7, 50)]
@@ -124,12 +124,9 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
     """A plugin with an exporter, and with generators that are not easy to export."""
-    info = tmp_path / "plugins" / "p2pkit_odd-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-odd\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[p2pkit]\nodd = p2pkit_odd\n")
-    (info.parent / "p2pkit_odd.py").write_text(PLUGIN)
-    return info.parent
+    folder = distribution(tmp_path / "plugins", "p2pkit-odd", "1", {"odd": "p2pkit_odd"})
+    (folder / "p2pkit_odd.py").write_text(PLUGIN)
+    return folder
 
 
 @pytest.fixture

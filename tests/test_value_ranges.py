@@ -16,7 +16,7 @@ from p2pkit import load_model
 from p2pkit.images import from_unit, read_image, to_unit, write_image
 from p2pkit.images.percentiles import Percentiles
 from p2pkit.model_file import read_header
-from tests.conftest import SMALL, Call, train
+from tests.conftest import SMALL, Call, distribution, train
 from tests.test_formats import values, write_bomb
 from tests.test_images import deep_png
 
@@ -175,11 +175,7 @@ def register_generators(register):
 
 
 def test_a_ramp_of_16_bits_keeps_its_levels(p2pkit: Call, tmp_path: Path) -> None:
-    plugins = tmp_path / "plugins"
-    info = plugins / "p2pkit_same-0.1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: p2pkit-same\nVersion: 0.1\n")
-    (info / "entry_points.txt").write_text("[p2pkit]\nsame = p2pkit_same\n")
+    plugins = distribution(tmp_path / "plugins", "p2pkit-same", "0.1", {"same": "p2pkit_same"})
     (plugins / "p2pkit_same.py").write_text(SAME)
     ramp = (np.arange(96 * 96) * 7).astype(np.uint16).reshape(96, 96, 1)
     recipe = data_set(tmp_path, writer(".tif", ramp), writer(".tif", ramp))
