@@ -20,6 +20,7 @@ Split = Literal["train", "test"]
 Direction = Literal["AtoB", "BtoA"]
 Normalisation = Literal["sample", "batch", "running"]
 """Whose statistics batch norm uses at translation: each image's own, the batch's, or those gathered in training."""
+Resampling = Literal["bicubic", "nearest"]
 Shape = tuple[int, int, int]
 """(height, width, channels) of pixels."""
 ValueRange = tuple[float, float]
@@ -46,9 +47,12 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "discriminators": frozenset({"source_channels", "target_channels"}),
     "losses": frozenset({"source_channels", "target_channels"}),
     "datasets": frozenset({"split"}),
-    "methods": frozenset({"generator", "discriminator", "losses"}),
+    "methods": frozenset(
+        {"generator", "discriminator", "make_discriminator", "losses", "source_channels", "target_channels"}
+    ),
     "metrics": frozenset(),
     "exporters": frozenset(),
+    "encodings": frozenset({"source_channels", "source_range"}),
 }
 """The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets."""
 
@@ -203,8 +207,14 @@ Terms = Mapping[str, "Tensor"]
 class Update(Protocol):
     """What the engine gives a method to optimise with: backward, clipping, the optimizer's step, zero_grad."""
 
-    def __call__(self, network: str, terms: Terms) -> None:
-        """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update."""
+    progress: float
+    """How far the run is, from 0 to 1, whichever limit ends it."""
+
+    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+        """Lower the sum of ``terms`` with the optimizer of a network, or of several by one backward pass.
+
+        No terms, no update. The metrics have the terms under the first network's name.
+        """
         ...
 
 
@@ -213,6 +223,10 @@ class Method(Protocol):
 
     The engine may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
     which maps source to target without further arguments and is what the model file holds.
+
+    Its factory may ask for the recipe's ``generator``, ``discriminator`` and ``losses``, for ``source_channels`` and
+    ``target_channels``, and for ``make_discriminator``, which makes another discriminator like the recipe's. Networks
+    of its own it makes itself.
     """
 
     networks: Sequence[str]
@@ -237,8 +251,28 @@ class Metric(Protocol):
         ...
 
 
+class Encoding(Protocol):
+    """What the networks see in place of a source: one channel a class of a label map, say. A torch module.
+
+    Generator and discriminator are made for its channels; files, samples and translation have the sources themselves.
+    Its factory may ask for ``source_channels``, and for ``source_range``, the values that -1 and 1 stand for.
+    A method ``picture(source)``, if there is one, gives [N, 3, H, W] in [-1, 1] for sample grids.
+    """
+
+    channels: int
+    resampling: Resampling
+    """How sources are resized before they are encoded."""
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Sources [N, Cs, H, W] in [-1, 1] to [N, channels, H, W]."""
+        ...
+
+
 class Generator(Protocol):
-    """Translates. Use torch's own dropout and batch-norm modules: the policy of translation acts on those alone."""
+    """Translates. Its noise comes from torch's own dropout modules and from p2pkit.latent.Latent.
+
+    The policy of translation acts on those and on torch's own batch norms alone.
+    """
 
     def __call__(self, source: Tensor) -> Tensor:
         """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]."""

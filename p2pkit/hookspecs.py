@@ -62,6 +62,11 @@ def register_exporters(register: Register) -> None:
 
 
 @hookspec
+def register_encodings(register: Register) -> None:
+    """Encodings: what networks see in place of a source, such as one channel a class of a label map."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""
 

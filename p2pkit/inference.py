@@ -21,6 +21,7 @@ from p2pkit.contracts import Normalisation, SizedGenerator
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
 from p2pkit.errors import DataError
 from p2pkit.image_statistics import BatchNorm, ImageStatistics, normalises_each_image
+from p2pkit.latent import Latent
 from p2pkit.noise import kept
 from p2pkit.seeds import derived
 
@@ -50,8 +51,8 @@ def infer(
     its running statistics and torch's own random state are left as they were.
 
     Tiles of a larger image give their ``corners`` in it, so that noise is the same wherever tiles overlap, and the
-    ``statistics`` of the whole of it, which then take the place of each tile's own. ``drawn`` takes what each dropout
-    lets through, a boolean tensor [N, C, h, w] for each in the order of their calls.
+    ``statistics`` of the whole of it, which then take the place of each tile's own. ``drawn`` takes the noise in the
+    order in which it is drawn: what a dropout lets through as a boolean tensor [N, C, h, w], a latent as [N, size].
     """
     assert len(seeds) == len(source)
     height, width = source.shape[2:]
@@ -127,6 +128,14 @@ class _Noise:
             self.drawn.append(through)
         return values * through.to(values.dtype) / (1.0 - probability)
 
+    def latents(self, source: Tensor, size: int, layer: int) -> Tensor:
+        """A vector of ``size`` values from N(0, 1) for each image; drawn on the CPU, to be the same on any device."""
+        draws = (torch.Generator().manual_seed(derived(seed, layer, "latent")) for seed in self.seeds)
+        vectors = torch.stack([torch.randn(size, generator=draw) for draw in draws]).to(source)
+        if self.drawn is not None:
+            self.drawn.append(vectors)
+        return vectors
+
     def _first(self, values: Tensor, origin: Corner, whole_channels: bool) -> list[int]:
         """The position of a feature map's first value, in values of that map."""
         if whole_channels or values.ndim != 4:
@@ -162,6 +171,10 @@ def _hook(
     module: Any, number: int, norm: Normalisation, noise: _Noise | None, statistics: ImageStatistics | None
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor] | None:
     """What replaces the output of ``module``; None when that stays as it is."""
+    if isinstance(module, Latent):
+        if noise is None:
+            return lambda _, inputs, output: torch.zeros_like(output)
+        return lambda _, inputs, output: noise.latents(inputs[0], module.size, number)
     if isinstance(module, Dropout) and noise is not None:
         whole_channels = not isinstance(module, nn.Dropout)
         return lambda _, inputs, output: noise.dropped(inputs[0], module.p, number, whole_channels)

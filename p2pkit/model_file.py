@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from p2pkit.contracts import Policy, ValueRange
+from p2pkit.contracts import Policy, ValueRange, dtype_range
 from p2pkit.errors import ModelFileError
 from p2pkit.storage import written_aside
 
@@ -26,6 +27,17 @@ FILE_NAME = "model.safetensors"
 """What a run calls its model file."""
 _KEY = "p2pkit"
 _CHECKSUM = "sha256_of_the_weights"
+
+
+class EncodingHeader(BaseModel):
+    """What the generator's sources are encoded with, and who offers it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    parameters: dict[str, Any]
+    distribution: str
+    distribution_version: str
 
 
 class ModelHeader(BaseModel):
@@ -47,6 +59,8 @@ class ModelHeader(BaseModel):
     """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
     target_ending: str = ""
     """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
+    encoding: EncodingHeader | None = None
+    """What sources are encoded with before the generator sees them; None when it sees them as they are."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
     policy: Policy = Policy()
@@ -56,6 +70,11 @@ class ModelHeader(BaseModel):
     """The data set and its fingerprint."""
     step: int = 0
     metrics: dict[str, float] = {}
+
+    def values(self, side: Literal["source", "target"]) -> ValueRange:
+        """The values that are -1 and 1 to the generator."""
+        chosen: ValueRange | None = getattr(self, f"{side}_range")
+        return chosen or dtype_range(np.dtype(getattr(self, f"{side}_dtype")))
 
     def trained(self, step: int, metrics: dict[str, float]) -> ModelHeader:
         """The same header for the weights of a certain step."""

@@ -10,6 +10,9 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from p2pkit.contracts import Judgement, WeightedLoss
+from p2pkit.encoded import bare
+
+__all__ = ["StepView", "bare", "discriminator_terms", "frozen", "generator_terms", "judgement"]
 
 
 class StepView:
@@ -34,7 +37,7 @@ class StepView:
 
     def judge(self, image: Tensor) -> Judgement:
         """The discriminator's judgement of ``image`` [N, Ct, H, W] beside the step's source."""
-        if getattr(getattr(self._discriminator, "module", self._discriminator), "has_features", False):
+        if getattr(bare(self._discriminator), "has_features", False):
             verdict = self._discriminator(self.source, image, features=True)
         else:
             verdict = self._discriminator(self.source, image)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import p2pkit as library
-from p2pkit.export.noise import noise_masks
+from p2pkit.export.noise import drawn_noise
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference import noise_seeds
 from tests.conftest import REPOSITORY, Call, distribution, untrained_model
@@ -192,7 +192,7 @@ def test_noise_is_an_input_and_the_same_draws_give_translates_image(form: str, m
     padded = (48, 80)
     assert about["padding"]["to"] == {"size_multiple": 16, "smallest_size": 16}
     translate = library.load_model(model, "cpu")
-    noise = noise_masks(translate.generator, source, noise_seeds(5, 1))
+    noise = drawn_noise(translate.generator, source, noise_seeds(5, 1))
     assert [list(mask.shape) for mask in noise] == [
         [1, one["channels"], *(side // part for side, part in zip(padded, one["size_divided_by"], strict=True))]
         for one in about["noise"]
@@ -258,7 +258,9 @@ def test_a_generator_of_any_size_and_noise_of_whole_channels(
     model, file = odd("blotchy"), tmp_path / "model.onnx"
     outcome = p2pkit("--plugins-dir", plugins, "export", model, "--out", file, "--dropout")
     assert outcome.code == 0, outcome.err
-    assert metadata("onnx", file)["noise"] == [{"name": "noise_0", "channels": 8, "size_divided_by": None}]
+    assert metadata("onnx", file)["noise"] == [
+        {"name": "noise_0", "of": "dropout", "channels": 8, "size_divided_by": None}
+    ]
     kept, source = torch.ones(1, 8, 1, 1), images(1, (5, 9))
     assert in_onnx_runtime(file)(source, kept).shape == (1, 3, 5, 9)
 

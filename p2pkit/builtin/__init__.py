@@ -75,6 +75,14 @@ def register_metrics(register: Register) -> None:
 
 
 @hookimpl
+def register_encodings(register: Register) -> None:
+    """Class maps, one channel a class."""
+    from p2pkit.builtin.encodings.one_hot import OneHot
+
+    register("one_hot", OneHot)
+
+
+@hookimpl
 def register_exporters(register: Register) -> None:
     """ONNX and PyTorch's own exported programs."""
     from p2pkit.builtin.exporters.onnx_file import ONNX

@@ -11,7 +11,7 @@ import click
 
 # where a command finds the program's own options, in its context's meta
 NO_PLUGIN, PLUGINS_DIR = "p2pkit.no_plugin", "p2pkit.plugins_dir"
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path))  # a file, or PLUGIN:RECIPE
 SET = click.option(
     "--set",
     "overrides",

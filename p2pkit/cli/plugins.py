@@ -9,13 +9,14 @@ import click
 
 from p2pkit.cli.options import JSON
 from p2pkit.plugins import manager
+from p2pkit.recipe.named import recipes_of
 
 
 @click.group("plugins", invoke_without_command=True, short_help="List the plugins that are installed.")
 @JSON
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """List the plugins that are installed, the hooks that each implements, and why one is left out."""
+    """List the plugins that are installed, the hooks and recipes that each has, and why one is left out."""
     ctx.obj = as_json
     if ctx.invoked_subcommand is None:
         _list(as_json)
@@ -32,7 +33,8 @@ def list_plugins(json_of_group: bool, as_json: bool) -> None:
 def _list(as_json: bool) -> None:
     plugins = manager().plugins
     if as_json:
-        click.echo(json.dumps([asdict(plugin) for plugin in plugins], indent=2))
+        described = [{**asdict(plugin), "recipes": list(recipes_of(plugin))} for plugin in plugins]
+        click.echo(json.dumps(described, indent=2))
         return
     for plugin in plugins:
         click.echo(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
@@ -40,3 +42,5 @@ def _list(as_json: bool) -> None:
             click.echo(f"  LEFT OUT: {plugin.problem}")
         for hook in plugin.hooks:
             click.echo(f"  {hook}")
+        for recipe in recipes_of(plugin):
+            click.echo(f"  recipe {plugin.name}:{recipe}")

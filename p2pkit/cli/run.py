@@ -31,7 +31,9 @@ def command(
     accept_changed_data: bool,
     device: str | None,
 ) -> None:
-    """Train what RECIPE describes. The run folder gets the model, samples, metrics and checkpoints.
+    """Train what RECIPE describes: a file, or PLUGIN:RECIPE for one that a plugin brings.
+
+    The run folder gets the model, samples, metrics and checkpoints.
 
     Ctrl-C writes a checkpoint and prints the command that goes on. With --continue the same command starts a run and
     goes on with it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, Terms
 from p2pkit.engine.checkpoint import Trained, load_networks, network_tensors
+from p2pkit.engine.update import named
 from p2pkit.errors import RunFolderError
 from p2pkit.inference import in_fast_layout
 from p2pkit.seeds import derived
@@ -42,15 +44,17 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(source, target, batch.keys)
 
 
-def leave_step(folder: Path, batch: Batch, rank: int, trained: Trained | None) -> None:
+def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: Trained | None) -> None:
     """Write a process's share of a batch into ``folder`` and, where ``trained`` is given, the networks as they are.
+
+    ``progress`` is how far the run is (contracts.Update).
 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
     tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
     with written_aside(folder / f"process_{rank}.safetensors") as aside:
-        save_file(tensors, aside, metadata={"keys": "\n".join(batch.keys)})
+        save_file(tensors, aside, metadata={"left": json.dumps({"keys": batch.keys, "progress": progress})})
     if trained is not None:
         with written_aside(folder / _NETWORKS) as aside:
             save_file(network_tensors(trained), aside)
@@ -70,23 +74,25 @@ def replay_step(folder: Path, trained: Trained, method: Method, accelerator: Acc
     try:
         load_networks(trained, load_file(folder / _NETWORKS))
         batches = {file: _read_batch(file) for file in files}
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise RunFolderError(f"{folder}: it is damaged, or of other networks than the recipe's: {error}") from error
     yield "the networks are as they were when it failed: those before in the step had been updated by then"
-    for file, batch in batches.items():
+    for file, (batch, progress) in batches.items():
         named = _PROCESS.fullmatch(file.name)
         assert named is not None
         yield f"{file.name}: {', '.join(batch.keys)}"
         for side in ("source", "target"):
             yield f"  {side}: {_span(getattr(batch, side))}"
         seed_step(seed, int(match[1]) - 1, int(named[1]))
-        yield from _made_again(trained, method, accelerator, on_device(batch, accelerator.device))
+        seen = _Seen(accelerator, trained, progress)
+        yield from _made_again(seen, method, on_device(batch, accelerator.device))
 
 
-def _read_batch(file: Path) -> Batch:
+def _read_batch(file: Path) -> tuple[Batch, float]:
+    """A process's share of a batch, and how far the run was."""
     with safe_open(file, framework="pt") as handle:
-        keys = (handle.metadata() or {}).get("keys", "").split("\n")
-        return Batch(handle.get_tensor("source"), handle.get_tensor("target"), keys)
+        left = json.loads((handle.metadata() or {})["left"])
+        return Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"]), left["progress"]
 
 
 def _span(values: Tensor) -> str:
@@ -95,12 +101,11 @@ def _span(values: Tensor) -> str:
     return f"{float(values.min()):.4g} to {float(values.max()):.4g}"
 
 
-def _made_again(trained: Trained, method: Method, accelerator: Accelerator, batch: Batch) -> Iterator[str]:
-    for name, network in trained.networks.items():
+def _made_again(seen: _Seen, method: Method, batch: Batch) -> Iterator[str]:
+    for name, network in seen.trained.networks.items():
         values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
         yield f"  weights of the {name}: {_span(values)}"
-    seen = _Seen(accelerator, trained)
-    with _watched(trained.networks, seen.notes):
+    with _watched(seen.trained.networks, seen.notes):
         method.train_step(batch, seen)
     yield from (f"  {note}" for note in seen.notes)
 
@@ -111,19 +116,24 @@ class _Seen:
 
     accelerator: Accelerator
     trained: Trained
+    progress: float
     notes: list[str] = field(default_factory=list)
 
-    def __call__(self, network: str, terms: Terms) -> None:
+    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+        if not terms:
+            return
+        names = named(networks)
         for name, term in terms.items():
             finite = "" if term.isfinite() else "  <- not finite"
-            self.notes.append(f"{network}/{name} = {float(term.detach()):.6g}{finite}")
-        parameters: Sequence[nn.Parameter] = list(self.trained.networks[network].parameters())
+            self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")
         self.accelerator.backward(torch.stack([term.float() for term in terms.values()]).sum())
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        self.notes.append(f"gradient of the {network}: norm {float(norm):.6g}")
-        for parameter in parameters:
-            parameter.grad = None
+        for name in names:
+            parameters: Sequence[nn.Parameter] = list(self.trained.networks[name].parameters())
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self.notes.append(f"gradient of the {name}: norm {float(norm):.6g}")
+            for parameter in parameters:
+                parameter.grad = None
 
 
 @contextmanager

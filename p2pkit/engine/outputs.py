@@ -81,7 +81,9 @@ class Outputs:
     def _write_sample(self, step: int) -> None:
         parts, file = self.parts, self.folder.sample(step)
         shown = parts.held_out if len(parts.held_out) else parts.pairs
-        left_out = write_samples(file, shown, parts.form, parts.transform, parts.loader.bad_data, self.translate)
+        left_out = write_samples(
+            file, shown, parts.form, parts.transform, parts.loader.bad_data, self.translate, parts.picture
+        )
         self.left_out.report(step, left_out)
 
     def save(self, state: RunState, figures: Mapping[str, float]) -> None:

@@ -71,3 +71,5 @@ class TrainingParts:
     header: ModelHeader
     """The model file's header, but for step and metrics."""
     evaluation: Evaluation
+    picture: Translate | None
+    """Pictures [1, 3, H, W] of sources [1, Cs, H, W] for sample grids; None where sources are pictures themselves."""

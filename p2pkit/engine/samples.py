@@ -20,11 +20,12 @@ ROWS = 4
 
 def write_samples(
     file: Path, pairs: PairedDataset, form: PairForm, transform: PairTransform, bad_data: BadData,
-    translate: Callable[[Tensor], Tensor],
+    translate: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor] | None,
 ) -> list[str]:  # fmt: skip
     """Write a grid of source | output | target for a few of ``pairs``, spread evenly.
 
-    Returns the messages on pairs that could not be used and were left out.
+    ``picture`` makes pictures [1, 3, H, W] of sources that are none themselves. Returns the messages on pairs that
+    could not be used and were left out.
     """
     rows, left_out = [], []
     count = min(ROWS, len(pairs))
@@ -34,6 +35,7 @@ def write_samples(
             row * len(pairs) // count, lambda index: transform.test(form.tensors(pairs[index]))
         )
         left_out += found_bad
-        rows.append((source, translate(source[None])[0], target))
+        shown = picture(source[None])[0] if picture else source
+        rows.append((shown, translate(source[None])[0], target))
     write_image(file, sample_grid(rows))
     return left_out

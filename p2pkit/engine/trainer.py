@@ -258,7 +258,8 @@ class Trainer:
         if accelerator.is_main_process:
             shutil.rmtree(left, ignore_errors=True)  # another number of processes may have failed here before
         accelerator.wait_for_everyone()
-        leave_step(left, batch, accelerator.process_index, self.trained if accelerator.is_main_process else None)
+        networks = self.trained if accelerator.is_main_process else None
+        leave_step(left, batch, self.update.progress, accelerator.process_index, networks)
         accelerator.wait_for_everyone()
         again = "No checkpoint had been written"
         if saved_at >= 0:

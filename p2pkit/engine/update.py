@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,11 @@ from p2pkit.engine.agreement import largest
 from p2pkit.engine.schedule import learning_rate_factor
 from p2pkit.errors import NotFiniteError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
+
+
+def named(networks: str | Sequence[str]) -> list[str]:
+    """The networks of an update (see contracts.Update) as a list."""
+    return [networks] if isinstance(networks, str) else list(networks)
 
 
 class Updater:
@@ -30,25 +35,40 @@ class Updater:
         self.optimizers = optimizers
         self._accelerator, self._settings, self._schedule = accelerator, settings, schedule
         self._terms: dict[str, Tensor] = {}
+        self.progress = 0.0
 
-    def __call__(self, network: str, terms: Terms) -> None:
-        """Lower the sum of ``terms`` with the optimizer of ``network``; no terms, no update.
+    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+        """Lower the sum of ``terms`` with the optimizers of one network or several; no terms, no update.
 
         Raises:
-            NotFiniteError: on any process the sum, or the gradient's norm, is infinite or no number; the network has
-                not been changed by then.
+            NotFiniteError: on any process the sum, or a gradient's norm, is infinite or no number; no network of these
+                has been changed by then.
         """
         if not terms:
             return
+        names = named(networks)
         total = torch.stack([term.float() for term in terms.values()]).sum()
-        self._refuse_not_finite(network, total, terms)
-        optimizer = self.optimizers[network]
-        optimizer.zero_grad()
+        self._refuse_not_finite(" and the ".join(names), total, terms)
+        optimizers = {name: self.optimizers[name] for name in names}
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
         self._accelerator.backward(total)
-        self._check_gradients(network, optimizer, terms)
-        optimizer.step()
+        for name, optimizer in optimizers.items():
+            self._check_gradients(name, optimizer, terms)
+        self._step(list(optimizers.values()))
         for name, term in terms.items():
-            self._terms[f"{network}/{name}"] = term.detach().float()
+            self._terms[f"{names[0]}/{name}"] = term.detach().float()
+
+    def _step(self, optimizers: Sequence[Any]) -> None:
+        scaler = self._accelerator.scaler
+        if scaler is None:
+            for optimizer in optimizers:
+                optimizer.step()
+            return
+        # not by Accelerate's own optimizers, each of which would move the scale that the next one's gradients are in
+        for optimizer in optimizers:
+            scaler.step(optimizer.optimizer)
+        scaler.update()
 
     def _refuse_not_finite(self, network: str, total: Tensor, terms: Terms) -> None:
         finite = bool(total.isfinite())
@@ -75,7 +95,8 @@ class Updater:
             clip_grads_with_norm_(parameters, limit, norm)
 
     def set_progress(self, progress: float) -> None:
-        """Set the learning rates to what the schedule says at ``progress`` (0 to 1)."""
+        """Take note of ``progress`` (0 to 1), and set the learning rates to what the schedule says there."""
+        self.progress = progress
         # not through prepared schedulers, which step once a process
         factor = learning_rate_factor(self._schedule, progress)
         for network, optimizer in self.optimizers.items():

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+_FACTOR = 1_000_003
+"""Odd, so that no channel falls out of a code however many there are; codes of many channels overflow, and may."""
 LEVELS = 4
 """Source colours are told apart by this many levels a channel: enough for label maps, robust to JPEG's noise."""
 
@@ -43,5 +45,5 @@ def _codes(source: Tensor) -> Tensor:
     levels = ((source + 1) / 2 * (LEVELS - 1)).round().long()
     code = torch.zeros_like(levels[0])
     for channel in levels:
-        code = code * LEVELS + channel
+        code = code * _FACTOR + channel
     return code

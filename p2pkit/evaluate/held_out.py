@@ -31,6 +31,8 @@ class HeldOut:
     metrics: Sequence[Callable[[], Metric]]
     settings: EvaluationSettings
     bad_data: BadData
+    encoding: Translate | None = None
+    """What the networks see of sources [1, Cs, H, W], and so what the baseline tells colours by."""
 
     @property
     def every(self) -> Interval | None:
@@ -52,8 +54,10 @@ class HeldOut:
         name = self.settings.baseline
         if name == "none" or not self._can_measure():
             return {}
+        encode = self.encoding or (lambda source: source)
         pairs = self._tensors(self.pairs, len(self.pairs), "measuring the baseline", before_each, report)
-        return self._measure(ClassMeanColour(pairs), name, before_each, report)
+        baseline = ClassMeanColour((encode(source[None])[0], target) for source, target in pairs)
+        return self._measure(lambda source: baseline(encode(source)), name, before_each, report)
 
     def score(self, figures: Mapping[str, float]) -> float:
         """The first figure of the recipe's first metric, negated where lower is better; no number is the worst."""

@@ -20,7 +20,7 @@ from p2pkit import __version__
 from p2pkit.catalogue import create
 from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
 from p2pkit.errors import ExportError, P2PKitError
-from p2pkit.export.noise import describe_noise, noise_inputs, noise_masks, noise_shapes
+from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs, noise_shapes
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference import fitting_size, infer
 from p2pkit.model_file import ModelHeader
@@ -127,7 +127,7 @@ def _difference(
         chance = torch.Generator().manual_seed(batch)
         source = torch.rand(batch, channels, *size, generator=chance) * 2 - 1
         seeds = list(range(batch))
-        noise = noise_masks(generator, source, seeds) if policy.dropout else []
+        noise = drawn_noise(generator, source, seeds) if policy.dropout else []
         expected = infer(generator, source, policy, seeds)
         found = run(source, *noise)
         if found.shape != expected.shape:

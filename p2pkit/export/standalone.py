@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from p2pkit.contracts import Normalisation, Policy, SizedGenerator
 from p2pkit.image_statistics import BatchNorm
 from p2pkit.inference import Dropout
+from p2pkit.latent import Latent
 
 
 class Standalone(nn.Module):
     """A copy of ``generator`` for sources [N, Cs, H, W] of any height and width, by ``policy``.
 
-    With ``policy.dropout`` it takes, after the source, the noise of each call of a dropout in the order of these
-    calls: uniform in [0, 1), [N, C, h, w] or larger; a value is kept where its noise is at least the probability.
+    With ``policy.dropout`` it takes, after the source, the noise of each call of a dropout or latent in the order of
+    these calls. A dropout's is uniform in [0, 1), [N, C, h, w] or larger; a value is kept where its noise is at least
+    the probability. A latent's is [N, size], from N(0, 1).
     """
 
     def __init__(self, generator: nn.Module, policy: Policy) -> None:
@@ -41,6 +43,8 @@ class Standalone(nn.Module):
                 setattr(network, name, _OwnStatistics(child, policy.norm))
             elif isinstance(child, Dropout):
                 setattr(network, name, _GivenNoise(child, self.draws) if policy.dropout else nn.Identity())
+            elif isinstance(child, Latent):
+                setattr(network, name, _GivenLatent(child, self.draws if policy.dropout else None))
             else:
                 self._replace(child, policy)
 
@@ -98,6 +102,17 @@ class _OwnStatistics(nn.Module):
         weight, bias, eps = self.weight, self.bias, self.eps
         normalised: Tensor = torch.instance_norm(values, weight, bias, None, None, True, 0.0, eps, False)
         return normalised
+
+
+class _GivenLatent(nn.Module):
+    """Latent vectors from outside, or the mean."""
+
+    def __init__(self, latent: Latent, draws: Draws | None) -> None:
+        super().__init__()
+        self.size, self.draws = latent.size, draws
+
+    def forward(self, source: Tensor) -> Tensor:
+        return next(self.draws.noise) if self.draws else source.new_zeros(source.shape[0], self.size)
 
 
 class _GivenNoise(nn.Module):

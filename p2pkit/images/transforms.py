@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from p2pkit.contracts import Resampling
 from p2pkit.errors import DataError
 from p2pkit.seeds import derived
 from p2pkit.settings import TransformSettings, height_width
 
 TensorPair = tuple[Tensor, Tensor]
+_BICUBIC = vision.InterpolationMode.BICUBIC
 
 
 @dataclass(frozen=True)
 class PairTransform:
-    """Resizes, crops and flips the two images of a pair alike.
+    """Resizes, crops and flips the two images of a pair alike; sources may be resampled in a way of their own.
 
     The jitter of a pair is a function of (seed, epoch, index), so that it depends neither on how many workers or
     processes there are nor on where a run was interrupted.
@@ -25,12 +27,13 @@ class PairTransform:
 
     settings: TransformSettings
     seed: int
+    source_resampling: Resampling = "bicubic"
 
     def train(self, pair: TensorPair, epoch: int, index: int, key: str) -> TensorPair:
         """Resize to the load size, crop at random, flip at random. Tensors [C, H, W] in [-1, 1]."""
         height, width = pair[0].shape[1:]
         self.refuse_smaller_than_crop((height, width), key)
-        pair = _resized(pair, self.settings.load_size)
+        pair = self._resized(pair, self.settings.load_size)
         generator = torch.Generator().manual_seed(derived(self.seed, "jitter", epoch, index))
         draws = torch.rand(3, generator=generator).tolist()
         if self.settings.crop_size is not None:
@@ -59,22 +62,21 @@ class PairTransform:
         """Resize to the size that training sees, where training resizes at all; no jitter."""
         if self.settings.load_size is None:
             return pair
-        return _resized(pair, self.settings.crop_size or self.settings.load_size)
+        return self._resized(pair, self.settings.crop_size or self.settings.load_size)
+
+    def _resized(self, pair: TensorPair, size: int | tuple[int, int] | None) -> TensorPair:
+        if size is None:
+            return pair
+        source, target = pair
+        return _resize(source, height_width(size), self.source_resampling), _resize(target, height_width(size))
 
 
-def _resized(pair: TensorPair, size: int | tuple[int, int] | None) -> TensorPair:
-    if size is None:
-        return pair
-    source, target = (_resize(image, height_width(size)) for image in pair)
-    return source, target
-
-
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
     if tuple(image.shape[1:]) == size:
         return image
-    bicubic = vision.InterpolationMode.BICUBIC
+    interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC
+    resized: Tensor = vision.resize(image, list(size), interpolation=interpolation, antialias=True)
     # bicubic overshoots at edges, and [-1, 1] is the promise
-    resized: Tensor = vision.resize(image, list(size), interpolation=bicubic, antialias=True)
     return resized.clamp_(-1.0, 1.0)
 
 

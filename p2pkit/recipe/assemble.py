@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -15,13 +15,9 @@ import numpy as np
 import timm
 import torch
 import torchvision
-from accelerate.utils import set_seed
-from torch import nn
 
 from p2pkit import __version__
-from p2pkit.catalogue import build
 from p2pkit.contracts import (
-    Component,
     Metric,
     Pair,
     PairedDataset,
@@ -35,12 +31,11 @@ from p2pkit.engine.pair_form import PairForm
 from p2pkit.engine.parts import TrainingParts
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.evaluate.held_out import HeldOut
-from p2pkit.images.transforms import PairTransform
-from p2pkit.model_file import ModelHeader
+from p2pkit.model_file import EncodingHeader, ModelHeader
 from p2pkit.parameters import plain
 from p2pkit.plugins import manager
+from p2pkit.recipe.networks import Networks, make, transform_of
 from p2pkit.recipe.recipe import Chosen, Recipe
-from p2pkit.seeds import derived
 from p2pkit.settings import BadData, height_width
 
 
@@ -93,6 +88,10 @@ class Data:
         """What components ask for as ``source_channels`` and ``target_channels``."""
         return channels_of(self.first.header)
 
+    def networks(self, recipe: Recipe) -> Networks:
+        """What makes the networks of ``recipe`` for this data."""
+        return Networks(recipe, self.channels, self.value_range("source"))
+
     @cached_property  # it looks at every file
     def fingerprint(self) -> str:
         """A text that changes when either split does."""
@@ -122,28 +121,15 @@ def load_data(recipe: Recipe) -> Data:
     return Data(pairs, held_out, recipe.loader.bad_data, recipe.source.range, recipe.target.range)
 
 
-def make(chosen: Chosen, **supplied: Any) -> Component:
-    """Build the component that a recipe has chosen."""
-    return build(chosen.registered, chosen.kind, chosen.arguments(), supplied)
-
-
-def make_networks(recipe: Recipe, channels: Mapping[str, int]) -> dict[str, nn.Module]:
-    """Generator and discriminator, with initial weights that depend on the seed alone."""
-    set_seed(derived(recipe.run.seed, "weights") % 2**32)
-    return {
-        "generator": make(recipe.generator, **channels),
-        "discriminator": make(recipe.discriminator, **channels),
-    }
-
-
 def assemble(recipe: Recipe, data: Data) -> TrainingParts:
     """Everything that a run is made of."""
-    networks = make_networks(recipe, data.channels)
+    networks = data.networks(recipe)
+    both = networks.both()
     losses = [
         WeightedLoss(name, loss.weight or 0.0, make(loss, **data.channels))
         for name, loss in zip(_distinct([loss.name for loss in recipe.losses]), recipe.losses, strict=True)
     ]
-    transform = PairTransform(recipe.transform, recipe.run.seed)
+    transform = transform_of(recipe, networks.encoding)
     form, settings = data.form, recipe.evaluation
     metrics: list[Callable[[], Metric]] = [partial(make, chosen) for chosen in recipe.metrics]
     return TrainingParts(
@@ -156,9 +142,12 @@ def assemble(recipe: Recipe, data: Data) -> TrainingParts:
         held_out=data.held_out,
         form=form,
         transform=transform,
-        method=make(recipe.method, **networks, losses=losses),
+        method=make(recipe.method, **both, make_discriminator=networks.discriminator, losses=losses, **data.channels),
         header=model_header(recipe, data),
-        evaluation=HeldOut(data.pairs, data.held_out, form, transform, metrics, settings, data.bad_data),
+        evaluation=HeldOut(
+            data.pairs, data.held_out, form, transform, metrics, settings, data.bad_data, networks.encoding
+        ),
+        picture=getattr(networks.encoding, "picture", None),
     )
 
 
@@ -176,6 +165,7 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         parameters=plain(recipe.generator.parameters),
         distribution=recipe.generator.registered.distribution,
         distribution_version=recipe.generator.registered.version,
+        encoding=None if recipe.encoding is None else _encoding_header(recipe.encoding),
         source_dtype=str(data.first.source.dtype),
         target_dtype=str(data.first.target.dtype),
         source_range=data.source,
@@ -187,6 +177,13 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         source_channels=data.first.source.shape[2],
         target_channels=data.first.target.shape[2],
     )
+
+
+def _encoding_header(chosen: Chosen) -> EncodingHeader:
+    return EncodingHeader(
+        name=chosen.name, parameters=plain(chosen.parameters), distribution=chosen.registered.distribution,
+        distribution_version=chosen.registered.version,
+    )  # fmt: skip
 
 
 def environment(recipe: Recipe, data: Data) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from p2pkit.receptive_field import receptive_field
-from p2pkit.recipe.assemble import Data, load_data, make
+from p2pkit.recipe.assemble import Data, load_data
+from p2pkit.recipe.networks import make
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import try_recipe
 from p2pkit.recipe.value_ranges import found_ranges, with_ranges
@@ -41,5 +42,6 @@ def _about_networks(recipe: Recipe, data: Data) -> Iterator[str]:
     tried = try_recipe(recipe, data)
     yield f"generator {recipe.generator.name}: {tried.generator}"
     yield f"discriminator {recipe.discriminator.name}: {tried.discriminator}"
+    # made for the sources themselves: it sees as far, with less memory than an encoding of many channels takes
     field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
     yield f"  receptive field: {field} pixels" if field else "  receptive field: all of the image, or not measurable"

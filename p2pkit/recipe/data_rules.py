@@ -10,10 +10,10 @@ from p2pkit.contracts import PairedDataset, PairHeader
 from p2pkit.engine.loader import ONE_SIZE
 from p2pkit.engine.pair_form import refuse_unlike
 from p2pkit.errors import DataError, listed
-from p2pkit.images.transforms import PairTransform
 from p2pkit.inference import refuse_unfitting
 from p2pkit.progress import Progress
 from p2pkit.recipe.assemble import Data, channels_of
+from p2pkit.recipe.networks import Networks, transform_of
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import networks_without_weights
 
@@ -62,9 +62,11 @@ class Rules:
     """
 
     def __init__(self, recipe: Recipe, first: PairHeader) -> None:
-        self._first, self._transform = first, PairTransform(recipe.transform, recipe.run.seed)
+        self._first, self._transform = first, transform_of(recipe, None)
         self._batched = recipe.loader.batch_size > 1
-        self._generator = networks_without_weights(recipe, channels_of(first))["generator"]
+        # no values are known yet, and sizes do not depend on them
+        networks = Networks(recipe, channels_of(first), recipe.source.range or (-1.0, 1.0))
+        self._generator = networks_without_weights(networks)["generator"]
         if recipe.transform.load_size is not None:
             self._transform.refuse_smaller_than_crop(first.source[:2], first.key)
         self._size = self._transform.training_size(first.source[:2])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pkit.errors import RecipeError
+from p2pkit.recipe.named import recipe_file
 
 EXTENDS = "extends"
 COMMAND_LINE = "--set"
@@ -48,11 +49,12 @@ class Document:
 
 
 def read_document(file: Path, overrides: Sequence[str] = ()) -> Document:
-    """The recipe in ``file`` with its parents merged in and ``overrides`` (``a.b=VALUE``) applied.
+    """The recipe in ``file`` (or PLUGIN:RECIPE) with its parents merged in and ``overrides`` (``a.b=VALUE``) applied.
 
     Raises:
         RecipeError: a file is missing or no TOML, ``extends`` goes in a circle, or an override cannot be placed.
     """
+    file = recipe_file(str(file))
     document = Document(file, _read_text(file, None), tables=deepcopy(DEFAULTS))
     for layer_file, tables in _layers(file):
         _merge(document, (), document.tables, tables, _shown(layer_file))
@@ -90,7 +92,7 @@ def _layers(file: Path) -> list[tuple[Path, dict[str, Any]]]:
         if parent is not None and not isinstance(parent, str):
             raise RecipeError(f"{_shown(current)}: {EXTENDS}: found {parent!r}, expected the path of one recipe file")
         layers.append((current, tables))
-        child, current = current, (current.parent / parent if parent is not None else None)
+        child, current = current, (recipe_file(parent, current.parent) if parent is not None else None)
     return layers[::-1]
 
 

@@ -68,6 +68,8 @@ class Recipe:
     train: TrainSettings
     metrics: list[Chosen]
     evaluation: EvaluationSettings
+    encoding: Chosen | None = None
+    """What the networks see of sources; None for the sources themselves."""
     optimizers: dict[str, OptimizerSettings] = field(default_factory=dict)
     """The optimizer of each network, ``[optimizer]`` with its override."""
 
@@ -80,6 +82,7 @@ class Recipe:
             "target": plain(self.target),
             "loader": plain(self.loader),
             "transform": plain(self.transform),
+            **({} if self.encoding is None else {"encoding": self.encoding.table()}),
             "generator": self.generator.table(),
             "discriminator": self.discriminator.table(),
             "losses": [loss.table() for loss in self.losses],

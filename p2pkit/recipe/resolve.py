@@ -45,8 +45,9 @@ COMPONENTS = {
     "discriminator": "discriminators",
     "method": "methods",
 }
+OPTIONAL_COMPONENTS = {"encoding": "encodings"}
 COMPONENT_LISTS = {"losses": "losses", "metrics": "metrics"}
-SECTIONS = (*SETTINGS, *COMPONENTS, *COMPONENT_LISTS)
+SECTIONS = (*SETTINGS, *COMPONENTS, *OPTIONAL_COMPONENTS, *COMPONENT_LISTS)
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -83,6 +84,8 @@ class _Resolver:
             sections[name] = self._settings(name, SETTINGS[name], self._table(name))
         sections["train"] = self._train()
         sections |= {name: self._component(name, kind, self.tables.get(name)) for name, kind in COMPONENTS.items()}
+        for name, kind in OPTIONAL_COMPONENTS.items():
+            sections[name] = self._component(name, kind, self.tables[name]) if name in self.tables else None
         for name, kind in COMPONENT_LISTS.items():
             sections[name] = self._components(name, kind)
         sections["optimizer"], sections["optimizers"] = self._optimizers(sections["method"])

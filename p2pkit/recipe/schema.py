@@ -8,7 +8,7 @@ from p2pkit.errors import PluginError
 from p2pkit.parameters import parameters_model
 from p2pkit.plugins import manager
 from p2pkit.recipe.document import DEFAULTS
-from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
+from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, OPTIONAL_COMPONENTS, SETTINGS
 from p2pkit.registry import Registered
 from p2pkit.settings import OptimizerSettings
 
@@ -25,7 +25,7 @@ def recipe_schema() -> dict[str, Any]:
         properties[name].pop("required", None)
     properties["optimizer"]["additionalProperties"] = {"$ref": "#/$defs/optimizer_of_one_network"}
     definitions["optimizer_of_one_network"] = OptimizerSettings.model_json_schema()
-    for name, kind in COMPONENTS.items():
+    for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
         properties[name] = _one_of(kind, definitions, default=DEFAULTS.get(name, {}).get("name"))
     for name, kind in COMPONENT_LISTS.items():
         properties[name] = {"type": "array", "items": _one_of(kind, definitions)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,9 @@ from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.loader import Example, Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
-from p2pkit.images.transforms import PairTransform
 from p2pkit.inference import refuse_unfitting
-from p2pkit.recipe.assemble import Data, make_networks
+from p2pkit.recipe.assemble import Data
+from p2pkit.recipe.networks import Networks, transform_of
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.training_step import judgement
 
@@ -39,7 +38,7 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
         try_optimizer(settings)
-    networks = networks_without_weights(recipe, data.channels)
+    networks = networks_without_weights(data.networks(recipe))
     generator, discriminator = networks["generator"], networks["discriminator"]
     example = _example(recipe, data)
     source = example.tensors[0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
@@ -61,7 +60,7 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
 
 def _example(recipe: Recipe, data: Data) -> Example:
     """The first training example. The first held-out pair is read too, since it is needed late."""
-    form, transform = data.form, PairTransform(recipe.transform, recipe.run.seed)
+    form, transform = data.form, transform_of(recipe, data.networks(recipe).encoding)
     example = Examples(data.pairs, form, transform, recipe.loader)[0, 0]
     if isinstance(example, P2PKitError):
         raise example
@@ -79,13 +78,13 @@ def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
         raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
-def networks_without_weights(recipe: Recipe, channels: Mapping[str, int]) -> dict[str, nn.Module]:
-    """The recipe's networks on the meta device: their sizes, without memory for their weights."""
+def networks_without_weights(networks: Networks) -> dict[str, nn.Module]:
+    """Generator and discriminator on the meta device: their sizes, without memory for their weights."""
     try:
         with torch.device("meta"):
-            return make_networks(recipe, channels)
+            return networks.both()
     except NotImplementedError:  # a network that looks at its own weights as it is made
-        return make_networks(recipe, channels)
+        return networks.both()
 
 
 def _parameters(network: nn.Module) -> str:

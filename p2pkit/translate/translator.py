@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from p2pkit.catalogue import create
 from p2pkit.contracts import Normalisation
+from p2pkit.encoded import Encoded
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.image_statistics import ImageStatistics
 from p2pkit.images import from_unit, read_image, to_unit
@@ -177,17 +179,30 @@ def load_model(
 
 def _rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.Module:
     channels = {"source_channels": header.source_channels, "target_channels": header.target_channels}
-    try:
+    encoding = header.encoding
+    if encoding is not None:
+        with _explaining(file, f"encoding {encoding.name!r}", encoding.distribution, encoding.distribution_version):
+            source = {"source_channels": header.source_channels, "source_range": header.values("source")}
+            encode = create("encodings", encoding.name, **encoding.parameters, **source)
+            channels["source_channels"] = encode.channels
+    with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
         generator = cast(nn.Module, create("generators", header.generator, **{**header.parameters, **channels}))
+        if encoding is not None:
+            generator = Encoded(encode, generator)
         generator.load_state_dict(weights)
+    return generator.requires_grad_(False)
+
+
+@contextmanager
+def _explaining(file: Path, what: str, distribution: str, version: str) -> Iterator[None]:
+    """Tell of which model file, and of whose making, something is that cannot be rebuilt."""
+    try:
+        yield
     except UnknownComponent as error:
         raise ModelFileError(
-            f"{file}: its generator {header.generator!r} comes from {header.distribution} "
-            f"{header.distribution_version}, which is not here; pip install {header.distribution}"
+            f"{file}: its {what} comes from {distribution} {version}, which is not here; pip install {distribution}"
         ) from error
     except (P2PKitError, RuntimeError) as error:
         raise ModelFileError(
-            f"{file}: its generator {header.generator!r} cannot be rebuilt; it was made by {header.distribution} "
-            f"{header.distribution_version}: {error}"
+            f"{file}: its {what} cannot be rebuilt; it was made by {distribution} {version}: {error}"
         ) from error
-    return generator.requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Encodings: what networks see in place of a source."""

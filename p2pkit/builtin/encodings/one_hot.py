@@ -1,0 +1,41 @@
+"""Class maps, one channel a class: numbers of classes are names, and nothing lies between two of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from p2pkit.contracts import Resampling, ValueRange
+from p2pkit.images import class_colours, stored_values
+
+
+class OneHot(nn.Module):
+    """The class of each pixel, a number from 0 on in a source of one channel, as one channel a class, of 0 and 1.
+
+    A pixel of any other number (255, say, for "void") is 0 in all of them.
+
+    Args:
+        classes: how many there are.
+    """
+
+    resampling: Resampling = "nearest"
+
+    def __init__(
+        self, source_channels: int, source_range: ValueRange, classes: Annotated[int, Field(gt=0, le=65536)]
+    ) -> None:
+        super().__init__()
+        if source_channels != 1:
+            raise ValueError(f"a class map has 1 channel, the sources have {source_channels}")
+        self.channels, self.source_range = classes, source_range
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Sources [N, 1, H, W] in [-1, 1] to [N, classes, H, W]."""
+        numbers = torch.arange(self.channels, device=source.device).view(1, -1, 1, 1)
+        return (stored_values(source, self.source_range) == numbers).to(source.dtype)
+
+    def picture(self, source: Tensor) -> Tensor:
+        """Sources [N, 1, H, W] as [N, 3, H, W] in [-1, 1], a colour a class."""
+        return class_colours(stored_values(source, self.source_range)[:, 0])

@@ -1,0 +1,149 @@
+"""Sources that networks see encoded: label maps, one channel a class."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import p2pkit as library
+from p2pkit.errors import RecipeError
+from p2pkit.images.transforms import PairTransform
+from p2pkit.settings import TransformSettings
+from tests.conftest import Call, lines, save, train
+
+CLASSES = 5
+COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240], [10, 10, 10]], dtype=np.uint8)
+
+
+def label_map(seed: int, side: int = 24) -> np.ndarray:
+    """A map of class numbers, uint8 [side, side, 1], in blocks of four pixels."""
+    blocks = np.random.default_rng(seed).integers(0, CLASSES, (side // 4, side // 4), dtype=np.uint8)
+    return blocks.repeat(4, axis=0).repeat(4, axis=1)[:, :, None]
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """A recipe that paints classes in colours."""
+    root = tmp_path / "labels"
+    for split, count in (("train", 8), ("test", 2)):
+        for index in range(count):
+            classes = label_map(index + 100 * (split == "test"))
+            save(root / split / "classes" / f"{index}.png", classes)
+            save(root / split / "photos" / f"{index}.png", COLOURS[classes[:, :, 0]])
+    file = tmp_path / "labels.toml"
+    file.write_text(f"""
+[data]
+name = "paired_folders"
+root = "{root}"
+source = "classes"
+target = "photos"
+[encoding]
+name = "one_hot"
+classes = {CLASSES}
+[loader]
+batch_size = 2
+workers = 0
+[transform]
+crop_size = 16
+[generator]
+name = "resnet"
+blocks = 1
+width = 4
+[discriminator]
+name = "patchgan_1"
+width = 4
+[optimizer]
+lr = 0.01
+[train]
+max_steps = 30
+checkpoint_every = 15
+[evaluation]
+baseline = "class_mean_colour"
+""")
+    return file
+
+
+def test_one_hot_gives_each_class_a_channel_of_its_own() -> None:
+    encoding = library.create("encodings", "one_hot", classes=3, source_channels=1, source_range=(0.0, 255.0))
+    source = torch.tensor([[[[0.0, 2.0], [1.0, 255.0]]]]) / 127.5 - 1
+    void_is_in_none = [[[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 1], [0, 0]]]
+    assert encoding(source)[0].tolist() == void_is_in_none
+    assert encoding.picture(source).unique(dim=2).shape[0] == 1 and encoding.picture(source).abs().max() <= 1
+
+
+@pytest.mark.parametrize("highest", [255.0, 65535.0])
+def test_every_number_survives_the_way_to_tensors(highest: float) -> None:
+    from p2pkit.images import stored_values, to_unit
+
+    numbers = np.arange(int(highest) + 1, dtype=np.uint8 if highest == 255 else np.uint16).reshape(1, -1, 1)
+    assert np.array_equal(stored_values(to_unit(numbers, "numbers"), (0.0, highest)).numpy()[0], numbers[:, :, 0])
+
+
+def test_sources_of_several_channels_are_no_class_map() -> None:
+    with pytest.raises(RecipeError, match="a class map has 1 channel, the sources have 3"):
+        library.create("encodings", "one_hot", classes=3, source_channels=3, source_range=(0.0, 255.0))
+
+
+def test_sources_are_resized_to_the_nearest_pixel_and_targets_are_not() -> None:
+    transform = PairTransform(TransformSettings(load_size=37), 0, "nearest")
+    image = torch.from_numpy(label_map(0)).permute(2, 0, 1) / 2.0 - 1
+    source, target = transform.test((image, image))
+    assert set(source.unique().tolist()) <= set(image.unique().tolist())
+    assert not set(target.unique().tolist()) <= set(image.unique().tolist())
+
+
+def test_a_recipe_with_an_encoding_trains_resumes_and_translates_label_maps(
+    labels: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    whole = train(p2pkit, labels, tmp_path / "whole")
+    figures = {line["split"]: line for line in lines(whole)}
+    # each class has one colour, so painting it is perfect; grays of neighbouring numbers would be mixed up
+    assert figures["held_out"]["class_mean_colour/mae"] < 0.02
+    half = train(p2pkit, labels, tmp_path / "half", "train.max_steps=15")
+    recipe = half / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("max_steps = 15", "max_steps = 30"))
+    assert p2pkit("run", "--resume", half).code == 0
+    assert (half / "checkpoints/step_00000030/networks.safetensors").read_bytes() == (
+        whole / "checkpoints/step_00000030/networks.safetensors"
+    ).read_bytes()
+    source = save(tmp_path / "new.png", label_map(7, 20))
+    outcome = p2pkit("translate", whole, source, "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert np.asarray(Image.open(tmp_path / "out" / "new.png")).shape == (20, 20, 3)
+    assert json.loads(p2pkit("inspect", whole, "--json").out)["encoding"]["parameters"] == {"classes": CLASSES}
+    grid = np.asarray(Image.open(whole / "samples/step_00000030.png"))
+    assert len(np.unique(grid[4:28, 4:28].reshape(-1, 3), axis=0)) >= CLASSES  # a colour a class
+
+
+def test_the_networks_see_the_encodings_channels(labels: Path, p2pkit: Call) -> None:
+    few, many = (p2pkit("check", labels, "--set", f"encoding.classes={classes}").out for classes in (5, 105))
+    assert "1 channels of uint8" in few and "1x16x16 -> 3x16x16" in few
+    fewer, more = (float(re.findall(r"generator.* ([\d.]+) M parameters", out)[0]) for out in (few, many))
+    assert more - fewer == pytest.approx(100 * 4 * 7 * 7 / 1e6, abs=1e-3)  # the first convolution: width 4, 7x7
+
+
+def test_an_encoding_is_checked_like_any_component(labels: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("check", labels, "--set", "encoding.classes=0", "--set", "encoding.clases=1")
+    assert outcome.code == 2
+    assert "encoding.classes" in outcome.err and "did you mean 'classes'" in outcome.err
+    assert "one_hot" in p2pkit("check", labels, "--set", "encoding.name=one_hott").err
+
+
+def test_a_model_without_its_encoding_says_whose_it_is(labels: Path, tmp_path: Path, p2pkit: Call) -> None:
+    run = train(p2pkit, labels, tmp_path / "run", "train.max_steps=1")
+    file = run / "model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b'\\"one_hot\\"', b'\\"one_cat\\"').replace(b'"one_hot"', b'"one_cat"'))
+    outcome = p2pkit("translate", run, tmp_path / "labels", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "its encoding 'one_cat' comes from p2pkit" in outcome.err
+
+
+def test_an_encoded_generator_exports(labels: Path, tmp_path: Path, p2pkit: Call) -> None:
+    run = train(p2pkit, labels, tmp_path / "run", "train.max_steps=1")
+    outcome = p2pkit("export", run, "--format", "torch_program", "--out", tmp_path / "model.pt2")
+    assert outcome.code == 0, outcome.err
