@@ -145,7 +145,11 @@ def step(real: float, fake: float) -> StepView:
     return StepView(full, full * real, (full * fake).requires_grad_(), Fixed())
 
 
-@pytest.mark.parametrize("name", p2pkit.components("losses"))
+# these have no term here: one for the generator, one without features, one of an image that is constant
+OF_OTHER_STEPS = {"r1", "feature_matching", "total_variation"}
+
+
+@pytest.mark.parametrize("name", sorted({*p2pkit.components("losses")} - OF_OTHER_STEPS))
 def test_losses_give_scalars_that_the_generator_can_lower(name: str) -> None:
     loss = p2pkit.create("losses", name)
     seen = step(real=0.5, fake=-0.25)

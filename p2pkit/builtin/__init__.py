@@ -33,15 +33,24 @@ def register_discriminators(register: Register) -> None:
 
 @hookimpl
 def register_losses(register: Register) -> None:
-    """Adversarial losses and distances between pixels."""
+    """Adversarial losses, gradient penalties, and distances between pixels, features and structures."""
     from p2pkit.builtin.losses.adversarial import GAN, LSGAN, Hinge
-    from p2pkit.builtin.losses.pixels import L1, L2
+    from p2pkit.builtin.losses.features import FeatureMatching
+    from p2pkit.builtin.losses.gradient_penalty import R1, WGANGP
+    from p2pkit.builtin.losses.pixels import L1, L2, Charbonnier
+    from p2pkit.builtin.losses.structure import SSIM, TotalVariation
 
     register("gan", GAN)
     register("lsgan", LSGAN)
     register("hinge", Hinge)
+    register("wgan_gp", WGANGP)
+    register("r1", R1)
+    register("feature_matching", FeatureMatching)
     register("l1", L1)
     register("l2", L2)
+    register("charbonnier", Charbonnier)
+    register("ssim", SSIM)
+    register("total_variation", TotalVariation)
 
 
 @hookimpl

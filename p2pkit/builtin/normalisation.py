@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 Norm = Literal["batch", "instance", "none"]
 
@@ -32,3 +33,13 @@ def initialise(network: nn.Module) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def hold_spectral_norms(network: nn.Module) -> None:
+    """Divide every convolution's weight by its largest singular value from now on (Miyato et al. 2018, section 2.1).
+
+    The value is that of one power iteration a call in training, whose vectors are buffers. Initial weights come first.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            spectral_norm(module)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.builtin.normalisation import Norm, has_bias, initialise, norm_layer
+from p2pkit.builtin.normalisation import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 from p2pkit.contracts import Judgement
 
 WIDEST = 8
@@ -25,6 +25,7 @@ class PatchGAN(nn.Module):
         width: channels of the first; each next one doubles them up to eight times that.
         norm: normalisation; there is none on the first convolution.
         conditional: judge the image beside its source (channels concatenated), or by itself.
+        spectral_norm: divide each convolution's weight by its largest singular value (Miyato et al. 2018).
     """
 
     has_features = True
@@ -37,6 +38,7 @@ class PatchGAN(nn.Module):
         width: Annotated[int, Field(gt=0)] = 64,
         norm: Norm = "batch",
         conditional: bool = True,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.conditional = conditional
@@ -53,6 +55,8 @@ class PatchGAN(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.logits = nn.Conv2d(channels, 1, kernel, 1, padding)
         initialise(self)
+        if spectral_norm:
+            hold_spectral_norms(self)
 
     def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Tensor | Judgement:
         """Logits [N, 1, h, w] for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from p2pkit.contracts import Step
@@ -25,6 +28,24 @@ class L2:
     def generator_term(self, step: Step) -> Tensor:
         """The mean of (target - fake)^2."""
         return F.mse_loss(step.fake, step.target)
+
+    def discriminator_term(self, step: Step) -> None:
+        """None: the discriminator has no part in it."""
+
+
+class Charbonnier:
+    """A smooth L1, sqrt(difference^2 + epsilon^2) (Charbonnier et al. 1994; Lai et al. 2017).
+
+    Args:
+        epsilon: differences well below it count as squared, in units of [-1, 1].
+    """
+
+    def __init__(self, epsilon: Annotated[float, Field(gt=0)] = 1e-3) -> None:
+        self.epsilon = epsilon
+
+    def generator_term(self, step: Step) -> Tensor:
+        """The mean over all pixels."""
+        return ((step.target - step.fake).square() + self.epsilon**2).sqrt().mean()
 
     def discriminator_term(self, step: Step) -> None:
         """None: the discriminator has no part in it."""
