@@ -171,9 +171,7 @@ def _hook(
     module: Any, number: int, norm: Normalisation, noise: _Noise | None, statistics: ImageStatistics | None
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor] | None:
     """What replaces the output of ``module``; None when that stays as it is."""
-    if isinstance(module, Latent):
-        if noise is None:
-            return lambda _, inputs, output: torch.zeros_like(output)
+    if isinstance(module, Latent) and noise is not None:
         return lambda _, inputs, output: noise.latents(inputs[0], module.size, number)
     if isinstance(module, Dropout) and noise is not None:
         whole_channels = not isinstance(module, nn.Dropout)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import p2pkit as library
+from p2pkit.inference import Policy, infer
 from p2pkit.plugins import configure
 from tests.conftest import Call, distribution, lines, train
 
@@ -154,3 +156,11 @@ def test_a_step_of_four_networks_that_is_no_number_is_replayed(twofold: Path, tm
     replayed = p2pkit("replay", left)
     assert replayed.code == 0, replayed.err
     assert "gradient of the encoder" in replayed.out
+
+
+def test_translating_with_a_latent_leaves_the_random_state(twofold: Path) -> None:
+    generator = library.create("generators", "noisy", source_channels=3, target_channels=3)
+    before = torch.get_rng_state()
+    infer(generator, torch.zeros(2, 3, 4, 4), Policy(), [1, 2])
+    assert torch.equal(before, torch.get_rng_state())
+    assert generator.training and not torch.equal(generator.latent(torch.zeros(1, 3, 4, 4)), torch.zeros(1, 3))
