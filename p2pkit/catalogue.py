@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,13 +42,17 @@ def create(kind: str, name: str, /, **parameters: Any) -> Component:
         UnknownComponent: nothing has that name.
         RecipeError: a parameter is unknown, missing, of a wrong type or out of bounds.
     """
-    registered = manager().registry(kind).get(name)
+    return create_registered(manager().registry(kind).get(name), kind, parameters)
+
+
+def create_registered(registered: Registered, kind: str, parameters: Mapping[str, Any]) -> Component:
+    """What :func:`create` does, for a component that need not be in a registry."""
     own = {key: value for key, value in parameters.items() if key not in SUPPLIED[kind]}
     model = parameters_model(registered, kind)
     try:
         arguments = coerced(validate(model, own))
     except ValidationError as error:
-        raise RecipeError(report(problems_in(error, model, own, name))) from error
+        raise RecipeError(report(problems_in(error, model, own, registered.name))) from error
     return build(registered, kind, arguments, {key: parameters[key] for key in parameters.keys() - own.keys()})
 
 
@@ -114,7 +119,7 @@ def _describe(kind: str, registered: Registered) -> ComponentDescription:
             parameters.append(ParameterDescription(name, type_text(field), plain_value(default), field.is_required()))
     except P2PKitError as error:
         problem = str(error)
-    file, line = _place(registered)
+    file, line = place(registered)
     always = {name: value if is_plain(value) else repr(value) for name, value in fixed(registered.factory).items()}
     return ComponentDescription(
         kind, registered.name, registered.distribution, registered.version, file, line,
@@ -122,7 +127,8 @@ def _describe(kind: str, registered: Registered) -> ComponentDescription:
     )  # fmt: skip
 
 
-def _place(registered: Registered) -> tuple[str, int]:
+def place(registered: Registered) -> tuple[str, int]:
+    """The file and line that define a component; ("", 0) where that cannot be told."""
     factory = defined(registered.factory)
     try:
         return inspect.getsourcefile(factory) or "", inspect.getsourcelines(factory)[1]

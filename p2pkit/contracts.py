@@ -88,6 +88,9 @@ def _shape(pixels: NDArray[Any]) -> Shape:
 class PairedDataset(Protocol):
     """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
 
+    Keys tell its pairs apart, those of both splits where it has two. It goes to the processes that load data, forked
+    or pickled, and gives the same pairs there and whenever it is made again.
+
     Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
     sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
     An attribute ``target_ending`` (".tif", say) is that of its targets' files; translations become files of its format.
@@ -181,7 +184,11 @@ class Step(Protocol):
 
 
 class Loss(Protocol):
-    """A loss: the generator's term, the discriminator's, or both. Its weight belongs to the recipe."""
+    """A loss: the generator's term, the discriminator's, or both. Its weight belongs to the recipe.
+
+    It keeps nothing from one step to the next, which a run that goes on would not have. One that needs a discriminator
+    of another form (features, say) raises a P2PKitError.
+    """
 
     def generator_term(self, step: Step) -> Tensor | None:
         """A scalar for the generator to lower, or None when this loss has no say there."""
@@ -224,6 +231,8 @@ class Method(Protocol):
     The engine may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
     which maps source to target without further arguments and is what the model file holds.
 
+    All that a step changes is in the networks, which is what a checkpoint holds; weights change by ``update`` alone.
+
     Its factory may ask for the recipe's ``generator``, ``discriminator`` and ``losses``, for ``source_channels`` and
     ``target_channels``, and for ``make_discriminator``, which makes another discriminator like the recipe's. Networks
     of its own it makes itself.
@@ -264,7 +273,7 @@ class Encoding(Protocol):
     """How sources are resized before they are encoded."""
 
     def __call__(self, source: Tensor) -> Tensor:
-        """Sources [N, Cs, H, W] in [-1, 1] to [N, channels, H, W]."""
+        """Sources [N, Cs, H, W] in [-1, 1] to [N, channels, H, W] in [-1, 1]: a function of each source by itself."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from PIL import Image
 import p2pkit as library
 from p2pkit import hookspecs
 from p2pkit.cli.main import COMMANDS
+from p2pkit.plugins import configure
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
+from p2pkit.testing import components_of
 from tests.conftest import REPOSITORY, Call, distribution, picture, save, untrained_model
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -38,6 +41,24 @@ def test_the_generator_in_ten_lines(p2pkit: Call, recipe: Path, tmp_path: Path) 
     recipe.write_text(text)
     outcome = p2pkit("--plugins-dir", plugins, "run", recipe, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
+
+
+def test_the_tests_of_that_generator(tmp_path: Path) -> None:
+    plugin, tests = blocks("CONTRIBUTING.md", "python")[:2]
+    (distribution(tmp_path, "p2pkit-blur", "0.1", {"blur": "p2pkit_blur"}) / "p2pkit_blur.py").write_text(plugin)
+    defined: dict[str, Any] = {}
+    before = list(sys.path)
+    try:
+        configure(plugins_dir=tmp_path)
+        exec(tests, defined)
+        found = [value for name, value in defined.items() if name.startswith("test_")]
+        for test in found:
+            test()
+        assert len(found) == 2 and components_of("p2pkit-blur") == [("generators", "blur")]
+    finally:
+        sys.path[:] = before
+        sys.modules.pop("p2pkit_blur", None)
+        configure()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)

@@ -14,6 +14,7 @@ from PIL import Image
 import p2pkit as library
 from p2pkit.inference import Policy, infer
 from p2pkit.plugins import configure
+from p2pkit.testing import check_component
 from tests.conftest import Call, distribution, lines, train
 
 PLUGIN = '''
@@ -164,3 +165,9 @@ def test_translating_with_a_latent_leaves_the_random_state(twofold: Path) -> Non
     infer(generator, torch.zeros(2, 3, 4, 4), Policy(), [1, 2])
     assert torch.equal(before, torch.get_rng_state())
     assert generator.training and not torch.equal(generator.latent(torch.zeros(1, 3, 4, 4)), torch.zeros(1, 3))
+
+
+def test_both_keep_the_promises_of_their_kinds(twofold: Path) -> None:
+    check_component("generators", "noisy", size=2)
+    generator = library.create("generators", "noisy", source_channels=3, target_channels=3)
+    check_component("methods", "twofold", generator=generator)

@@ -1,0 +1,69 @@
+"""What an exporter promises (contracts.Exporter)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p2pkit.catalogue import create
+from p2pkit.contracts import Exportable, ExportInput, Policy
+from p2pkit.export.exporting import METADATA_KEY, TOLERANCE
+from p2pkit.export.noise import drawn_noise, noise_inputs, noise_shapes
+from p2pkit.export.standalone import Standalone
+from p2pkit.testing.networks import images
+from p2pkit.testing.promises import Subject, promise, require
+
+CHANNELS = {"source_channels": 2, "target_channels": 3}
+SIDE = 16
+SIZES = ((16, 16), (17, 31))
+
+
+def _exportable() -> tuple[Exportable, Any]:
+    """A small generator with padding, statistics and noise in its graph, and the generator itself."""
+    torch.manual_seed(0)
+    generator = create("generators", "unet", depth=3, width=4, dropout=0.5, **CHANNELS)
+    source = images(CHANNELS["source_channels"], SIDE, SIDE)
+    changing = {0: "batch", 2: "height", 3: "width"}
+    inputs = [ExportInput("source", source, changing), *noise_inputs(noise_shapes(generator, source))]
+    network = Standalone(generator, Policy())
+    return Exportable(network, inputs, "target", {METADATA_KEY: '{"about": "a test"}'}), generator
+
+
+@promise("facts says what the person must know of the format, in words by name")
+def states_facts(subject: Subject) -> None:
+    """They are shown, and go into the metadata."""
+    facts = getattr(subject.make(), "facts", None)
+    words = isinstance(facts, dict) and all(isinstance(word, str) for pair in facts.items() for word in pair)
+    require(facts and words, f"facts = {facts!r}")
+
+
+@promise("write makes one file, which may be renamed, and load gives a function that agrees with what was written")
+def writes_what_it_was_given(subject: Subject) -> None:
+    """Written aside, renamed, loaded by another instance, run at several sizes and in several batches."""
+    exportable, generator = _exportable()
+    with TemporaryDirectory() as folder:
+        aside, file = Path(folder, ".model.part"), Path(folder, "another-name")
+        subject.make().write(exportable, aside)
+        written = sorted(path.name for path in Path(folder).iterdir())
+        require(written == [aside.name], f"files {written}, asked for {aside.name} alone")
+        aside.rename(file)
+        run = subject.make().load(file)
+        for height, width in SIZES:
+            for count in (1, 3):
+                source = images(CHANNELS["source_channels"], height, width, count)
+                inputs = [source, *drawn_noise(generator, source, [0] * count)]
+                _require_agreement(run(*inputs), exportable.network(*inputs), f"sources {list(source.shape)}")
+
+
+def _require_agreement(found: Any, expected: Tensor, of: str) -> None:
+    require(isinstance(found, Tensor), f"{type(found).__name__} instead of a tensor, of {of}")
+    require(found.shape == expected.shape, f"{list(found.shape)} instead of {list(expected.shape)}, of {of}")
+    difference = float((found - expected).abs().max())
+    require(difference <= TOLERANCE, f"values that differ by up to {difference:.2g}, of {of}")
+
+
+PROMISES = (states_facts, writes_what_it_was_given)

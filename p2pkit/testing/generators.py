@@ -1,0 +1,222 @@
+"""What a generator promises (contracts.Generator, contracts.SizedGenerator)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from p2pkit.contracts import Policy, SizedGenerator
+from p2pkit.export import export_model
+from p2pkit.inference import fitting_size, infer
+from p2pkit.model_file import ModelHeader, write_model
+from p2pkit.testing.networks import (
+    CHANNELS,
+    images,
+    made_without_weights,
+    require_copies,
+    require_gradients,
+    require_same_after_checkpoint,
+    require_same_weights,
+    require_trainable,
+    train_a_step,
+)
+from p2pkit.testing.promises import BrokenPromise, Promise, Subject, promise, require
+
+ODD_SIZES = ((1, 1), (7, 50), (33, 47))
+BATCH_TOLERANCE = 1e-3
+"""As a part of the largest value; the last bits of a convolution depend on how many images there are."""
+
+
+def _made(subject: Subject, seed: int = 0) -> Any:
+    """The generator for the first numbers of channels, in training mode as it was made."""
+    return subject.make(seed, **CHANNELS[0])
+
+
+def _source(subject: Subject, generator: nn.Module, count: int = 2, seed: int = 0) -> Tensor:
+    """Sources of a size that the generator takes as it is."""
+    channels = subject.supplied("source_channels", CHANNELS[0]["source_channels"])
+    return images(channels, *fitting_size(generator, (32, 48)), count, seed)
+
+
+def _translated(generator: nn.Module, source: Tensor) -> Tensor:
+    return infer(generator, source, Policy(), [7] * len(source))
+
+
+def _require_images(output: Any, expected: Sequence[int], of: str) -> None:
+    require(isinstance(output, Tensor), f"{type(output).__name__} instead of a tensor, of {of}")
+    require(list(output.shape) == list(expected), f"{list(output.shape)} instead of {list(expected)}, of {of}")
+    require(output.isfinite().all(), f"values that are not finite, of {of}")
+    low, high = float(output.detach().min()), float(output.detach().max())
+    require(low >= -1 and high <= 1, f"values from {low:.4g} to {high:.4g}, of {of}")
+
+
+@promise("it is a torch module with parameters to train")
+def is_trainable(subject: Subject) -> None:
+    """There is something for an optimizer."""
+    require_trainable(_made(subject))
+
+
+@promise("size_multiple and smallest_size are given both or not at all, are 1 or more, and the second fits the first")
+def declares_its_sizes(subject: Subject) -> None:
+    """The two attributes are what inference takes them for."""
+    generator = _made(subject)
+    sizes = {name: getattr(generator, name, None) for name in ("size_multiple", "smallest_size")}
+    given = [value for value in sizes.values() if value is not None]
+    require(not given or len(given) == len(sizes), f"only one of them: {sizes}")
+    require(all(isinstance(value, int) and value > 0 for value in given), str(sizes))
+
+
+@promise("it maps sources [N, Cs, H, W] in [-1, 1] to targets [N, Ct, H, W] in [-1, 1], for any numbers of channels")
+def gives_images(subject: Subject) -> None:
+    """Shape and range, in training mode and in evaluation mode."""
+    for channels in CHANNELS:
+        generator = subject.make(**channels)
+        numbers = {name: subject.supplied(name, value) for name, value in channels.items()}
+        source = images(numbers["source_channels"], *fitting_size(generator, (32, 48)))
+        expected = [2, numbers["target_channels"], *source.shape[2:]]
+        for mode in (True, False):
+            _require_images(generator.train(mode)(source), expected, f"sources {list(source.shape)}")
+
+
+@promise("a source of one colour gives finite values, in training and in translation")
+def takes_constants(subject: Subject) -> None:
+    """Normalisation must not divide by a deviation of zero."""
+    generator = _made(subject)
+    for value in (-1.0, 0.0, 1.0):
+        source = torch.full_like(_source(subject, generator), value)
+        for output in (generator(source), _translated(generator, source)):
+            require(output.isfinite().all(), f"values that are not finite, of sources that are {value:g} everywhere")
+
+
+@promise("it takes the sizes that it says (any, if it says none), and through p2pkit's inference every size")
+def takes_its_sizes(subject: Subject) -> None:
+    """The smallest sizes as they are, odd ones padded by reflection."""
+    generator = _made(subject).eval()
+    step = generator.size_multiple if isinstance(generator, SizedGenerator) else 1
+    height, width = fitting_size(generator, (1, 1))
+    for size in ((height, width), (height + step, width), (height, width + 2 * step)):
+        _require_size(subject, generator, size, "in evaluation mode")
+    for size in ODD_SIZES:
+        _require_size(subject, lambda source: _translated(generator, source), size, "through inference")
+
+
+def _require_size(subject: Subject, translate: Callable[[Tensor], Any], size: tuple[int, int], how: str) -> None:
+    source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
+    where = f"sources of {size[0]}x{size[1]}, {how}"
+    try:
+        output = translate(images(source, *size))
+    except Exception as error:
+        hint = "declare smallest_size and size_multiple if it cannot take them"
+        raise BrokenPromise(f"{type(error).__name__}: {error}, of {where}; {hint}") from error
+    _require_images(output, [2, target, *size], where)
+
+
+@promise("every trainable parameter gets a gradient")
+def learns(subject: Subject) -> None:
+    """All weights take part in the output."""
+    generator = _made(subject)
+    source = _source(subject, generator)
+    require_gradients(generator, lambda: (generator(source) - 0.5).square().mean())
+
+
+@promise("its weights, and its noise in training, depend on the seed alone")
+def follows_the_seed(subject: Subject) -> None:
+    """Two made from one seed are equal, and so are their outputs."""
+    first, second = _made(subject), _made(subject)
+    require_same_weights(first, second, "weights differ between two made from one seed")
+    outputs = []
+    for generator in (first, second):
+        set_seed(1)
+        outputs.append(generator(_source(subject, generator)))
+    require(torch.equal(*outputs), "in training, one source and one seed give different outputs")
+
+
+@promise("it translates without a trace: the same whatever has been drawn before, modes and running statistics kept")
+def leaves_no_trace(subject: Subject) -> None:
+    """Noise outside torch's dropout modules cannot be counted, and a state that moves in translation is not saved."""
+    generator, untouched = _made(subject), _made(subject)
+    source = _source(subject, generator)
+    modes = [module.training for module in generator.modules()]
+    outputs = []
+    for seed in (1, 2):
+        set_seed(seed)
+        drawn = torch.get_rng_state()
+        outputs.append(_translated(generator, source))
+        kept = torch.equal(drawn, torch.get_rng_state())
+        require(kept, "it draws from torch's global random state in evaluation mode; use torch.nn.Dropout for noise")
+    require(torch.equal(*outputs), "two translations of one source differ")
+    require([module.training for module in generator.modules()] == modes, "another mode (train or eval) than before")
+    require_same_weights(generator, untouched, "translation has changed the state")
+
+
+@promise("a translation does not depend on the batch: each image is translated as if it were alone")
+def translates_each_by_itself(subject: Subject) -> None:
+    """A batch gives what its images give one by one."""
+    generator = _made(subject)
+    source = _source(subject, generator, count=3)
+    alone = torch.cat([_translated(generator, source[index : index + 1]) for index in range(3)])
+    difference, largest = float((_translated(generator, source) - alone).abs().max()), float(alone.abs().max())
+    require(
+        difference <= BATCH_TOLERANCE * largest,
+        f"values of up to {largest:.2g} that differ by up to {difference:.2g} between a batch and its images",
+    )
+
+
+@promise("weights saved after a step of training, and loaded into another one like it, give the same output")
+def can_be_saved(subject: Subject) -> None:
+    """A checkpoint has all that was learnt, in tensors that safetensors takes."""
+    generator, anew = _made(subject), _made(subject, seed=1)
+    source = _source(subject, generator)
+    optimizer = train_a_step(generator, lambda: (generator(source) - 0.5).square().mean())
+    require_same_after_checkpoint(generator, anew, optimizer, lambda network: [_translated(network, source)])
+
+
+@promise("it can be copied (copy.deepcopy), which its moving average and its export do")
+def can_be_copied(subject: Subject) -> None:
+    """A copy, made after a step of training, works like the original."""
+    generator = _made(subject)
+    source = _source(subject, generator)
+    train_a_step(generator, lambda: (generator(source) - 0.5).square().mean())
+    require_copies(generator, lambda network: [_translated(network, source)])
+
+
+@promise("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
+def can_be_tried(subject: Subject) -> None:
+    """Neither making nor calling it asks for values that are not there."""
+    generator = made_without_weights(lambda: _made(subject))
+    source = _source(subject, generator).to(next(generator.parameters()).device)
+    with torch.no_grad():
+        generator(source)
+
+
+PROMISES = (
+    is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, learns, follows_the_seed,
+    leaves_no_trace, translates_each_by_itself, can_be_saved, can_be_copied, can_be_tried,
+)  # fmt: skip
+
+
+def exported_as(form: str) -> Promise:
+    """The promise that the generator, exported as ``form``, gives what it gives in p2pkit."""
+
+    @promise(f"exported as {form}, it gives what it gives in p2pkit, at any size and in any batch")
+    def can_be_exported(subject: Subject) -> None:
+        """The export compares what it wrote with the model."""
+        channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
+        own = {name: value for name, value in subject.parameters.items() if name not in channels}
+        registered = subject.registered
+        header = ModelHeader(
+            generator=registered.name, parameters=own, distribution=registered.distribution,
+            distribution_version=registered.version, source_dtype="uint8", target_dtype="uint8", **channels,
+        )  # fmt: skip
+        with TemporaryDirectory() as folder:
+            model = Path(folder, "model.safetensors")
+            write_model(model, _made(subject).state_dict(), header)
+            export_model(model, Path(folder, "exported"), form)
+
+    return can_be_exported

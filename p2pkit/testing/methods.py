@@ -1,0 +1,165 @@
+"""What a method promises (contracts.Method)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from torch import Tensor, nn
+
+from p2pkit.contracts import Batch, Terms
+from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.engine.optimizers import make_optimizer
+from p2pkit.settings import OptimizerSettings
+from p2pkit.testing.networks import CHANNELS, images
+from p2pkit.testing.promises import Subject, promise, require
+from p2pkit.testing.stand_ins import parts_of_a_method
+
+SIDE = 64
+BATCH = 2
+PROGRESS = (0.0, 0.5, 1.0)
+"""Where in a run steps are made: a method may train other networks early than late."""
+
+
+class _Update:
+    """The engine's part in a step (contracts.Update), on one CPU; it looks at all that it is given.
+
+    Without ``optimizers`` nothing is lowered.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Any] | None) -> None:
+        self.networks, self.optimizers, self.progress, self.calls = networks, optimizers, 0.0, 0
+
+    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+        names = [networks] if isinstance(networks, str) else list(networks)
+        unknown = [name for name in names if name not in self.networks]
+        require(names and not unknown, f"an update of {unknown or 'nothing'}; networks = {list(self.networks)}")
+        for name, term in terms.items():
+            require(isinstance(term, Tensor) and term.ndim == 0, f"the term {name!r} of {names} is no scalar tensor")
+            require(term.isfinite(), f"the term {name!r} of {names} is {float(term.detach()):g}")
+            require(term.requires_grad, f"the term {name!r} of {names} depends on nothing that learns")
+        if not terms:
+            return
+        self.calls += 1
+        if self.optimizers is None:
+            return
+        optimizers = [self.optimizers[name] for name in names]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+class _Wrapped(nn.Module):
+    """A network as DistributedDataParallel wraps it: what does not go through its forward is not synchronised."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.calls = module, 0
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the network gives."""
+        self.calls += 1
+        return self.module(*arguments, **keywords)
+
+
+def _made(subject: Subject, seed: int = 0) -> Any:
+    channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
+    set_seed(seed)
+    return subject.make(seed, **parts_of_a_method(**channels))
+
+
+def _networks(method: Any) -> dict[str, nn.Module]:
+    return {name: getattr(method, name) for name in method.networks}
+
+
+def _optimizers(networks: Mapping[str, nn.Module]) -> dict[str, Any]:
+    return {name: make_optimizer(network, OptimizerSettings()) for name, network in networks.items()}
+
+
+def _step(subject: Subject, method: Any, update: _Update, progress: float = 0.0, seed: int = 1) -> None:
+    source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
+    batch = Batch(images(source, SIDE, SIDE, BATCH, seed), images(target, SIDE, SIDE, BATCH, seed + 1), ["a", "b"])
+    set_seed(seed)
+    update.progress = progress
+    method.train_step(batch, update)
+
+
+def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """All parameters of each network, as one vector."""
+    flat = {name: [each.detach().flatten() for each in network.parameters()] for name, network in networks.items()}
+    return {name: torch.cat(parts) for name, parts in flat.items()}
+
+
+@promise("`networks` names its attributes that hold networks to train; `generator` is one, from source to target")
+def names_its_networks(subject: Subject) -> None:
+    """What is named is there, and can be trained."""
+    method = _made(subject)
+    names = getattr(method, "networks", None)
+    listed = isinstance(names, Sequence) and not isinstance(names, str) and "generator" in names
+    require(listed, f"networks = {names!r}; it must be a sequence of names with 'generator' among them")
+    for name in method.networks:
+        network = getattr(method, name, None)
+        require(isinstance(network, nn.Module), f"{name} is {type(network).__name__}, not a torch.nn.Module")
+        assert isinstance(network, nn.Module)
+        require(any(each.requires_grad for each in network.parameters()), f"{name} has no parameter to train")
+    require(isinstance(getattr(method, "losses", None), Sequence), "it has no attribute `losses`, a sequence")
+    source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
+    output = method.generator(images(source, SIDE, SIDE))
+    require(list(output.shape) == [2, target, SIDE, SIDE], f"its generator gives {list(output.shape)}")
+
+
+@promise("a step gives update(network, terms) finite scalars, and changes no weights by itself")
+def leaves_weights_to_the_engine(subject: Subject) -> None:
+    """An update that lowers nothing leaves all weights as they were."""
+    method = _made(subject)
+    networks = _networks(method)
+    for progress in PROGRESS:
+        before, update = _weights(networks), _Update(networks, None)
+        _step(subject, method, update, progress)
+        require(update.calls, "a step without a call of update")
+        for name, weights in _weights(networks).items():
+            require(torch.equal(before[name], weights), f"the step itself has changed the weights of {name}")
+
+
+@promise("steps train every network that it names, and call each as the engine has wrapped it")
+def trains_its_networks(subject: Subject) -> None:
+    """Weights move in the course of a run, and every network's forward goes through its wrapper."""
+    method = _made(subject)
+    networks = _networks(method)
+    wrapped = {name: _Wrapped(network) for name, network in networks.items()}
+    for name, network in wrapped.items():
+        setattr(method, name, network)
+    before, update = _weights(networks), _Update(networks, _optimizers(networks))
+    for progress in PROGRESS:
+        _step(subject, method, update, progress)
+    for name, weights in _weights(networks).items():
+        require(not torch.equal(before[name], weights), f"the weights of {name} have not changed")
+        require(weights.isfinite().all(), f"weights of {name} that are not finite")
+        require(wrapped[name].calls, f"{name} was not called through the attribute {name!r}, which the engine replaces")
+
+
+@promise("a run that goes on from a checkpoint is exact: all that a step changes is in its networks")
+def goes_on_exactly(subject: Subject) -> None:
+    """Two steps, and one step, a checkpoint, another method made anew, one more step."""
+    method, anew = _made(subject), _made(subject, seed=1)
+    networks, others = _networks(method), _networks(anew)
+    trained, restored = Trained(networks, _optimizers(networks)), Trained(others, _optimizers(others))
+    update, update_anew = _Update(networks, trained.optimizers), _Update(others, restored.optimizers)
+    _step(subject, method, update)
+    with TemporaryDirectory() as folder:
+        write_checkpoint(Path(folder), 1, trained, {}, keep=1)
+        read_checkpoint(Path(folder), restored)
+    for each, its_update in ((method, update), (anew, update_anew)):
+        _step(subject, each, its_update, PROGRESS[1], seed=2)
+    after = _weights(others)
+    for name, weights in _weights(networks).items():
+        require(torch.equal(weights, after[name]), f"other weights of {name} after going on")
+
+
+PROMISES = (names_its_networks, leaves_weights_to_the_engine, trains_its_networks, goes_on_exactly)

@@ -1,0 +1,184 @@
+"""Data sets that break a promise."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.testing import datasets
+from tests.broken import Broken
+
+
+class Good:
+    """A data set as it should be."""
+
+    count = 3
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        return Pair(self.pixels(index), 255 - self.pixels(index), self.key(index))
+
+    def pixels(self, index: int) -> Any:
+        return np.random.default_rng(index).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+
+    def key(self, index: int) -> str:
+        return f"{self.split}/{index}"
+
+    def fingerprint(self) -> str:
+        return f"{self.split} {self.count}"
+
+
+class Empty(Good):
+    """A data set without pairs."""
+
+    count = 0
+
+
+class Endless(Good):
+    """A data set that begins again behind its end."""
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index % self.count)
+
+
+class TwoDimensions(Good):
+    """A data set of pixels without channels."""
+
+    def pixels(self, index: int) -> Any:
+        return super().pixels(index)[:, :, 0]
+
+
+class Unequal(Good):
+    """A data set whose sources and targets differ in size."""
+
+    def __getitem__(self, index: int) -> Any:
+        pair = super().__getitem__(index)
+        return pair._replace(target=pair.target[1:])
+
+
+class Wide(Good):
+    """A data set of integers of 64 bits."""
+
+    def pixels(self, index: int) -> Any:
+        return super().pixels(index).astype(np.int64)
+
+
+class Tuples(Good):
+    """A data set of plain tuples."""
+
+    def __getitem__(self, index: int) -> Any:
+        return tuple(super().__getitem__(index))
+
+
+class OneKey(Good):
+    """A data set that calls all pairs the same."""
+
+    def key(self, index: int) -> str:
+        return self.split
+
+
+class HeldOutTrained(Good):
+    """A data set that holds out what it trains on."""
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+
+class WrongHeaders(Good):
+    """A data set whose headers are of other pixels."""
+
+    def header(self, index: int) -> PairHeader:
+        return PairHeader((6, 4, 3), (6, 4, 3), self.key(index))
+
+
+class Jitters(Good):
+    """A data set that draws anew at each reading."""
+
+    def pixels(self, index: int) -> Any:
+        return np.random.default_rng().integers(0, 255, (4, 6, 3), dtype=np.uint8)
+
+
+class NewFingerprint(Good):
+    """A data set whose fingerprint is of the object, not of the data."""
+
+    def fingerprint(self) -> str:
+        return str(id(self))
+
+
+class NumberedFingerprint(Good):
+    """A data set whose fingerprint is a number."""
+
+    def fingerprint(self) -> Any:
+        return self.count
+
+
+class Locked(Good):
+    """A data set with what cannot be pickled."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__(split)
+        self.lock = threading.Lock()
+
+
+class AtHomeOnly(Good):
+    """A data set that gives other pixels in other processes."""
+
+    def __init__(self, split: Split) -> None:
+        super().__init__(split)
+        self.home = os.getpid()
+
+    def pixels(self, index: int) -> Any:
+        return super().pixels(index if os.getpid() == self.home else index + 1)
+
+
+class LostShard(Good):
+    """A data set whose shards do not hold all of its pairs."""
+
+    shards = (1, 1)
+
+
+class OneNotice(Good):
+    """A data set whose notices are one text."""
+
+    notices = "this text has many letters"
+
+
+class NoDot(Good):
+    """A data set that gives the ending of its files without a dot."""
+
+    target_ending = "png"
+
+
+BROKEN = [
+    Broken("datasets", promise, factory, found)
+    for promise, factory, found in (
+        (datasets.has_a_length, Empty, "no pair to train on"),
+        (datasets.has_a_length, Endless, "no IndexError for index 3"),
+        (datasets.gives_pairs, TwoDimensions, "a source of shape (4, 6)"),
+        (datasets.gives_pairs, Unequal, "sizes that differ"),
+        (datasets.gives_pairs, Wide, "a source of int64"),
+        (datasets.gives_pairs, Tuples, "tuple instead of a Pair"),
+        (datasets.has_distinct_keys, OneKey, "the same key of several pairs: train"),
+        (datasets.has_distinct_keys, HeldOutTrained, "keys in both splits: 0, 1, 2"),
+        (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0')"),
+        (datasets.repeats_itself, Jitters, "read twice, pixels differ"),
+        (datasets.repeats_itself, NewFingerprint, "several fingerprints"),
+        (datasets.repeats_itself, NumberedFingerprint, "the fingerprint 3"),
+        (datasets.goes_to_workers, Locked, "pickle"),
+        (datasets.goes_to_workers, AtHomeOnly, "in a worker process"),
+        (datasets.says_true_things, LostShard, "shards of 2 pairs in all, but len() is 3"),
+        (datasets.says_true_things, OneNotice, "no sequence of strings"),
+        (datasets.says_true_things, NoDot, "target_ending = 'png'"),
+    )
+]

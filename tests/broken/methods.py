@@ -1,0 +1,163 @@
+"""Methods that break a promise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from p2pkit.contracts import Batch, Update, WeightedLoss
+from p2pkit.testing import methods
+from p2pkit.training_step import StepView, discriminator_terms, frozen, generator_terms
+from tests.broken import Broken
+
+
+class Good:
+    """A method as it should be."""
+
+    networks: Any = ("generator", "discriminator")
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
+        self.generator, self.discriminator, self.losses = generator, discriminator, losses
+
+    def train_step(self, batch: Batch, update: Update) -> None:
+        fake = self.generator(batch.source)
+        self.train_discriminator(StepView(batch.source, batch.target, fake.detach(), self.discriminator), update)
+        with frozen(self.discriminator):
+            terms = generator_terms(self.losses, StepView(batch.source, batch.target, fake, self.discriminator))
+            update("generator", terms)
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        update("discriminator", discriminator_terms(self.losses, seen))
+
+
+class OneWord(Good):
+    """A method whose networks are a word."""
+
+    networks = "generator"
+
+
+class Nameless(Good):
+    """A method that names a network that it has not."""
+
+    networks = ("generator", "encoder")
+
+
+class Frozen(Good):
+    """A method that names a network that nothing can train."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
+        super().__init__(generator, discriminator.requires_grad_(False), losses)
+
+
+class KeepsNoLosses(Good):
+    """A method that keeps its losses to itself."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
+        super().__init__(generator, discriminator, losses)
+        del self.losses
+
+
+class HalfImages(Good):
+    """A method whose generator gives images of half the size."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
+        super().__init__(nn.Sequential(generator, nn.AvgPool2d(2)), discriminator, losses)
+
+
+class Vector(Good):
+    """A method that gives a term for each image."""
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        update("discriminator", {"each": seen.on_fake.logits[0].mean(dim=(1, 2, 3))})
+
+
+class NotFinite(Good):
+    """A method that divides by zero."""
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        update("discriminator", {"quotient": seen.on_fake.logits[0].mean() / 0})
+
+
+class Detached(Good):
+    """A method that gives a term that nothing can lower."""
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        update("discriminator", {"number": seen.on_fake.logits[0].mean().detach()})
+
+
+class ByItself(Good):
+    """A method that changes weights by itself."""
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        super().train_discriminator(seen, update)
+        with torch.no_grad():
+            for parameter in self.discriminator.parameters():
+                parameter.mul_(0.99)
+
+
+class Idle(Good):
+    """A method that does nothing."""
+
+    def train_step(self, batch: Batch, update: Update) -> None:
+        return None
+
+
+class UnknownNetwork(Good):
+    """A method that updates what it has not named."""
+
+    networks = ("generator",)
+
+
+class Untrained(Good):
+    """A method that forgets the discriminator."""
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        return None
+
+
+class AroundTheWrapper(Good):
+    """A method that calls the discriminator as it was before the engine wrapped it."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
+        super().__init__(generator, discriminator, losses)
+        self.own = discriminator
+
+    def train_step(self, batch: Batch, update: Update) -> None:
+        self.discriminator, wrapped = self.own, self.discriminator
+        super().train_step(batch, update)
+        self.discriminator = wrapped
+
+
+class Warming(Good):
+    """A method whose discriminator learns more from step to step, by a count that no checkpoint has."""
+
+    steps = 0
+
+    def train_discriminator(self, seen: StepView, update: Update) -> None:
+        self.steps += 1
+        penalty = self.steps * torch.stack([each.square().sum() for each in self.discriminator.parameters()]).sum()
+        update("discriminator", {**discriminator_terms(self.losses, seen), "penalty": penalty})
+
+
+BROKEN = [
+    Broken("methods", promise, factory, found)
+    for promise, factory, found in (
+        (methods.names_its_networks, OneWord, "networks = 'generator'"),
+        (methods.names_its_networks, Nameless, "encoder is NoneType"),
+        (methods.names_its_networks, Frozen, "discriminator has no parameter to train"),
+        (methods.names_its_networks, KeepsNoLosses, "no attribute `losses`"),
+        (methods.names_its_networks, HalfImages, "its generator gives [2, 3, 32, 32]"),
+        (methods.leaves_weights_to_the_engine, Vector, "the term 'each' of ['discriminator'] is no scalar"),
+        (methods.leaves_weights_to_the_engine, NotFinite, "the term 'quotient' of ['discriminator'] is "),
+        (methods.leaves_weights_to_the_engine, Detached, "the term 'number' of ['discriminator'] depends on nothing"),
+        (methods.leaves_weights_to_the_engine, ByItself, "changed the weights of discriminator"),
+        (methods.leaves_weights_to_the_engine, Idle, "without a call of update"),
+        (methods.leaves_weights_to_the_engine, UnknownNetwork, "an update of ['discriminator']"),
+        (methods.trains_its_networks, Untrained, "the weights of discriminator have not changed"),
+        (methods.trains_its_networks, AroundTheWrapper, "discriminator was not called through"),
+        (methods.goes_on_exactly, Warming, "other weights of generator after going on"),
+    )
+]
