@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from p2pkit.plugins import configure
-from tests.conftest import REPOSITORY, cache_folder, distribution, p2pkit, pairs, recipe
+from tests.conftest import cache_folder, p2pkit, pairs, recipe
+from tests.plugins_in_tree import describe_in, in_tree, installed
 
 __all__ = ["cache_folder", "p2pkit", "pairs", "recipe"]
 
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Iterator[Path]:
-    """A folder for --plugins-dir that holds each distribution in plugins/, linked."""
-    before = list(sys.path)
-    folder = tmp_path / "plugins"
-    for file in sorted((REPOSITORY / "plugins").glob("*/pyproject.toml")):
-        project = tomllib.loads(file.read_text())["project"]
+    """A folder for --plugins-dir that holds each distribution in plugins/, linked; p2pkit has them already."""
+    folder = describe_in(tmp_path / "plugins")
+    for place, project in in_tree():
         module = project["name"].replace("-", "_")
-        distribution(folder, project["name"], project["version"], project["entry-points"]["p2pkit"])
-        (folder / module).symlink_to(file.parent / module)
-    yield folder
-    sys.path[:] = before
-    configure()
+        (folder / module).symlink_to(place / module)
+    with installed(folder):
+        yield folder

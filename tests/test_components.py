@@ -1,7 +1,9 @@
-"""Every registered component, by what its kind promises; the registry is the list of what is tested."""
+"""Every registered component, by what its kind promises (the registry is the list), and what each is besides."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,19 +11,57 @@ import torch
 from torch import Tensor, nn
 
 import p2pkit
-from p2pkit.contracts import Judgement
 from p2pkit.errors import RecipeError
-from p2pkit.inference import Policy, infer
 from p2pkit.receptive_field import receptive_field
+from p2pkit.testing import check_component, components_of
 from p2pkit.training_step import StepView, frozen
+from tests.conftest import picture, save
+from tests.small_components import SMALL, Component, choices, small_parameters
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
-SMALL: dict[str, dict[str, Any]] = {"unet": {"depth": 4}, "encoder_decoder": {"depth": 4}, "resnet": {"blocks": 1}}
 RECEPTIVE_FIELDS = {"patchgan_1": 1, "patchgan_16": 16, "patchgan_70": 70, "patchgan_286": 286}
+COMPONENTS = components_of("p2pkit")
+NETWORKS = [each for each in COMPONENTS if each[0] in ("generators", "discriminators")]
+DATA_SETS = [each for each in COMPONENTS if each[0] == "datasets"]
+OTHERS = [each for each in COMPONENTS if each not in NETWORKS + DATA_SETS]
+CHOICES = [(each, choice) for each in NETWORKS for choice in choices(each)]
+
+
+@pytest.mark.parametrize(("component", "choice"), CHOICES, ids=str)
+def test_networks_keep_their_promises_whatever_is_chosen(component: Component, choice: Mapping[str, Any]) -> None:
+    check_component(*component, **small_parameters(component, **choice))
+
+
+@pytest.mark.parametrize("component", OTHERS, ids=str)
+def test_components_keep_their_promises(component: Component) -> None:
+    check_component(*component, **small_parameters(component))
+
+
+@pytest.fixture
+def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
+    """The folders of the data sets that are made of files."""
+    folders = tmp_path / "folders"
+    for split, count in (("train", 3), ("test", 2)):
+        for index in range(count):
+            for side, channels in (("source", 1), ("target", 3)):
+                save(folders / split / side / f"{index}.png", picture(12, 16, seed=index, channels=channels))
+    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders}
+
+
+@pytest.mark.parametrize("component", DATA_SETS, ids=str)
+def test_data_sets_keep_their_promises(component: Component, roots: Mapping[str, Path]) -> None:
+    root = {"root": roots[component[1]]} if component[1] in roots else {}
+    check_component(*component, **small_parameters(component, **root))
+
+
+def test_a_component_without_the_parameters_that_it_needs_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(SMALL, ("encodings", "one_hot"))
+    with pytest.raises(AssertionError, match="needs classes: add it to SMALL"):
+        small_parameters(("encodings", "one_hot"))
 
 
 def small_generator(name: str, **more: Any) -> Any:
-    return p2pkit.create("generators", name, **{"width": 4, **CHANNELS, **SMALL.get(name, {}), **more})
+    return p2pkit.create("generators", name, **CHANNELS, **small_parameters(("generators", name), **more))
 
 
 def millions(network: nn.Module) -> float:
@@ -30,33 +70,6 @@ def millions(network: nn.Module) -> float:
 
 def images(channels: int, *size: int) -> Tensor:
     return torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(channels)) * 2 - 1
-
-
-@pytest.mark.parametrize("name", p2pkit.components("generators"))
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_generators_translate_within_range_and_every_parameter_learns(name: str, norm: str) -> None:
-    generator = small_generator(name, source_channels=2, target_channels=5, norm=norm)
-    output = generator(images(2, 32, 48))
-    assert output.shape == (2, 5, 32, 48)
-    assert output.abs().max() <= 1
-    output.square().sum().backward()
-    without = [key for key, value in generator.named_parameters() if value.grad is None or not value.grad.any()]
-    assert not without
-
-
-@pytest.mark.parametrize("name", p2pkit.components("generators"))
-@pytest.mark.parametrize("size", [(1, 1), (7, 50), (33, 47)])
-def test_generators_translate_any_size(name: str, size: tuple[int, int]) -> None:
-    output = infer(small_generator(name), images(3, *size), Policy(), [0, 1])
-    assert output.shape == (2, 3, *size)
-    assert output.isfinite().all()
-
-
-@pytest.mark.parametrize("name", p2pkit.components("generators"))
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_a_constant_source_still_gives_a_finite_output(name: str, norm: str) -> None:
-    output = small_generator(name, norm=norm)(torch.zeros(1, 3, 16, 16))
-    assert output.isfinite().all()
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
@@ -107,23 +120,7 @@ def test_patchgan_70_is_the_published_one() -> None:
     assert discriminator(torch.zeros(1, 3, 256, 256), torch.zeros(1, 3, 256, 256)).shape == (1, 1, 30, 30)
 
 
-@pytest.mark.parametrize("name", p2pkit.components("discriminators"))
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-def test_discriminators_give_logits_and_every_parameter_learns(name: str, norm: str) -> None:
-    layers = {"layers": 2} if name == "patchgan" else {}
-    discriminator = p2pkit.create(
-        "discriminators", name, width=2, norm=norm, source_channels=2, target_channels=4, **layers
-    )
-    logits = discriminator(images(2, 128, 160), images(4, 128, 160))
-    assert logits.shape[:2] == (2, 1) and logits.ndim == 4
-    judgement = discriminator(images(2, 128, 160), images(4, 128, 160), features=True)
-    assert isinstance(judgement, Judgement) and judgement.features
-    logits.square().sum().backward()
-    # instance norm takes out what it is shifted by, so biases before it are at rest
-    assert all(value.grad is not None for value in discriminator.parameters())
-
-
-@pytest.mark.parametrize("name", p2pkit.components("discriminators"))
+@pytest.mark.parametrize("name", RECEPTIVE_FIELDS)
 @pytest.mark.parametrize("conditional", [True, False])
 def test_only_conditional_discriminators_look_at_the_source(name: str, conditional: bool) -> None:
     torch.manual_seed(0)
@@ -143,21 +140,6 @@ class Fixed(nn.Module):
 def step(real: float, fake: float) -> StepView:
     full = torch.full((1, 1, 2, 2), 1.0)
     return StepView(full, full * real, (full * fake).requires_grad_(), Fixed())
-
-
-# these have no term here: one for the generator, one without features, one of an image that is constant
-OF_OTHER_STEPS = {"r1", "feature_matching", "total_variation"}
-
-
-@pytest.mark.parametrize("name", sorted({*p2pkit.components("losses")} - OF_OTHER_STEPS))
-def test_losses_give_scalars_that_the_generator_can_lower(name: str) -> None:
-    loss = p2pkit.create("losses", name)
-    seen = step(real=0.5, fake=-0.25)
-    for term in (loss.generator_term(seen), loss.discriminator_term(seen)):
-        assert term is None or (term.ndim == 0 and term.isfinite())
-    term = loss.generator_term(seen)
-    term.backward()
-    assert seen.fake.grad is not None and seen.fake.grad.any()
 
 
 @pytest.mark.parametrize(
@@ -189,20 +171,6 @@ def test_a_frozen_network_passes_gradients_on_and_keeps_none() -> None:
         layer(value).sum().backward()
     assert value.grad is not None and layer.weight.grad is None
     assert layer.weight.requires_grad
-
-
-@pytest.mark.parametrize("name", p2pkit.components("metrics"))
-def test_metrics_are_perfect_on_targets_and_do_not_depend_on_batches(name: str) -> None:
-    target, output = images(3, 8, 8), images(3, 8, 8) * 0.5
-    whole, parts, perfect = (p2pkit.create("metrics", name) for _ in range(3))
-    whole.add(output, target)
-    for index in range(2):
-        parts.add(output[index : index + 1], target[index : index + 1])
-    perfect.add(target, target)
-    assert whole.result() == pytest.approx(parts.result())
-    for key, value in whole.result().items():
-        better = perfect.result()[key]
-        assert better > value if whole.higher_is_better else better < value
 
 
 def test_the_mean_absolute_error_is_a_fraction_of_the_full_range() -> None:

@@ -77,7 +77,7 @@ def promise(text: str) -> Callable[[Check], Promise]:
 
 
 def check_promises(subject: Subject, promises: Sequence[Promise]) -> None:
-    """Raise AssertionError for the first of ``promises`` that is broken. Random states stay as they were."""
+    """Raise AssertionError for the first of ``promises`` that is broken. The CPU's random states stay as they were."""
     __tracebackhide__ = True  # pytest then shows the test that called
     with _random_states_kept():
         for each in promises:

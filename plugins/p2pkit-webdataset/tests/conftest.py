@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from p2pkit.archives import download as download_module
+from p2pkit_webdataset import cache as cache_module
 from tests.conftest import Call, Outcome
+from tests.web import Site, served
 
 SPLIT = '[data]\nname = "side_by_side"\nroot = "{}"\n'
 
@@ -37,3 +41,13 @@ def sharded(shards: Path, recipe: Path, pairs: Path) -> Path:
     assert data in recipe.read_text()
     file.write_text(recipe.read_text().replace(data, f'[data]\nname = "webdataset"\nroot = "{shards}"\n'))
     return file
+
+
+@pytest.fixture
+def site(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The shards on a web server, of which no test waits long."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(cache_module, "PAUSES", (0.3, 0.3))
+    with served(Site(folder=shards)) as site:
+        yield site

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from p2pkit.archives import download as download_module
 from p2pkit.contracts import Split
 from p2pkit.errors import DataError
-from p2pkit_webdataset import cache as cache_module
 from p2pkit_webdataset.dataset import WebDataset, WebDatasetOverHTTP
 from tests.conftest import Call
-from tests.web import Site, served
-
-
-@pytest.fixture
-def site(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download_module, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(cache_module, "PAUSES", (0.3, 0.3))
-    with served(Site(folder=shards)) as site:
-        yield site
+from tests.web import Site
 
 
 @pytest.fixture

@@ -1,0 +1,62 @@
+"""Parameters that make components small, or possible, in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from p2pkit.parameters import parameters_model
+from p2pkit.plugins import manager
+
+Component = tuple[str, str]
+"""Kind and name."""
+
+SMALL: dict[Component, dict[str, Any]] = {
+    ("generators", "unet"): {"depth": 4, "width": 4},
+    ("generators", "encoder_decoder"): {"depth": 4, "width": 4},
+    ("generators", "resnet"): {"blocks": 1, "width": 4},
+    ("discriminators", "patchgan"): {"layers": 2, "width": 4},
+    ("discriminators", "patchgan_1"): {"width": 4},
+    ("discriminators", "patchgan_16"): {"width": 4},
+    ("discriminators", "patchgan_70"): {"width": 4},
+    ("discriminators", "patchgan_286"): {"width": 4},
+    ("datasets", "procedural_facades"): {"size": 32, "pairs": 5, "test_pairs": 2},
+    ("encodings", "one_hot"): {"classes": 5},
+}
+"""Small values for what is large by default, and values for what has no default."""
+DOWNLOADED = {"pretrained"}
+"""Parameters that, when chosen, need weights from elsewhere."""
+
+
+def small_parameters(component: Component, **more: Any) -> dict[str, Any]:
+    """The parameters of ``component`` in tests, with ``more`` of them; fails when one that it needs is not given."""
+    parameters = {**SMALL.get(component, {}), **more}
+    fields = _fields(component)
+    missing = [name for name, field in fields.items() if field.is_required() and name not in parameters]
+    assert not missing, f"{component} needs {', '.join(missing)}: add it to SMALL in tests/small_components.py"
+    return parameters
+
+
+def choices(component: Component) -> list[Mapping[str, Any]]:
+    """``{}``, and each choice that a parameter with a few choices has beside its default, by itself."""
+    fields = {name: field for name, field in _fields(component).items() if name not in DOWNLOADED}
+    return [
+        {},
+        *(
+            {name: choice}
+            for name, field in fields.items()
+            for choice in _values(field.annotation)
+            if choice != field.default
+        ),
+    ]
+
+
+def _values(annotation: Any) -> tuple[Any, ...]:
+    if annotation is bool:
+        return (False, True)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _fields(component: Component) -> Mapping[str, Any]:
+    kind, name = component
+    return parameters_model(manager().registry(kind).get(name), kind).model_fields
