@@ -8,6 +8,7 @@ from dataclasses import asdict
 import click
 
 from p2pkit.cli.options import JSON
+from p2pkit.errors import visible
 from p2pkit.plugins import manager
 from p2pkit.recipe.named import recipes_of
 
@@ -31,6 +32,9 @@ def list_plugins(json_of_group: bool, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
+    # what every `p2pkit --help` makes them do as well
+    manager().add_commands(click.Group())
+    manager().add_data_commands(click.Group())
     plugins = manager().plugins
     if as_json:
         described = [{**asdict(plugin), "recipes": list(recipes_of(plugin))} for plugin in plugins]
@@ -40,6 +44,10 @@ def _list(as_json: bool) -> None:
         click.echo(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
         if plugin.problem:
             click.echo(f"  LEFT OUT: {plugin.problem}")
+        if plugin.slowness:
+            click.echo(f"  SLOW: {plugin.slowness}")
+        if plugin.printed:
+            click.echo(f"  PRINTS: {visible(' | '.join(plugin.printed))}")
         for hook in plugin.hooks:
             click.echo(f"  {hook}")
         for recipe in recipes_of(plugin):
