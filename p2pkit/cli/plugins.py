@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from p2pkit.cli.options import JSON
+from p2pkit.contracts import KINDS
 from p2pkit.errors import visible
 from p2pkit.plugins import manager
 from p2pkit.recipe.named import recipes_of
@@ -52,3 +54,20 @@ def _list(as_json: bool) -> None:
             click.echo(f"  {hook}")
         for recipe in recipes_of(plugin):
             click.echo(f"  recipe {plugin.name}:{recipe}")
+
+
+@command.command("new", short_help="Write a distribution to start a plugin from.")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), default="generators", show_default=True, help="What it brings.")
+def new_plugin(name: str, kind: str) -> None:
+    """Write the distribution p2pkit-NAME here: a working component called NAME, its tests and a recipe."""
+    from p2pkit.new_plugin import checked_names, write_distribution
+
+    names = checked_names(name, kind)
+    folder = write_distribution(names, Path()).as_posix()
+    click.echo(
+        f"{folder}/ has the {names.singular} {names.name}, in {names.package}/{names.singular}.py. Next:\n\n"
+        f"    pip install -e ./{folder}\n"
+        f"    p2pkit run {names.name}:quickstart\n\n"
+        f"Its tests: pip install -e './{folder}[test]' && cd {folder} && pytest"
+    )
