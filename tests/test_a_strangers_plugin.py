@@ -16,7 +16,7 @@ import pytest
 from p2pkit.contracts import KINDS
 from p2pkit.engine.trainer import Trainer
 from p2pkit.plugins import configure
-from tests.conftest import REPOSITORY, Call, Outcome, lines, save, steps_of_checkpoints
+from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment
 
 COMPONENTS = {
@@ -121,3 +121,6 @@ def test_its_model_names_it_and_needs_it(p2pkit: Call, program: Call, run: Path,
         without = p2pkit(*command)
         assert without.code == 2 and "comes from paintbox 2.3, which is not here" in without.err
         assert "pip install paintbox" in without.err and "Traceback" not in without.err
+    distribution(tmp_path / "later", "paintbox", "9", {"box": "paintbox"}, ["p2pkit>=99"])
+    outdated = p2pkit("--plugins-dir", tmp_path / "later", "translate", run, source, "--out", tmp_path / "no")
+    assert outdated.code == 2 and "which is left out here: it is built for p2pkit>=99" in outdated.err
