@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from p2pkit import contracts, errors
 from p2pkit.contracts import Batch, Judgement, Pair, WeightedLoss
 from p2pkit.hookspecs import hookimpl
+from p2pkit.version import __version__
 
 if TYPE_CHECKING:
     from p2pkit.catalogue import components, create
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "Judgement", "Pair", "WeightedLoss",
-    "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model",
+    "__version__", "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model",
 ]  # fmt: skip
-__version__ = "0.1.0"
+
 
 _HOMES = {
     "components": "p2pkit.catalogue", "create": "p2pkit.catalogue",

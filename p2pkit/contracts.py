@@ -57,6 +57,17 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
 """The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets."""
 
 KINDS: tuple[str, ...] = tuple(SUPPLIED)
+SINGULAR: Mapping[str, str] = {
+    "generators": "generator",
+    "discriminators": "discriminator",
+    "losses": "loss",
+    "datasets": "dataset",
+    "methods": "method",
+    "metrics": "metric",
+    "exporters": "exporter",
+    "encodings": "encoding",
+}
+"""What one component of each kind is called."""
 
 
 class PairHeader(NamedTuple):

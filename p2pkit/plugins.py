@@ -1,13 +1,11 @@
-"""Finds plugins through the entry-point group "p2pkit", loads them, and keeps a broken one from harming the rest."""
+"""The plugins of this process: loaded, their hooks called when they are wanted, a broken one kept from the rest."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import EntryPoint, distributions
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,32 +14,16 @@ import pluggy
 
 from p2pkit import hookspecs
 from p2pkit.contracts import KINDS
+from p2pkit.entry_points import OWN_DISTRIBUTION, FoundEntryPoint, found_entry_points
 from p2pkit.errors import PluginError, UnknownComponent, did_you_mean
+from p2pkit.plugin import SLOW_SECONDS, Plugin
 from p2pkit.registry import Registry
+from p2pkit.version import __version__
 
 if TYPE_CHECKING:
     import click
 
-GROUP = "p2pkit"
 VARIABLE = "P2PKIT_PLUGINS"
-OWN_DISTRIBUTION = "p2pkit"
-
-
-@dataclass
-class Plugin:
-    """One entry point: who brings it, which hooks it implements, and what is wrong with it, if anything."""
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    hooks: list[str] = field(default_factory=list)
-    problem: str | None = None
-
-    @property
-    def origin(self) -> str:
-        """Name, distribution and version, as messages show them."""
-        return f"{self.name} ({self.distribution} {self.version})"
 
 
 class PluginManager:
@@ -55,18 +37,17 @@ class PluginManager:
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._registries: dict[str, Registry] = {}
-        found = _entry_points()
-        names = [entry.name for entry, _, _ in found]
+        found = found_entry_points()
+        names = [one.entry.name for one in found]
         for option, given in (("--no-plugin", disabled), (VARIABLE, only or ())):
             for name in given:
                 if name not in names:
                     known = ", ".join(names)
                     raise PluginError(f"{option} {name}: no such plugin{did_you_mean(name, names)}; there are: {known}")
-        for entry, distribution, version in found:
-            wanted = only is None or entry.name in only or distribution == OWN_DISTRIBUTION
-            if entry.name in disabled or not wanted:
-                continue
-            self._load(entry, Plugin(entry.name, distribution, version, entry.value))
+        for one in found:
+            wanted = only is None or one.entry.name in only or one.distribution == OWN_DISTRIBUTION
+            if wanted and one.entry.name not in disabled:
+                self._load(one)
 
     def registry(self, kind: str) -> Registry:
         """The registry of ``kind``, filled by the plugins' hooks on the first call."""
@@ -79,26 +60,37 @@ class PluginManager:
     def add_commands(self, cli: click.Group) -> None:
         """Let every plugin add its commands to ``cli``."""
         for plugin, implementation in self._implementations("register_commands"):
-            self._guarded(plugin, partial(implementation, cli=cli))
+            plugin.run(partial(implementation, cli=cli), at_start=True)
 
     def add_data_commands(self, data: click.Group) -> None:
         """Let every plugin add its commands to ``data``."""
         for plugin, implementation in self._implementations("register_data_commands"):
-            self._guarded(plugin, partial(implementation, data=data))
+            plugin.run(partial(implementation, data=data), at_start=True)
+
+    def slow(self) -> list[Plugin]:
+        """The plugins that make every start noticeably longer."""
+        return [plugin for plugin in self.plugins if plugin.seconds >= SLOW_SECONDS]
 
     def broken(self) -> list[Plugin]:
         """The plugins that could not be loaded, or of which a hook failed."""
         return [plugin for plugin in self.plugins if plugin.problem]
 
-    def _load(self, entry: EntryPoint, plugin: Plugin) -> None:
+    def _load(self, found: FoundEntryPoint) -> None:
+        entry = found.entry
+        plugin = Plugin(entry.name, found.distribution, found.version, entry.value, found.wants)
+        taken = next((other for other in self.plugins if other.name == plugin.name), None)
         self.plugins.append(plugin)
-        taken = next((p for p in self.plugins[:-1] if p.name == plugin.name), None)
         if taken is not None:
             plugin.problem = f"its name is taken by {taken.origin}; one of the two must be renamed or uninstalled"
-            return
-        module = self._guarded(plugin, entry.load)
-        if module is not None:
-            self._guarded(plugin, lambda: self._register(plugin, module))
+        elif not found.fits:
+            plugin.problem = (
+                f"it is built for p2pkit{found.wants}, and this is {__version__}; for versions that go together: "
+                f"pip install --upgrade p2pkit {plugin.distribution}"
+            )
+        else:
+            module = plugin.run(entry.load, at_start=True)
+            if module is not None:
+                plugin.run(partial(self._register, plugin, module), at_start=True)
 
     def _register(self, plugin: Plugin, module: ModuleType) -> None:
         try:
@@ -117,7 +109,7 @@ class PluginManager:
             def register(name: str, factory: Any, plugin: Plugin = plugin) -> None:
                 registry.add(name, factory, plugin.distribution, plugin.version)
 
-            self._guarded(plugin, partial(implementation, register=register))
+            plugin.run(partial(implementation, register=register))
         registry.failures = [f"{plugin.origin}: {plugin.problem}" for plugin in self.broken()]
         return registry
 
@@ -125,35 +117,6 @@ class PluginManager:
         by_name = {plugin.name: plugin for plugin in self.plugins if not plugin.problem}
         found = getattr(self._manager.hook, hook).get_hookimpls()
         return [(by_name[impl.plugin_name], impl.function) for impl in found if impl.plugin_name in by_name]
-
-    def _guarded(self, plugin: Plugin, call: Callable[[], Any]) -> Any:
-        """The result of ``call``; whatever a plugin raises becomes its problem and stops nobody else."""
-        try:
-            return call()
-        except (Exception, SystemExit) as error:
-            plugin.problem = _reason(error)
-            return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, pluggy.PluginValidationError):
-        hooks = [name for name in vars(hookspecs) if name.startswith("register_")]
-        misspelt = next((word.strip("'\"") for word in str(error).split() if "register" in word), "")
-        return f"{' '.join(str(error).split())}{did_you_mean(misspelt, hooks)}"
-    return f"{type(error).__name__}: {error}"
-
-
-def _entry_points() -> list[tuple[EntryPoint, str, str]]:
-    """Every entry point of the group with its distribution's name and version; built-ins first, then by name."""
-    found: dict[tuple[str, str], tuple[EntryPoint, str, str]] = {}
-    for distribution in distributions():
-        for entry in distribution.entry_points:
-            if entry.group == GROUP:
-                metadata = distribution.metadata
-                name, version = metadata["Name"] or "unknown distribution", metadata["Version"] or "of unknown version"
-                # the first on sys.path wins, as it does for imports
-                found.setdefault((name, entry.name), (entry, name, version))
-    return sorted(found.values(), key=lambda item: (item[1] != OWN_DISTRIBUTION, item[0].name, item[1]))
 
 
 _current: PluginManager | None = None

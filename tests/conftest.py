@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,11 +165,14 @@ def steps_of_checkpoints(run: Path) -> list[int]:
     return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())
 
 
-def distribution(folder: Path, name: str, version: str, points: Mapping[str, str]) -> Path:
+def distribution(
+    folder: Path, name: str, version: str, points: Mapping[str, str], requires: Sequence[str] = ()
+) -> Path:
     """Describe an installed distribution with entry ``points`` (name to module) in ``folder``, for --plugins-dir."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    required = "".join(f"Requires-Dist: {requirement}\n" for requirement in requires)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}")
     listed = "".join(f"{point} = {module}\n" for point, module in points.items())
     (info / "entry_points.txt").write_text(f"[p2pkit]\n{listed}")
     return folder

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 import click
 
-from p2pkit import __version__
 from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.errors import did_you_mean
 from p2pkit.plugins import configure, manager
 from p2pkit.processes import count
+from p2pkit.version import __version__
 
 COMMANDS = {
     "run": "p2pkit.cli.run",
@@ -65,12 +65,30 @@ class Commands(click.Group):
         if not ctx.meta.get("p2pkit.configured"):
             configure(ctx.meta.get(NO_PLUGIN, ()), ctx.meta.get(PLUGINS_DIR))
             ctx.meta["p2pkit.configured"] = True
+            _tell_of_plugins(ctx)
 
     def _add_plugins_commands(self, ctx: click.Context) -> None:
         if not ctx.meta.get("p2pkit.commands_added"):
             self._configure_plugins(ctx)
             manager().add_commands(self)
             ctx.meta["p2pkit.commands_added"] = True
+            _tell_of_plugins(ctx)
+
+
+def _tell_of_plugins(ctx: click.Context) -> None:
+    """Say which plugins are left out and which take long, each once, also where nothing but --help is asked for."""
+    told: set[str] = ctx.meta.setdefault("p2pkit.told", set())
+    notes = {
+        plugin.origin: f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
+        f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} ends it)"
+        for plugin in manager().broken()
+    }
+    for plugin in manager().slow():
+        notes.setdefault(plugin.origin, f"Note: the plugin {plugin.origin}: {plugin.slowness}")
+    for origin, note in notes.items():
+        if origin not in told:
+            say(note)
+            told.add(origin)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -96,8 +114,6 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
 )  # fmt: skip
 def program() -> None:
     """Image-to-image translation: a recipe in, one self-describing model file out."""
-    for plugin in manager().broken():
-        say(f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from p2pkit.cli.options import JSON
+from p2pkit.contracts import KINDS
+from p2pkit.errors import visible
 from p2pkit.plugins import manager
 from p2pkit.recipe.named import recipes_of
 
@@ -31,6 +34,9 @@ def list_plugins(json_of_group: bool, as_json: bool) -> None:
 
 
 def _list(as_json: bool) -> None:
+    # what every `p2pkit --help` makes them do as well
+    manager().add_commands(click.Group())
+    manager().add_data_commands(click.Group())
     plugins = manager().plugins
     if as_json:
         described = [{**asdict(plugin), "recipes": list(recipes_of(plugin))} for plugin in plugins]
@@ -40,7 +46,28 @@ def _list(as_json: bool) -> None:
         click.echo(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
         if plugin.problem:
             click.echo(f"  LEFT OUT: {plugin.problem}")
+        if plugin.slowness:
+            click.echo(f"  SLOW: {plugin.slowness}")
+        if plugin.printed:
+            click.echo(f"  PRINTS: {visible(' | '.join(plugin.printed))}")
         for hook in plugin.hooks:
             click.echo(f"  {hook}")
         for recipe in recipes_of(plugin):
             click.echo(f"  recipe {plugin.name}:{recipe}")
+
+
+@command.command("new", short_help="Write a distribution to start a plugin from.")
+@click.argument("name")
+@click.option("--kind", type=click.Choice(KINDS), default="generators", show_default=True, help="What it brings.")
+def new_plugin(name: str, kind: str) -> None:
+    """Write the distribution p2pkit-NAME here: a working component called NAME, its tests and a recipe."""
+    from p2pkit.new_plugin import checked_names, write_distribution
+
+    names = checked_names(name, kind)
+    folder = write_distribution(names, Path()).as_posix()
+    click.echo(
+        f"{folder}/ has the {names.singular} {names.name}, in {names.package}/{names.singular}.py. Next:\n\n"
+        f"    pip install -e ./{folder}\n"
+        f"    p2pkit run {names.name}:quickstart\n\n"
+        f"Its tests: pip install -e './{folder}[test]' && cd {folder} && pytest"
+    )

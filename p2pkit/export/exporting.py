@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pkit import __version__
 from p2pkit.catalogue import create
 from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
 from p2pkit.errors import ExportError, P2PKitError
@@ -26,6 +25,7 @@ from p2pkit.inference import fitting_size, infer
 from p2pkit.model_file import ModelHeader
 from p2pkit.storage import written_aside
 from p2pkit.translate import load_model
+from p2pkit.version import __version__
 
 TOLERANCE = 1e-4
 """The largest difference to the model, in images in [-1, 1], with which a file is left there."""

@@ -16,7 +16,6 @@ import timm
 import torch
 import torchvision
 
-from p2pkit import __version__
 from p2pkit.contracts import (
     Metric,
     Pair,
@@ -37,6 +36,7 @@ from p2pkit.plugins import manager
 from p2pkit.recipe.networks import Networks, make, transform_of
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import BadData, height_width
+from p2pkit.version import __version__
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from p2pkit.errors import RecipeError, did_you_mean
-from p2pkit.plugins import Plugin, manager
+from p2pkit.plugin import Plugin
+from p2pkit.plugins import manager
 
 
 def recipe_file(name: str, folder: Path = Path()) -> Path:

@@ -26,6 +26,7 @@ from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.images.writing import to_pillow
 from p2pkit.inference import Corner, Policy, in_fast_layout, infer, noise_seeds
 from p2pkit.model_file import FILE_NAME, ModelHeader, read_model
+from p2pkit.plugins import manager
 from p2pkit.translate.tiled import translate_tiled
 from p2pkit.translate.tiles import Tiling
 
@@ -199,9 +200,9 @@ def _explaining(file: Path, what: str, distribution: str, version: str) -> Itera
     try:
         yield
     except UnknownComponent as error:
-        raise ModelFileError(
-            f"{file}: its {what} comes from {distribution} {version}, which is not here; pip install {distribution}"
-        ) from error
+        broken = (plugin.problem for plugin in manager().broken() if plugin.distribution == distribution)
+        why = next((f"left out here: {problem}" for problem in broken), f"not here; pip install {distribution}")
+        raise ModelFileError(f"{file}: its {what} comes from {distribution} {version}, which is {why}") from error
     except (P2PKitError, RuntimeError) as error:
         raise ModelFileError(
             f"{file}: its {what} cannot be rebuilt; it was made by {distribution} {version}: {error}"

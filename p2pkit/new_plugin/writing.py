@@ -1,0 +1,104 @@
+"""Writes the distribution of a new plugin from templates: whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from pkgutil import iter_modules
+from string import Template
+from tempfile import mkdtemp
+
+import p2pkit
+from p2pkit.errors import PluginError
+from p2pkit.new_plugin.names import Names
+from p2pkit.storage import naming_failures
+from p2pkit.version import __version__
+
+PUBLIC_MODULES = frozenset(
+    {
+        "archives", "contracts", "errors", "hookspecs", "images", "latent", "progress", "storage", "testing",
+        "training_step",
+    }
+)  # fmt: skip
+"""What a plugin may import of p2pkit, beside p2pkit itself; ``testing`` in its tests."""
+
+
+def write_distribution(names: Names, parent: Path) -> Path:
+    """Write the distribution into a new folder in ``parent``, called like it; the folder.
+
+    Raises:
+        PluginError: there is something of that name.
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    folder = parent / names.distribution
+    if os.path.lexists(folder):
+        raise PluginError(f"{folder}: there is something of that name; move it away, or choose another name")
+    with naming_failures(folder):
+        aside = Path(mkdtemp(prefix=".", suffix=".part", dir=parent))
+        try:
+            for place, text in _rendered(names).items():
+                file = aside / place
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8")
+            aside.chmod(0o777 & ~_umask())
+            aside.rename(folder)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+    return folder
+
+
+def _rendered(names: Names) -> dict[str, str]:
+    """The files of the distribution, by their places in it."""
+    templates = dict(_texts(files("p2pkit.new_plugin") / "templates"))
+    texts = {
+        f"{names.package}/{names.singular}.py": templates[f"{names.kind}/component.py"],
+        f"{names.package}/recipes/quickstart.toml": _merged(
+            templates["quickstart.toml"], templates[f"{names.kind}/quickstart.toml"]
+        ),
+    }
+    for place, text in templates.items():
+        if place.startswith("distribution/"):
+            texts[place.removeprefix("distribution/").replace("package/", f"{names.package}/")] = text
+    words = _words(names)
+    return {place: Template(text).substitute(words) for place, text in texts.items()}
+
+
+def _words(names: Names) -> Mapping[str, str]:
+    """What stands for each word of the templates."""
+    private = sorted({module.name for module in iter_modules(p2pkit.__path__)} - PUBLIC_MODULES - {"__main__"})
+    return {
+        "name": names.name,
+        "kind": names.kind,
+        "singular": names.singular,
+        "component": names.component,
+        "distribution": names.distribution,
+        "package": names.package,
+        "version": ".".join(__version__.split(".")[:2]),
+        "private_modules": "\n".join(f'    "p2pkit.{module}",' for module in private),
+    }
+
+
+def _merged(recipe: str, other: str) -> str:
+    """``recipe`` with the paragraphs of ``other`` in place of those that begin with the same line, or at its end."""
+    paragraphs = {text.partition("\n")[0]: text for whole in (recipe, other) for text in whole.strip().split("\n\n")}
+    return "\n\n".join(filter(None, paragraphs.values())) + "\n"
+
+
+def _texts(folder: Traversable, within: str = "") -> Iterator[tuple[str, str]]:
+    """The templates in ``folder`` and below, by their places in it."""
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _texts(item, f"{within}{item.name}/")
+        else:
+            yield f"{within}{item.name.removesuffix('.template')}", item.read_text(encoding="utf-8")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,3 @@
+"""Which p2pkit this is."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,60 @@
+"""A distribution as somebody else would write it: a component of each kind, all in one plugin."""
+
+from p2pkit import hookimpl
+from p2pkit.hookspecs import Register
+
+
+@hookimpl
+def register_generators(register: Register) -> None:
+    from paintbox.networks import Brush
+
+    register("brush", Brush)
+
+
+@hookimpl
+def register_discriminators(register: Register) -> None:
+    from paintbox.networks import Critic
+
+    register("critic", Critic)
+
+
+@hookimpl
+def register_encodings(register: Register) -> None:
+    from paintbox.networks import Thermometer
+
+    register("thermometer", Thermometer)
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    from paintbox.training import Contrast
+
+    register("contrast", Contrast)
+
+
+@hookimpl
+def register_methods(register: Register) -> None:
+    from paintbox.training import Alternating
+
+    register("alternating", Alternating)
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    from paintbox.pictures import Gradients
+
+    register("gradients", Gradients)
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    from paintbox.pictures import WorstPixel
+
+    register("worst_pixel", WorstPixel)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    from paintbox.exporting import Program
+
+    register("program", Program)

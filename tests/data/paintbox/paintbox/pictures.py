@@ -1,0 +1,49 @@
+"""Pictures to train on, and a look at those that were made."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from p2pkit.contracts import Pair, Split
+from p2pkit.errors import DataError
+
+
+class Gradients:
+    """Gradients from dark to light, and the same in a colour; without ``header``."""
+
+    def __init__(
+        self, split: Split, count: Annotated[int, Field(gt=0)] = 8, colour: Literal["red", "green", "blue"] = "red"
+    ) -> None:
+        self.split, self.count, self.colour = split, count, colour
+
+    def __len__(self) -> int:
+        return self.count if self.split == "train" else 2
+
+    def __getitem__(self, index: int) -> Pair:
+        if not 0 <= index < len(self):
+            raise DataError(f"there is no gradient {index}")
+        low, high = np.random.default_rng([self.split == "test", index]).integers(0, 60000, 2)
+        gray = np.linspace(low, high, 256).reshape(16, 16, 1).astype(np.uint16)
+        target = np.zeros((16, 16, 3), np.uint8)
+        target[:, :, ["red", "green", "blue"].index(self.colour)] = gray[:, :, 0] >> 8
+        return Pair(gray, target, f"{self.split} {index}")
+
+    def fingerprint(self) -> str:
+        return f"{self.count} {self.colour}"
+
+
+class WorstPixel:
+    """The largest error of any pixel."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        self.worst = max(self.worst, float((output - target).abs().max()))
+
+    def result(self) -> dict[str, float]:
+        return {"worst_pixel": self.worst}

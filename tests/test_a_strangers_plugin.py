@@ -1,0 +1,126 @@
+"""A distribution that somebody else has written, with a component of each kind: installed by pip, used, taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2pkit.contracts import KINDS
+from p2pkit.engine.trainer import Trainer
+from p2pkit.plugins import configure
+from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
+from tests.environment import Environment
+
+COMPONENTS = {
+    "generators": "brush", "discriminators": "critic", "losses": "contrast", "datasets": "gradients",
+    "methods": "alternating", "metrics": "worst_pixel", "exporters": "program", "encodings": "thermometer",
+}  # fmt: skip
+RECIPE = "box:everything"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment that paintbox is installed into."""
+    folder = tmp_path_factory.mktemp("environment")
+    source = shutil.copytree(REPOSITORY / "tests" / "data" / "paintbox", folder / "paintbox")
+    environment = Environment(folder / "venv")
+    environment.run(f"pip install '{source}'", folder)
+    return environment
+
+
+@pytest.fixture
+def program(p2pkit: Call, environment: Environment) -> Iterator[Call]:
+    """Calls p2pkit, in this process, with what is installed in that environment."""
+    before = list(sys.path)
+
+    def call(*arguments: object) -> Outcome:
+        return p2pkit("--plugins-dir", environment.packages, *arguments)
+
+    yield call
+    sys.path[:] = before
+    configure()
+
+
+def test_pip_installs_it_into_a_running_environment(environment: Environment, tmp_path: Path) -> None:
+    (box,) = [
+        plugin for plugin in json.loads(environment.run("p2pkit plugins --json", tmp_path)) if plugin["name"] == "box"
+    ]
+    assert (box["distribution"], box["version"], box["problem"]) == ("paintbox", "2.3", None)
+    assert box["hooks"] == sorted(f"register_{kind}" for kind in KINDS) and box["recipes"] == ["everything"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_components_are_listed(kind: str, program: Call) -> None:
+    described = {component["name"]: component for component in program("components", kind, "--json").json}
+    own = described[COMPONENTS[kind]]
+    assert (own["distribution"], own["version"], own["problem"]) == ("paintbox", "2.3", None)
+    assert own["documentation"] and own["file"].endswith(".py")
+
+
+def test_its_parameters_are_checked_and_all_mistakes_told(program: Call) -> None:
+    wrong = {
+        "generator.size": "40", "generator.nois": "0.5", "discriminator.width": '"wide"', "losses.1.power": "0",
+        "data.colour": '"pink"', "method.strokes": "1.5", "encoding.thresholds": '["high"]', "metrics.0.best": "1",
+    }  # fmt: skip
+    outcome = program("check", RECIPE, *(part for key, value in wrong.items() for part in ("--set", f"{key}={value}")))
+    assert outcome.code == 2
+    assert [key for key in wrong if f"{key}: " not in outcome.err and f"{key}." not in outcome.err] == []
+    assert "less than or equal to 31" in outcome.err and "did you mean 'noise'?" in outcome.err
+    even = program("check", RECIPE, "--set", "generator.size=4")
+    assert even.code == 2 and "'brush' of paintbox 2.3" in even.err and "a brush has a middle" in even.err
+
+
+@pytest.fixture
+def run(program: Call, tmp_path: Path) -> Path:
+    """A run with all of them."""
+    ended = program("run", RECIPE, "--out", tmp_path / "run", "--device", "cpu")
+    assert ended.code == 0, ended.err
+    return tmp_path / "run"
+
+
+def test_a_run_with_all_of_them_stops_and_goes_on_exactly(
+    program: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"generator/contrast", "generator/gan", "discriminator/gan"} <= lines(run)[0].keys()
+    assert "held_out/worst_pixel" in lines(run)[-1]
+
+    def interrupted(trainer: Trainer, *arguments: object) -> None:
+        write(trainer, *arguments)
+        if trainer.state.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    write, cut = Trainer._write_what_is_due, tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_write_what_is_due", interrupted)
+        assert program("run", RECIPE, "--out", cut, "--device", "cpu").code == 130
+    assert steps_of_checkpoints(cut)[-1] == 3
+    resumed = program("run", "--resume", cut, "--device", "cpu")
+    assert resumed.code == 0, resumed.err
+    assert (cut / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_its_model_names_it_and_needs_it(p2pkit: Call, program: Call, run: Path, tmp_path: Path) -> None:
+    source = save(tmp_path / "gray.png", np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16))
+    described = p2pkit("inspect", run, "--json").json
+    assert (described["generator"], described["distribution"], described["distribution_version"]) == (
+        "brush", "paintbox", "2.3",
+    )  # fmt: skip
+    assert program("translate", run, source, "--out", tmp_path / "with").code == 0
+    exported = program("export", run, "--format", "program", "--out", tmp_path / "brush.pt2")
+    assert exported.code == 0, exported.err
+    sys.path[:] = [path for path in sys.path if "environment" not in path]
+    for command in (("translate", run, source, "--out", tmp_path / "no"), ("export", run, "--out", tmp_path / "no")):
+        without = p2pkit(*command)
+        assert without.code == 2 and "comes from paintbox 2.3, which is not here" in without.err
+        assert "pip install paintbox" in without.err and "Traceback" not in without.err
+    distribution(tmp_path / "later", "paintbox", "9", {"box": "paintbox"}, ["p2pkit>=99"])
+    outdated = p2pkit("--plugins-dir", tmp_path / "later", "translate", run, source, "--out", tmp_path / "no")
+    assert outdated.code == 2 and "which is left out here: it is built for p2pkit>=99" in outdated.err

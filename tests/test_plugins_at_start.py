@@ -1,0 +1,195 @@
+"""Plugins that are built for another p2pkit, print, quit or take long: named, and harmless to all else."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pkit.plugins import configure
+from tests.conftest import Call, distribution
+
+Write = Callable[..., Path]
+HOOKED = "import p2pkit\n\n@p2pkit.hookimpl\ndef {hook}({argument}):\n    {body}\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Writes a plugin of one module, ``odd`` of the distribution p2pkit-odd 0.4; the folder for --plugins-dir."""
+    before, folder = list(sys.path), tmp_path / "plugins"
+
+    def plugin(code: str, requires: str = "p2pkit>=0.1", name: str = "odd") -> Path:
+        distribution(folder, f"p2pkit-{name}", "0.4", {name: f"plugin_{name}"}, [requires])
+        (folder / f"plugin_{name}.py").write_text(code)
+        return folder
+
+    yield plugin
+    sys.path[:] = before
+    for name in [name for name in sys.modules if name.startswith("plugin_")]:
+        del sys.modules[name]
+    configure()
+
+
+def listed(p2pkit: Call, folder: Path, name: str = "odd") -> dict[str, Any]:
+    """What ``p2pkit plugins --json`` says of a plugin."""
+    outcome = p2pkit("--plugins-dir", folder, "plugins", "--json")
+    assert outcome.code == 0, outcome.err
+    plugins = {plugin["name"]: plugin for plugin in outcome.json}
+    assert plugins["builtin"]["problem"] is None
+    return plugins[name]  # type: ignore[no-any-return]
+
+
+def apart(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program in a process of its own, whose standard output is a file descriptor."""
+    command = [sys.executable, "-m", "p2pkit", "--plugins-dir", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("requires", ["p2pkit>=99", "P2Pkit[export] >=99,<100", "p2pkit<0.0.1", "p2pkit==99.*"])
+def test_a_plugin_for_another_version_says_which(requires: str, p2pkit: Call, write: Write) -> None:
+    folder = write("raise AssertionError('it must not be imported')", requires)
+    odd = listed(p2pkit, folder)
+    assert (odd["wants"] in odd["problem"] and "99" in odd["problem"]) or "0.0.1" in odd["problem"]
+    warned = p2pkit("--plugins-dir", folder, "schema")
+    assert warned.code == 0 and "odd (p2pkit-odd 0.4) is left out: it is built for p2pkit" in warned.err
+    assert "and this is 0.1.0" in warned.err and "pip install --upgrade p2pkit p2pkit-odd" in warned.err
+    assert "--no-plugin odd" in warned.err and "pip uninstall p2pkit-odd" in warned.err
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        "p2pkit",
+        "p2pkit>=0.1",
+        "p2pkit>=99; extra == 'new'",
+        "p2pkit>=99; python_version < '3'",
+        "p2pkit-hd>=99",
+        "p2pkit ~~ 9",
+    ],
+)
+def test_other_requirements_keep_no_plugin_out(requires: str, p2pkit: Call, write: Write) -> None:
+    odd = listed(p2pkit, write("import p2pkit", requires))
+    assert odd["problem"] is None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        HOOKED.format(hook="register_telepathy", argument="register", body="pass"),
+        HOOKED.format(hook="register_losses", argument="register, also_new", body="pass"),
+        "from p2pkit.contracts import SomethingOfTomorrow",
+        "import p2pkit.tomorrow",
+    ],
+)
+def test_what_only_a_later_version_has_is_told_as_such(code: str, p2pkit: Call, write: Write) -> None:
+    problem = listed(p2pkit, write(code))["problem"]
+    assert "another version than p2pkit 0.1.0: pip install --upgrade p2pkit p2pkit-odd" in problem
+
+
+def test_a_library_that_is_missing_is_asked_for_with_the_distribution(p2pkit: Call, write: Write) -> None:
+    assert "pip install p2pkit-odd" in listed(p2pkit, write("import a_library_that_nobody_has"))["problem"]
+
+
+PRINTING = {
+    "by Python": "print('hello'); print('there')",
+    "by the shell": "import os; os.system('echo hello; echo there')",
+    "past Python": "import os; os.write(1, b'hello\\nthere\\n')",
+    "from the real stream": "import sys; sys.__stdout__.write('hello\\nthere\\n')",
+    "in a hook": HOOKED.format(hook="register_commands", argument="cli", body="print('hello'); print('there')"),
+}
+
+
+@pytest.mark.parametrize("code", PRINTING.values(), ids=PRINTING.keys())
+def test_what_a_plugin_prints_spoils_no_result(code: str, write: Write) -> None:
+    ended = apart(write(code), "plugins", "--json")
+    (odd,) = [plugin for plugin in json.loads(ended.stdout) if plugin["name"] == "odd"]
+    assert odd["printed"] == ["hello", "there"] and odd["problem"] is None
+    assert "the plugin odd (p2pkit-odd 0.4) prints" in ended.stderr and "\n  hello\n  there\n" in ended.stderr
+
+
+def test_what_a_hook_of_components_prints_spoils_no_listing(p2pkit: Call, write: Write) -> None:
+    printing = HOOKED.format(hook="register_metrics", argument="register", body="print('\\x1b[31mhello')")
+    outcome = p2pkit("--plugins-dir", write(printing), "components", "metrics", "--json")
+    assert "mae" in [component["name"] for component in outcome.json]
+    assert "odd (p2pkit-odd 0.4) prints" in outcome.err and "\n  \\x1b[31mhello\n" in outcome.err
+
+
+def test_the_listing_says_who_prints(p2pkit: Call, write: Write) -> None:
+    assert "  PRINTS: hello | there\n" in p2pkit("--plugins-dir", write(PRINTING["by Python"]), "plugins").out
+
+
+def test_a_logger_that_a_plugin_made_goes_on_working(write: Write) -> None:
+    body = "cli.command('tell')(lambda: logging.warning('still here'))"
+    code = "import logging\nimport sys\nlogging.basicConfig(stream=sys.stdout)\n"
+    ended = apart(write(code + HOOKED.format(hook="register_commands", argument="cli", body=body)), "tell")
+    assert (ended.returncode, ended.stdout) == (0, "WARNING:root:still here\n"), ended.stderr
+
+
+def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
+    command = shlex.join(
+        [sys.executable, "-m", "p2pkit", "--plugins-dir", str(write(PRINTING["by Python"])), "plugins"]
+    )
+    ended = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr and "left out" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("class Boom(BaseException): ...\nraise Boom('now')", "Boom: now"),
+        ("import warnings\nwarnings.simplefilter('error')\nwarnings.warn('old')", "UserWarning: old"),
+        ("raise RuntimeError('one\\ntwo\\x1b[2J')", "RuntimeError: one two\\x1b[2J"),
+    ],
+)
+def test_whatever_a_plugin_raises_is_its_own_problem(code: str, reason: str, write: Write) -> None:
+    write("import p2pkit", name="good")
+    ended = apart(write(code), "plugins", "--json")
+    assert ended.returncode == 0, ended.stderr
+    plugins = {plugin["name"]: plugin["problem"] for plugin in json.loads(ended.stdout)}
+    assert plugins["odd"].startswith(reason) and plugins["good"] is None and plugins["builtin"] is None
+
+
+def test_ctrl_c_while_a_plugin_loads_ends_the_command_and_names_it(write: Write) -> None:
+    ended = apart(write("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"), "plugins")
+    assert ended.returncode == 130 and ended.stdout == ""
+    assert "the plugin odd (p2pkit-odd 0.4) was at work; --no-plugin odd leaves it out" in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["data", "--help"]])
+def test_a_slow_plugin_is_named_where_it_is_waited_for(arguments: list[str], write: Write) -> None:
+    code = "import time\n" + HOOKED.format(hook="register_commands", argument="cli", body="time.sleep(0.6)")
+    ended = apart(write(f"import time\ntime.sleep(1.1)\n{code}"), *arguments)
+    assert ended.returncode == 0
+    assert ended.stderr.count("Note: the plugin odd (p2pkit-odd 0.4): it takes ") == 1
+    assert "inside hooks" in ended.stderr
+
+
+def test_the_time_of_hooks_that_every_start_calls_counts(p2pkit: Call, write: Write) -> None:
+    code = "import time\n" + HOOKED.format(hook="register_commands", argument="cli", body="time.sleep(1.1)")
+    outcome = p2pkit("--plugins-dir", write(code), "plugins")
+    assert "  SLOW: it takes " in outcome.out
+
+
+def test_a_hook_that_takes_long_is_named(p2pkit: Call, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2pkit.plugin.SLOW_HOOK_SECONDS", 0.2)
+    code = "import time\n" + HOOKED.format(hook="register_metrics", argument="register", body="time.sleep(0.2)")
+    outcome = p2pkit("--plugins-dir", write(code), "components", "metrics")
+    assert outcome.code == 0 and "odd (p2pkit-odd 0.4) has taken 0 s to offer its components" in outcome.err
+
+
+def test_importing_torch_at_the_start_is_made_visible(write: Write) -> None:
+    # a stand-in, found before the real one: what counts is who imports it, not how long that takes here
+    folder = write("import torch")
+    (folder / "torch.py").write_text("")
+    ended = apart(folder, "plugins")
+    assert " s at every start, importing torch; its authors should" in ended.stdout
+    (odd,) = [plugin for plugin in json.loads(apart(folder, "plugins", "--json").stdout) if plugin["name"] == "odd"]
+    assert odd["imports"] == ["torch"]
