@@ -44,7 +44,8 @@ def test_the_generator_in_ten_lines(p2pkit: Call, recipe: Path, tmp_path: Path) 
 
 
 def test_the_tests_of_that_generator(tmp_path: Path) -> None:
-    plugin, tests = blocks("CONTRIBUTING.md", "python")[:2]
+    (plugin,) = blocks("CONTRIBUTING.md", "python")
+    (tests,) = (block for block in blocks("docs/plugins.md", "python") if "check_component" in block)
     (distribution(tmp_path, "p2pkit-blur", "0.1", {"blur": "p2pkit_blur"}) / "p2pkit_blur.py").write_text(plugin)
     defined: dict[str, Any] = {}
     before = list(sys.path)

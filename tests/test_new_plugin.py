@@ -118,7 +118,7 @@ def test_a_new_plugin_may_import_the_public_api_alone(p2pkit: Call) -> None:
     there = {path.stem for path in Path(library.__path__[0]).iterdir() if path.name not in ("__pycache__", "py.typed")}
     assert there - forbidden - PUBLIC_MODULES == {"__init__", "__main__"}
     assert not forbidden & PUBLIC_MODULES and forbidden <= there
-    documented = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    documented = (REPOSITORY / "docs/plugins.md").read_text()
     assert [module for module in PUBLIC_MODULES if f"`p2pkit.{module}`" not in documented] == []
 
 

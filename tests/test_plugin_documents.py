@@ -1,0 +1,94 @@
+"""docs/plugins.md: every hook and reserved name is told, and every example is installed, checked and used."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2pkit import hookspecs
+from p2pkit.contracts import KINDS, SUPPLIED
+from p2pkit.plugins import configure
+from p2pkit.testing import check_component
+from tests.conftest import REPOSITORY, Call, distribution, train
+
+PAGE = (REPOSITORY / "docs/plugins.md").read_text()
+HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("register_")}
+USED = {
+    "generators": ['generator.name="pixelwise"'],
+    "discriminators": ['discriminator.name="whole_image"'],
+    "losses": ['losses=[{name = "edges"}]'],
+    "datasets": ['data={name = "gradients", pairs = 8, side = 24}'],
+    "methods": ['method.name="patient"'],
+    "metrics": ['metrics=[{name = "rmse"}]'],
+    "encodings": ['encoding={name = "waves"}'],
+}
+
+
+def section(hook: str) -> str:
+    """What the page says from the place on where it names a hook, up to the next heading."""
+    start = PAGE.index(f"`{hook}(")
+    return PAGE[start : re.compile(r"^##", re.MULTILINE).search(PAGE, start).start()]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def installed(request: pytest.FixtureRequest, tmp_path: Path, p2pkit: Call) -> Iterator[str]:
+    """The distribution of the example below a hook; gives the name of the component that it registers."""
+    code = re.findall(r"^```python\n(.+?)^```", section(request.param), re.MULTILINE | re.DOTALL)[0]
+    folder = distribution(tmp_path / "plugins", "p2pkit-example", "1.0", {"example": "p2pkit_example"})
+    (folder / "p2pkit_example.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.delitem(__import__("sys").modules, "p2pkit_example", raising=False)
+        configure()
+        yield re.findall(r'register\("(\w+)"', code)[0] if "register(" in code else ""
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_and_its_argument_are_documented(hook: str) -> None:
+    arguments = ", ".join(inspect.signature(HOOKS[hook]).parameters)
+    assert f"`{hook}({arguments})`" in PAGE, f"docs/plugins.md does not document {hook}({arguments})"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_name_that_the_assembly_supplies_is_documented(kind: str) -> None:
+    missing = [name for name in SUPPLIED[kind] if f"`{name}`" not in section(f"register_{kind}")]
+    assert not missing, f"docs/plugins.md does not say of {kind} that they may ask for {missing}"
+
+
+@pytest.mark.parametrize(
+    ("installed", "kind"), [(f"register_{kind}", kind) for kind in KINDS], indirect=["installed"], ids=KINDS
+)
+def test_every_example_keeps_what_its_kind_promises(installed: str, kind: str, p2pkit: Call) -> None:
+    assert "LEFT OUT" not in p2pkit("plugins").out
+    assert installed in p2pkit("components", kind).out
+    check_component(kind, installed)
+
+
+@pytest.mark.parametrize(
+    ("installed", "settings"),
+    [(f"register_{kind}", settings) for kind, settings in USED.items()],
+    indirect=["installed"],
+    ids=list(USED),
+)
+def test_every_example_trains(installed: str, settings: list[str], recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", *settings)
+    assert f'"{installed}"' in (run / "recipe.toml").read_text()
+    assert p2pkit("inspect", run).code == 0
+
+
+@pytest.mark.parametrize("installed", ["register_exporters"], indirect=True)
+def test_the_example_of_an_exporter_exports(installed: str, model: Path, tmp_path: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("export", model, "--format", installed, "--out", tmp_path / "model.pt2.gz")
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "model.pt2.gz").is_file()
+
+
+@pytest.mark.parametrize("installed", ["register_commands"], indirect=True)
+def test_the_examples_of_commands_run(installed: str, model: Path, recipe: Path, p2pkit: Call) -> None:
+    assert p2pkit("greet", model).out == "Hello, unet.\n"
+    assert p2pkit("data", "count", recipe).out == "6\n"
+    assert "greet" in p2pkit("--help").out
