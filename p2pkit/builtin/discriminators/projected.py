@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
+from p2pkit.builtin.normalisation import hold_spectral_norms
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FrozenFeatures
 
 WIDEST = 8
@@ -61,6 +61,9 @@ class Projected(nn.Module):
         self.judges = nn.ModuleList(
             _judge(own + beside, own, halvings=self.scales - 1 - scale) for scale, own in enumerate(widths)
         )
+        for trained in (self.source, self.judges):
+            if trained is not None:
+                hold_spectral_norms(trained)
 
     def forward(self, source: Tensor, image: Tensor) -> list[Tensor]:
         """A map of logits [N, 1, h, w] for each scale, of ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W]."""
@@ -100,12 +103,12 @@ class _SourcePath(nn.Module):
 
     def __init__(self, source_channels: int, reductions: list[int], width: int) -> None:
         super().__init__()
-        halvings = [reduction.bit_length() - 1 for reduction in reductions]
-        self.halvings = halvings
-        found = [source_channels, *[width] * max(halvings)]
-        self.blocks = nn.ModuleList(
-            nn.Sequential(_halving(channels, width), nn.LeakyReLU(0.2)) for channels in found[: max(halvings)]
-        )
+        self.halvings = [max(1, reduction.bit_length() - 1) for reduction in reductions]
+        blocks = []
+        for _ in range(max(self.halvings)):
+            blocks.append(nn.Sequential(_halving(source_channels, width), nn.LeakyReLU(0.2)))
+            source_channels = width
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, source: Tensor, sizes: list[torch.Size]) -> list[Tensor]:
         passed = [source]
@@ -118,9 +121,9 @@ class _SourcePath(nn.Module):
         ]
 
 
-def _halving(channels_in: int, channels: int) -> nn.Module:
+def _halving(channels_in: int, channels: int) -> nn.Conv2d:
     # 3x3, which rounds sizes up as most networks do, so that even one pixel is left one
-    return spectral_norm(nn.Conv2d(channels_in, channels, 3, 2, 1))
+    return nn.Conv2d(channels_in, channels, 3, 2, 1)
 
 
 def _judge(channels_in: int, width: int, halvings: int) -> nn.Sequential:
@@ -128,5 +131,5 @@ def _judge(channels_in: int, width: int, halvings: int) -> nn.Sequential:
     for _ in range(halvings):
         layers += [_halving(channels_in, width), nn.LeakyReLU(0.2)]
         channels_in = width
-    hidden = [spectral_norm(nn.Conv2d(channels_in, width, 3, 1, 1)), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, *hidden, spectral_norm(nn.Conv2d(width, 1, 3, 1, 1)))
+    layers += [nn.Conv2d(channels_in, width, 3, 1, 1), nn.LeakyReLU(0.2), nn.Conv2d(width, 1, 3, 1, 1)]
+    return nn.Sequential(*layers)
