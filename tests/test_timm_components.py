@@ -96,6 +96,14 @@ def test_transformers_translate_too(backbone: str, arguments: dict[str, bool]) -
     assert infer(network, images(3, 33, 70), Policy(), [0, 1]).shape == (2, 3, 33, 70)
 
 
+def test_what_lies_behind_the_last_map_is_not_trained() -> None:
+    network = generator("efficientnet_lite0", timm={"out_indices": [0, 1, 2]})
+    network(images(3, 64, 64)).sum().backward()
+    trained = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert trained == {name for name, value in network.named_parameters() if value.grad is not None}
+    assert all(value.requires_grad for value in generator("efficientnet_lite0").parameters())
+
+
 def test_each_image_is_normalised_as_the_network_expects() -> None:
     encoder = generator("resnet10t").encoder.eval()
     source = images(3, 64, 64)

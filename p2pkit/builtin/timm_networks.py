@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +98,22 @@ class FeatureNetwork(nn.Module):
         maps: list[Tensor] = self.network(image * self.scale + self.shift)
         return [one.permute(0, 3, 1, 2) for one in maps] if self._channels_last else maps
 
+    def rest_what_is_unused(self) -> None:
+        """Take from training what no map depends on: some networks run on after the last of ``out_indices``.
+
+        Processes that train together would wait for its gradients.
+        """
+        copy: Any = deepcopy(self.network).to("meta").eval()
+        _, height, width = self.network.pretrained_cfg["input_size"]
+        try:
+            maps = copy(torch.zeros(1, len(self.scale), height, width, device="meta"))
+        except (RuntimeError, NotImplementedError, AssertionError):
+            return  # made for another size, or one that cannot be followed without values
+        torch.autograd.backward([one.sum() for one in maps])
+        for name, parameter in copy.named_parameters():
+            if parameter.grad is None:
+                self.network.get_parameter(name).requires_grad_(False)
+
 
 class FrozenFeatures(FeatureNetwork):
     """A feature network that is not trained: gradients flow through it to the image, and it is always in eval mode.
@@ -125,13 +142,18 @@ class FrozenFeatures(FeatureNetwork):
 
 def _made(backbone: str, channels: int, file: Path | None, arguments: Mapping[str, Any]) -> Any:
     """The network itself, with the weights in ``file`` or with initial ones."""
-    if file is None:
-        return _created(backbone, channels, arguments)
-    weights = read_weights(file)
     device = torch.get_default_device()
-    # for real even where only sizes are wanted (on the meta device), so that wrong weights are noticed
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
-        twice = []
+    # for real even where only sizes are wanted (on the meta device): wrong weights are noticed, and some networks look
+    # at their own as they are made
+    with torch.device("cpu"):
+        if file is None:
+            return _created(backbone, channels, arguments).to(device)
+        return _loaded(backbone, channels, file, arguments).to(device)
+
+
+def _loaded(backbone: str, channels: int, file: Path, arguments: Mapping[str, Any]) -> Any:
+    weights, twice = read_weights(file), []
+    with torch.random.fork_rng(devices=[]):
         for seed in range(2):
             torch.manual_seed(seed)
             overlay = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(weights)}}
@@ -149,7 +171,7 @@ def _made(backbone: str, channels: int, file: Path | None, arguments: Mapping[st
             f"{file}: it does not hold the weights of {backbone!r} for {channels} channels: {len(lacking)} of them are "
             f"missing, {lacking[0]} the first"
         )
-    return twice[0].to(device)
+    return twice[0]
 
 
 @contextmanager

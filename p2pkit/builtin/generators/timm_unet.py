@@ -51,6 +51,7 @@ class TimmUNet(nn.Module):
         if weights_follow:
             pretrained, weights = False, None
         self.encoder = FeatureNetwork(backbone, source_channels, pretrained, weights, timm)
+        self.encoder.rest_what_is_unused()
         deepest = max(self.encoder.reductions)
         if any(reduction & (reduction - 1) for reduction in self.encoder.reductions):
             raise RecipeError(f"{backbone!r} divides sizes by {self.encoder.reductions}; expected powers of two")
