@@ -43,7 +43,7 @@ Component = Any
 """A live component: what its factory returned."""
 
 SUPPLIED: Mapping[str, frozenset[str]] = {
-    "generators": frozenset({"source_channels", "target_channels"}),
+    "generators": frozenset({"source_channels", "target_channels", "weights_follow"}),
     "discriminators": frozenset({"source_channels", "target_channels"}),
     "losses": frozenset({"source_channels", "target_channels"}),
     "datasets": frozenset({"split"}),
@@ -54,7 +54,11 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "exporters": frozenset(),
     "encodings": frozenset({"source_channels", "source_range"}),
 }
-"""The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets."""
+"""The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets.
+
+``weights_follow`` (give it the default false) is true when a model file's weights will be put into the generator: it
+need not, and must not, look for others.
+"""
 
 KINDS: tuple[str, ...] = tuple(SUPPLIED)
 SINGULAR: Mapping[str, str] = {

@@ -24,6 +24,12 @@ def normalises_each_image(module: nn.Module, norm: Normalisation) -> bool:
     return isinstance(module, nn.GroupNorm) or (isinstance(module, BatchNorm) and norm != "running")
 
 
+def after_normalising(module: nn.Module) -> list[nn.Module]:
+    """What a normalisation layer puts its normalised values through: timm's may bring a dropout and an activation."""
+    found = (getattr(module, name, None) for name in ("drop", "act"))
+    return [one for one in found if isinstance(one, nn.Module)]
+
+
 class LayerReached(Exception):  # noqa: N818 - it says how far a pass went
     """A pass has come to the layer whose statistics are being gathered; what follows depends on them."""
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Normalisation, SizedGenerator
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
 from p2pkit.errors import DataError
-from p2pkit.image_statistics import BatchNorm, ImageStatistics, normalises_each_image
+from p2pkit.image_statistics import BatchNorm, ImageStatistics, after_normalising, normalises_each_image
 from p2pkit.latent import Latent
 from p2pkit.noise import kept
 from p2pkit.seeds import derived
@@ -177,10 +177,28 @@ def _hook(
         whole_channels = not isinstance(module, nn.Dropout)
         return lambda _, inputs, output: noise.dropped(inputs[0], module.p, number, whole_channels)
     if statistics is not None and normalises_each_image(module, norm):
-        return lambda _, inputs, output: statistics.normalised(module, inputs[0])
+        return _replacing(module, norm, lambda values: statistics.normalised(module, values))
     if isinstance(module, BatchNorm) and norm != "running":
-        return lambda _, inputs, output: _normalised(module, inputs[0], norm)
+        return _replacing(module, norm, lambda values: _normalised(module, values, norm))
     return None
+
+
+def _replacing(
+    module: nn.Module, norm: Normalisation, normalise: Callable[[Tensor], Tensor]
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """A hook that puts what ``normalise`` gives in the place of what a normalisation layer gives."""
+    follow = after_normalising(module)
+
+    def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        (values,) = inputs
+        if isinstance(module, BatchNorm) and norm == "sample" and values[0, 0].numel() == 1:
+            return output  # a single value, of a channel's mean say, has no statistics of its own
+        values = normalise(values)
+        for layer in follow:
+            values = layer(values)
+        return values
+
+    return hook
 
 
 def _normalised(module: Any, values: Tensor, norm: Normalisation) -> Tensor:

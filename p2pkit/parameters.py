@@ -9,7 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
 from p2pkit.contracts import SUPPLIED
@@ -111,7 +111,7 @@ def type_text(field: FieldInfo) -> str:
     text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     for prefix in ("typing.", "pathlib."):
         text = text.replace(prefix, "")
-    bounds = [str(bound) for bound in field.metadata]
+    bounds = [str(bound) for bound in field.metadata if not isinstance(bound, AfterValidator)]
     return f"{text} [{', '.join(bounds)}]" if bounds else text
 
 

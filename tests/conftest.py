@@ -21,6 +21,8 @@ from p2pkit.plugins import configure
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
 REPOSITORY = Path(__file__).parent.parent
 
+SMALLEST = "mobilenetv3_small_050"
+"""The smallest network of timm that is in common use."""
 SMALL = """
 [run]
 name = "small"
@@ -198,3 +200,15 @@ def model(tmp_path: Path) -> Path:
     )  # fmt: skip
     write_model(tmp_path / "model.safetensors", generator.state_dict(), header)
     return tmp_path / "model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the smallest network, as if they had been learnt."""
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    file = tmp_path_factory.mktemp("weights") / "learnt.safetensors"
+    save_file(timm.create_model(SMALLEST).state_dict(), file)
+    return file

@@ -15,6 +15,14 @@ SMALL: dict[Component, dict[str, Any]] = {
     ("generators", "unet"): {"depth": 4, "width": 4},
     ("generators", "encoder_decoder"): {"depth": 4, "width": 4},
     ("generators", "resnet"): {"blocks": 1, "width": 4},
+    # with few maps the network ends early, and small images do
+    ("generators", "timm_unet"): {
+        "backbone": "regnety_002",
+        "width": 4,
+        "timm": {"out_indices": [0, 1, 2], "zero_init_last": False},
+    },
+    ("discriminators", "projected"): {"backbone": "mobilenetv3_small_050", "pretrained": False, "width": 4},
+    ("losses", "perceptual"): {"backbone": "mobilenetv3_small_050", "pretrained": False, "layers": [0, 1]},
     ("discriminators", "patchgan"): {"layers": 2, "width": 4},
     ("discriminators", "patchgan_1"): {"width": 4},
     ("discriminators", "patchgan_16"): {"width": 4},

@@ -87,7 +87,8 @@ def test_every_hook_is_documented() -> None:
 
 
 def test_the_examples_in_the_recipe_reference_are_valid(p2pkit: Call, tmp_path: Path) -> None:
-    for number, text in enumerate(blocks("docs/recipes.md", "toml") + blocks("docs/images.md", "toml")):
+    documents = ("docs/recipes.md", "docs/images.md", "docs/timm.md")
+    for number, text in enumerate(text for document in documents for text in blocks(document, "toml")):
         file = tmp_path / f"{number}.toml"
         parents = {"base.toml": '[data]\nname = "procedural_facades"\n'}
         for name, content in parents.items():

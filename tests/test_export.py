@@ -20,7 +20,12 @@ from p2pkit.export.standalone import Standalone
 from p2pkit.inference import noise_seeds
 from tests.conftest import REPOSITORY, Call, distribution, untrained_model
 
-SMALL: dict[str, dict[str, Any]] = {"unet": {"depth": 4}, "encoder_decoder": {"depth": 4}, "resnet": {"blocks": 1}}
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"depth": 4},
+    "encoder_decoder": {"depth": 4},
+    "resnet": {"blocks": 1},
+    "timm_unet": {"backbone": "mobilenetv3_small_050", "timm": {"out_indices": [0, 1]}},
+}
 SIZES = [(16, 16), (33, 70), (7, 50)]
 PLUGIN = '''
 import p2pkit

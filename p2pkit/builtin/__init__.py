@@ -10,25 +10,29 @@ from p2pkit.hookspecs import Register
 
 @hookimpl
 def register_generators(register: Register) -> None:
-    """The paper's generators."""
+    """The paper's generators, and a U-Net around any network of timm."""
     from p2pkit.builtin.generators.resnet import ResNet
+    from p2pkit.builtin.generators.timm_unet import TimmUNet
     from p2pkit.builtin.generators.unet import UNet
 
     register("unet", UNet)
     register("encoder_decoder", partial(UNet, skips=False))
     register("resnet", ResNet)
+    register("timm_unet", TimmUNet)
 
 
 @hookimpl
 def register_discriminators(register: Register) -> None:
-    """The paper's discriminators, by their receptive fields."""
+    """The paper's discriminators, by their receptive fields, and Projected GAN's."""
     from p2pkit.builtin.discriminators.patchgan import PatchGAN
+    from p2pkit.builtin.discriminators.projected import Projected
 
     register("patchgan", PatchGAN)
     register("patchgan_1", partial(PatchGAN, layers=0))
     register("patchgan_16", partial(PatchGAN, layers=1))
     register("patchgan_70", partial(PatchGAN, layers=3))
     register("patchgan_286", partial(PatchGAN, layers=5))
+    register("projected", Projected)
 
 
 @hookimpl
@@ -37,6 +41,7 @@ def register_losses(register: Register) -> None:
     from p2pkit.builtin.losses.adversarial import GAN, LSGAN, Hinge
     from p2pkit.builtin.losses.features import FeatureMatching
     from p2pkit.builtin.losses.gradient_penalty import R1, WGANGP
+    from p2pkit.builtin.losses.perceptual import Perceptual
     from p2pkit.builtin.losses.pixels import L1, L2, Charbonnier
     from p2pkit.builtin.losses.structure import SSIM, TotalVariation
 
@@ -51,6 +56,7 @@ def register_losses(register: Register) -> None:
     register("charbonnier", Charbonnier)
     register("ssim", SSIM)
     register("total_variation", TotalVariation)
+    register("perceptual", Perceptual)
 
 
 @hookimpl

@@ -29,7 +29,7 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
         setattr(method, name, network)
     for loss in method.losses:
         if isinstance(loss.loss, nn.Module):
-            loss.loss.to(accelerator.device)
+            in_fast_layout(loss.loss.to(accelerator.device), accelerator.device)
     networks: dict[str, nn.Module] = {name: accelerator.unwrap_model(getattr(method, name)) for name in method.networks}
     decay = parts.train.average_decay
     if decay is not None:

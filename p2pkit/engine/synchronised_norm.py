@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch import distributed as processes
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from p2pkit.image_statistics import after_normalising
 
 
 def with_synchronised_norm(network: nn.Module, device: torch.device) -> nn.Module:
     """``network`` with its batch norms replaced by ones that take their statistics over all processes.
 
-    Weights and their names stay the same.
+    Weights and their names stay the same. Those in evaluation mode, of frozen networks, are left as they are.
     """
-    if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        return converted
     if isinstance(network, _BatchNorm):
-        return _replaced(network)
+        if not network.training:
+            return network
+        # timm's, because torch's loses the activations that some of timm's layers bring
+        convert: Any = convert_sync_batchnorm
+        return cast(nn.Module, convert(network)) if device.type == "cuda" else _replaced(network)
     for name, child in network.named_children():
         setattr(network, name, with_synchronised_norm(child, device))
     return network
@@ -27,7 +31,7 @@ def with_synchronised_norm(network: nn.Module, device: torch.device) -> nn.Modul
 
 def _replaced(norm: _BatchNorm) -> GlobalBatchNorm:
     new = GlobalBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    new._parameters, new._buffers, new.training = norm._parameters, norm._buffers, norm.training
+    new._parameters, new._buffers, new._modules = norm._parameters, norm._buffers, norm._modules
     return new
 
 
@@ -36,8 +40,12 @@ class GlobalBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
         """Normalised values [N, C, ...], with mean and variance over the values of all processes."""
-        if not self.training:
-            return super().forward(input)
+        values = self._normalised(input) if self.training else super().forward(input)
+        for layer in after_normalising(self):
+            values = layer(values)
+        return values
+
+    def _normalised(self, input: Tensor) -> Tensor:  # noqa: A002
         others = [dimension for dimension in range(input.ndim) if dimension != 1]
         shape = [1, -1, *[1] * (input.ndim - 2)]
         count = input.numel() // input.shape[1] * processes.get_world_size()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Normalisation, Policy, SizedGenerator
-from p2pkit.image_statistics import BatchNorm
+from p2pkit.image_statistics import BatchNorm, after_normalising
 from p2pkit.inference import Dropout
 from p2pkit.latent import Latent
 
@@ -40,7 +40,9 @@ class Standalone(nn.Module):
     def _replace(self, network: nn.Module, policy: Policy) -> None:
         for name, child in network.named_children():
             if isinstance(child, BatchNorm) and policy.norm != "running":
-                setattr(network, name, _OwnStatistics(child, policy.norm))
+                layers = nn.Sequential(_OwnStatistics(child, policy.norm), *after_normalising(child))
+                self._replace(layers, policy)
+                setattr(network, name, layers)
             elif isinstance(child, Dropout):
                 setattr(network, name, _GivenNoise(child, self.draws) if policy.dropout else nn.Identity())
             elif isinstance(child, Latent):
@@ -89,13 +91,19 @@ class _OwnStatistics(nn.Module):
     def __init__(self, batch_norm: Any, norm: Normalisation) -> None:
         super().__init__()
         self.weight, self.bias, self.eps, self.norm = batch_norm.weight, batch_norm.bias, batch_norm.eps, norm
+        self.mean, self.variance = batch_norm.running_mean, batch_norm.running_var
 
     def forward(self, values: Tensor) -> Tensor:
-        if self.norm == "sample":
-            return self._normalised(values)
         count, channels, height, width = values.shape
+        if self.norm == "sample":
+            alone = isinstance(height, int) and isinstance(width, int) and height * width == 1
+            return self._as_in_training(values) if alone else self._normalised(values)
         as_one = values.transpose(0, 1).reshape(1, channels, count * height, width)
         return self._normalised(as_one).reshape(channels, count, height, width).transpose(0, 1)
+
+    def _as_in_training(self, values: Tensor) -> Tensor:
+        mean, variance, weight, bias = self.mean, self.variance, self.weight, self.bias
+        return nn.functional.batch_norm(values, mean, variance, weight, bias, training=False, eps=self.eps)
 
     def _normalised(self, values: Tensor) -> Tensor:
         # not by torch.nn.functional, whose check of sizes cannot be captured

@@ -121,14 +121,20 @@ def load_data(recipe: Recipe) -> Data:
     return Data(pairs, held_out, recipe.loader.bad_data, recipe.source.range, recipe.target.range)
 
 
+def make_losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
+    """The recipe's losses, under names that differ."""
+    names = _distinct([loss.name for loss in recipe.losses])
+    return [
+        WeightedLoss(name, loss.weight or 0.0, make(loss, **data.channels))
+        for name, loss in zip(names, recipe.losses, strict=True)
+    ]
+
+
 def assemble(recipe: Recipe, data: Data) -> TrainingParts:
     """Everything that a run is made of."""
     networks = data.networks(recipe)
     both = networks.both()
-    losses = [
-        WeightedLoss(name, loss.weight or 0.0, make(loss, **data.channels))
-        for name, loss in zip(_distinct([loss.name for loss in recipe.losses]), recipe.losses, strict=True)
-    ]
+    losses = make_losses(recipe, data)
     transform = transform_of(recipe, networks.encoding)
     form, settings = data.form, recipe.evaluation
     metrics: list[Callable[[], Metric]] = [partial(make, chosen) for chosen in recipe.metrics]

@@ -118,8 +118,10 @@ def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mappi
 
 
 def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
-    """Note where the keys of a list's item come from, if it is a table."""
-    document.origins |= {(*place, name): origin for name in (item if isinstance(item, dict) else ())}
+    """Note where the keys of a list's item come from, if it is a table, and those of tables in it."""
+    for name, value in item.items() if isinstance(item, dict) else ():
+        document.origins[*place, name] = origin
+        _record(document, (*place, name), value, origin)
 
 
 def _forget(document: Document, path: KeyPath) -> None:
@@ -152,10 +154,7 @@ def _apply(document: Document, override: str) -> None:
             raise RecipeError(f"{origin}: {'.'.join(path[:position])} is a value, so it has no key {part!r}")
         if part not in holder:
             break
-    layer: dict[str, Any] = {path[-1]: value}
-    for part in reversed(path[:-1]):
-        layer = {part: layer}
-    _merge(document, (), document.tables, layer, origin)
+    _merge(document, (), document.tables, _nested(path, value), origin)
 
 
 def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyPath, value: Any, override: str) -> None:
@@ -170,7 +169,9 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
         items[index] = value
         _forget(document, place)
         _record(document, place, value, origin)
-    elif isinstance(items[index], dict) and len(rest) == 2:
+    elif isinstance(items[index], dict) and len(rest) > 2:
+        _merge(document, place, items[index], _nested(rest[1:], value), origin)
+    elif isinstance(items[index], dict):
         renamed = rest[1] == "name" and value != items[index].get("name")
         # a loss's weight is the recipe's, not the component's
         kept = {key: items[index][key] for key in items[index] if key == "weight" or not renamed}
@@ -180,6 +181,14 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
     else:
         raise RecipeError(f"{COMMAND_LINE} {override}: there is nothing to set at {'.'.join((*path, *rest))}")
     document.origins[(*path, *rest)] = origin
+
+
+def _nested(path: KeyPath, value: Any) -> dict[str, Any]:
+    """Tables that hold ``value`` at ``path``."""
+    for part in reversed(path):
+        value = {part: value}
+    tables: dict[str, Any] = value
+    return tables
 
 
 def _look_up(tables: Any, path: KeyPath) -> Any:

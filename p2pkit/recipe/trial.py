@@ -13,7 +13,7 @@ from p2pkit.engine.loader import Example, Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.inference import refuse_unfitting
-from p2pkit.recipe.assemble import Data
+from p2pkit.recipe.assemble import Data, make_losses
 from p2pkit.recipe.networks import Networks, transform_of
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.training_step import judgement
@@ -33,11 +33,12 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     Raises:
         DataError: the example cannot be read or cropped, is of a size that the generator does not take, or there are
             too few pairs for a batch.
-        RecipeError: the networks do not take what they are given, or an optimizer cannot be used.
+        RecipeError: the networks do not take what they are given, or a loss or an optimizer cannot be used.
     """
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
         try_optimizer(settings)
+    make_losses(recipe, data)
     networks = networks_without_weights(data.networks(recipe))
     generator, discriminator = networks["generator"], networks["discriminator"]
     example = _example(recipe, data)

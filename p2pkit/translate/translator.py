@@ -187,7 +187,8 @@ def _rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.
             encode = create("encodings", encoding.name, **encoding.parameters, **source)
             channels["source_channels"] = encode.channels
     with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
-        generator = cast(nn.Module, create("generators", header.generator, **{**header.parameters, **channels}))
+        parameters = {**header.parameters, **channels, "weights_follow": True}
+        generator = cast(nn.Module, create("generators", header.generator, **parameters))
         if encoding is not None:
             generator = Encoded(encode, generator)
         generator.load_state_dict(weights)

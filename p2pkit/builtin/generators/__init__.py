@@ -1,1 +1,1 @@
-"""Generators: U-Net, encoder-decoder and ResNet."""
+"""Generators: U-Net, encoder-decoder, ResNet, and a U-Net around timm's networks."""

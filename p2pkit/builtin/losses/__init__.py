@@ -1,1 +1,1 @@
-"""Losses: adversarial ones and distances between pixels."""
+"""Losses: adversarial ones, and distances between pixels and between features."""
