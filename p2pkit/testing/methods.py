@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,7 +34,7 @@ class _Update:
     def __init__(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Any] | None) -> None:
         self.networks, self.optimizers, self.progress, self.calls = networks, optimizers, 0.0, 0
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         names = [networks] if isinstance(networks, str) else list(networks)
         unknown = [name for name in names if name not in self.networks]
         require(names and not unknown, f"an update of {unknown or 'nothing'}; networks = {list(self.networks)}")
@@ -51,6 +51,8 @@ class _Update:
         for optimizer in optimizers:
             optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in fixed:
+            parameter.grad = None
         for optimizer in optimizers:
             optimizer.step()
 
