@@ -262,6 +262,15 @@ class Method(Protocol):
         ...
 
 
+@runtime_checkable
+class MethodThatBegins(Method, Protocol):
+    """A method with something to do once a run, such as taking weights from another run's model file."""
+
+    def begin(self) -> None:
+        """Called before the first step, on every process; not where a run goes on from a checkpoint behind that."""
+        ...
+
+
 class Metric(Protocol):
     """A measure of outputs against targets, taken batch by batch."""
 
