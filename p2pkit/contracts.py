@@ -6,7 +6,7 @@ Pixel arrays are ``[height, width, channels]`` as stored, integers or floating p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -232,10 +232,11 @@ class Update(Protocol):
     progress: float
     """How far the run is, from 0 to 1, whichever limit ends it."""
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         """Lower the sum of ``terms`` with the optimizer of a network, or of several by one backward pass.
 
-        No terms, no update. The metrics have the terms under the first network's name.
+        No terms, no update. The metrics have the terms under the first network's name. Parameters that are ``fixed``
+        stay as they are, weights and moments, and so does what the optimizer counts for them.
         """
         ...
 
@@ -258,6 +259,15 @@ class Method(Protocol):
 
     def train_step(self, batch: Batch, update: Update) -> None:
         """One step on one batch."""
+        ...
+
+
+@runtime_checkable
+class MethodThatBegins(Method, Protocol):
+    """A method with something to do once a run, such as taking weights from another run's model file."""
+
+    def begin(self) -> None:
+        """Called before the first step, on every process; not where a run goes on from a checkpoint behind that."""
         ...
 
 

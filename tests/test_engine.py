@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from p2pkit.engine.metrics_log import MetricsWindow, append_line, drop_lines
+from p2pkit.engine.networks import mend_gradients
 from p2pkit.engine.schedule import Limits, learning_rate_factor
 from p2pkit.engine.synchronised_norm import with_synchronised_norm
 from p2pkit.errors import WriteError
@@ -69,6 +70,19 @@ def test_a_metrics_window_survives_a_checkpoint_exactly() -> None:
     for value in values[1:]:
         resumed.add(value)
     assert resumed.means() == whole.means()
+
+
+def test_instance_norm_has_the_same_gradient_in_every_layout() -> None:
+    torch.manual_seed(0)
+    network, image = torch.nn.InstanceNorm2d(3), torch.rand(1, 3, 6, 8)
+    weights = torch.rand(1, 3, 6, 8)
+    found = []
+    mend_gradients(network)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        seen = image.clone(memory_format=layout).requires_grad_()
+        (network(seen) * weights.contiguous(memory_format=layout)).sum().backward()
+        found.append(seen.grad)
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_lines_after_a_checkpoint_are_dropped_and_torn_ones_too(tmp_path: Path) -> None:

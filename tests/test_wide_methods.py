@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
 import p2pkit as library
 from p2pkit.inference import Policy, infer
@@ -38,10 +40,16 @@ class Noisy(nn.Module):
 class Twofold:
     """Two discriminators and an encoder beside the generator."""
     networks = ("generator", "encoder", "discriminator", "second")
-    def __init__(self, generator, discriminator, make_discriminator, losses, target_channels: int) -> None:
+    def __init__(
+        self, generator, discriminator, make_discriminator, losses, target_channels: int, fixed_until: float = 0.0
+    ) -> None:
         self.generator, self.discriminator, self.losses = generator, discriminator, losses
+        self.fixed_until = fixed_until
         self.second = make_discriminator()
         self.encoder = nn.Linear(target_channels, bare(generator).latent.size)
+    def begin(self) -> None:
+        print("begins")
+        nn.init.constant_(bare(self.encoder).weight, 0.125)
     def train_step(self, batch: Batch, update: Update) -> None:
         print("progress", round(update.progress, 3))
         fake = self.generator(batch.source, self.encoder(batch.target.mean(dim=(2, 3))))
@@ -50,7 +58,8 @@ class Twofold:
             update(name, discriminator_terms(self.losses, seen))
         with frozen(self.discriminator):
             seen = StepView(batch.source, batch.target, fake, self.discriminator)
-            update(("generator", "encoder"), generator_terms(self.losses, seen))
+            fixed = bare(self.encoder).parameters() if update.progress < self.fixed_until else ()
+            update(("generator", "encoder"), generator_terms(self.losses, seen), fixed)
 
 @p2pkit.hookimpl
 def register_generators(register):
@@ -87,6 +96,7 @@ def test_four_networks_train_and_resume_exactly(twofold: Path, tmp_path: Path, p
     recipe.write_text(recipe.read_text().replace("max_steps = 2", "max_steps = 4"))
     resumed = p2pkit("run", "--resume", half)
     assert "progress 0.75" in resumed.out and "progress 0.25" not in resumed.out
+    assert "begins" not in resumed.out
     for file in ("model.safetensors", "checkpoints/step_00000004/networks.safetensors"):
         assert (half / file).read_bytes() == (whole / file).read_bytes()
     figures = lines(whole)[-2]
@@ -99,8 +109,6 @@ def test_four_networks_train_and_resume_exactly(twofold: Path, tmp_path: Path, p
 def test_both_discriminators_have_weights_of_their_own_and_all_networks_learn(
     twofold: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
-    from safetensors.numpy import load_file
-
     one, four = (
         load_file(run / f"checkpoints/step_0000000{steps}/networks.safetensors")
         for steps in (1, 4)
@@ -110,6 +118,30 @@ def test_both_discriminators_have_weights_of_their_own_and_all_networks_learn(
         assert any((one[name] != four[name]).any() for name in one if name.startswith(f"{network}|")), network
     weights = {name.partition("|")[2]: name for name in one if name.startswith("second|") and "weight" in name}
     assert any((one[f"discriminator|{name}"] != one[f"second|{name}"]).any() for name in weights)
+
+
+def test_fixed_parameters_stay_as_they_are_and_the_optimizer_knows_nothing_of_them(
+    twofold: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    fixed = ("method.fixed_until=0.5", "optimizer.encoder.name=adamw", "optimizer.encoder.weight_decay=0.1")
+    run = train(
+        p2pkit, Path("twofold:small"), tmp_path / "run", *fixed, "train.max_steps=8", "train.keep_checkpoints=9"
+    )
+    weights, moments = (
+        [load_file(run / f"checkpoints/step_0000000{step}/{file}.safetensors") for step in (2, 4, 8)]
+        for file in ("networks", "optimizers")
+    )
+    encoder = "encoder|weight"
+    assert (weights[0][encoder] == 0.125).all() and (weights[1][encoder] == 0.125).all()  # as the method begins
+    assert not np.array_equal(weights[1][encoder], weights[2][encoder])
+    assert not np.array_equal(weights[0]["generator|mixed.weight"], weights[1]["generator|mixed.weight"])
+    assert not [name for name in moments[1] if name.startswith("encoder|")]
+    assert float(moments[2][f"{encoder}|step"]) == 4  # a moment that counted from the run's beginning would be biased
+    whole = (run / "model.safetensors").read_bytes()
+    for step in (4, 6, 8):
+        shutil.rmtree(run / f"checkpoints/step_0000000{step}")
+    assert p2pkit("run", "--resume", run).code == 0
+    assert (run / "model.safetensors").read_bytes() == whole
 
 
 def test_latents_follow_the_seed_and_samples_differ(twofold: Path, tmp_path: Path, p2pkit: Call, pairs: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from p2pkit.engine.accelerators import prepared
@@ -11,10 +11,26 @@ from p2pkit.engine.checkpoint import Trained
 from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.engine.parts import TrainingParts
 from p2pkit.engine.synchronised_norm import with_synchronised_norm
+from p2pkit.image_statistics import InstanceNorm
 from p2pkit.inference import in_fast_layout
 
 AVERAGE = "average"
 """The name under which checkpoints have the generator's average."""
+
+
+def mend_gradients(network: nn.Module) -> None:
+    """Let gradients come to a network's instance norms in the layout in which PyTorch goes on with them rightly.
+
+    For a batch of one image, gradients that are channels last are taken for contiguous ones (seen in 2.15 on a CPU).
+    """
+    for module in network.modules():
+        if isinstance(module, InstanceNorm):
+            module.register_forward_hook(_with_contiguous_gradient)
+
+
+def _with_contiguous_gradient(module: nn.Module, given: object, output: Tensor) -> None:
+    if output.requires_grad:
+        output.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
 
 
 def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
@@ -22,6 +38,7 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     method, optimizers = parts.method, {}
     for name in method.networks:
         network = in_fast_layout(getattr(method, name), accelerator.device)
+        mend_gradients(network)
         if parts.train.sync_norm and accelerator.num_processes > 1:
             network = with_synchronised_norm(network, accelerator.device)
         optimizer = make_optimizer(network, parts.optimizers[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,7 +119,7 @@ class _Seen:
     progress: float
     notes: list[str] = field(default_factory=list)
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         if not terms:
             return
         names = named(networks)
@@ -127,8 +127,10 @@ class _Seen:
             finite = "" if term.isfinite() else "  <- not finite"
             self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")
         self.accelerator.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        for parameter in fixed:
+            parameter.grad = None
         for name in names:
-            parameters: Sequence[nn.Parameter] = list(self.trained.networks[name].parameters())
+            parameters = list(self.trained.networks[name].parameters())
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
             self.notes.append(f"gradient of the {name}: norm {float(norm):.6g}")

@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from p2pkit.contracts import Batch, ShardedDataset
+from p2pkit.contracts import Batch, MethodThatBegins, ShardedDataset
 from p2pkit.engine.accelerators import start_trackers
 from p2pkit.engine.agreement import MetByAll, by_main_process, from_main_process, largest, texts_of_all
 from p2pkit.engine.checkpoint import read_checkpoint, set_aside_after
@@ -103,6 +103,8 @@ class Trainer:
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             if state.step:
                 self._write_what_is_due()  # a run that was stopped on the way through it goes on there
+            elif isinstance(self.parts.method, MethodThatBegins):
+                self.parts.method.begin()
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, before + time.monotonic() - began)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from p2pkit.contracts import Terms
@@ -37,8 +37,8 @@ class Updater:
         self._terms: dict[str, Tensor] = {}
         self.progress = 0.0
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
-        """Lower the sum of ``terms`` with the optimizers of one network or several; no terms, no update.
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+        """Lower the sum of ``terms`` with the optimizers of one network or several, but for the ``fixed`` parameters.
 
         Raises:
             NotFiniteError: on any process the sum, or a gradient's norm, is infinite or no number; no network of these
@@ -53,6 +53,9 @@ class Updater:
         for optimizer in optimizers.values():
             optimizer.zero_grad()
         self._accelerator.backward(total)
+        for parameter in fixed:
+            # only now, since DistributedDataParallel waits for all gradients; optimizers pass over what has none
+            parameter.grad = None
         for name, optimizer in optimizers.items():
             self._check_gradients(name, optimizer, terms)
         self._step(list(optimizers.values()))

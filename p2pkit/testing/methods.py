@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, Terms
+from p2pkit.contracts import Batch, MethodThatBegins, Terms
 from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.settings import OptimizerSettings
@@ -34,7 +34,7 @@ class _Update:
     def __init__(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Any] | None) -> None:
         self.networks, self.optimizers, self.progress, self.calls = networks, optimizers, 0.0, 0
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms) -> None:
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         names = [networks] if isinstance(networks, str) else list(networks)
         unknown = [name for name in names if name not in self.networks]
         require(names and not unknown, f"an update of {unknown or 'nothing'}; networks = {list(self.networks)}")
@@ -51,6 +51,8 @@ class _Update:
         for optimizer in optimizers:
             optimizer.zero_grad()
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in fixed:
+            parameter.grad = None
         for optimizer in optimizers:
             optimizer.step()
 
@@ -68,10 +70,13 @@ class _Wrapped(nn.Module):
         return self.module(*arguments, **keywords)
 
 
-def _made(subject: Subject, seed: int = 0) -> Any:
+def _made(subject: Subject, seed: int = 0, begins: bool = True) -> Any:
     channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
     set_seed(seed)
-    return subject.make(seed, **parts_of_a_method(**channels))
+    method = subject.make(seed, **parts_of_a_method(**channels))
+    if begins and isinstance(method, MethodThatBegins):
+        method.begin()
+    return method
 
 
 def _networks(method: Any) -> dict[str, nn.Module]:
@@ -147,7 +152,7 @@ def trains_its_networks(subject: Subject) -> None:
 @promise("a run that goes on from a checkpoint is exact: all that a step changes is in its networks")
 def goes_on_exactly(subject: Subject) -> None:
     """Two steps, and one step, a checkpoint, another method made anew, one more step."""
-    method, anew = _made(subject), _made(subject, seed=1)
+    method, anew = _made(subject), _made(subject, seed=1, begins=False)
     networks, others = _networks(method), _networks(anew)
     trained, restored = Trained(networks, _optimizers(networks)), Trained(others, _optimizers(others))
     update, update_anew = _Update(networks, trained.optimizers), _Update(others, restored.optimizers)

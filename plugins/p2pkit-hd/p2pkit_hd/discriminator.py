@@ -1,0 +1,55 @@
+"""The multi-scale discriminator (Wang et al. 2018, section 3.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+import p2pkit
+from p2pkit.contracts import Judgement
+from p2pkit_hd.pyramid import halved
+
+
+class HDMultiscale(nn.Module):
+    """PatchGANs of one form, each on images of half the size of the one before.
+
+    The first looks at details, the last at the whole. Their weights differ.
+
+    Args:
+        scales: how many there are.
+        layers: strided convolutions of each; 3 give patches of 70 pixels of its own scale.
+        width: channels of the first convolution.
+    """
+
+    has_features = True
+
+    def __init__(
+        self,
+        source_channels: int,
+        target_channels: int,
+        scales: Annotated[int, Field(ge=1, le=6)] = 3,
+        layers: Annotated[int, Field(ge=1, le=8)] = 3,
+        width: Annotated[int, Field(gt=0)] = 64,
+    ) -> None:
+        super().__init__()
+        channels = {"source_channels": source_channels, "target_channels": target_channels}
+        self.scales = nn.ModuleList(
+            p2pkit.create("discriminators", "patchgan", **channels, layers=layers, width=width, norm="instance")
+            for _ in range(scales)
+        )
+
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> list[Tensor] | Judgement:
+        """Logits [N, 1, h, w], the finest scale first, for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
+
+        With ``features``, a Judgement that has each block's output too, scale by scale.
+        """
+        judged = Judgement([], [])
+        for number, discriminator in enumerate(self.scales):
+            if number:
+                source, image = halved(source), halved(image)
+            one = discriminator(source, image, features=True)
+            judged.logits.extend(one.logits)
+            judged.features.extend(one.features)
+        return judged if features else judged.logits

@@ -1,0 +1,91 @@
+"""Generator and discriminator: what they are made of, and what they see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from p2pkit_hd.discriminator import HDMultiscale
+from p2pkit_hd.generator import EnhancedTrunk, HDGlobal, HDLocal
+from p2pkit_hd.pyramid import halved
+
+SMALL: dict[str, int] = {"halvings": 2, "blocks": 1}
+
+
+def parameters_of(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "parameters"),
+    [
+        (HDGlobal, 36, 182_546_755),  # the 182.5 M of the paper: 35 classes and boundaries
+        (HDGlobal, 3, 182_443_267),
+        (HDLocal, 36, 182_857_059),
+    ],
+)
+def test_published_sizes(kind: Any, channels: int, parameters: int) -> None:
+    with torch.device("meta"):
+        assert parameters_of(kind(channels, 3)) == parameters
+
+
+def test_weights_begin_as_the_paper_says() -> None:
+    network = HDGlobal(3, 3, width=32, **SMALL)
+    weights = torch.cat([parameter.flatten() for parameter in network.parameters() if parameter.ndim == 4])
+    biases = torch.cat([parameter for parameter in network.parameters() if parameter.ndim == 1])
+    assert abs(float(weights.detach().mean())) < 1e-3 and float(weights.detach().std()) == pytest.approx(0.02, rel=0.01)
+    assert not biases.any()
+
+
+def test_each_enhancer_doubles_the_size_and_halves_the_width() -> None:
+    network = HDLocal(3, 3, width=2, enhancers=2, enhancer_blocks=1, **SMALL)
+    trunk = network.trunk
+    assert isinstance(trunk, EnhancedTrunk) and isinstance(trunk.coarse, EnhancedTrunk)
+    assert [trunk.settings.width, trunk.coarse.settings.width, trunk.coarse.coarse.settings.width] == [2, 4, 8]
+    side = network.smallest_size
+    assert (side, network.size_multiple) == (32, 16)
+    assert network(torch.zeros(1, 3, side, 2 * side)).shape == (1, 3, side, 2 * side)
+    inner = HDLocal(3, 3, width=4, enhancers=1, enhancer_blocks=1, **SMALL).trunk
+    assert inner.settings == trunk.coarse.settings
+    innermost = HDGlobal(3, 3, width=8, **SMALL).trunk
+    assert innermost.settings == trunk.coarse.coarse.settings
+    trunk.coarse.load_state_dict(inner.state_dict())
+    trunk.coarse.coarse.load_state_dict(innermost.state_dict())
+
+
+def test_an_enhancer_adds_the_full_size_to_the_coarse_features() -> None:
+    torch.manual_seed(0)
+    trunk = HDLocal(3, 3, width=2, enhancer_blocks=1, **SMALL).trunk
+    assert isinstance(trunk, EnhancedTrunk)
+    source = torch.rand(1, 3, 32, 32)
+    seen: list[torch.Tensor] = []
+    handles = [
+        part.register_forward_hook(lambda _, given, out: seen.extend([*given, out]))
+        for part in (trunk.down, trunk.coarse)
+    ]
+    trunk.up.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    trunk(source)
+    full, detail, small, coarse, both = seen
+    assert torch.equal(full, source) and torch.equal(small, halved(source)) and torch.equal(both, detail + coarse)
+    assert handles
+
+
+def test_discriminators_of_one_form_look_at_a_pyramid() -> None:
+    torch.manual_seed(0)
+    network = HDMultiscale(4, 3, scales=3, layers=2, width=4)
+    sizes = {parameters_of(one) for one in network.scales}
+    assert len(network.scales) == 3 and len(sizes) == 1
+    source, image = torch.rand(1, 4, 64, 96), torch.rand(1, 3, 64, 96)
+    judged = network(source, image, features=True)
+    assert len(judged.logits) == 3 and len(judged.features) == 3 * 3  # the logits are no features
+    assert all(torch.equal(one, other) for one, other in zip(judged.logits, network(source, image), strict=True))
+    second = network.scales[1](halved(source), halved(image))
+    assert torch.equal(judged.logits[1], second)
+    assert not torch.equal(second, network.scales[0](halved(source), halved(image)))
+
+
+def test_the_edges_of_a_pyramid_are_no_darker() -> None:
+    assert torch.allclose(halved(torch.ones(1, 1, 7, 8)), torch.ones(1, 1, 4, 4))
