@@ -121,6 +121,20 @@ def test_a_recipe_with_an_encoding_trains_resumes_and_translates_label_maps(
     assert len(np.unique(grid[4:28, 4:28].reshape(-1, 3), axis=0)) >= CLASSES  # a colour a class
 
 
+def test_numbers_mean_the_same_in_files_of_8_and_16_bits(labels: Path, tmp_path: Path, p2pkit: Call) -> None:
+    run = train(p2pkit, labels, tmp_path / "run", "train.max_steps=2")
+    numbers = label_map(7, 20)
+    for folder, pixels in (("8", numbers), ("16", numbers.astype(np.uint16))):
+        source = save(tmp_path / folder / "map.png", pixels)
+        assert p2pkit("translate", run, source, "--out", tmp_path / folder / "out").code == 0
+    assert (tmp_path / "8/out/map.png").read_bytes() == (tmp_path / "16/out/map.png").read_bytes()
+    wide = tmp_path / "labels" / "train" / "classes" / "3.png"
+    save(wide, np.asarray(Image.open(wide)).astype(np.uint16))
+    mixed = train(p2pkit, labels, tmp_path / "mixed", "train.max_steps=2")
+    weights = (folder / "checkpoints/step_00000002/networks.safetensors" for folder in (run, mixed))
+    assert next(weights).read_bytes() == next(weights).read_bytes()
+
+
 def test_the_networks_see_the_encodings_channels(labels: Path, p2pkit: Call) -> None:
     few, many = (p2pkit("check", labels, "--set", f"encoding.classes={classes}").out for classes in (5, 105))
     assert "1 channels of uint8" in few and "1x16x16 -> 3x16x16" in few

@@ -49,6 +49,8 @@ class Data:
     source: ValueRange | None = None
     """The range of the sources' values; None for that of their type."""
     target: ValueRange | None = None
+    encoded: bool = False
+    """Sources are numbers for an encoding, which mean the same in files of any type."""
 
     @cached_property
     def first(self) -> Pair:
@@ -76,7 +78,8 @@ class Data:
         dtype = self.first.target.dtype
         if dtype.kind in "iu" and not np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max:
             raise RecipeError(f"target.range: found {low:g} to {high:g}, but targets are of {dtype}, which holds less")
-        return PairForm(self.first.header, self.source, self.target)
+        source = self.value_range("source") if self.encoded else self.source
+        return PairForm(self.first.header, source, self.target)
 
     def value_range(self, side: str) -> ValueRange:
         """The range of values of "source" or "target" that becomes [-1, 1]."""
@@ -118,7 +121,8 @@ def load_data(recipe: Recipe) -> Data:
     pairs, held_out = make(recipe.data, split="train"), make(recipe.data, split="test")
     if not len(pairs):
         raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
-    return Data(pairs, held_out, recipe.loader.bad_data, recipe.source.range, recipe.target.range)
+    encoded = recipe.encoding is not None
+    return Data(pairs, held_out, recipe.loader.bad_data, recipe.source.range, recipe.target.range, encoded)
 
 
 def make_losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
@@ -174,8 +178,8 @@ def model_header(recipe: Recipe, data: Data) -> ModelHeader:
         encoding=None if recipe.encoding is None else _encoding_header(recipe.encoding),
         source_dtype=str(data.first.source.dtype),
         target_dtype=str(data.first.target.dtype),
-        source_range=data.source,
-        target_range=data.target,
+        source_range=data.form.source,
+        target_range=data.form.target,
         target_ending=getattr(data.pairs, "target_ending", ""),
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),

@@ -108,11 +108,11 @@ class Halving(Good):
 
 
 class NormalisesOnePixel(Good):
-    """A generator with batch norm that does not say that it needs more than one pixel."""
+    """A generator with instance norm that does not say that it needs more than one pixel."""
 
     def __init__(self, source_channels: int, target_channels: int) -> None:
         super().__init__(source_channels, target_channels)
-        self.norm = nn.BatchNorm2d(4)
+        self.norm = nn.InstanceNorm2d(4)
 
     def colours(self, values: Tensor) -> Tensor:
         return super().colours(self.norm(values))
@@ -273,7 +273,7 @@ BROKEN = [
         (generators.gives_images, WrongChannels, "[2, 1, 32, 48] instead of [2, 4, 32, 48]"),
         (generators.gives_images, ThreeChannels, "only colours"),
         (generators.takes_its_sizes, Halving, "of sources of 1x1, in evaluation mode; declare smallest_size"),
-        (generators.takes_its_sizes, NormalisesOnePixel, "of sources of 1x1, through inference; declare smallest_size"),
+        (generators.takes_its_sizes, NormalisesOnePixel, "of sources of 1x1, in evaluation mode; declare smallest_size"),
         (generators.takes_constants, DividesByDeviation, "of sources that are -1 everywhere"),
         (generators.learns, Unused, "forgotten.weight has no gradient"),
         (generators.learns, TimesZero, "the gradient of mute.weight is zero everywhere"),
