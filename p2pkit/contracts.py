@@ -251,7 +251,7 @@ class Method(Protocol):
 
     Its factory may ask for the recipe's ``generator``, ``discriminator`` and ``losses``, for ``source_channels`` and
     ``target_channels``, and for ``make_discriminator``, which makes another discriminator like the recipe's. Networks
-    of its own it makes itself.
+    of its own it makes itself. Before a run one is made to see whether it can be, with networks on torch's meta device.
     """
 
     networks: Sequence[str]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import cache_folder, p2pkit, pairs, recipe
+from tests.conftest import Call, Outcome, cache_folder, p2pkit, pairs, recipe
 from tests.plugins_in_tree import describe_in, in_tree, installed
 
 __all__ = ["cache_folder", "p2pkit", "pairs", "recipe"]
@@ -22,3 +22,13 @@ def plugins(tmp_path: Path) -> Iterator[Path]:
         (folder / module).symlink_to(place / module)
     with installed(folder):
         yield folder
+
+
+@pytest.fixture
+def program(p2pkit: Call, plugins: Path) -> Call:
+    """Calls p2pkit with the plugins of this repository."""
+
+    def call(*arguments: object) -> Outcome:
+        return p2pkit("--plugins-dir", plugins, *arguments)
+
+    return call

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +174,8 @@ def test_a_generator_with_a_latent_exports(noise: list[str], twofold: Path, tmp_
 
 def test_recipes_of_plugins_go_by_name(twofold: Path, tmp_path: Path, p2pkit: Call) -> None:
     assert "recipe twofold:small" in p2pkit("plugins").out
-    assert p2pkit("check", "twofold:small").code == 0
+    checked = p2pkit("check", "twofold:small")
+    assert checked.code == 0 and "encoder of twofold: 0.000 M parameters" in checked.out
     child = tmp_path / "child.toml"
     child.write_text('extends = "twofold:small"\n[train]\nmax_steps = 1\n')
     assert 'name = "twofold"' in p2pkit("show", child).out
@@ -203,3 +205,34 @@ def test_both_keep_the_promises_of_their_kinds(twofold: Path) -> None:
     check_component("generators", "noisy", size=2)
     generator = library.create("generators", "noisy", source_channels=3, target_channels=3)
     check_component("methods", "twofold", generator=generator)
+
+
+@pytest.fixture
+def change_encoder(twofold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a line behind the one that makes the encoder."""
+
+    def change(line: str) -> None:
+        file = tmp_path / "plugins/p2pkit_twofold/__init__.py"
+        made = "self.encoder = nn.Linear(target_channels, bare(generator).latent.size)\n"
+        assert made in file.read_text()
+        file.write_text(file.read_text().replace(made, f"{made}        {line}\n"))
+        monkeypatch.delitem(sys.modules, "p2pkit_twofold", raising=False)
+
+    return change
+
+
+def test_what_a_method_refuses_is_found_before_a_run(
+    change_encoder: Callable[[str], None], tmp_path: Path, p2pkit: Call
+) -> None:
+    change_encoder("raise p2pkit.errors.RecipeError('another generator, please')")
+    for command in (("check",), ("run", "--out", tmp_path / "run")):
+        outcome = p2pkit(*command, "twofold:small")
+        assert outcome.code == 2 and "another generator, please" in outcome.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_may_look_at_their_weights_as_they_are_made(
+    change_encoder: Callable[[str], None], p2pkit: Call
+) -> None:
+    change_encoder("self.encoder.weight.norm().item()")
+    assert p2pkit("check", "twofold:small").code == 0

@@ -45,3 +45,5 @@ def _about_networks(recipe: Recipe, data: Data) -> Iterator[str]:
     # made for the sources themselves: it sees as far, with less memory than an encoding of many channels takes
     field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
     yield f"  receptive field: {field} pixels" if field else "  receptive field: all of the image, or not measurable"
+    for name, network in tried.others.items():
+        yield f"{name} of {recipe.method.name}: {network}"

@@ -15,7 +15,7 @@ from p2pkit.progress import Progress
 from p2pkit.recipe.assemble import Data, channels_of
 from p2pkit.recipe.networks import Networks, transform_of
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.recipe.trial import networks_without_weights
+from p2pkit.recipe.trial import without_weights
 
 SHOWN = 50
 """How many bad pairs a message lists."""
@@ -66,7 +66,7 @@ class Rules:
         self._batched = recipe.loader.batch_size > 1
         # no values are known yet, and sizes do not depend on them
         networks = Networks(recipe, channels_of(first), recipe.source.range or (-1.0, 1.0))
-        self._generator = networks_without_weights(networks)["generator"]
+        self._generator = without_weights(networks.both)["generator"]
         if recipe.transform.load_size is not None:
             self._transform.refuse_smaller_than_crop(first.source[:2], first.key)
         self._size = self._transform.training_size(first.source[:2])

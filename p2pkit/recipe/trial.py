@@ -1,30 +1,34 @@
-"""A recipe's parts tried before a run begins: networks on a training example, without weights; optimizers on two."""
+"""A recipe's parts tried before a run begins: networks on a training example, without weights; method; optimizers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from p2pkit.contracts import Method, WeightedLoss
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.loader import Example, Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.inference import refuse_unfitting
 from p2pkit.recipe.assemble import Data, make_losses
-from p2pkit.recipe.networks import Networks, transform_of
+from p2pkit.recipe.networks import make, transform_of
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.training_step import judgement
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What generator and discriminator are and give, in words."""
+    """What generator and discriminator are and give, in words, and the method's other networks by name."""
 
     generator: str
     discriminator: str
+    others: Mapping[str, str]
 
 
 def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
@@ -33,14 +37,14 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     Raises:
         DataError: the example cannot be read or cropped, is of a size that the generator does not take, or there are
             too few pairs for a batch.
-        RecipeError: the networks do not take what they are given, or a loss or an optimizer cannot be used.
+        RecipeError: the networks do not take what they are given, the method does not take the networks, or a loss or
+            an optimizer cannot be used.
     """
     steps_per_epoch(len(data.pairs), recipe.loader, processes)
     for settings in dict.fromkeys(recipe.optimizers.values()):
         try_optimizer(settings)
-    make_losses(recipe, data)
-    networks = networks_without_weights(data.networks(recipe))
-    generator, discriminator = networks["generator"], networks["discriminator"]
+    networks = without_weights(partial(_networks, recipe, data, make_losses(recipe, data)))
+    generator, discriminator = networks.pop("generator"), networks.pop("discriminator")
     example = _example(recipe, data)
     source = example.tensors[0].expand(recipe.loader.batch_size // processes, -1, -1, -1)
     source = source.to(next(generator.parameters()).device)
@@ -56,6 +60,7 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     return Tried(
         f"{_parameters(generator)}, {_size(source[0])} -> {_size(fake[0])}",
         f"{_parameters(discriminator)}, logits {', '.join(_size(each[0]) for each in logits)}",
+        {name: _parameters(network) for name, network in networks.items()},
     )
 
 
@@ -79,13 +84,22 @@ def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
         raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
-def networks_without_weights(networks: Networks) -> dict[str, nn.Module]:
-    """Generator and discriminator on the meta device: their sizes, without memory for their weights."""
+def without_weights(make_networks: Callable[[], dict[str, nn.Module]]) -> dict[str, nn.Module]:
+    """Networks made on the meta device: their sizes, without memory for their weights."""
     try:
         with torch.device("meta"):
-            return networks.both()
-    except NotImplementedError:  # a network that looks at its own weights as it is made
-        return networks.both()
+            return make_networks()
+    except RecipeError:  # a network that looks at its own weights as it is made
+        return make_networks()
+
+
+def _networks(recipe: Recipe, data: Data, losses: Sequence[WeightedLoss]) -> dict[str, nn.Module]:
+    """Generator, discriminator and the method's own networks."""
+    networks = data.networks(recipe)
+    both = networks.both()
+    supplied = {**both, "make_discriminator": networks.discriminator, "losses": losses, **data.channels}
+    method: Method = make(recipe.method, **supplied)
+    return both | {name: getattr(method, name) for name in method.networks}
 
 
 def _parameters(network: nn.Module) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from street_scenes import write_cityscapes
 
-from tests.conftest import Call, Outcome
+from tests.conftest import Call
 
 GLOBAL = """
 extends = "hd:small"
@@ -64,16 +64,6 @@ enhancer_blocks = 1
 coarse_model = "{coarse}"
 fixed_until = 0.5
 """
-
-
-@pytest.fixture
-def program(p2pkit: Call, plugins: Path) -> Call:
-    """Calls p2pkit with the plugins of this repository."""
-
-    def call(*arguments: object) -> Outcome:
-        return p2pkit("--plugins-dir", plugins, *arguments)
-
-    return call
 
 
 @pytest.fixture

@@ -9,20 +9,10 @@ import pytest
 
 from p2pkit.archives import download as download_module
 from p2pkit_webdataset import cache as cache_module
-from tests.conftest import Call, Outcome
+from tests.conftest import Call
 from tests.web import Site, served
 
 SPLIT = '[data]\nname = "side_by_side"\nroot = "{}"\n'
-
-
-@pytest.fixture
-def program(p2pkit: Call, plugins: Path) -> Call:
-    """Calls p2pkit with the plugins of this repository."""
-
-    def call(*arguments: object) -> Outcome:
-        return p2pkit("--plugins-dir", plugins, *arguments)
-
-    return call
 
 
 @pytest.fixture
