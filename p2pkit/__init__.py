@@ -3,8 +3,8 @@
 The public API: ``hookimpl`` for plugins, ``load_model``, ``load_data``, ``create`` and ``components`` here, and these
 modules: ``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are
 told), ``images`` (pixels), ``archives`` (downloads, safe unpacking), ``training_step`` (what methods share),
-``latent`` (noise as a vector), ``progress`` and ``storage`` (long work, whole files),
-``testing`` (what tests of components check).
+``layers`` (what pix2pix's networks are made of), ``latent`` (noise as a vector), ``progress`` and ``storage`` (long
+work, whole files), ``testing`` (what tests of components check).
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from p2pkit.version import __version__
 
 PUBLIC_MODULES = frozenset(
     {
-        "archives", "contracts", "errors", "hookspecs", "images", "latent", "progress", "storage", "testing",
-        "training_step",
+        "archives", "contracts", "errors", "hookspecs", "images", "latent", "layers", "progress", "storage",
+        "testing", "training_step",
     }
 )  # fmt: skip
 """What a plugin may import of p2pkit, beside p2pkit itself; ``testing`` in its tests."""

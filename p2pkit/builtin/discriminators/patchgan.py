@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.builtin.normalisation import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 from p2pkit.contracts import Judgement
+from p2pkit.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 
 WIDEST = 8
 

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.builtin.normalisation import hold_spectral_norms
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FrozenFeatures
+from p2pkit.layers import hold_spectral_norms
 
 WIDEST = 8
 

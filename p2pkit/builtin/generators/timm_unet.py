@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.builtin.normalisation import Norm, has_bias, initialise, norm_layer
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FeatureNetwork
 from p2pkit.errors import RecipeError
+from p2pkit.layers import Norm, has_bias, initialise, norm_layer
 
 WIDEST = 8
 """Decoder blocks grow to this many times the width."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.builtin.normalisation import Norm, has_bias, initialise, norm_layer
+from p2pkit.layers import Norm, Upsampling, has_bias, initialise, norm_layer, output_layers, upsample
 
-Upsampling = Literal["transposed", "resize"]
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""
 DROPOUT_BLOCKS = 3
@@ -56,7 +55,7 @@ class UNet(nn.Module):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
             noise = dropout if depth - 1 - level < DROPOUT_BLOCKS else 0.0
             decoders.append(_decoder(from_below, widths[level - 1], norm, noise, upsampling))
-        decoders.append(_output(widths[0] * (2 if skips else 1), width, target_channels, upsampling))
+        decoders.append(output_layers(widths[0] * (2 if skips else 1), width, target_channels, upsampling))
         self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
         initialise(self)
 
@@ -85,21 +84,7 @@ def _encoder(channels_in: int, channels: int, norm: Norm | None, activation: boo
 
 
 def _decoder(channels_in: int, channels: int, norm: Norm, dropout: float, upsampling: Upsampling) -> nn.Sequential:
-    layers = [nn.ReLU(), *_upsample(channels_in, channels, upsampling, has_bias(norm)), norm_layer(norm, channels)]
+    layers = [nn.ReLU(), *upsample(channels_in, channels, upsampling, has_bias(norm)), norm_layer(norm, channels)]
     if dropout:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
-
-
-def _output(channels_in: int, width: int, channels: int, upsampling: Upsampling) -> nn.Sequential:
-    if upsampling == "transposed":
-        return nn.Sequential(nn.ReLU(), *_upsample(channels_in, channels, upsampling, bias=True), nn.Tanh())
-    # a resized map varies from pixel to pixel only after a layer of its own at full size
-    full = _upsample(channels_in, width, upsampling, bias=True)
-    return nn.Sequential(nn.ReLU(), *full, nn.ReLU(), nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
-
-
-def _upsample(channels_in: int, channels: int, upsampling: Upsampling, bias: bool) -> list[nn.Module]:
-    if upsampling == "transposed":
-        return [nn.ConvTranspose2d(channels_in, channels, 4, 2, 1, bias=bias)]
-    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels_in, channels, 3, 1, 1, bias=bias)]

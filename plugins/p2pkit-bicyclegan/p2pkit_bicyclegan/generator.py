@@ -9,9 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.latent import Latent
-from p2pkit_bicyclegan.initialisation import initialise
+from p2pkit.layers import Upsampling, initialise, output_layers, upsample
 
-Upsampling = Literal["transposed", "resize"]
 WIDEST = 8
 """Blocks grow to this many times the width."""
 DROPOUT_FROM = 4
@@ -59,7 +58,7 @@ class LatentUNet(nn.Module):
             from_below = widths[level] * (1 if level == depth - 1 else 2)
             noise = dropout if DROPOUT_FROM <= level < depth - 1 else 0.0
             self.decoders.append(_decoder(from_below, widths[level - 1], noise, upsampling))
-        self.decoders.append(_output(2 * widths[0], width, target_channels, upsampling))
+        self.decoders.append(output_layers(2 * widths[0], width, target_channels, upsampling))
         initialise(self)
 
     def forward(self, source: Tensor, latent: Tensor | None = None) -> Tensor:
@@ -91,21 +90,7 @@ def _encoder(channels_in: int, channels: int, first: bool, norm: bool) -> nn.Seq
 
 
 def _decoder(channels_in: int, channels: int, dropout: float, upsampling: Upsampling) -> nn.Sequential:
-    layers = [nn.ReLU(), *_upsample(channels_in, channels, upsampling, bias=False), nn.InstanceNorm2d(channels)]
+    layers = [nn.ReLU(), *upsample(channels_in, channels, upsampling, bias=False), nn.InstanceNorm2d(channels)]
     if dropout:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
-
-
-def _output(channels_in: int, width: int, channels: int, upsampling: Upsampling) -> nn.Sequential:
-    if upsampling == "transposed":
-        return nn.Sequential(nn.ReLU(), *_upsample(channels_in, channels, upsampling, bias=True), nn.Tanh())
-    # a resized map varies from pixel to pixel only after a layer of its own at full size
-    full = _upsample(channels_in, width, upsampling, bias=True)
-    return nn.Sequential(nn.ReLU(), *full, nn.ReLU(), nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
-
-
-def _upsample(channels_in: int, channels: int, upsampling: Upsampling, bias: bool) -> list[nn.Module]:
-    if upsampling == "transposed":
-        return [nn.ConvTranspose2d(channels_in, channels, 4, 2, 1, bias=bias)]
-    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels_in, channels, 3, 1, 1, bias=bias)]

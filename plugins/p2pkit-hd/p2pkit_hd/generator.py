@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
+from p2pkit.layers import initialise
 from p2pkit_hd.pyramid import halved
 
 Width = Annotated[int, Field(gt=0)]
@@ -51,11 +52,7 @@ class HDGenerator(nn.Module):
         self.smallest_size = 2 * self.size_multiple  # the innermost blocks reflect one pixel, so two must be left
         self.trunk = _trunk(settings)
         self.output = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(settings.width, target_channels, 7), nn.Tanh())
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(module.weight, 0.0, 0.02)  # as the paper's appendix says
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        initialise(self)
 
     def forward(self, source: Tensor) -> Tensor:
         """Source [N, Cs, H, W] to target [N, Ct, H, W] in [-1, 1]."""
