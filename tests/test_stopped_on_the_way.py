@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from p2pkit.contracts import Batch
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.trainer import Trainer
 from p2pkit.errors import Unavailable
@@ -143,7 +145,27 @@ def test_a_reader_that_is_killed_is_no_fault_of_ours(
     settings = words("loader.workers=1", "train.max_steps=100", "train.sample_every=1000")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
     assert outcome.code == 2 and "Lower loader.workers" in outcome.err and "Traceback" not in outcome.err
-    assert "a checkpoint of step" in outcome.err
+    assert "checkpoint of step" in outcome.err
+
+
+def test_a_reader_that_is_killed_in_the_middle_of_a_step_leaves_the_checkpoint_before(
+    recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer._train_step
+
+    def killing(self: Trainer, batch: Batch, done: float) -> None:
+        step(self, batch, done)
+        if self.state.step == 3:
+            for child in psutil.Process().children():
+                child.kill()
+            for _ in range(1000):
+                time.sleep(0.05)  # PyTorch's handler raises here
+
+    monkeypatch.setattr(Trainer, "_train_step", killing)
+    settings = words("loader.workers=1", "train.max_steps=100", "train.checkpoint_every=2")
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
+    assert outcome.code == 2 and "Lower loader.workers" in outcome.err and "Traceback" not in outcome.err
+    assert "The checkpoint of step 2 is good" in outcome.err and steps_of_checkpoints(tmp_path / "run") == [2]
 
 
 def test_what_cannot_be_had_now_is_not_skipped_as_bad() -> None:

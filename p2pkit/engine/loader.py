@@ -116,13 +116,24 @@ def _without_losses(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         yield from loader
     except (RuntimeError, ConnectionError, EOFError) as error:
-        # one that dies while it hands over a batch is a broken connection
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        lost = lost_worker(error)
+        if lost is None:
             raise
-        raise DataError(
-            f"a process that reads pairs has been killed ({first_line(error)}), mostly because memory ran out, in "
-            "/dev/shm too. Lower loader.workers, loader.batch_size or transform.crop_size, or leave loader.cache off"
-        ) from error
+        raise lost from error
+
+
+def lost_worker(error: Exception) -> DataError | None:
+    """What to do when ``error`` says that a worker has been killed; None when it says something else.
+
+    PyTorch raises it out of a signal's handler, and so wherever the program happens to be.
+    """
+    # one that dies while it hands over a batch is a broken connection
+    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        return None
+    return DataError(
+        f"a process that reads pairs has been killed ({first_line(error)}), mostly because memory ran out, in "
+        "/dev/shm too. Lower loader.workers, loader.batch_size or transform.crop_size, or leave loader.cache off"
+    )
 
 
 def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:

@@ -18,7 +18,7 @@ from p2pkit.contracts import Batch, MethodThatBegins, ShardedDataset
 from p2pkit.engine.accelerators import start_trackers
 from p2pkit.engine.agreement import MetByAll, by_main_process, from_main_process, largest, texts_of_all
 from p2pkit.engine.checkpoint import read_checkpoint, set_aside_after
-from p2pkit.engine.loader import ONE_SIZE, Examples, Loaded, batches, steps_per_epoch
+from p2pkit.engine.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, steps_per_epoch
 from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.engine.networks import AVERAGE, prepare_networks
 from p2pkit.engine.not_finite import leave_step, on_device, seed_step
@@ -96,6 +96,12 @@ class Trainer:
                 if self.accelerator.num_processes > 1 and not isinstance(error, MetByAll):
                     raise  # the others do not know of it, and no checkpoint is written without them
                 raise self._with_checkpoint(error) from error
+            except RuntimeError as error:
+                lost = lost_worker(error)
+                if lost is None:
+                    raise
+                # perhaps in the middle of a step, so no checkpoint is written
+                raise DataError(f"{lost}. {self._last_checkpoint()}") from error
 
     def _train(self) -> None:
         began, before, state = time.monotonic(), self.state.seconds, self.state
@@ -255,7 +261,7 @@ class Trainer:
 
     def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
         """Leave the step that has led to a loss that is no number, and tell all that is known of it."""
-        step, accelerator, saved_at = self.state.step + 1, self.accelerator, self.outputs.saved_at
+        step, accelerator = self.state.step + 1, self.accelerator
         left = self.folder.not_finite(step)
         if accelerator.is_main_process:
             shutil.rmtree(left, ignore_errors=True)  # another number of processes may have failed here before
@@ -263,14 +269,17 @@ class Trainer:
         networks = self.trained if accelerator.is_main_process else None
         leave_step(left, batch, self.update.progress, accelerator.process_index, networks)
         accelerator.wait_for_everyone()
-        again = "No checkpoint had been written"
-        if saved_at >= 0:
-            again = f"The checkpoint of step {saved_at} is good; to go on from there:\n  {self.resume_command}"
         raise NotFiniteError(
             f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
             "optimizer.clip_gradient_norm, or look at the files. The batch and the networks as they were are kept; to "
-            f"see where it began:\n  p2pkit replay {shlex.quote(str(left))}\n{again}"
+            f"see where it began:\n  p2pkit replay {shlex.quote(str(left))}\n{self._last_checkpoint()}"
         ) from error
+
+    def _last_checkpoint(self) -> str:
+        saved_at = self.outputs.saved_at
+        if saved_at < 0:
+            return "No checkpoint had been written"
+        return f"The checkpoint of step {saved_at} is good; to go on from there:\n  {self.resume_command}"
 
     def _finish(self) -> dict[str, float]:
         state = self.state
