@@ -238,7 +238,7 @@ def largest_singular_values(discriminator: nn.Module) -> list[float]:
     return [float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) for layer in layers]
 
 
-@pytest.mark.parametrize("name", p2pkit.components("discriminators"))
+@pytest.mark.parametrize("name", [name for name in p2pkit.components("discriminators") if name.startswith("patchgan")])
 def test_spectral_norm_holds_every_convolution(name: str) -> None:
     torch.manual_seed(0)
     held = p2pkit.create("discriminators", name, width=4, spectral_norm=True, **CHANNELS)

@@ -43,6 +43,8 @@ def test_the_published_networks_are_what_the_recipes_name(program: Call, streets
     coarse = program("check", "hd:cityscapes_512", *words)
     assert coarse.code == 0, coarse.err
     assert "182.547 M parameters, 1x512x1024 -> 3x512x1024" in coarse.out
-    local = program("check", "hd:cityscapes_1024", *words)
+    local = program(
+        "check", "hd:cityscapes_1024", *words, "--set", f"method.coarse_model={streets / 'model.safetensors'}"
+    )
     assert local.code == 0, local.err
     assert "182.857 M parameters, 1x1024x2048 -> 3x1024x2048" in local.out and local.out.count("1x126x254") == 1
