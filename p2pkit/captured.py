@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, TextIO
 
 STDOUT = 1
 """The standard output's file descriptor."""
@@ -18,7 +18,8 @@ STDOUT = 1
 def captured_stdout() -> Iterator[list[str]]:
     """Collect in the list that is given, once the body has ended, the lines that it has printed.
 
-    What libraries in C and child processes write is among them.
+    What libraries in C and child processes write is among them. Results go on to where they went, whatever the body
+    has put in the place of ``sys.stdout``.
     """
     lines: list[str] = []
     by_python, by_anyone = io.StringIO(), io.BytesIO()
@@ -29,6 +30,7 @@ def captured_stdout() -> Iterator[list[str]]:
             stack.enter_context(redirect_stdout(by_python))
         with suppress(OSError):  # it is closed, so nothing can spoil it
             stack.enter_context(_descriptor_into(by_anyone))
+        stack.callback(_put_back, sys.stdout)
         yield lines
 
 
@@ -48,6 +50,11 @@ def _descriptor_into(collected: io.BytesIO) -> Iterator[None]:
             collected.write(file.read())
 
 
+def _put_back(stream: TextIO | None) -> None:
+    if not _writes_to_descriptor(sys.stdout):  # a wrapper around it stays, since it closes what it wraps as it goes
+        sys.stdout = stream
+
+
 def _decoded(collected: io.BytesIO) -> list[str]:
     return collected.getvalue().decode(errors="replace").splitlines()
 
@@ -55,7 +62,7 @@ def _decoded(collected: io.BytesIO) -> list[str]:
 def _writes_to_descriptor(stream: IO[str] | None) -> bool:
     try:
         return stream is not None and stream.fileno() == STDOUT
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -74,7 +75,7 @@ class Plugin:
         """
         before, began = set(sys.modules), time.perf_counter()
         try:
-            with _ctrl_c_told() as pressed, captured_stdout() as printed:
+            with _ctrl_c_told() as pressed, _folder_kept(), captured_stdout() as printed:
                 return call()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and pressed:
@@ -137,6 +138,21 @@ def _ctrl_c_told() -> Iterator[list[int]]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def _folder_kept() -> Iterator[None]:
+    """Go back to the working directory, from which the paths of the command line are meant."""
+    try:
+        folder = os.open(".", os.O_RDONLY)
+    except OSError:  # nobody may read it
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
 
 
 def _tell(message: str) -> None:

@@ -39,7 +39,13 @@ class Registry:
         self._offers: dict[str, list[Registered]] = {}
 
     def add(self, name: str, factory: Factory, distribution: str, version: str) -> None:
-        """Take in one component; a name offered twice becomes a conflict."""
+        """Take in one component; a name offered twice becomes a conflict.
+
+        Raises:
+            TypeError: no recipe could write the name.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{self.kind}: found {name!r} as a name, expected a text that recipes can write")
         self._offers.setdefault(name, []).append(Registered(name, factory, distribution, version))
 
     def __iter__(self) -> Iterator[Registered]:

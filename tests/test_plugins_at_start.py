@@ -131,6 +131,38 @@ def test_a_logger_that_a_plugin_made_goes_on_working(write: Write) -> None:
     assert (ended.returncode, ended.stdout) == (0, "WARNING:root:still here\n"), ended.stderr
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import io, sys; sys.stdout = io.StringIO()",
+        "import sys; sys.stdout = None",
+        "import sys; sys.stdout = 5",
+        "import io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
+        "import codecs, sys; sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())",
+    ],
+)
+def test_results_go_on_when_a_plugin_takes_the_standard_output(code: str, write: Write) -> None:
+    outcome = apart(write(code), "plugins", "--json")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "odd" in [plugin["name"] for plugin in json.loads(outcome.stdout)] and not outcome.stderr
+
+
+def test_a_plugin_that_changes_the_working_directory_moves_nobodys_paths(
+    p2pkit: Call, write: Write, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(recipe.parent)
+    folder = write("import os; os.chdir('/')")
+    assert p2pkit("--plugins-dir", folder, "check", recipe.name).code == 0
+
+
+@pytest.mark.parametrize("offer", ["register(5, dict)", "register('', dict)"])
+def test_a_name_that_no_recipe_can_write_is_the_plugins_problem(offer: str, p2pkit: Call, write: Write) -> None:
+    folder = write(HOOKED.format(hook="register_losses", argument="register", body=offer))
+    outcome = p2pkit("--plugins-dir", folder, "components", "losses")
+    assert outcome.code == 0 and "l1" in outcome.out
+    assert "odd (p2pkit-odd 0.4)" in outcome.err and "expected a" in outcome.err and "tell its authors" in outcome.err
+
+
 def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
     command = shlex.join(
         [sys.executable, "-m", "p2pkit", "--plugins-dir", str(write(PRINTING["by Python"])), "plugins"]
