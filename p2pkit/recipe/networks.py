@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from accelerate.utils import set_seed
 from torch import nn
 
 from p2pkit.catalogue import build
-from p2pkit.contracts import Component, ValueRange
+from p2pkit.contracts import Component, Resampling, ValueRange
 from p2pkit.encoded import Encoded
+from p2pkit.errors import RecipeError
 from p2pkit.images.transforms import PairTransform
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.seeds import derived
@@ -35,11 +36,23 @@ class Networks:
 
     @cached_property
     def encoding(self) -> Any:
-        """The recipe's encoding; None if it has none."""
+        """The recipe's encoding; None if it has none.
+
+        Raises:
+            RecipeError: it cannot be made, or is not what it should be.
+        """
         chosen = self.recipe.encoding
         if chosen is None:
             return None
-        return make(chosen, source_channels=self.channels["source_channels"], source_range=self.source_range)
+        supplied = {"source_channels": self.channels["source_channels"], "source_range": self.source_range}
+        encoding = _module(chosen, supplied)
+        channels, resampling = getattr(encoding, "channels", None), getattr(encoding, "resampling", None)
+        if not isinstance(channels, int) or channels < 1:
+            raise RecipeError(f"{_called(chosen)}: channels is {channels!r}, expected a number from 1 on")
+        if resampling not in get_args(Resampling):
+            allowed = ", ".join(get_args(Resampling))
+            raise RecipeError(f"{_called(chosen)}: resampling is {resampling!r}, expected one of: {allowed}")
+        return encoding
 
     @property
     def seen_channels(self) -> dict[str, int]:
@@ -56,9 +69,20 @@ class Networks:
         return self._made(self.recipe.discriminator)
 
     def _made(self, chosen: Chosen) -> nn.Module:
-        network: nn.Module = make(chosen, **self.seen_channels)
+        network = _module(chosen, self.seen_channels)
         # a copy, because networks go to other devices
         return Encoded(deepcopy(self.encoding), network) if self.encoding else network
+
+
+def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
+    made = make(chosen, **supplied)
+    if not isinstance(made, nn.Module):
+        raise RecipeError(f"{_called(chosen)} makes a {type(made).__name__}, expected a torch module")
+    return made
+
+
+def _called(chosen: Chosen) -> str:
+    return f"{chosen.kind}: {chosen.name!r} of {chosen.registered.origin}"
 
 
 def transform_of(recipe: Recipe, encoding: Any) -> PairTransform:

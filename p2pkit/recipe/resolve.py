@@ -165,11 +165,9 @@ class _Resolver:
     ) -> tuple[OptimizerSettings | None, dict[str, OptimizerSettings | None]]:
         """``[optimizer]`` and, for each network of the method, the same with ``[optimizer.NETWORK]`` on top."""
         values = self._table("optimizer")
-        networks: Sequence[str] = getattr(defined(method.registered.factory), "networks", ()) if method else ()
-        if method and not networks:
-            self._problem("method.name", f"{method.name!r} of {method.registered.origin} does not name its networks")
+        networks = self._networks(method) if method else ()
         tables = {key: value for key, value in values.items() if isinstance(value, dict)}
-        for name in tables if method else ():
+        for name in tables if networks else ():
             if name not in networks:
                 allowed = ", ".join(networks)
                 self._problem(f"optimizer.{name}", f"no network has that name; networks of the method: {allowed}")
@@ -179,6 +177,15 @@ class _Resolver:
             name: self._optimizer(f"optimizer.{name}", {**shared, **tables[name]}) if name in tables else base
             for name in networks
         }
+
+    def _networks(self, method: Chosen) -> Sequence[str]:
+        found = getattr(defined(method.registered.factory), "networks", None)
+        if isinstance(found, tuple | list) and "generator" in found and len(set(found)) == len(found):
+            return found
+        owner = f"{method.name!r} of {method.registered.origin}"
+        wanted = 'expected a tuple of different names, "generator" among them'
+        self._problem("method.name", f"{owner} does not name its networks: found {found!r}, {wanted}")
+        return ()
 
     def _optimizer(self, key: str, values: Mapping[str, Any]) -> OptimizerSettings | None:
         from timm.optim import list_optimizers  # brings torch, which the components have loaded by now

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Method, WeightedLoss
+from p2pkit.encoded import Encoded
 from p2pkit.engine.bad_data import Substitution
 from p2pkit.engine.loader import Example, Examples, steps_per_epoch
 from p2pkit.engine.optimizers import try_optimizer
-from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.errors import P2PKitError, RecipeError, did_you_mean
 from p2pkit.inference import refuse_unfitting
 from p2pkit.recipe.assemble import Data, make_losses
 from p2pkit.recipe.networks import make, transform_of
@@ -50,11 +51,9 @@ def try_recipe(recipe: Recipe, data: Data, processes: int = 1) -> Tried:
     source = source.to(next(generator.parameters()).device)
     refuse_unfitting(generator, source.shape[2:], example.key)
     with torch.no_grad():
-        fake = _call(f"generator {recipe.generator.name!r}", generator, source)
-        expected = (data.channels["target_channels"], *source.shape[2:])
-        if tuple(fake.shape[1:]) != expected:
-            wanted = "x".join(map(str, expected))
-            raise RecipeError(f"generator {recipe.generator.name!r} gives {_size(fake[0])} where {wanted} is expected")
+        if isinstance(generator, Encoded) and recipe.encoding is not None:
+            _image(f"encoding {recipe.encoding.name!r}", generator.encoding, source, generator.encoding.channels)
+        fake = _image(f"generator {recipe.generator.name!r}", generator, source, data.channels["target_channels"])
         judged = _call(f"discriminator {recipe.discriminator.name!r}", discriminator, source, fake)
     logits = judgement(judged).logits
     return Tried(
@@ -84,6 +83,17 @@ def _call(name: str, network: nn.Module, *images: Tensor) -> Any:
         raise RecipeError(f"{name} does not take training images of {size} (height x width): {error}") from error
 
 
+def _image(name: str, network: nn.Module, source: Tensor, channels: Any) -> Tensor:
+    """What ``network`` makes of ``source`` [N, Cs, H, W], which has to be [N, channels, H, W]."""
+    made = _call(name, network, source)
+    if not isinstance(made, Tensor):
+        raise RecipeError(f"{name} gives a {type(made).__name__} where a tensor is expected")
+    expected = (len(source), channels, *source.shape[2:])
+    if made.shape != expected:
+        raise RecipeError(f"{name} gives {_sides(made.shape[1:])} where {_sides(expected[1:])} is expected")
+    return made
+
+
 def without_weights(make_networks: Callable[[], dict[str, nn.Module]]) -> dict[str, nn.Module]:
     """Networks made on the meta device: their sizes, without memory for their weights."""
     try:
@@ -99,7 +109,17 @@ def _networks(recipe: Recipe, data: Data, losses: Sequence[WeightedLoss]) -> dic
     both = networks.both()
     supplied = {**both, "make_discriminator": networks.discriminator, "losses": losses, **data.channels}
     method: Method = make(recipe.method, **supplied)
-    return both | {name: getattr(method, name) for name in method.networks}
+    return both | {name: _trainable(recipe.method.name, method, name) for name in method.networks}
+
+
+def _trainable(owner: str, method: Method, name: str) -> nn.Module:
+    network = getattr(method, name, None)
+    if not isinstance(network, nn.Module):
+        guess = did_you_mean(name, [key for key, value in vars(method).items() if isinstance(value, nn.Module)])
+        raise RecipeError(f"method {owner!r}: its networks name {name!r}, but it has no such torch module{guess}")
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise RecipeError(f"method {owner!r}: {name} has nothing to train: no parameter of it takes a gradient")
+    return network
 
 
 def _parameters(network: nn.Module) -> str:
@@ -107,4 +127,8 @@ def _parameters(network: nn.Module) -> str:
 
 
 def _size(image: Tensor) -> str:
-    return "x".join(str(side) for side in image.shape)
+    return _sides(image.shape)
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))
