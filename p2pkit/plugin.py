@@ -28,7 +28,9 @@ SLOW_HOOK_SECONDS = 10.0
 """What a hook that offers components may take before p2pkit says whose time it is."""
 HEAVY = ("torch", "tensorflow", "jax", "transformers")
 """Libraries that take seconds to import."""
-LINES_SHOWN = 5
+LINES_SHOWN, LINE_SHOWN = 5, 200
+"""How much of what a plugin prints is shown: lines, and characters of each."""
+LINES_KEPT = 20
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Plugin:
     imports: list[str] = field(default_factory=list)
     """Libraries that take long to import, and that it was the first to import while it was loaded."""
     printed: list[str] = field(default_factory=list)
-    """The lines that it has printed so far, which are kept from the standard output."""
+    """The first lines that it has printed, clipped, which are kept from the standard output."""
 
     @property
     def origin(self) -> str:
@@ -90,8 +92,8 @@ class Plugin:
 
     def _tell_printed(self, printed: list[str]) -> None:
         if printed:
-            self.printed += printed
-            shown = listed([visible(line) for line in printed], LINES_SHOWN)
+            self.printed = [*self.printed, *(line[:LINE_SHOWN] for line in printed)][:LINES_KEPT]
+            shown = listed([visible(line[:LINE_SHOWN]) for line in printed], LINES_SHOWN)
             _tell(f"Note: the plugin {self.origin} prints, which is kept out of results:{shown}")
 
     def _account(self, seconds: float, imports: list[str], at_start: bool) -> None:

@@ -120,6 +120,13 @@ def test_what_a_hook_of_components_prints_spoils_no_listing(p2pkit: Call, write:
     assert "odd (p2pkit-odd 0.4) prints" in outcome.err and "\n  \\x1b[31mhello\n" in outcome.err
 
 
+def test_a_plugin_that_prints_without_end_fills_no_terminal(p2pkit: Call, write: Write) -> None:
+    folder = write("print('x' * 1_000_000)\nfor _ in range(10_000):\n    print('and more')")
+    outcome = p2pkit("--plugins-dir", folder, "plugins")
+    assert "odd (p2pkit-odd 0.4) prints" in outcome.err and len(outcome.err) < 2000
+    assert "PRINTS: xxx" in outcome.out and len(outcome.out) < 10_000
+
+
 def test_the_listing_says_who_prints(p2pkit: Call, write: Write) -> None:
     assert "  PRINTS: hello | there\n" in p2pkit("--plugins-dir", write(PRINTING["by Python"]), "plugins").out
 
