@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -125,6 +126,22 @@ def test_a_plugin_that_prints_without_end_fills_no_terminal(p2pkit: Call, write:
     outcome = p2pkit("--plugins-dir", folder, "plugins")
     assert "odd (p2pkit-odd 0.4) prints" in outcome.err and len(outcome.err) < 2000
     assert "PRINTS: xxx" in outcome.out and len(outcome.out) < 10_000
+
+
+@pytest.mark.parametrize("entry", ["plugin_odd", "plugin_odd.hooks", "plugin_odd.hooks:offer"])
+def test_recipes_are_those_of_the_package_wherever_the_hooks_are_in_it(
+    entry: str, p2pkit: Call, write: Write, recipe: Path
+) -> None:
+    folder = write("")
+    (folder / "plugin_odd.py").unlink()
+    distribution(folder, "p2pkit-odd", "0.5", {"odd": entry})
+    shutil.rmtree(folder / "p2pkit_odd-0.4.dist-info")
+    (folder / "plugin_odd/recipes").mkdir(parents=True)
+    (folder / "plugin_odd/__init__.py").touch()
+    (folder / "plugin_odd/hooks.py").write_text("class Offer:\n    pass\n\noffer = Offer()\n")
+    (folder / "plugin_odd/recipes/small.toml").write_text(recipe.read_text())
+    outcome = p2pkit("--plugins-dir", folder, "check", "odd:small")
+    assert outcome.code == 0, outcome.err
 
 
 def test_the_listing_says_who_prints(p2pkit: Call, write: Write) -> None:

@@ -38,7 +38,8 @@ def recipe_file(name: str, folder: Path = Path()) -> Path:
 
 
 def recipes_of(plugin: Plugin) -> dict[str, Path]:
-    """The recipes inside a plugin's package by name; none in a module that is no package."""
-    folders = getattr(sys.modules.get(plugin.module), "__path__", ())
+    """The recipes inside a plugin's package by name; none where its module is in no package."""
+    module = sys.modules.get(plugin.module.partition(":")[0])
+    folders = getattr(sys.modules.get(getattr(module, "__package__", None) or ""), "__path__", ())
     files = sorted(file for folder in folders for file in Path(folder, "recipes").glob("*.toml"))
     return {file.stem: file for file in files}
