@@ -90,6 +90,12 @@ def test_sources_of_several_channels_are_no_class_map() -> None:
         library.create("encodings", "one_hot", classes=3, source_channels=3, source_range=(0.0, 255.0))
 
 
+@pytest.mark.parametrize("clipped", ["source.range=[0, 3]", "source.range=[1, 255]", "source.percentiles=[0, 50]"])
+def test_numbers_of_classes_are_not_clipped_to_others(clipped: str, labels: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("check", labels, "--set", clipped)
+    assert outcome.code == 2 and "classes are numbers from 0 to 4, but the sources' values are clipped" in outcome.err
+
+
 def test_sources_are_resized_to_the_nearest_pixel_and_targets_are_not() -> None:
     transform = PairTransform(TransformSettings(load_size=37), 0, "nearest")
     image = torch.from_numpy(label_map(0)).permute(2, 0, 1) / 2.0 - 1

@@ -64,8 +64,8 @@ class Rules:
     def __init__(self, recipe: Recipe, first: PairHeader) -> None:
         self._first, self._transform = first, transform_of(recipe, None)
         self._batched = recipe.loader.batch_size > 1
-        # no values are known yet, and sizes do not depend on them
-        networks = Networks(recipe, channels_of(first), recipe.source.range or (-1.0, 1.0))
+        # no values are known yet, and sizes do not depend on them; encodings take these for any numbers of classes
+        networks = Networks(recipe, channels_of(first), recipe.source.range or (0.0, 65535.0))
         self._generator = without_weights(networks.both)["generator"]
         if recipe.transform.load_size is not None:
             self._transform.refuse_smaller_than_crop(first.source[:2], first.key)

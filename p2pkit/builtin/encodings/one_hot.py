@@ -29,6 +29,12 @@ class OneHot(nn.Module):
         super().__init__()
         if source_channels != 1:
             raise ValueError(f"a class map has 1 channel, the sources have {source_channels}")
+        low, high = source_range
+        if low > 0 or high < classes - 1:
+            raise ValueError(
+                f"classes are numbers from 0 to {classes - 1}, but the sources' values are clipped to {low:g} to "
+                f"{high:g}; set source.range to what the type of the files holds, and no source.percentiles"
+            )
         self.channels, self.source_range = classes, source_range
 
     def forward(self, source: Tensor) -> Tensor:
