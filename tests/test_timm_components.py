@@ -85,6 +85,15 @@ def test_transformers_translate_too(backbone: str, arguments: dict[str, bool]) -
     assert infer(network, images(3, 33, 70), Policy(), [0, 1]).shape == (2, 3, 33, 70)
 
 
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_transformer_of_one_size_tells_how_to_allow_others(backbone: str, recipe: Path, p2pkit: Call) -> None:
+    table = f'generator={{name="timm_unet",backbone="{backbone}",width=4}}'
+    sizes = ("--set", "transform.load_size=64", "--set", "transform.crop_size=64")
+    outcome = p2pkit("check", recipe, "--set", table, *sizes)
+    assert outcome.code == 2, outcome.err
+    assert backbone in outcome.err and "64x64" in outcome.err and "img_size = " in outcome.err
+
+
 def test_what_lies_behind_the_last_map_is_not_trained() -> None:
     network = generator("efficientnet_lite0", timm={"out_indices": [0, 1, 2]})
     network(images(3, 64, 64)).sum().backward()
