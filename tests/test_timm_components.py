@@ -151,6 +151,8 @@ def test_a_norm_of_single_values_uses_what_training_gathered() -> None:
     expected = network.eval()(source)
     assert torch.allclose(infer(network, source, Policy(), [0, 1]), expected)
     assert torch.allclose(Standalone(network, Policy("sample", False))(source), expected)
+    # one image alone is no batch that could have statistics
+    assert torch.allclose(infer(network, source[:1], Policy("batch"), [0]), expected[:1])
 
 
 def _write(model: Path, tensors: dict[str, Tensor], **changed: Any) -> None:
