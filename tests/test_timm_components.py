@@ -300,6 +300,14 @@ def test_all_three_train_and_go_on_exactly(timm_recipe: Path, p2pkit: Call, tmp_
     assert judged and not any(torch.equal(saved[name], before[name]) for name in judged)
 
 
+def test_a_penalty_on_gradients_of_a_network_without_second_derivatives(recipe: Path, p2pkit: Call) -> None:
+    judge = f'discriminator={{name="projected",backbone="{SMALLEST}",pretrained=false,width=4}}'
+    losses = 'losses=[{name="hinge"},{name="r1"}]'
+    outcome = p2pkit("run", recipe, "--out", recipe.parent / "run", "--set", judge, "--set", losses)
+    assert outcome.code == 2, outcome.err
+    assert "r1" in outcome.err and "hardsigmoid" in outcome.err and "discriminator.backbone" in outcome.err
+
+
 def test_the_table_of_arguments_reaches_timm(timm_recipe: Path, p2pkit: Call) -> None:
     settings = ("--set", "generator.timm.drop_path_rate=0.25", "--set", "losses.1.timm.act_layer=gelu")
     shown = p2pkit("show", timm_recipe, *settings)
