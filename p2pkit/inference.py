@@ -191,7 +191,8 @@ def _replacing(
 
     def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         (values,) = inputs
-        if isinstance(module, BatchNorm) and norm == "sample" and values[0, 0].numel() == 1:
+        of_one = values[:1] if norm == "sample" else values
+        if isinstance(module, BatchNorm) and of_one[:, 0].numel() == 1:
             return output  # a single value, of a channel's mean say, has no statistics of its own
         values = normalise(values)
         for layer in follow:

@@ -85,6 +85,15 @@ def test_transformers_translate_too(backbone: str, arguments: dict[str, bool]) -
     assert infer(network, images(3, 33, 70), Policy(), [0, 1]).shape == (2, 3, 33, 70)
 
 
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_a_transformer_of_one_size_tells_how_to_allow_others(backbone: str, recipe: Path, p2pkit: Call) -> None:
+    table = f'generator={{name="timm_unet",backbone="{backbone}",width=4}}'
+    sizes = ("--set", "transform.load_size=64", "--set", "transform.crop_size=64")
+    outcome = p2pkit("check", recipe, "--set", table, *sizes)
+    assert outcome.code == 2, outcome.err
+    assert backbone in outcome.err and "64x64" in outcome.err and "img_size = " in outcome.err
+
+
 def test_what_lies_behind_the_last_map_is_not_trained() -> None:
     network = generator("efficientnet_lite0", timm={"out_indices": [0, 1, 2]})
     network(images(3, 64, 64)).sum().backward()
@@ -142,6 +151,8 @@ def test_a_norm_of_single_values_uses_what_training_gathered() -> None:
     expected = network.eval()(source)
     assert torch.allclose(infer(network, source, Policy(), [0, 1]), expected)
     assert torch.allclose(Standalone(network, Policy("sample", False))(source), expected)
+    # one image alone is no batch that could have statistics
+    assert torch.allclose(infer(network, source[:1], Policy("batch"), [0]), expected[:1])
 
 
 def _write(model: Path, tensors: dict[str, Tensor], **changed: Any) -> None:
@@ -287,6 +298,14 @@ def test_all_three_train_and_go_on_exactly(timm_recipe: Path, p2pkit: Call, tmp_
     judged = [name for name in saved if name.startswith("discriminator|judges") and name.endswith("original1")]
     judged += [name for name in saved if name.startswith("discriminator|judges") and name.endswith("weight.original")]
     assert judged and not any(torch.equal(saved[name], before[name]) for name in judged)
+
+
+def test_a_penalty_on_gradients_of_a_network_without_second_derivatives(recipe: Path, p2pkit: Call) -> None:
+    judge = f'discriminator={{name="projected",backbone="{SMALLEST}",pretrained=false,width=4}}'
+    losses = 'losses=[{name="hinge"},{name="r1"}]'
+    outcome = p2pkit("run", recipe, "--out", recipe.parent / "run", "--set", judge, "--set", losses)
+    assert outcome.code == 2, outcome.err
+    assert "r1" in outcome.err and "hardsigmoid" in outcome.err and "discriminator.backbone" in outcome.err
 
 
 def test_the_table_of_arguments_reaches_timm(timm_recipe: Path, p2pkit: Call) -> None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from p2pkit.builtin.timm_weights import pretrained_file, read_weights
-from p2pkit.errors import RecipeError, did_you_mean, first_line
+from p2pkit.errors import DataError, RecipeError, did_you_mean, first_line
 
 RESERVED = frozenset(
     {"model_name", "in_chans", "features_only", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -79,6 +79,7 @@ class FeatureNetwork(nn.Module):
         if refused:
             raise RecipeError(f"timm.{refused[0]}: this is no argument for the table; the component's own keys say it")
         file = weights or (pretrained_file(backbone) if pretrained else None)
+        self._backbone = backbone
         self.network = _made(backbone, channels, file, {**own, **(arguments or {})})
         config: Mapping[str, Any] = self.network.pretrained_cfg
         mean, std = (torch.tensor(config[name], dtype=torch.float32) for name in ("mean", "std"))
@@ -94,8 +95,19 @@ class FeatureNetwork(nn.Module):
         self._channels_last = getattr(layout, "value", layout) == "NHWC"
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Images [N, C, H, W] in [-1, 1] to feature maps [N, c, h, w]."""
-        maps: list[Tensor] = self.network(image * self.scale + self.shift)
+        """Images [N, C, H, W] in [-1, 1] to feature maps [N, c, h, w].
+
+        Raises:
+            DataError: the network takes no images of this size.
+        """
+        try:
+            maps: list[Tensor] = self.network(image * self.scale + self.shift)
+        except AssertionError as error:  # that is how timm's transformers refuse a size
+            size = f"{image.shape[2]}x{image.shape[3]}"
+            raise DataError(
+                f"{self._backbone!r} of timm takes no images of {size} (height x width): {first_line(error)} Its table "
+                "of arguments may allow others: dynamic_img_size = true for vit, strict_img_size = false for swin"
+            ) from error
         return [one.permute(0, 3, 1, 2) for one in maps] if self._channels_last else maps
 
     def rest_what_is_unused(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from p2pkit.contracts import Terms
 from p2pkit.engine.agreement import largest
 from p2pkit.engine.schedule import learning_rate_factor
-from p2pkit.errors import NotFiniteError
+from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
 
 
@@ -41,6 +42,7 @@ class Updater:
         """Lower the sum of ``terms`` with the optimizers of one network or several, but for the ``fixed`` parameters.
 
         Raises:
+            RecipeError: a loss on gradients meets a network that has no second derivative.
             NotFiniteError: on any process the sum, or a gradient's norm, is infinite or no number; no network of these
                 has been changed by then.
         """
@@ -52,7 +54,7 @@ class Updater:
         optimizers = {name: self.optimizers[name] for name in names}
         for optimizer in optimizers.values():
             optimizer.zero_grad()
-        self._accelerator.backward(total)
+        self._backward(total, terms)
         for parameter in fixed:
             # only now, since DistributedDataParallel waits for all gradients; optimizers pass over what has none
             parameter.grad = None
@@ -61,6 +63,19 @@ class Updater:
         self._step(list(optimizers.values()))
         for name, term in terms.items():
             self._terms[f"{names[0]}/{name}"] = term.detach().float()
+
+    def _backward(self, total: Tensor, terms: Terms) -> None:
+        try:
+            self._accelerator.backward(total)
+        except RuntimeError as error:
+            lacking = re.search(r"derivative for (\S+)_backward is not implemented", str(error))
+            if lacking is None:
+                raise
+            raise RecipeError(
+                f"losses: one of {', '.join(terms)} is taken of gradients, and PyTorch has no second derivative of "
+                f"{lacking[1]}, which the network that they go through is made of. Choose another network (another "
+                "discriminator.backbone, say), or leave that loss out"
+            ) from error
 
     def _step(self, optimizers: Sequence[Any]) -> None:
         scaler = self._accelerator.scaler
