@@ -35,10 +35,10 @@ class Odd:
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [
-        ("generators", "Odd = lambda: 7", "generators: 'odd' of p2pkit-odd 0.4 makes a int, expected a torch module"),
+        ("generators", "Odd = lambda: 7", "'odd' of p2pkit-odd 0.4 makes something that is no torch module: int"),
         ("generators", NETWORK.replace("Conv2d(3, 3, 1)", "Identity()"), "generator has nothing to train"),
         ("generators", NETWORK.replace("source\n", "(source, 3)\n"), "'odd' gives a tuple where a tensor is expected"),
-        ("encodings", "Odd = lambda: 7", "encodings: 'odd' of p2pkit-odd 0.4 makes a int, expected a torch module"),
+        ("encodings", "Odd = lambda: 7", "'odd' of p2pkit-odd 0.4 makes something that is no torch module: int"),
         ("encodings", NETWORK.replace("channels,", "chanels,"), "channels is None, expected a number from 1 on"),
         ("encodings", NETWORK.replace("bicubic", "cubic"), "resampling is 'cubic', expected one of: bicubic, nearest"),
         ("encodings", NETWORK.replace("= 3", "= 4"), "encoding 'odd' gives 3x16x16 where 4x16x16 is expected"),

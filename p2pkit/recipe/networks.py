@@ -77,7 +77,7 @@ class Networks:
 def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
     made = make(chosen, **supplied)
     if not isinstance(made, nn.Module):
-        raise RecipeError(f"{_called(chosen)} makes a {type(made).__name__}, expected a torch module")
+        raise RecipeError(f"{_called(chosen)} makes something that is no torch module: {type(made).__name__}")
     return made
 
 
