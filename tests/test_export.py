@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet": {"depth": 4},
     "encoder_decoder": {"depth": 4},
     "resnet": {"blocks": 1},
-    "timm_unet": {"backbone": "mobilenetv3_small_050", "timm": {"out_indices": [0, 1]}},
+    "timm_unet": {"backbone": "regnetx_002", "timm": {"out_indices": [0, 1]}},
 }
 SIZES = [(16, 16), (33, 70), (7, 50)]
 PLUGIN = '''
