@@ -1,9 +1,7 @@
-"""What data sets made of files share: the folder of a split, and a fingerprint of many files."""
+"""What data sets made of files share: the folder of a split."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from p2pkit.contracts import Split
@@ -36,11 +34,3 @@ def refuse_held_out_alone(folder: Path) -> None:
     for name in SPLIT_FOLDERS["test"]:
         if (folder / name).is_dir():
             raise DataError(f"{folder}: it has the folder {name} of held-out pairs, but no folder train")
-
-
-def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
-    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` there is to tell apart."""
-    digest = hashlib.sha256(repr(more).encode())
-    for file in files:
-        digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
-    return digest.hexdigest()[:16]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, fingerprint_of, refuse_held_out_alone
-from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, refuse_held_out_alone
+from p2pkit.contracts import Split
 from p2pkit.errors import DataError, listed
-from p2pkit.images import ending, find_images, image_header, read_image, without_ending
+from p2pkit.images import FilePairs, ending, find_images, without_ending
 
 SHOWN = 5
 """How many of the files without a partner a message names."""
 
 
-class PairedFolders:
+class PairedFolders(FilePairs):
     """A folder of sources and one of targets; files of one stem are a pair, whatever their endings.
 
     For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, and
@@ -28,39 +28,10 @@ class PairedFolders:
     def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
         if not root.is_dir():
             raise DataError(f"{root}: there is no such folder (data.root)")
-        self._root = root
         folders = _folders(root, split, source, target)
-        self._pairs = _matched(*folders) if folders else []
-        self.target_ending = ending(self._pairs[0][1]) if self._pairs else ""
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Pair:
-        source, target = self._pairs[index]
-        pair = Pair(read_image(source), read_image(target), self._key(index))
-        self._refuse_unequal(index, pair.header)
-        return pair
-
-    def header(self, index: int) -> PairHeader:
-        """The shapes of the pair at ``index``, from the headers of its files."""
-        source, target = self._pairs[index]
-        header = PairHeader(image_header(source), image_header(target), self._key(index))
-        self._refuse_unequal(index, header)
-        return header
-
-    def _key(self, index: int) -> str:
-        return str(self._pairs[index][0].relative_to(self._root))
-
-    def _refuse_unequal(self, index: int, header: PairHeader) -> None:
-        if header.source[:2] != header.target[:2]:
-            files = zip(self._pairs[index], (header.source, header.target), strict=True)
-            sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)
-            raise DataError(f"the two images of a pair differ in size (height x width): {sizes}")
-
-    def fingerprint(self) -> str:
-        """A digest of the files' names and sizes."""
-        return fingerprint_of(self._root, [file for pair in self._pairs for file in pair])
+        pairs = _matched(*folders) if folders else []
+        super().__init__(root, pairs)
+        self.target_ending = ending(pairs[0][1]) if pairs else ""
 
 
 def _folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, Path] | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
-from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.contracts import Split
 from p2pkit.errors import DataError, listed
-from p2pkit.images import image_header, read_image
+from p2pkit.images import FilePairs
 
 PHOTOS, MAPS = "leftImg8bit", "gtFine"
 PHOTO, MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"
@@ -17,7 +16,7 @@ SHOWN = 5
 """How many of the files without a partner a message names."""
 
 
-class Cityscapes:
+class Cityscapes(FilePairs):
     """Photos in ``root/leftImg8bit/SPLIT/CITY`` and their 16-bit instanceIds in ``root/gtFine/SPLIT/CITY``.
 
     Training pairs are those of train, held-out pairs those of val. Its site gives the archives
@@ -29,9 +28,9 @@ class Cityscapes:
     """
 
     target_ending = ".png"
+    called = "a photo and its map"
 
     def __init__(self, split: Split, root: Path = Path("datasets/cityscapes")) -> None:
-        self._root = root
         photos, maps = root / PHOTOS / FOLDERS[split], root / MAPS / FOLDERS[split]
         missing = [str(folder) for folder in (photos, maps) if not folder.is_dir()]
         if missing and (split == "train" or len(missing) == 1):
@@ -40,39 +39,7 @@ class Cityscapes:
                 "register at www.cityscapes-dataset.com, get leftImg8bit_trainvaltest.zip and "
                 "gtFine_trainvaltest.zip, and unpack both in one folder (data.root)"
             )
-        self._pairs = [] if missing else _matched(photos, maps)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Pair:
-        source, target = self._pairs[index]
-        pair = Pair(read_image(source), read_image(target), self._key(index))
-        self._refuse_unequal(index, pair.header)
-        return pair
-
-    def header(self, index: int) -> PairHeader:
-        """The shapes of the pair at ``index``, from the headers of its files."""
-        source, target = self._pairs[index]
-        header = PairHeader(image_header(source), image_header(target), self._key(index))
-        self._refuse_unequal(index, header)
-        return header
-
-    def _key(self, index: int) -> str:
-        return str(self._pairs[index][0].relative_to(self._root / MAPS))
-
-    def _refuse_unequal(self, index: int, header: PairHeader) -> None:
-        if header.source[:2] != header.target[:2]:
-            files = zip(self._pairs[index], (header.source, header.target), strict=True)
-            sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)
-            raise DataError(f"a photo and its map differ in size (height x width): {sizes}")
-
-    def fingerprint(self) -> str:
-        """A digest of the files' names and sizes."""
-        digest = hashlib.sha256()
-        for file in (file for pair in self._pairs for file in pair):
-            digest.update(f"{file.relative_to(self._root)}\0{file.stat().st_size}\0".encode())
-        return digest.hexdigest()[:16]
+        super().__init__(root, [] if missing else _matched(photos, maps), root / MAPS)
 
 
 def _matched(photos: Path, maps: Path) -> list[tuple[Path, Path]]:

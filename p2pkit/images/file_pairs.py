@@ -1,0 +1,61 @@
+"""Pairs of image files: what data sets of two files a pair share once they know which files belong together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from p2pkit.contracts import Pair, PairHeader
+from p2pkit.errors import DataError
+from p2pkit.images.reading import image_header, read_image
+
+
+class FilePairs:
+    """A data set (contracts.PairedDataset) of (source, target) files below ``root``.
+
+    A pair's key is the path of its source below ``sources``, which is ``root`` unless given.
+    """
+
+    called = "the two images of a pair"
+    """What messages call the files of a pair."""
+
+    def __init__(self, root: Path, pairs: Sequence[tuple[Path, Path]], sources: Path | None = None) -> None:
+        self._root, self._pairs, self._sources = root, pairs, sources or root
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Pair:
+        source, target = self._pairs[index]
+        pair = Pair(read_image(source), read_image(target), self._key(index))
+        self._refuse_unequal(index, pair.header)
+        return pair
+
+    def header(self, index: int) -> PairHeader:
+        """The shapes of the pair at ``index``, from the headers of its files."""
+        source, target = self._pairs[index]
+        header = PairHeader(image_header(source), image_header(target), self._key(index))
+        self._refuse_unequal(index, header)
+        return header
+
+    def _key(self, index: int) -> str:
+        return str(self._pairs[index][0].relative_to(self._sources))
+
+    def _refuse_unequal(self, index: int, header: PairHeader) -> None:
+        if header.source[:2] != header.target[:2]:
+            files = zip(self._pairs[index], (header.source, header.target), strict=True)
+            sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)
+            raise DataError(f"{self.called} differ in size (height x width): {sizes}")
+
+    def fingerprint(self) -> str:
+        """A digest of the files' names and sizes."""
+        return fingerprint_of(self._root, [file for pair in self._pairs for file in pair])
+
+
+def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
+    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` there is to tell apart."""
+    digest = hashlib.sha256(repr(more).encode())
+    for file in files:
+        digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+    return digest.hexdigest()[:16]
