@@ -20,8 +20,8 @@ from tifffile import memmap
 
 import p2pkit
 from p2pkit.images.regions import open_regions
-from p2pkit.model_file import ModelHeader, write_model
-from p2pkit.translate.tiles import Tiling
+from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.tiles import Tiling
 
 TEXTURE = 64
 """Feature maps of up to this many pixels a feature leave their grid in the output."""

@@ -2,7 +2,7 @@
 
 The public API: ``hookimpl`` for plugins, ``load_model``, ``load_data``, ``create`` and ``components`` here, and these
 modules: ``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are
-told), ``images`` (pixels), ``archives`` (downloads, safe unpacking), ``training_step`` (what methods share),
+told), ``images`` (pixels), ``downloads`` (downloads, safe unpacking), ``training_step`` (what methods share),
 ``layers`` (what pix2pix's networks are made of), ``latent`` (noise as a vector), ``progress`` and ``storage`` (long
 work, whole files), ``testing`` (what tests of components check).
 """
@@ -18,8 +18,8 @@ from p2pkit.version import __version__
 
 if TYPE_CHECKING:
     from p2pkit.catalogue import components, create
+    from p2pkit.inference.translator import load_model
     from p2pkit.recipe.loading import load_data
-    from p2pkit.translate import load_model
 
 __all__ = [
     "Batch", "Judgement", "Pair", "WeightedLoss",
@@ -29,7 +29,7 @@ __all__ = [
 
 _HOMES = {
     "components": "p2pkit.catalogue", "create": "p2pkit.catalogue",
-    "load_data": "p2pkit.recipe.loading", "load_model": "p2pkit.translate",
+    "load_data": "p2pkit.recipe.loading", "load_model": "p2pkit.inference.translator",
 }  # fmt: skip
 
 

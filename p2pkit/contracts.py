@@ -303,7 +303,7 @@ class Encoding(Protocol):
 
 
 class Generator(Protocol):
-    """Translates. Its noise comes from torch's own dropout modules and from p2pkit.latent.Latent.
+    """Translates. Its noise comes from torch's own dropout modules and from p2pkit.networks.latent.Latent.
 
     The policy of translation acts on those and on torch's own batch norms alone.
     """

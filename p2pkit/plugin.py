@@ -19,7 +19,7 @@ import pluggy
 from p2pkit import hookspecs
 from p2pkit.captured import captured_stdout
 from p2pkit.errors import did_you_mean, listed, visible
-from p2pkit.processes import labelled
+from p2pkit.utils.processes import labelled
 from p2pkit.version import __version__
 
 SLOW_SECONDS = 1.0

@@ -15,7 +15,7 @@ from PIL import Image
 
 from p2pkit.catalogue import create
 from p2pkit.cli import main
-from p2pkit.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import ModelHeader, write_model
 from p2pkit.plugins import configure
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
@@ -144,7 +144,7 @@ def untrained_model(file: Path, name: str, **parameters: object) -> Path:
     import torch
 
     from p2pkit import create
-    from p2pkit.model_file import ModelHeader, write_model
+    from p2pkit.inference.model_file import ModelHeader, write_model
 
     generator = create("generators", name, source_channels=3, target_channels=3, **parameters)
     for value in generator.parameters():

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from p2pkit.contracts import KINDS
-from p2pkit.engine.trainer import Trainer
 from p2pkit.plugins import configure
+from p2pkit.training.trainer import Trainer
 from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from p2pkit.engine import RunFolder
+from p2pkit.run_dir import RunFolder
 from tests.conftest import Call, Outcome, picture, save
 
 
@@ -178,7 +178,7 @@ def test_out_of_memory_says_what_to_lower(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("p2pkit.engine.trainer.Trainer._train_step", fail)
+    monkeypatch.setattr("p2pkit.training.trainer.Trainer._train_step", fail)
     clear(p2pkit("run", recipe, "--out", tmp_path / "run"), "20.00 GiB", "loader.batch_size", "transform.crop_size")
 
 

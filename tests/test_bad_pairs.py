@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from p2pkit.contracts import Pair, PairedDataset
-from p2pkit.engine.order import Order
-from p2pkit.progress import Progress, say
+from p2pkit.data.sampler import Order
 from p2pkit.recipe import assemble
 from p2pkit.recipe.recipe import Chosen
+from p2pkit.utils.progress import Progress, say
 from tests.conftest import Call, Outcome, picture, save
 
 SKIP = ("--set", 'loader.bad_data="skip"')

@@ -40,7 +40,7 @@ def test_the_best_step_is_kept_beside_the_last_ones(p2pkit: Call, recipe: Path, 
 def test_going_on_keeps_the_best_the_average_and_every_line(
     p2pkit: Call, recipe: Path, tmp_path: Path, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from p2pkit.engine.trainer import Trainer
+    from p2pkit.training.trainer import Trainer
 
     alone = train(p2pkit, recipe, tmp_path / "alone", *settings)
     write = Trainer._write_what_is_due

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import p2pkit
 from p2pkit.errors import RecipeError
-from p2pkit.receptive_field import receptive_field
+from p2pkit.networks.receptive_field import receptive_field
 from p2pkit.testing import check_component, components_of
-from p2pkit.training_step import StepView, frozen
+from p2pkit.training.step import StepView, frozen
 from tests.conftest import picture, save
 from tests.small_components import SMALL, Component, choices, small_parameters
 

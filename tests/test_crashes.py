@@ -28,7 +28,7 @@ class Killed(BaseException):
 
 OPERATIONS: list[tuple[Any, str]] = [
     (Path, "mkdir"), (Path, "replace"), (Path, "open"), (Path, "write_text"), (os, "fsync"), (shutil, "rmtree"),
-    ("p2pkit.engine.checkpoint", "save_file"), ("safetensors.torch", "save_file"),
+    ("p2pkit.training.checkpoint", "save_file"), ("safetensors.torch", "save_file"),
 ]  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def contents(run: Path) -> dict[str, bytes]:
 
 def run_that_fails_at(number: int, failure: BaseException, recipe: Path, run: Path, p2pkit: Call) -> int:
     """Train, and let one operation of the last checkpoint fail; how many there were when none has failed."""
-    from p2pkit.engine.outputs import Outputs
+    from p2pkit.training.outputs import Outputs
 
     save, operations = Outputs.save, 0
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from p2pkit.archives import download as download_module
-from p2pkit.archives.download import Missing, Unreachable, download
-from p2pkit.archives.lock import locked
+from p2pkit.downloads import download as download_module
+from p2pkit.downloads.download import Missing, Unreachable, download
+from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError, WriteError
-from p2pkit.storage import lock
+from p2pkit.utils.atomic import lock
 from tests.web import OLD, Site, served
 
 NEW = OLD[::-1]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 import p2pkit as library
+from p2pkit.data.augmentation import PairTransform
 from p2pkit.errors import RecipeError
-from p2pkit.images.transforms import PairTransform
 from p2pkit.settings import TransformSettings
 from tests.conftest import Call, lines, save, train
 

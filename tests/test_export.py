@@ -17,7 +17,7 @@ from torch import Tensor
 import p2pkit as library
 from p2pkit.export.noise import drawn_noise
 from p2pkit.export.standalone import Standalone
-from p2pkit.inference import noise_seeds
+from p2pkit.inference.policy import noise_seeds
 from tests.conftest import REPOSITORY, Call, distribution, untrained_model
 
 SMALL: dict[str, dict[str, Any]] = {

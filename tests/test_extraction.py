@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pkit.archives.extraction import extract
+from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError, WriteError
 
 FILES = {"facades/train/1.jpg": b"one", "facades/train/2.jpg": b"two", "facades/test/1.jpg": b"three"}

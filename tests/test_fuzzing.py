@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.engine.metrics_log import drop_lines
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunFolderError
 from p2pkit.images import image_header, read_image, write_image
-from p2pkit.model_file import ModelHeader, read_header, write_model
+from p2pkit.inference.model_file import ModelHeader, read_header, write_model
+from p2pkit.inference.translator import load_model
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS, read_recipe
-from p2pkit.translate import load_model
+from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.training.metrics_log import drop_lines
 from tests.conftest import picture
 from tests.test_formats import write_dicom
 

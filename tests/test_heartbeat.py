@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from p2pkit.engine.heartbeat import Heartbeat, MeetingPoint
+from p2pkit.distributed.heartbeat import Heartbeat, MeetingPoint
 from p2pkit.errors import ProcessLost
 
 Watches = tuple[list[Heartbeat], MeetingPoint]

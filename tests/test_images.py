@@ -13,10 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
+from p2pkit.data.augmentation import PairTransform
 from p2pkit.errors import DataError
 from p2pkit.images import from_unit, image_header, read_image, to_unit, write_image
 from p2pkit.images.grid import sample_grid
-from p2pkit.images.transforms import PairTransform
 from p2pkit.settings import TransformSettings
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from p2pkit.interruption import ECHO_SECONDS, Interruption
+from p2pkit.utils.signals import ECHO_SECONDS, Interruption
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import p2pkit
 from p2pkit.contracts import Judgement
 from p2pkit.errors import RecipeError
-from p2pkit.training_step import StepView
+from p2pkit.training.step import StepView
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
 

@@ -176,7 +176,7 @@ def test_the_command_that_goes_on_has_what_the_run_was_given(
     def interrupted(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("p2pkit.engine.trainer.Trainer._write_what_is_due", interrupted)
+    monkeypatch.setattr("p2pkit.training.trainer.Trainer._write_what_is_due", interrupted)
     options = (*FROM_FAKE, "--no-plugin", "twin", "run")
     outcome = p2pkit(*options, recipe, "--out", tmp_path / "run", "--device", "cpu")
     assert outcome.code == 130

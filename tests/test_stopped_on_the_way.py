@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from p2pkit.contracts import Batch
-from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.trainer import Trainer
+from p2pkit.data.bad_samples import Substitution
 from p2pkit.errors import Unavailable
-from p2pkit.evaluate.held_out import HeldOut
+from p2pkit.evaluation.held_out import HeldOut
+from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 from tests.test_bad_pairs import spoil_the_middle
 from tests.test_crashes import Killed, failing_at

@@ -14,11 +14,11 @@ from PIL import Image
 
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import ArrayRegions, open_regions
-from p2pkit.inference import Policy
-from p2pkit.model_file import ModelHeader
-from p2pkit.noise import kept
-from p2pkit.translate import Translator, load_model
-from p2pkit.translate.tiles import Blend, Tiling
+from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.policy import Policy
+from p2pkit.inference.tiles import Blend, Tiling
+from p2pkit.inference.translator import Translator, load_model
+from p2pkit.networks.noise import kept
 from tests.conftest import Call, picture, save
 
 CPU = torch.device("cpu")

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import p2pkit as library
-from p2pkit.engine.synchronised_norm import with_synchronised_norm
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.export.standalone import Standalone
-from p2pkit.inference import Policy, infer
+from p2pkit.inference.policy import Policy, infer
+from p2pkit.training.sync_norm import with_synchronised_norm
 from tests.conftest import SMALLEST, Call, picture, save, train, untrained_model
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
@@ -156,7 +156,7 @@ def test_a_norm_of_single_values_uses_what_training_gathered() -> None:
 
 
 def _write(model: Path, tensors: dict[str, Tensor], **changed: Any) -> None:
-    from p2pkit.model_file import read_header, write_model
+    from p2pkit.inference.model_file import read_header, write_model
 
     header = read_header(model)
     write_model(model, tensors, header.model_copy(update={"parameters": {**header.parameters, **changed}}))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import p2pkit as library
 from p2pkit.errors import RecipeError
-from p2pkit.training_step import StepView, frozen
+from p2pkit.training.step import StepView, frozen
 from tests.conftest import SMALLEST
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from p2pkit.errors import P2PKitError
-from p2pkit.inference import in_fast_layout
-from p2pkit.model_file import read_header
-from p2pkit.translate import FileOptions, Translator, load_model
+from p2pkit.inference.files import FileOptions
+from p2pkit.inference.model_file import read_header
+from p2pkit.inference.policy import in_fast_layout
+from p2pkit.inference.translator import Translator, load_model
 from tests.conftest import REPOSITORY, Call, picture, save
 
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 import p2pkit as library
 from p2pkit.errors import DataError, ModelFileError
-from p2pkit.inference import Policy
-from p2pkit.model_file import read_header
-from p2pkit.translate import Translator
+from p2pkit.inference.model_file import read_header
+from p2pkit.inference.policy import Policy
+from p2pkit.inference.translator import Translator
 from tests.conftest import Call, picture, save
 
 

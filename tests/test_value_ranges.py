@@ -13,9 +13,9 @@ import tifffile
 from PIL import Image
 
 from p2pkit import load_model
+from p2pkit.data.value_ranges import Percentiles
 from p2pkit.images import from_unit, read_image, to_unit, write_image
-from p2pkit.images.percentiles import Percentiles
-from p2pkit.model_file import read_header
+from p2pkit.inference.model_file import read_header
 from tests.conftest import SMALL, Call, distribution, train
 from tests.test_formats import values, write_bomb
 from tests.test_images import deep_png

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import p2pkit as library
-from p2pkit.inference import Policy, infer
+from p2pkit.inference.policy import Policy, infer
 from p2pkit.plugins import configure
 from p2pkit.testing import check_component
 from tests.conftest import Call, distribution, lines, train
@@ -25,8 +25,8 @@ import torch
 from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update
-from p2pkit.latent import Latent
-from p2pkit.training_step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.networks.latent import Latent
+from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
 
 class Noisy(nn.Module):
     """A pixel plus a latent."""

@@ -10,7 +10,7 @@ import click
 
 from p2pkit.cli.options import say
 from p2pkit.errors import P2PKitError, first_line
-from p2pkit.processes import labelled
+from p2pkit.utils.processes import labelled
 
 USERS_MISTAKE, OUR_FAULT, INTERRUPTED = 2, 1, 130
 

@@ -28,7 +28,7 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
 
     The weights are not read, and the plugin that the model comes from is not needed.
     """
-    from p2pkit.model_file import FILE_NAME, read_outline
+    from p2pkit.inference.model_file import FILE_NAME, read_outline
 
     file = model / FILE_NAME if model.is_dir() else model
     outline = read_outline(file)

@@ -16,7 +16,7 @@ from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.errors import did_you_mean
 from p2pkit.plugins import configure, manager
-from p2pkit.processes import count
+from p2pkit.utils.processes import count
 from p2pkit.version import __version__
 
 COMMANDS = {

@@ -17,12 +17,10 @@ from accelerate import Accelerator
 from p2pkit.cli.failures import complain, failure
 from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
 from p2pkit.contracts import ValueRange
-from p2pkit.engine import RunFolder, Trainer
-from p2pkit.engine.accelerators import make_accelerator
-from p2pkit.engine.agreement import from_main_process
-from p2pkit.engine.heartbeat import Heartbeat
-from p2pkit.engine.not_finite import replay_step
-from p2pkit.engine.watch import watched
+from p2pkit.distributed.accelerator import make_accelerator
+from p2pkit.distributed.collectives import from_main_process
+from p2pkit.distributed.heartbeat import Heartbeat
+from p2pkit.distributed.watch import watched
 from p2pkit.errors import DataError, P2PKitError, RecipeError
 from p2pkit.recipe.assemble import Data, assemble, environment, load_data
 from p2pkit.recipe.header_check import check_headers
@@ -30,6 +28,9 @@ from p2pkit.recipe.recipe import Recipe, flattened
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.recipe.trial import try_recipe
 from p2pkit.recipe.value_ranges import found_ranges, wanted_percentiles, with_ranges
+from p2pkit.run_dir import RunFolder
+from p2pkit.training.not_finite import replay_step
+from p2pkit.training.trainer import Trainer
 
 
 def start_run(recipe: Recipe, overrides: Sequence[str], out: Path | None, device: str | None) -> None:

@@ -69,8 +69,9 @@ def command(
     """
     import torch
 
-    from p2pkit.interruption import stopped_by_signals
-    from p2pkit.translate import FileOptions, load_model
+    from p2pkit.inference.files import FileOptions
+    from p2pkit.inference.translator import load_model
+    from p2pkit.utils.signals import stopped_by_signals
 
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")

@@ -21,10 +21,10 @@ from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, P
 from p2pkit.errors import ExportError, P2PKitError
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs, noise_shapes
 from p2pkit.export.standalone import Standalone
-from p2pkit.inference import fitting_size, infer
-from p2pkit.model_file import ModelHeader
-from p2pkit.storage import written_aside
-from p2pkit.translate import load_model
+from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.policy import fitting_size, infer
+from p2pkit.inference.translator import load_model
+from p2pkit.utils.atomic import written_aside
 from p2pkit.version import __version__
 
 TOLERANCE = 1e-4

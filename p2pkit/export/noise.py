@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import ExportInput, Policy
 from p2pkit.errors import ExportError
-from p2pkit.inference import infer, noise_seeds
+from p2pkit.inference.policy import infer, noise_seeds
 
 Shape = tuple[int, ...]
 """Channels, height and width of a dropout's noise; the size of a latent."""

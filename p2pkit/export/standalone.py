@@ -1,6 +1,6 @@
 """A generator as one network that needs nothing around it: any size, statistics and noise are part of its graph.
 
-It says in operations that can be captured what :mod:`p2pkit.inference` does with hooks and numpy.
+It says in operations that can be captured what :mod:`p2pkit.inference.policy` does with hooks and numpy.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Normalisation, Policy, SizedGenerator
-from p2pkit.image_statistics import BatchNorm, after_normalising
-from p2pkit.inference import Dropout
-from p2pkit.latent import Latent
+from p2pkit.inference.policy import Dropout
+from p2pkit.inference.statistics import BatchNorm, after_normalising
+from p2pkit.networks.latent import Latent
 
 
 class Standalone(nn.Module):

@@ -1,7 +1,7 @@
 """Pixels: reading and writing files, the mapping to [-1, 1] and back, the transforms of a pair, and picture grids."""
 
+from p2pkit.data.discovery import FilePairs, fingerprint_of
 from p2pkit.images.class_maps import class_colours, stored_values
-from p2pkit.images.file_pairs import FilePairs, fingerprint_of
 from p2pkit.images.names import IMAGE_SUFFIXES, ending, output_ending, without_ending
 from p2pkit.images.pixels import from_unit, to_unit
 from p2pkit.images.reading import find_images, image_header, read_image, read_image_bytes

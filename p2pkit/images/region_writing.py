@@ -13,7 +13,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffWriter
 
 from p2pkit.images import tiff
 from p2pkit.images.names import ending
-from p2pkit.storage import written_aside
+from p2pkit.utils.atomic import written_aside
 
 BLOCK = 256
 """Height and width of the tiles in a TIFF."""

@@ -11,7 +11,7 @@ from PIL import Image
 from p2pkit.errors import DataError
 from p2pkit.images import arrays, medical, tiff
 from p2pkit.images.names import ending, fits_png
-from p2pkit.storage import written_aside
+from p2pkit.utils.atomic import written_aside
 
 
 def write_image(file: Path, pixels: NDArray[Any], source: Path | None = None) -> None:

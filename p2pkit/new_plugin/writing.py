@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,16 +15,16 @@ from tempfile import mkdtemp
 import p2pkit
 from p2pkit.errors import PluginError
 from p2pkit.new_plugin.names import Names
-from p2pkit.storage import naming_failures
+from p2pkit.utils.atomic import naming_failures
 from p2pkit.version import __version__
 
 PUBLIC_MODULES = frozenset(
     {
-        "archives", "contracts", "errors", "hookspecs", "images", "latent", "layers", "progress", "storage",
-        "testing", "training_step",
+        "contracts", "data.discovery", "downloads", "errors", "hookspecs", "images", "networks", "testing",
+        "training.step", "utils.atomic", "utils.progress",
     }
 )  # fmt: skip
-"""What a plugin may import of p2pkit, beside p2pkit itself; ``testing`` in its tests."""
+"""What a plugin may import of p2pkit, beside p2pkit itself: modules and whole packages; ``testing`` in its tests."""
 
 
 def write_distribution(names: Names, parent: Path) -> Path:
@@ -70,7 +70,6 @@ def _rendered(names: Names) -> dict[str, str]:
 
 def _words(names: Names) -> Mapping[str, str]:
     """What stands for each word of the templates."""
-    private = sorted({module.name for module in iter_modules(p2pkit.__path__)} - PUBLIC_MODULES - {"__main__"})
     return {
         "name": names.name,
         "kind": names.kind,
@@ -79,8 +78,18 @@ def _words(names: Names) -> Mapping[str, str]:
         "distribution": names.distribution,
         "package": names.package,
         "version": ".".join(__version__.split(".")[:2]),
-        "private_modules": "\n".join(f'    "p2pkit.{module}",' for module in private),
+        "private_modules": "\n".join(f'    "p2pkit.{module}",' for module in sorted(_private_modules(p2pkit.__path__))),
     }
+
+
+def _private_modules(folders: Iterable[str], package: str = "") -> Iterator[str]:
+    """The modules that a plugin may not import: whole packages, and the rest of packages with a public module."""
+    for module in iter_modules(folders):
+        name = package + module.name
+        if any(public.startswith(f"{name}.") for public in PUBLIC_MODULES):
+            yield from _private_modules([str(Path(each, module.name)) for each in folders], f"{name}.")
+        elif name not in PUBLIC_MODULES | {"__main__"}:
+            yield name
 
 
 def _merged(recipe: str, other: str) -> str:

@@ -25,17 +25,17 @@ from p2pkit.contracts import (
     WeightedLoss,
     dtype_range,
 )
-from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.pair_form import PairForm
-from p2pkit.engine.parts import TrainingParts
+from p2pkit.data.bad_samples import Substitution
 from p2pkit.errors import DataError, RecipeError
-from p2pkit.evaluate.held_out import HeldOut
-from p2pkit.model_file import EncodingHeader, ModelHeader
+from p2pkit.evaluation.held_out import HeldOut
+from p2pkit.inference.model_file import EncodingHeader, ModelHeader
 from p2pkit.parameters import plain
 from p2pkit.plugins import manager
 from p2pkit.recipe.networks import Networks, make, transform_of
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import BadData, height_width
+from p2pkit.training.pair_form import PairForm
+from p2pkit.training.parts import TrainingParts
 from p2pkit.version import __version__
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from p2pkit.receptive_field import receptive_field
+from p2pkit.networks.receptive_field import receptive_field
 from p2pkit.recipe.assemble import Data, load_data
 from p2pkit.recipe.networks import make
 from p2pkit.recipe.recipe import Recipe

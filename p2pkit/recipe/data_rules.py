@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from p2pkit.contracts import PairedDataset, PairHeader
-from p2pkit.engine.loader import ONE_SIZE
-from p2pkit.engine.pair_form import refuse_unlike
+from p2pkit.data.loader import ONE_SIZE
 from p2pkit.errors import DataError, listed
-from p2pkit.inference import refuse_unfitting
-from p2pkit.progress import Progress
+from p2pkit.inference.policy import refuse_unfitting
 from p2pkit.recipe.assemble import Data, channels_of
 from p2pkit.recipe.networks import Networks, transform_of
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.trial import without_weights
+from p2pkit.training.pair_form import refuse_unlike
+from p2pkit.utils.progress import Progress
 
 SHOWN = 50
 """How many bad pairs a message lists."""

@@ -12,12 +12,12 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from p2pkit.contracts import DatasetWithHeaders, PairHeader
-from p2pkit.engine.pair_form import refuse_unlike
 from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.recipe.assemble import Data
 from p2pkit.recipe.data_rules import Place, Rules, cannot_be_used, go_through, places
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.storage import write_text
+from p2pkit.training.pair_form import refuse_unlike
+from p2pkit.utils.atomic import write_text
 
 SHOWN_IN_NOTICE = 3
 SKIP = 'To train without them, set loader.bad_data = "skip"'

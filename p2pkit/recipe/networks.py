@@ -13,11 +13,11 @@ from torch import nn
 
 from p2pkit.catalogue import build
 from p2pkit.contracts import Component, Resampling, ValueRange
-from p2pkit.encoded import Encoded
+from p2pkit.data.augmentation import PairTransform
 from p2pkit.errors import RecipeError
-from p2pkit.images.transforms import PairTransform
+from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.recipe import Chosen, Recipe
-from p2pkit.seeds import derived
+from p2pkit.utils.seeds import derived
 
 
 def make(chosen: Chosen, **supplied: Any) -> Component:

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Method, WeightedLoss
-from p2pkit.encoded import Encoded
-from p2pkit.engine.bad_data import Substitution
-from p2pkit.engine.loader import Example, Examples, steps_per_epoch
-from p2pkit.engine.optimizers import try_optimizer
+from p2pkit.data.bad_samples import Substitution
+from p2pkit.data.loader import Example, Examples, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean
-from p2pkit.inference import refuse_unfitting
+from p2pkit.inference.policy import refuse_unfitting
+from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.assemble import Data, make_losses
 from p2pkit.recipe.networks import make, transform_of
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.training_step import judgement
+from p2pkit.training.optimizers import try_optimizer
+from p2pkit.training.step import judgement
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from p2pkit.contracts import ValueRange
+from p2pkit.data.value_ranges import Percentiles
 from p2pkit.errors import DataError
-from p2pkit.images.percentiles import Percentiles
 from p2pkit.images.pixels import refuse_not_finite
 from p2pkit.recipe.assemble import Data
 from p2pkit.recipe.data_rules import Place, go_through, places

@@ -28,8 +28,8 @@ from p2pkit.testing import (
     metrics,
     signature,
 )
+from p2pkit.testing.checks import Promise, Subject, check_promises
 from p2pkit.testing.generators import exported_as
-from p2pkit.testing.promises import Promise, Subject, check_promises
 
 __all__ = ["check_component", "check_export", "components_of"]
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.contracts import DatasetWithHeaders, Pair, PairHeader, dtype_range
 from p2pkit.parameters import supplied_names
-from p2pkit.testing.promises import Subject, promise, require
+from p2pkit.testing.checks import Subject, promise, require
 
 LOOKED_AT = 6
 """Pairs of a split that are read, the first and the last among them; of larger splits not all."""

@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from p2pkit.contracts import Judgement
+from p2pkit.testing.checks import Subject, promise, require
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
@@ -19,8 +20,7 @@ from p2pkit.testing.networks import (
     require_trainable,
     train_a_step,
 )
-from p2pkit.testing.promises import Subject, promise, require
-from p2pkit.training_step import StepView, frozen, judgement
+from p2pkit.training.step import StepView, frozen, judgement
 
 SIZES = ((128, 160), (131, 157))
 """Height and width, even and odd ones."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.errors import P2PKitError
-from p2pkit.testing.promises import BrokenPromise, Subject, promise, require
+from p2pkit.testing.checks import BrokenPromise, Subject, promise, require
 
 SOURCE_CHANNELS = (1, 3)
 SOURCE_RANGE = (0.0, 255.0)

@@ -14,8 +14,8 @@ from p2pkit.contracts import Exportable, ExportInput, Policy
 from p2pkit.export.exporting import METADATA_KEY, TOLERANCE
 from p2pkit.export.noise import drawn_noise, noise_inputs, noise_shapes
 from p2pkit.export.standalone import Standalone
+from p2pkit.testing.checks import Subject, promise, require
 from p2pkit.testing.networks import images
-from p2pkit.testing.promises import Subject, promise, require
 
 CHANNELS = {"source_channels": 2, "target_channels": 3}
 SIDE = 16

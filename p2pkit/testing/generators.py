@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Policy, SizedGenerator
 from p2pkit.export import export_model
-from p2pkit.inference import fitting_size, infer
-from p2pkit.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.policy import fitting_size, infer
+from p2pkit.testing.checks import BrokenPromise, Promise, Subject, promise, require
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
@@ -26,7 +27,6 @@ from p2pkit.testing.networks import (
     require_trainable,
     train_a_step,
 )
-from p2pkit.testing.promises import BrokenPromise, Promise, Subject, promise, require
 
 ODD_SIZES = ((1, 1), (7, 50), (33, 47))
 BATCH_TOLERANCE = 1e-3

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch
 from p2pkit.errors import P2PKitError
+from p2pkit.testing.checks import BrokenPromise, Subject, promise, require
+from p2pkit.testing.fixtures import SmallDiscriminator, discriminators
 from p2pkit.testing.networks import CHANNELS, images
-from p2pkit.testing.promises import BrokenPromise, Subject, promise, require
-from p2pkit.testing.stand_ins import SmallDiscriminator, discriminators
-from p2pkit.training_step import StepView, frozen
+from p2pkit.training.step import StepView, frozen
 
 SIDE = 64
 

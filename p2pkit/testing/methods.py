@@ -12,12 +12,12 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, MethodThatBegins, Terms
-from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.settings import OptimizerSettings
+from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.fixtures import parts_of_a_method
 from p2pkit.testing.networks import CHANNELS, images
-from p2pkit.testing.promises import Subject, promise, require
-from p2pkit.testing.stand_ins import parts_of_a_method
+from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.training.optimizers import make_optimizer
 
 SIDE = 64
 BATCH = 2

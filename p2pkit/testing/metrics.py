@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from p2pkit.contracts import Metric
+from p2pkit.testing.checks import Subject, promise, require
 from p2pkit.testing.networks import images
-from p2pkit.testing.promises import Subject, promise, require
 
 COUNT, SIDE = 4, 64
 TOLERANCE = 1e-4

@@ -12,10 +12,10 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.engine.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.engine.optimizers import make_optimizer
 from p2pkit.settings import OptimizerSettings
-from p2pkit.testing.promises import BrokenPromise, require
+from p2pkit.testing.checks import BrokenPromise, require
+from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
+from p2pkit.training.optimizers import make_optimizer
 
 NUDGE = 0.02
 """How far weights are moved at random before gradients are looked at: gates that begin at zero are then open."""

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from p2pkit.contracts import SUPPLIED
 from p2pkit.parameters import defined, parameters_model, plain_value, validate
 from p2pkit.problems import problems_in, report
-from p2pkit.testing.promises import Subject, promise, require
+from p2pkit.testing.checks import Subject, promise, require
 
 
 @promise("its signature is its schema: every parameter has a name, a type, and a default that TOML knows or none")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2pkit.testing.promises import Promise
+from p2pkit.testing.checks import Promise
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pkit.latent import Latent
+from p2pkit.networks.latent import Latent
 from p2pkit.testing import generators
 from tests.broken import Broken
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.testing import methods
-from p2pkit.training_step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
 from tests.broken import Broken
 
 

@@ -6,11 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from p2pkit.archives.download import Unreachable, WrongChecksum, download
-from p2pkit.archives.extraction import extract
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
 from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.downloads.download import Unreachable, WrongChecksum, download
+from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError
 
 URL = "http://efrosgans.eecs.berkeley.edu/pix2pix/datasets/facades.tar.gz"

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import Judgement
-from p2pkit.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
+from p2pkit.networks.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 
 WIDEST = 8
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FrozenFeatures
-from p2pkit.layers import hold_spectral_norms
+from p2pkit.networks.layers import hold_spectral_norms
 
 WIDEST = 8
 

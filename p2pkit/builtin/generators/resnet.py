@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.layers import Norm, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import Norm, has_bias, initialise, norm_layer
 
 HALVINGS = 2
 

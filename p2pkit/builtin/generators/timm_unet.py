@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FeatureNetwork
 from p2pkit.errors import RecipeError
-from p2pkit.layers import Norm, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import Norm, has_bias, initialise, norm_layer
 
 WIDEST = 8
 """Decoder blocks grow to this many times the width."""

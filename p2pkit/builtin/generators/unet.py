@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.layers import Norm, Upsampling, has_bias, initialise, norm_layer, output_layers, upsample
+from p2pkit.networks.layers import Norm, Upsampling, has_bias, initialise, norm_layer, output_layers, upsample
 
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
-from p2pkit.training_step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
 
 
 class Pix2Pix:

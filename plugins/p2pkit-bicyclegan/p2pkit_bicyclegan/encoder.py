@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from p2pkit.errors import RecipeError
-from p2pkit.layers import initialise
+from p2pkit.networks.layers import initialise
 
 WIDEST = 4
 """Blocks grow to this many times the width."""

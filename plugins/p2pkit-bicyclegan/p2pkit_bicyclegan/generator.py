@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.latent import Latent
-from p2pkit.layers import Upsampling, initialise, output_layers, upsample
+from p2pkit.networks.latent import Latent
+from p2pkit.networks.layers import Upsampling, initialise, output_layers, upsample
 
 WIDEST = 8
 """Blocks grow to this many times the width."""

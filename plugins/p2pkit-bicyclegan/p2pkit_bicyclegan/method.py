@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.errors import RecipeError
-from p2pkit.latent import Latent
-from p2pkit.training_step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.networks.latent import Latent
+from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
 from p2pkit_bicyclegan.encoder import ResidualEncoder
 
 Weight = Annotated[float, Field(ge=0)]
@@ -104,6 +104,6 @@ def latent_of(generator: nn.Module) -> Latent:
         raise RecipeError(
             f"method 'bicyclegan': the generator ({type(bare(generator)).__name__}) takes no latent. Choose "
             "'bicyclegan_unet', or another that is called with (source, latent) and whose attribute latent is a "
-            "p2pkit.latent.Latent"
+            "p2pkit.networks.latent.Latent"
         )
     return latent

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.layers import initialise
+from p2pkit.networks.layers import initialise
 from p2pkit_hd.pyramid import halved
 
 Width = Annotated[int, Field(gt=0)]

@@ -12,7 +12,7 @@ from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.errors import RecipeError
-from p2pkit.training_step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
 from p2pkit_hd.generator import EnhancedTrunk, GlobalTrunk, HDGenerator
 
 

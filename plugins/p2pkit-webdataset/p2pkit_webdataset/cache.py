@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from p2pkit.archives.download import Missing, Unreachable, download
+from p2pkit.downloads.download import Missing, Unreachable, download
 from p2pkit.errors import DataError
-from p2pkit.storage import naming_failures
+from p2pkit.utils.atomic import naming_failures
 from p2pkit_webdataset.index import INDEX, ShardEntry, read_index
 
 PAUSES = (1.0, 5.0, 30.0, 60.0)

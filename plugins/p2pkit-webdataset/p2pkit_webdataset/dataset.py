@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from p2pkit.archives.download import Missing
 from p2pkit.contracts import Pair, Split
+from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError
-from p2pkit.progress import Progress
+from p2pkit.utils.progress import Progress
 from p2pkit_webdataset.cache import Cache
 from p2pkit_webdataset.index import INDEX, ShardEntry, read_index
 from p2pkit_webdataset.shard import Shard, Sides, open_shard, pairs_in

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from p2pkit.errors import DataError
-from p2pkit.storage import write_text
+from p2pkit.utils.atomic import write_text
 
 INDEX = "shards.json"
 

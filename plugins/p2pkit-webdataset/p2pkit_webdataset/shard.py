@@ -11,8 +11,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.archives.tar import tar_members
 from p2pkit.contracts import Pair
+from p2pkit.downloads.tar import tar_members
 from p2pkit.errors import DataError
 from p2pkit.images import read_image_bytes
 from p2pkit_webdataset.names import key_of, split_name

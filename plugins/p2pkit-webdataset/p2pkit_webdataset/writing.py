@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.archives.lock import locked
 from p2pkit.contracts import PairedDataset, Split
+from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
-from p2pkit.progress import Progress
-from p2pkit.storage import naming_failures, write_json, written_aside
+from p2pkit.utils.atomic import naming_failures, write_json, written_aside
+from p2pkit.utils.progress import Progress
 from p2pkit_webdataset.index import ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
 from p2pkit_webdataset.pixels import encode

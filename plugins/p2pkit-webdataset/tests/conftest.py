@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pkit.archives import download as download_module
+from p2pkit.downloads import download as download_module
 from p2pkit_webdataset import cache as cache_module
 from tests.conftest import Call
 from tests.web import Site, served

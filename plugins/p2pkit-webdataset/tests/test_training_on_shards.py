@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from p2pkit.contracts import ShardedDataset
-from p2pkit.engine import order
-from p2pkit.engine.order import Order
+from p2pkit.data import sampler as order
+from p2pkit.data.sampler import Order
 from p2pkit_webdataset import dataset
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.shard import open_shard

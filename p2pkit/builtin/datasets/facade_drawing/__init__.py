@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import PlacedPart, place
 from p2pkit.builtin.datasets.facade_drawing.labels import paint_labels
 from p2pkit.builtin.datasets.facade_drawing.layout import lay_out, style_of
 from p2pkit.builtin.datasets.facade_drawing.photo import paint_photo
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
 
 Picture = NDArray[np.uint8]
 STYLE_STREAM, LAYOUT_STREAM, GRAIN_STREAM = 1, 2, 3

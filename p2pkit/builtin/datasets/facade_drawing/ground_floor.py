@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import Box, Plan
-from p2pkit.builtin.datasets.facade_drawing.habits import Habits
 from p2pkit.builtin.datasets.facade_drawing.openings import add_blind, add_window
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
+from p2pkit.builtin.datasets.facade_drawing.priors import Habits
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
 
 
 def add_ground_floor(plan: Plan, habits: Habits, chance: Chance) -> None:

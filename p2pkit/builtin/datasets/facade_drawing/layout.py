@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import Box, Plan
 from p2pkit.builtin.datasets.facade_drawing.ground_floor import add_ground_floor
-from p2pkit.builtin.datasets.facade_drawing.habits import HABITS, Habits
-from p2pkit.builtin.datasets.facade_drawing.looks import LOOKS
 from p2pkit.builtin.datasets.facade_drawing.openings import add_balconies, add_upper_windows
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
+from p2pkit.builtin.datasets.facade_drawing.priors import HABITS, Habits
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
+from p2pkit.builtin.datasets.facade_drawing.styles import LOOKS
 
 TOP_HEIGHTS = {"flat": 0.0, "parapet": 0.24, "attic": 0.52}
 STYLES: tuple[str, ...] = tuple(HABITS)

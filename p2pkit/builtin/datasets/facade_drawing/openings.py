@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import Box, Plan
-from p2pkit.builtin.datasets.facade_drawing.habits import Habits
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
+from p2pkit.builtin.datasets.facade_drawing.priors import Habits
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
 
 
 def add_upper_windows(plan: Plan, habits: Habits, chance: Chance) -> None:

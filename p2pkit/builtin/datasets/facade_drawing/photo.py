@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from p2pkit.builtin.datasets.facade_drawing.backdrop import paint_backdrop
 from p2pkit.builtin.datasets.facade_drawing.canvas import FINENESS, Pixels, across, down
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import PlacedPart, Plan
 from p2pkit.builtin.datasets.facade_drawing.glazing import paint_window
 from p2pkit.builtin.datasets.facade_drawing.joinery import paint_balcony, paint_blind, paint_door
 from p2pkit.builtin.datasets.facade_drawing.materials import paint_wall
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
 from p2pkit.builtin.datasets.facade_drawing.scene import Scene, set_scene
 from p2pkit.builtin.datasets.facade_drawing.shopfront import paint_shop
 from p2pkit.builtin.datasets.facade_drawing.stonework import (

@@ -8,9 +8,9 @@ from math import floor
 import numpy as np
 
 from p2pkit.builtin.datasets.facade_drawing.canvas import FINENESS, Canvas, Pixels, colour
-from p2pkit.builtin.datasets.facade_drawing.chance import Chance
 from p2pkit.builtin.datasets.facade_drawing.geometry import PixelBox, Plan, place, to_pixel
-from p2pkit.builtin.datasets.facade_drawing.looks import LOOKS, Look
+from p2pkit.builtin.datasets.facade_drawing.rng import Chance
+from p2pkit.builtin.datasets.facade_drawing.styles import LOOKS, Look
 
 SHADOW_BANDS = 24
 JITTER = {"wall": 8, "ground_wall": 8, "trim": 4, "sky_high": 5, "sky_low": 5, "glass_high": 5, "sign": 12, "door": 8}

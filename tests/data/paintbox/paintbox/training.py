@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from p2pkit.contracts import Batch, Step, Update
-from p2pkit.training_step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
 
 
 class Contrast:

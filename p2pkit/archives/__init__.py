@@ -1,1 +1,0 @@
-"""Archives of data sets: downloading them, and unpacking them safely."""

@@ -1,1 +1,0 @@
-"""Measuring a translator on held-out pairs."""

@@ -1,0 +1,186 @@
+"""The self-describing model file: the generator's weights in safetensors, and a header that says how to rebuild it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from p2pkit.contracts import Policy, ValueRange, dtype_range
+from p2pkit.errors import ModelFileError
+from p2pkit.utils.atomic import written_aside
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT_VERSION = 1
+FILE_NAME = "model.safetensors"
+"""What a run calls its model file."""
+_KEY = "p2pkit"
+_CHECKSUM = "sha256_of_the_weights"
+
+
+class EncodingHeader(BaseModel):
+    """What the generator's sources are encoded with, and who offers it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    parameters: dict[str, Any]
+    distribution: str
+    distribution_version: str
+
+
+class ModelHeader(BaseModel):
+    """What a model file says about itself: all that rebuilding and using its generator needs, and where it is from."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    generator: str
+    parameters: dict[str, Any]
+    distribution: str
+    distribution_version: str
+    source_channels: Annotated[int, Field(gt=0)]
+    target_channels: Annotated[int, Field(gt=0)]
+    source_dtype: str
+    target_dtype: str
+    source_range: ValueRange | None = None
+    """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
+    target_range: ValueRange | None = None
+    """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
+    target_ending: str = ""
+    """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
+    encoding: EncodingHeader | None = None
+    """What sources are encoded with before the generator sees them; None when it sees them as they are."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images in training; None when they were of several sizes."""
+    policy: Policy = Policy()
+    recipe: str = ""
+    """The resolved recipe, as TOML."""
+    data: str = ""
+    """The data set and its fingerprint."""
+    step: int = 0
+    metrics: dict[str, float] = {}
+
+    def values(self, side: Literal["source", "target"]) -> ValueRange:
+        """The values that are -1 and 1 to the generator."""
+        chosen: ValueRange | None = getattr(self, f"{side}_range")
+        return chosen or dtype_range(np.dtype(getattr(self, f"{side}_dtype")))
+
+    def trained(self, step: int, metrics: dict[str, float]) -> ModelHeader:
+        """The same header for the weights of a certain step."""
+        return self.model_copy(update={"step": step, "metrics": metrics})
+
+
+def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    # one key alone: safetensors writes several in any order, and equal models should be equal files
+    described = {
+        "format_version": FORMAT_VERSION,
+        _CHECKSUM: _checksum(tensors),
+        "header": header.model_dump(mode="json"),
+    }
+    with written_aside(file) as aside:
+        save_file(tensors, aside, metadata={_KEY: json.dumps(described)})
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model file as its first bytes tell: the header, and what there is of weights (running statistics among them).
+
+    ``dtypes`` are those of safetensors, such as F32; ``size`` is that of the file, in bytes.
+    """
+
+    header: ModelHeader
+    tensors: int
+    values: int
+    dtypes: list[str]
+    size: int
+
+
+def read_outline(file: Path) -> Outline:
+    """What a model file is. The weights are not read, and neither torch nor any plugin is needed.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not a p2pkit model, or of a later format version.
+    """
+    with _opened(file, "np") as handle:
+        header, _ = _parse(file, handle.metadata() or {})
+        slices = [handle.get_slice(name) for name in handle.keys()]  # noqa: SIM118 - it is no dict
+        values = sum(prod(one.get_shape()) for one in slices)
+        dtypes = sorted({one.get_dtype() for one in slices})
+    return Outline(header, len(slices), values, dtypes, file.stat().st_size)
+
+
+def read_header(file: Path) -> ModelHeader:
+    """The header alone; the errors are those of :func:`read_outline`."""
+    return read_outline(file).header
+
+
+def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
+    """Header and weights of a model file; raises also where the weights are not those that were written."""
+    with _opened(file, "pt") as handle:
+        header, checksum = _parse(file, handle.metadata() or {})
+        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is no dict
+    if checksum is not None and checksum != _checksum(weights):
+        raise ModelFileError(
+            f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
+        )
+    return header, weights
+
+
+@contextmanager
+def _opened(file: Path, framework: str) -> Iterator[Any]:
+    if not file.is_file():
+        raise ModelFileError(f"{file}: there is no such model file")
+    try:
+        with safe_open(file, framework=framework) as handle:
+            yield handle
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
+
+
+def _checksum(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors on the CPU, in the order of their names."""
+    from torch import uint8
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _parse(file: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str | None]:
+    """The header, and the checksum of the weights where the file has one."""
+    if _KEY not in metadata:
+        raise ModelFileError(f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}")
+    try:
+        described = json.loads(metadata[_KEY])
+        version = int(described["format_version"])
+        if version > FORMAT_VERSION:
+            raise ModelFileError(
+                f"{file}: written in format version {version}; this p2pkit reads up to {FORMAT_VERSION}. "
+                "Upgrade p2pkit to use it"
+            )
+        return ModelHeader.model_validate(described["header"]), described.get(_CHECKSUM)
+    except ModelFileError:
+        raise
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{file}: the header of the model file is damaged: {error}") from error

@@ -1,0 +1,93 @@
+"""An image larger than memory through a generator: read, translated, blended and written tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from p2pkit.errors import visible
+from p2pkit.images.region_writing import RegionSink
+from p2pkit.images.regions import Regions
+from p2pkit.inference.prefetch import ahead, batches
+from p2pkit.inference.statistics import Box, ImageStatistics, normalises_each_image
+from p2pkit.inference.tiles import Blend, Span, Tiling, for_statistics
+from p2pkit.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from p2pkit.inference.translator import Translator
+
+Place = tuple[Span, Span]
+
+
+def translate_tiled(
+    translator: Translator, source: Regions, sink: RegionSink, tiling: Tiling, key: str, seed: int, shown: bool = True
+) -> None:
+    """Translate ``source`` into ``sink``; ``key`` names it in messages and in the progress that is ``shown``.
+
+    Memory is bounded by a batch of tiles and the overlap of one row of tiles.
+
+    Raises:
+        DataError: a part of the source cannot be read, or it has another number of channels than the model takes.
+    """
+    height, width, channels = source.shape
+    translator.refuse_channels(channels, key)
+    rows, columns = tiling.along(height), tiling.along(width)
+    places = [(row, column) for row in rows for column in columns]
+    read = partial(_tile, translator, source, key)
+    statistics = (
+        None if len(places) == 1 else _statistics(translator, read, for_statistics(rows, columns), key, seed, shown)
+    )
+    blend = Blend()
+
+    def done(progress: Progress) -> Generator[tuple[Place, Tensor], None, None]:
+        with closing(ahead(lambda place: (place, read(place)), iter(places), 1, tiling.batch_size)) as tiles:
+            for batch in batches(tiles, tiling.batch_size):
+                corners = [(row.start, column.start) for (row, column), _ in batch]
+                outputs = translator.tensor(torch.stack([tile for _, tile in batch]), seed, corners, statistics)
+                for (place, _), output in zip(batch, outputs, strict=True):
+                    yield place, blend.add(*place, output)
+                    progress.advance()
+
+    def write(part: tuple[Place, Tensor]) -> None:
+        (row, column), unit = part
+        sink.write(row.begin, column.begin, translator.as_pixels(unit))
+
+    with (
+        Progress(f"translating {visible(key)}", len(places), "tile", shown=shown) as progress,
+        closing(done(progress)) as parts,
+        closing(ahead(write, parts, 1)) as written,
+    ):
+        for _ in written:
+            pass
+
+
+def _statistics(
+    translator: Translator, read: Callable[[Place], Tensor], places: Sequence[Place], key: str, seed: int, shown: bool
+) -> ImageStatistics | None:
+    """The statistics that normalisation takes from the whole image, as far as ``places`` stand for it; None if none."""
+    layers = sum(normalises_each_image(module, translator.policy.norm) for module in translator.generator.modules())
+    if layers == 0:
+        return None
+    statistics = ImageStatistics()
+
+    def passes(progress: Progress) -> Iterator[tuple[Box, Callable[[], Tensor]]]:
+        for row, column in places:
+            tile, corner = read((row, column))[None], (row.start, column.start)
+            yield (*row.own, *column.own), partial(translator.tensor, tile, seed, [corner], statistics)
+            progress.advance()
+
+    with Progress(f"statistics of {visible(key)}", layers * len(places), "tile", shown=shown) as progress:
+        while statistics.gather(passes(progress)):
+            pass
+    return statistics
+
+
+def _tile(translator: Translator, source: Regions, key: str, place: Place) -> Tensor:
+    row, column = place
+    part = source.read(slice(row.start, row.start + row.size), slice(column.start, column.start + column.size))
+    return translator.as_unit(part, key)

@@ -1,0 +1,46 @@
+"""The receptive field of a discriminator, found by gradient: the pixels that one logit depends on."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from p2pkit.training.step import judgement
+
+SIDE = 640
+"""The side of the image that is looked at: fields beyond it count as the whole image."""
+
+
+def receptive_field(discriminator: nn.Module, source_channels: int, target_channels: int) -> int | None:
+    """The side in pixels of the square that a logit in the middle sees, at the first scale where there are several.
+
+    None when it is the whole image, and for a discriminator that does not give maps of logits for an image of any size.
+    """
+    network = _without_norms(copy.deepcopy(discriminator)).double()
+    for parameter in network.parameters():
+        # all positive, so that no two paths cancel
+        parameter.data = parameter.data.abs() + 1e-3
+    image = torch.ones(1, target_channels, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
+    source = torch.ones(1, source_channels, SIDE, SIDE, dtype=torch.float64)
+    try:
+        logits = judgement(network(source, image)).logits[0]
+    except RuntimeError:
+        return None
+    if logits.ndim != 4:
+        return None
+    middle = logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2]
+    seen = torch.autograd.grad(middle, image)[0][0].abs().sum(0).sum(1).nonzero()
+    side = int(seen.max() - seen.min()) + 1
+    return side if side < SIDE else None
+
+
+def _without_norms(network: nn.Module) -> nn.Module:
+    """``network`` with its norms taken out: through their statistics every pixel acts on every logit."""
+    norms = nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm | nn.LayerNorm
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, norms):
+                setattr(module, name, nn.Identity())
+    return network

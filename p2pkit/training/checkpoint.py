@@ -1,0 +1,251 @@
+"""Checkpoints without pickle: tensors in safetensors, everything else in JSON, each folder whole or not there.
+
+``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to go on exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from p2pkit.errors import RunFolderError
+from p2pkit.utils.atomic import naming_failures, sync_folder, write_json, written_aside
+
+FORMAT_VERSION = 1
+_NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
+_OWN_CHECKSUM = "sha256_of_the_rest"
+_SEPARATOR = "|"
+_NAME = re.compile(r"step_(\d+)")
+
+
+@dataclass
+class Trained:
+    """What a checkpoint saves and restores in place: networks and optimizers by name, the fp16 gradient scaler."""
+
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, Any]
+    scaler: Any | None = None
+
+
+def write_checkpoint(
+    checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int, best: int | None = None
+) -> None:
+    """Write the checkpoint of ``step``, or only its ``progress`` when it is there, and remove all but the last ``keep``
+    and the best.
+
+    A checkpoint is written aside and renamed into place; at no moment is there none where there was one.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
+    """
+    folder = checkpoints / f"step_{step:08}"
+    with naming_failures(folder):
+        if folder.is_dir():
+            _write_record(folder, {**_read_record(folder), **progress})
+        else:
+            _write_aside(folder, step, trained, progress)
+    for old in _checkpoint_folders(checkpoints)[:-keep]:
+        if _step_of(old) != best:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_aside(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+    aside = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        _write_contents(aside, step, trained, progress)
+        aside.replace(folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def set_aside_after(checkpoints: Path, step: int) -> None:
+    """Rename the checkpoints of steps after ``step``, which are damaged: they must not count among the last ones."""
+    for folder in _checkpoint_folders(checkpoints):
+        if _step_of(folder) > step:
+            damaged = folder.with_name(f"damaged_{folder.name}")
+            with naming_failures(folder):
+                shutil.rmtree(damaged, ignore_errors=True)
+                folder.replace(damaged)
+
+
+def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any], list[str]]:
+    """Restore the last whole checkpoint into ``trained``.
+
+    Returns the progress that was saved with it, ``step`` included, and a message for each later one that is damaged.
+
+    Raises:
+        RunFolderError: there is none, all are damaged, or it is of other networks or of a later p2pkit.
+    """
+    folders = _checkpoint_folders(checkpoints)
+    damaged: list[str] = []
+    for folder in reversed(folders):
+        try:
+            progress, weights, moments = _read_contents(folder)
+        except RunFolderError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            damaged.append(f"{folder}: this checkpoint is damaged ({error}); the one before it is used")
+            continue
+        try:
+            _restore(trained, weights, moments, progress)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunFolderError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
+        return progress, damaged
+    why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to go on from"
+    raise RunFolderError(f"{checkpoints.parent}: {why}; start the run anew")
+
+
+def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
+    progress = _read_record(folder)
+    for name, expected in progress["sha256"].items():
+        if _sha256(folder / name) != expected:
+            raise ValueError(f"the checksum of {name} is wrong")
+    return progress, load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says in JSON, once its checksum is found to be right."""
+    record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    if record["format_version"] > FORMAT_VERSION:
+        raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
+    if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
+        raise ValueError(f"the checksum of {_PROGRESS} is wrong")
+    return record
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    write_json(folder / _PROGRESS, {**record, _OWN_CHECKSUM: _sha256_of(record)})
+
+
+def _sha256_of(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _checkpoint_folders(checkpoints: Path) -> list[Path]:
+    """The checkpoints that are there, the earliest first."""
+    found = (folder for folder in checkpoints.glob("step_*") if folder.is_dir() and _NAME.fullmatch(folder.name))
+    return sorted(found, key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+    moments: dict[str, Tensor] = {}
+    optimizers: dict[str, Any] = {}
+    for network, optimizer in trained.optimizers.items():
+        own, optimizers[network] = optimizer_state(trained.networks[network], optimizer)
+        moments |= _with_head(network, own)
+    for name, tensors in ((_NETWORKS, network_tensors(trained)), (_OPTIMIZERS, _on_cpu(moments))):
+        with written_aside(folder / name) as aside:
+            save_file(tensors, aside)
+    rest = {
+        "format_version": FORMAT_VERSION,
+        "step": step,
+        **progress,
+        "optimizers": optimizers,
+        "scaler": trained.scaler.state_dict() if trained.scaler is not None else None,
+        "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
+    }
+    _write_record(folder, rest)
+
+
+def network_tensors(trained: Trained) -> dict[str, Tensor]:
+    """The weights and buffers of all networks by ``NETWORK|NAME``, as a file takes them."""
+    tensors: dict[str, Tensor] = {}
+    for network, module in trained.networks.items():
+        tensors |= _with_head(network, module.state_dict())
+    return _on_cpu(tensors)
+
+
+def load_networks(trained: Trained, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`network_tensors` has taken out. Raises RuntimeError where it does not fit."""
+    for network, module in trained.networks.items():
+        module.load_state_dict(_without_head(network, tensors))
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's tensors by ``PARAMETER|KEY``, and what else it keeps: options, and numbers beside the tensors."""
+    state = optimizer.state_dict()
+    names = [name for name, _ in network.named_parameters()]
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for number, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[names[number] + _SEPARATOR + key] = value
+            else:
+                numbers.setdefault(names[number], {})[key] = value
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+    return tensors, {"groups": groups, "numbers": numbers}
+
+
+def restore_optimizer(
+    network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
+) -> None:
+    """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON."""
+    parameters = dict(network.named_parameters())
+    numbers = {name: number for number, name in enumerate(parameters)}
+    state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
+    for path, tensor in tensors.items():
+        name, key = path.split(_SEPARATOR)
+        state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
+    groups = [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
+        | {"params": present["params"]}
+        for group, present in zip(rest["groups"], optimizer.state_dict()["param_groups"], strict=True)
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _restore(
+    trained: Trained, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], progress: Mapping[str, Any]
+) -> None:
+    load_networks(trained, weights)
+    for network, optimizer in trained.optimizers.items():
+        saved = progress["optimizers"][network]
+        restore_optimizer(trained.networks[network], optimizer, _without_head(network, moments), saved)
+    if trained.scaler is not None and progress["scaler"] is not None:
+        trained.scaler.load_state_dict(progress["scaler"])
+
+
+def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
+    """``moment`` in the memory layout of its parameter, as the optimizer made it; a file knows one layout only."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
+
+
+def _with_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {network + _SEPARATOR + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    head = network + _SEPARATOR
+    return {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}

@@ -1,0 +1,167 @@
+"""A step whose loss was no finite number: left in the run folder, and made again to see where it began."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from p2pkit.contracts import Batch, Method, Terms
+from p2pkit.errors import RunFolderError
+from p2pkit.inference.policy import in_fast_layout
+from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
+from p2pkit.training.update import named
+from p2pkit.utils.atomic import written_aside
+from p2pkit.utils.seeds import derived
+
+_NETWORKS = "networks.safetensors"
+_PROCESS = re.compile(r"process_(\d+)\.safetensors")
+_STEP = re.compile(r"step_(\d+)")
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed all that a process draws in the step that follows ``step`` steps."""
+    set_seed(derived(seed, "step", step, rank) % 2**32)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the networks are, in the layout that is fastest there."""
+    source, target = (
+        in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
+    )
+    return Batch(source, target, batch.keys)
+
+
+def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: Trained | None) -> None:
+    """Write a process's share of a batch into ``folder`` and, where ``trained`` is given, the networks as they are.
+
+    ``progress`` is how far the run is (contracts.Update).
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
+    with written_aside(folder / f"process_{rank}.safetensors") as aside:
+        save_file(tensors, aside, metadata={"left": json.dumps({"keys": batch.keys, "progress": progress})})
+    if trained is not None:
+        with written_aside(folder / _NETWORKS) as aside:
+            save_file(network_tensors(trained), aside)
+
+
+def replay_step(folder: Path, trained: Trained, method: Method, accelerator: Accelerator, seed: int) -> Iterator[str]:
+    """Make the step that was left in ``folder`` again, without changing a network; lines that tell what is found.
+
+    A step of several processes is made again share by share.
+
+    Raises:
+        RunFolderError: it is no such folder, it is damaged, or it is of other networks.
+    """
+    match, files = _STEP.fullmatch(folder.name), sorted(folder.glob("process_*.safetensors"))
+    if match is None or not files or not (folder / _NETWORKS).is_file():
+        raise RunFolderError(f"{folder}: this is no folder that a run has left under not_finite/")
+    try:
+        load_networks(trained, load_file(folder / _NETWORKS))
+        batches = {file: _read_batch(file) for file in files}
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise RunFolderError(f"{folder}: it is damaged, or of other networks than the recipe's: {error}") from error
+    yield "the networks are as they were when it failed: those before in the step had been updated by then"
+    for file, (batch, progress) in batches.items():
+        named = _PROCESS.fullmatch(file.name)
+        assert named is not None
+        yield f"{file.name}: {', '.join(batch.keys)}"
+        for side in ("source", "target"):
+            yield f"  {side}: {_span(getattr(batch, side))}"
+        seed_step(seed, int(match[1]) - 1, int(named[1]))
+        seen = _Seen(accelerator, trained, progress)
+        yield from _made_again(seen, method, on_device(batch, accelerator.device))
+
+
+def _read_batch(file: Path) -> tuple[Batch, float]:
+    """A process's share of a batch, and how far the run was."""
+    with safe_open(file, framework="pt") as handle:
+        left = json.loads((handle.metadata() or {})["left"])
+        return Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"]), left["progress"]
+
+
+def _span(values: Tensor) -> str:
+    if not values.isfinite().all():
+        return f"{int((~values.isfinite()).sum())} of {values.numel()} values are not finite"
+    return f"{float(values.min()):.4g} to {float(values.max()):.4g}"
+
+
+def _made_again(seen: _Seen, method: Method, batch: Batch) -> Iterator[str]:
+    for name, network in seen.trained.networks.items():
+        values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+        yield f"  weights of the {name}: {_span(values)}"
+    with _watched(seen.trained.networks, seen.notes):
+        method.train_step(batch, seen)
+    yield from (f"  {note}" for note in seen.notes)
+
+
+@dataclass
+class _Seen:
+    """Takes the place of the optimisation (contracts.Update): notes terms and gradients, changes no weight."""
+
+    accelerator: Accelerator
+    trained: Trained
+    progress: float
+    notes: list[str] = field(default_factory=list)
+
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+        if not terms:
+            return
+        names = named(networks)
+        for name, term in terms.items():
+            finite = "" if term.isfinite() else "  <- not finite"
+            self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")
+        self.accelerator.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        for parameter in fixed:
+            parameter.grad = None
+        for name in names:
+            parameters = list(self.trained.networks[name].parameters())
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self.notes.append(f"gradient of the {name}: norm {float(norm):.6g}")
+            for parameter in parameters:
+                parameter.grad = None
+
+
+@contextmanager
+def _watched(networks: Mapping[str, nn.Module], notes: list[str]) -> Iterator[None]:
+    """Note each network's first layer whose output is not finite, the first time that it happens."""
+    told: set[str] = set()
+
+    def look(layer: Any, given: tuple[Any, ...], output: Any, network: str, name: str) -> None:
+        if network not in told and isinstance(output, Tensor) and not output.isfinite().all():
+            told.add(network)
+            fed = "from finite values" if all(_finite(value) for value in given) else "as what it was given"
+            kind = type(layer).__name__
+            notes.append(f"{network}: the output of {name} ({kind}) is the first that is not finite, {fed}")
+
+    handles = [
+        layer.register_forward_hook(partial(look, network=network, name=name))
+        for network, module in networks.items()
+        for name, layer in module.named_modules()
+        if not list(layer.children())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or bool(value.isfinite().all())

@@ -1,0 +1,80 @@
+"""Ctrl-C, SIGTERM, a closed terminal: the step in hand is finished and a checkpoint written; the second leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from p2pkit.errors import P2PKitError
+from p2pkit.utils.processes import count
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
+
+
+ECHO_SECONDS = 1.0
+"""With several processes a signal that follows so soon repeats the first: torchrun passes on what all have got."""
+
+
+class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
+    """Work was asked to stop, and what it wrote is whole. ``exit_code`` is 128 and the signal's number."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+class Interruption:
+    """While entered, remembers the first signal instead of dying of it."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        """The number of the signal that came, 0 before."""
+        self._came = 0.0
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if not self.signal:
+            self.signal, self._came = number, time.monotonic()
+        elif count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
+            os._exit(128 + number)
+
+
+@contextmanager
+def stopped_by_signals(message: str) -> Iterator[None]:
+    """For work that need not finish its step: what interrupts ends the body at once, and raises Interrupted from here.
+
+    Within the body it is a KeyboardInterrupt, which nobody takes for damage of the file in hand.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(came[0] if came else signal.SIGINT, message) from None
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
