@@ -1,36 +1,44 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``hookimpl`` for plugins, ``load_model``, ``load_data``, ``create`` and ``components`` here, and these
-modules: ``contracts`` (what components must be), ``hookspecs`` (what can be extended), ``errors`` (what users are
-told), ``images`` (pixels), ``downloads`` (downloads, safe unpacking), ``training_step`` (what methods share),
-``layers`` (what pix2pix's networks are made of), ``latent`` (noise as a vector), ``progress`` and ``storage`` (long
-work, whole files), ``testing`` (what tests of components check).
+The public API: ``train`` and ``resume`` for runs, ``load_model``, ``load_data``, ``create`` and ``components``, and
+``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
+import p2pkit.components  # noqa: F401 - before the function of that name, which an import would replace
 from p2pkit import contracts, errors
-from p2pkit.contracts import Batch, Judgement, Pair, WeightedLoss
+from p2pkit.contracts import Batch, DiscriminatorOutput, Pair, WeightedLoss
 from p2pkit.hookspecs import hookimpl
-from p2pkit.version import __version__
 
 if TYPE_CHECKING:
-    from p2pkit.catalogue import components, create
-    from p2pkit.inference.translator import load_model
-    from p2pkit.recipe.loading import load_data
+    from p2pkit.build import load_data
+    from p2pkit.components.catalogue import create
+    from p2pkit.inference.translator import Translator, load_model
+    from p2pkit.runs import TrainingResult, resume, train
 
 __all__ = [
-    "Batch", "Judgement", "Pair", "WeightedLoss",
-    "__version__", "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model",
+    "Batch", "DiscriminatorOutput", "Pair", "TrainingResult", "Translator", "WeightedLoss", "__version__", "components",
+    "contracts", "create", "errors", "hookimpl", "load_data", "load_model", "resume", "train",
 ]  # fmt: skip
 
-
 _HOMES = {
-    "components": "p2pkit.catalogue", "create": "p2pkit.catalogue",
-    "load_data": "p2pkit.recipe.loading", "load_model": "p2pkit.inference.translator",
+    "TrainingResult": "p2pkit.runs", "Translator": "p2pkit.inference.translator",
+    "create": "p2pkit.components.catalogue",
+    "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
+    "resume": "p2pkit.runs", "train": "p2pkit.runs",
 }  # fmt: skip
+
+
+def components(kind: str) -> list[str]:
+    """The names of all components of ``kind`` (``"generators"``, ``"losses"`` ...), sorted."""
+    from p2pkit.components.host import manager
+
+    return manager().registry(kind).names()
 
 
 def __getattr__(name: str) -> Any:
@@ -40,3 +48,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

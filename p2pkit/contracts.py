@@ -1,7 +1,7 @@
-"""What a component of each kind must be, in types. The engine and the plugins meet here and nowhere else.
+"""What a component of each kind must be, in types. The trainer and the plugins meet here and nowhere else.
 
 Pixel arrays are ``[height, width, channels]`` as stored, integers or floating point; tensors are
-``[N, channels, height, width]`` in [-1, 1], to which each side of a pair is brought by its range of values.
+``[N, channels, height, width]`` in [-1, 1], to which each side of a pair is normalized by its range of values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from p2pkit.errors import UnknownComponent, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +76,18 @@ SINGULAR: Mapping[str, str] = {
 """What one component of each kind is called."""
 
 
+def kind_called(name: str) -> str:
+    """The kind that ``name`` means, which may be singular or plural: "generators" for "generator".
+
+    Raises:
+        UnknownComponent: there is no such kind.
+    """
+    kind = next((kind for kind in KINDS if name in (kind, SINGULAR[kind])), None)
+    if kind is None:
+        raise UnknownComponent(f"there is no kind {name!r}{did_you_mean(name, KINDS)}; kinds: {', '.join(KINDS)}")
+    return kind
+
+
 class PairHeader(NamedTuple):
     """What is known of a pair without its pixels: both shapes (height, width, channels), and the key of the pair."""
 
@@ -92,25 +106,22 @@ class Pair(NamedTuple):
     @property
     def header(self) -> PairHeader:
         """The shapes of this pair."""
-        return PairHeader(_shape(self.source), _shape(self.target), self.key)
-
-
-def _shape(pixels: NDArray[Any]) -> Shape:
-    height, width, channels = pixels.shape
-    return height, width, channels
+        source: Any = self.source.shape
+        target: Any = self.target.shape
+        return PairHeader(source, target, self.key)
 
 
 class PairedDataset(Protocol):
     """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
 
-    Keys tell its pairs apart, those of both splits where it has two. It goes to the processes that load data, forked
+    Keys are unique, among those of both splits where it has two. It goes to the processes that load data, forked
     or pickled, and gives the same pairs there and whenever it is made again.
 
     Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
     sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
     An attribute ``target_ending`` (".tif", say) is that of its targets' files; translations become files of its format.
 
-    A data set that can tell shapes without reading pixels also has ``header`` (:class:`DatasetWithHeaders`).
+    A data set that knows shapes without reading pixels also has ``header`` (:class:`DatasetWithHeaders`).
     """
 
     def __len__(self) -> int:
@@ -133,7 +144,7 @@ class DatasetWithHeaders(Protocol):
     def header(self, index: int) -> PairHeader:
         """The shapes of the pair at ``index`` from the headers of its files; must be cheap, and safe in threads.
 
-        Raises DataError naming the file when it is missing, unreadable or incomplete, as far as that can be told.
+        Raises DataError naming the file when it is missing, unreadable or incomplete, as far as that can be seen.
         """
         ...
 
@@ -158,50 +169,58 @@ class Batch:
     keys: list[str]
 
 
-class Judgement(NamedTuple):
-    """What a discriminator says of an image: a list of logits [N, 1, h, w], one a scale, and features where given."""
+class DiscriminatorOutput(NamedTuple):
+    """What a discriminator predicts of an image: a list of logits [N, 1, h, w], one a scale, and features if any."""
 
     logits: list[Tensor]
     features: list[Tensor]
 
+    @classmethod
+    def of(cls, output: Tensor | list[Tensor] | DiscriminatorOutput) -> DiscriminatorOutput:
+        """Any of the forms in which a discriminator may answer, in the one that losses see."""
+        if isinstance(output, DiscriminatorOutput):
+            return output
+        return cls(output if isinstance(output, list) else [output], [])
+
 
 class Discriminator(Protocol):
-    """Judges images beside their sources. Set ``has_features = True`` to be called with ``features=True``.
+    """Predicts whether images are real, beside their sources. Set ``has_features = True`` to be asked for features.
 
-    It then answers with a Judgement, whose features serve losses such as feature matching.
+    It is then called with ``features=True`` and answers with a DiscriminatorOutput, whose features serve losses such as
+    feature matching.
     """
 
-    def __call__(self, source: Tensor, image: Tensor) -> Tensor | list[Tensor] | Judgement:
+    def __call__(self, source: Tensor, image: Tensor) -> Tensor | list[Tensor] | DiscriminatorOutput:
         """Logits [N, 1, h, w] for an image [N, Ct, H, W] beside its source [N, Cs, H, W], or a list of them."""
         ...
 
 
 class Step(Protocol):
-    """One view of a training step, as losses see it. The discriminator runs only when somebody asks."""
+    """A training step as losses see it. The discriminator runs only when a loss asks for its predictions."""
 
     source: Tensor
     target: Tensor
     fake: Tensor
 
     @property
-    def on_real(self) -> Judgement:
-        """The discriminator's judgement of the target."""
+    def pred_real(self) -> DiscriminatorOutput:
+        """The discriminator's output for the target."""
         ...
 
     @property
-    def on_fake(self) -> Judgement:
-        """The discriminator's judgement of the fake."""
+    def pred_fake(self) -> DiscriminatorOutput:
+        """The discriminator's output for the fake."""
         ...
 
-    def judge(self, image: Tensor) -> Judgement:
-        """The discriminator's judgement of any image [N, Ct, H, W] (a gradient penalty's, say)."""
+    def discriminate(self, image: Tensor) -> DiscriminatorOutput:
+        """The discriminator's output for any image [N, Ct, H, W] (a gradient penalty's, say)."""
         ...
 
 
 class Loss(Protocol):
     """A loss: the generator's term, the discriminator's, or both. Its weight belongs to the recipe.
 
-    It keeps nothing from one step to the next, which a run that goes on would not have. One that needs a discriminator
+    It keeps nothing from one step to the next, which a resumed run would not have. One that needs a discriminator
     of another form (features, say) raises a P2PKitError.
     """
 
@@ -227,7 +246,7 @@ Terms = Mapping[str, "Tensor"]
 
 
 class Update(Protocol):
-    """What the engine gives a method to optimise with: backward, clipping, the optimizer's step, zero_grad."""
+    """What the trainer gives a method to optimise with: backward, clipping, the optimizer's step, zero_grad."""
 
     progress: float
     """How far the run is, from 0 to 1, whichever limit ends it."""
@@ -244,7 +263,7 @@ class Update(Protocol):
 class Method(Protocol):
     """Who owns the training step. ``networks`` names the attributes that hold the networks to train.
 
-    The engine may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
+    The trainer may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
     which maps source to target without further arguments and is what the model file holds.
 
     All that a step changes is in the networks, which is what a checkpoint holds; weights change by ``update`` alone.
@@ -267,7 +286,7 @@ class MethodThatBegins(Method, Protocol):
     """A method with something to do once a run, such as taking weights from another run's model file."""
 
     def begin(self) -> None:
-        """Called before the first step, on every process; not where a run goes on from a checkpoint behind that."""
+        """Called before the first step, on every process; not where a run is resumed from a checkpoint behind that."""
         ...
 
 

@@ -42,8 +42,8 @@ class ExportError(P2PKitError):
     """A model cannot be written in another format, or what was written does not do what the model does."""
 
 
-class RunFolderError(P2PKitError):
-    """A run folder is taken already, or holds nothing to go on from."""
+class RunDirError(P2PKitError):
+    """A run folder is taken already, or holds nothing to resume from."""
 
 
 class NotFiniteError(P2PKitError):
@@ -51,7 +51,7 @@ class NotFiniteError(P2PKitError):
 
 
 class ProcessLost(P2PKitError):  # noqa: N818 - no mistake of anybody's
-    """Another process of the run is gone. ``exit_code`` is that process's own, or 75: go on from the checkpoint."""
+    """Another process of the run is gone. ``exit_code`` is that process's own, or 75: resume from the checkpoint."""
 
     def __init__(self, message: str, exit_code: int = 75) -> None:  # EX_TEMPFAIL of sysexits.h
         super().__init__(message)
@@ -82,3 +82,19 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, for libraries that say much."""
     return str(error).strip().partition("\n")[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, that of a GPU or the machine's."""
+    # by name and text, because torch, which defines the one and raises the other, must not be imported here
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or by_torch
+
+
+def exit_code_of(error: BaseException) -> int:
+    """The exit code for what has ended a command: 2 for a user's mistake, 1 for a fault of the program."""
+    if isinstance(error, P2PKitError):
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 2 if isinstance(error, OSError) or is_out_of_memory(error) else 1

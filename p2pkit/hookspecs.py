@@ -33,7 +33,7 @@ def register_generators(register: Register) -> None:
 
 @hookspec
 def register_discriminators(register: Register) -> None:
-    """Discriminators: ``(source, image)`` to logits [N, 1, h, w], a list of them, or a Judgement."""
+    """Discriminators: ``(source, image)`` to logits [N, 1, h, w], a list of them, or a DiscriminatorOutput."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""The run folder: what ran, what happened, what goes on from there, and the model."""
+"""The run folder: what ran, what happened, the checkpoints to resume from, and the model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from p2pkit.contracts import ValueRange
-from p2pkit.errors import RunFolderError
+from p2pkit.errors import RunDirError
 from p2pkit.inference.model_file import FILE_NAME
-from p2pkit.utils.atomic import is_still_at, lock, naming_failures, write_json, write_text
+from p2pkit.utils.atomic import os_errors_described, write_text
 
 
 @dataclass(frozen=True)
-class RunFolder:
+class RunDir:
     """The files of one run, by what they are for."""
 
     path: Path
 
     @classmethod
-    def create(cls, out: Path | None, name: str) -> RunFolder:
+    def create(cls, out: Path | None, name: str) -> RunDir:
         """A new folder: ``out``, or ``runs/NAME/DATE-TIME``.
 
         Raises:
-            RunFolderError: ``out`` is there already, and is neither empty nor a run that never got to a checkpoint.
+            RunDirError: ``out`` is there already, and is neither empty nor a run that never got to a checkpoint.
             WriteError: it cannot be made.
         """
         if out is None:
@@ -38,18 +40,18 @@ class RunFolder:
         folder = cls(out)
         untrained = folder._has_run() and not folder.model.exists() and not folder.has_checkpoint  # nothing to lose
         if not untrained and out.exists() and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
-            going_on = f", or go on with the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
-            raise RunFolderError(f"{out}: there is something in that place already; choose another --out{going_on}")
-        with naming_failures(out):
+            resuming = f", or resume the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
+            raise RunDirError(f"{out}: there is something in that place already; choose another --out{resuming}")
+        with os_errors_described(out):
             out.mkdir(parents=True, exist_ok=True)
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """The folder of an earlier run. Raises RunFolderError when it is none."""
+    def open(cls, path: Path) -> RunDir:
+        """The folder of an earlier run. Raises RunDirError when it is none."""
         folder = cls(path)
         if not folder._has_run():
-            raise RunFolderError(f"{path}: this is not a run folder: it holds no recipe.toml")
+            raise RunDirError(f"{path}: this is not a run folder: it holds no recipe.toml")
         return folder
 
     def _has_run(self) -> bool:
@@ -57,7 +59,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a run here, with a checkpoint to go on from."""
+        """Whether there is a run here, with a checkpoint to resume from."""
         return self._has_run() and any(self.checkpoints.glob("step_*"))
 
     @property
@@ -72,7 +74,7 @@ class RunFolder:
 
     @property
     def bad_data(self) -> Path:
-        """The pairs that could not be used and were left out, a JSON line each."""
+        """The skipped log: pairs that could not be used, a JSON line each."""
         return self.path / "bad_data.jsonl"
 
     @property
@@ -82,7 +84,7 @@ class RunFolder:
 
     @property
     def best_model(self) -> Path:
-        """The model file of the step with the best held-out figures, where they are taken on the way."""
+        """The model file of the step with the best validation metrics, where they are taken while training."""
         return self.path / "best.safetensors"
 
     @property
@@ -95,7 +97,7 @@ class RunFolder:
         return self.path / "samples" / f"step_{step:08}.png"
 
     def not_finite(self, step: int) -> Path:
-        """The folder of a step whose loss was no finite number: its batch, and the networks as they were."""
+        """The folder of a step whose loss was not finite: its batch, and the networks as they were."""
         return self.path / "not_finite" / f"step_{step:08}"
 
     @contextmanager
@@ -103,25 +105,26 @@ class RunFolder:
         """Keep other processes from running in this folder, for as long as this one does or lives.
 
         Raises:
-            RunFolderError: another process is running in it.
+            RunDirError: another process is running in it.
         """
         file = self.path / ".lock"
-        with naming_failures(file):
-            handle = file.open("a+")
-        with handle:
-            if hasattr(os, "register_at_fork"):
-                # a worker that outlives a killed run for a moment must not hold its lock
-                os.register_at_fork(after_in_child=handle.close)
-            if not lock(handle) or not is_still_at(handle, file):
-                handle.seek(0)
-                raise RunFolderError(f"{self.path}: {handle.read().strip() or 'another process'} is running in it")
-            handle.truncate(0)
-            handle.write(f"process {os.getpid()} on {platform.node()}")
-            handle.flush()
+        lock = FileLock(file, blocking=False)
+        with os_errors_described(file):
             try:
-                yield
-            finally:
+                lock.acquire()
+            except Timeout as error:
+                owner = self.path / ".owner"
+                running = owner.read_text() if owner.is_file() else "another process"
+                raise RunDirError(f"{self.path}: {running} is running in it") from error
+            (self.path / ".owner").write_text(f"process {os.getpid()} on {platform.node()}")
+        try:
+            yield
+        finally:
+            # before others may have the lock, who would lose theirs; Windows does not remove open files
+            with suppress(PermissionError):
+                (self.path / ".owner").unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
+            lock.release()
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""
@@ -131,19 +134,16 @@ class RunFolder:
             else:
                 left.unlink(missing_ok=True)
 
-    def write_recipe(self, resolved: str, source: str) -> None:
-        """Write the resolved recipe and the recipe as written, for a run that begins."""
+    def begin(self, recipe: str, source: str, environment: Mapping[str, Any]) -> None:
+        """Write what a run begins with: the resolved recipe, the recipe as written, what it runs on."""
         for log in (self.metrics, self.bad_data):
             log.unlink(missing_ok=True)
-        write_text(self.recipe, resolved)
+        write_text(self.recipe, recipe)
         write_text(self.path / "recipe.source.toml", source)
-
-    def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Write versions, plugins, the data's fingerprint and what the data set had to say."""
-        write_json(self.path / "environment.json", environment)
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
     def environment(self) -> dict[str, Any]:
-        """What :meth:`write_environment` wrote; empty when it is not there."""
+        """What the run runs on, as :meth:`begin` wrote it; empty when it is not there."""
         file = self.path / "environment.json"
         if not file.is_file():
             return {}
@@ -158,7 +158,7 @@ class RunFolder:
 
 def _is_of_use(file: Path) -> bool:
     """Not so what a kill leaves before the recipe is written: the lock, and a file that is not whole."""
-    return file.name != ".lock" and not (file.name.startswith(".") and file.name.endswith(".part"))
+    return file.name not in (".lock", ".owner") and not (file.name.startswith(".") and file.name.endswith(".part"))
 
 
 def _dated(parent: Path) -> Path:
@@ -166,7 +166,7 @@ def _dated(parent: Path) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        with naming_failures(folder), suppress(FileExistsError):
+        with os_errors_described(folder), suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
-    raise RunFolderError(f"{parent}: a thousand runs have begun in this second")
+    raise RunDirError(f"{parent}: a thousand runs have begun in this second")

@@ -1,4 +1,4 @@
-"""What a run can be told apart from its components: each class is one section of a recipe, as the engine reads it."""
+"""A recipe's sections of fixed keys: one class each, as all parts of p2pkit read them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ _EPOCHS = re.compile(r"(\d+) epochs?")
 def seconds_in(duration: str) -> float:
     """The seconds in a duration such as ``"90s"``, ``"5m"`` or ``"1h30m"``. Raises ValueError for anything else."""
     parts = _DURATION.findall(duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
+    if not parts or "".join(map("".join, parts)) != duration:
         raise ValueError('a duration such as "90s", "5m" or "1h30m"')
-    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    total = 0.0
+    for number, unit in parts:
+        total += float(number) * _UNITS[unit]
     if total <= 0:
         raise ValueError("a duration longer than nothing")
     return total
@@ -143,24 +145,24 @@ class TrainSettings(Section):
     precision: Literal["no", "bf16", "fp16"] = "no"
     sync_norm: bool = False
     """Batch norm's statistics over the batches of all processes."""
-    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Keep an exponential moving average of the generator's weights, and use it in place of the generator."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep an exponential moving average (EMA) of the generator's weights, and use it in place of the generator."""
     checkpoint_every: Interval = "1 epoch"
     keep_checkpoints: PositiveInt = 2
     sample_every: PositiveInt = 500
     log_every: PositiveInt = 50
 
 
-class EvaluationSettings(Section):
-    """``[evaluation]``: when held-out pairs are measured, and what the finished model is compared with.
+class ValidationSettings(Section):
+    """``[validation]``: when metrics are taken on the test set, and what the finished model is compared with.
 
-    ``class_mean_colour`` paints each pixel with the mean target colour, over the training split, of its source colour.
+    ``class_mean_colour`` paints each pixel with the mean target colour, over the train set, of its source colour.
     """
 
     every: Interval | None = None
-    """Also measure on the way, and keep the best: by the first of the recipe's metrics."""
+    """Also measure while training, and keep the best: by the first of the recipe's metrics."""
     baseline: Literal["none", "class_mean_colour"] = "none"
-    max_pairs: PositiveInt = 200
+    max_images: PositiveInt = 200
 
 
 def steps_in(interval: int | str, steps_per_epoch: int) -> int:

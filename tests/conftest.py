@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from p2pkit.catalogue import create
 from p2pkit.cli import main
+from p2pkit.components.catalogue import create
+from p2pkit.components.host import configure
 from p2pkit.inference.model_file import ModelHeader, write_model
-from p2pkit.plugins import configure
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
 REPOSITORY = Path(__file__).parent.parent
@@ -94,7 +95,9 @@ def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
         code = ended.value.code
         return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
 
+    before = list(sys.path)  # --plugins-dir adds to it
     yield call
+    sys.path[:] = before
     configure()
 
 
@@ -122,7 +125,7 @@ def save(file: Path, pixels: Any) -> Path:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """A data set of pairs side by side, six to train and two held out; the right half is the left one inverted."""
+    """A data set of pairs side by side, six to train and two to test; the right half is the left one inverted."""
     root = tmp_path / "pairs"
     for split, count in (("train", 6), ("test", 2)):
         for index in range(count):
@@ -141,11 +144,6 @@ def recipe(tmp_path: Path, pairs: Path) -> Path:
 
 def untrained_model(file: Path, name: str, **parameters: object) -> Path:
     """Write the model file of a generator of three channels whose weights are large enough for its noise to show."""
-    import torch
-
-    from p2pkit import create
-    from p2pkit.inference.model_file import ModelHeader, write_model
-
     generator = create("generators", name, source_channels=3, target_channels=3, **parameters)
     for value in generator.parameters():
         torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))

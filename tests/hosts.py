@@ -77,8 +77,8 @@ class Hosts:
 
     def processes(self, host: int) -> list[int]:
         """The processes on a host."""
-        told = subprocess.run(["ip", "netns", "pids", self.namespaces[host]], capture_output=True, text=True)
-        return [int(number) for number in told.stdout.split()]
+        found = subprocess.run(["ip", "netns", "pids", self.namespaces[host]], capture_output=True, text=True)
+        return [int(number) for number in found.stdout.split()]
 
     def kill(self, host: int) -> None:
         """End all that runs on a host, as a crash does."""
@@ -87,7 +87,7 @@ class Hosts:
                 os.kill(process, signal.SIGKILL)
 
     def set_cable(self, state: str) -> None:
-        """Pull the cable between the hosts ("down") or put it back ("up"); neither is told."""
+        """Pull the cable between the hosts ("down") or put it back ("up"); neither is notified."""
         subprocess.run(["ip", "-n", self.namespaces[1], "link", "set", "eth0", state], check=True)
 
 
@@ -101,8 +101,8 @@ def two_hosts(folder: Path) -> Iterator[Hosts]:
         try:
             _make(hosts)
         except (OSError, subprocess.CalledProcessError) as error:
-            told = (getattr(error, "stderr", None) or str(error)).strip()
-            pytest.skip(f"network namespaces cannot be made here: {told}")
+            reason = (getattr(error, "stderr", None) or str(error)).strip()
+            pytest.skip(f"network namespaces cannot be made here: {reason}")
         yield hosts
     finally:
         for host in (0, 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from p2pkit.plugins import configure, manager
+from p2pkit.components.host import configure, manager
 from p2pkit.testing import components_of
 from tests.conftest import REPOSITORY, distribution
 

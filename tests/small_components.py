@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from p2pkit.parameters import parameters_model
-from p2pkit.plugins import manager
+from p2pkit.components.host import manager
+from p2pkit.components.signature import parameters_model
 
 Component = tuple[str, str]
 """Kind and name."""

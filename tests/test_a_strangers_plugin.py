@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2pkit.components.host import configure
 from p2pkit.contracts import KINDS
-from p2pkit.plugins import configure
 from p2pkit.training.trainer import Trainer
 from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment
@@ -65,7 +65,7 @@ def test_its_components_are_listed(kind: str, program: Call) -> None:
     assert own["documentation"] and own["file"].endswith(".py")
 
 
-def test_its_parameters_are_checked_and_all_mistakes_told(program: Call) -> None:
+def test_its_parameters_are_checked_and_all_mistakes_reported(program: Call) -> None:
     wrong = {
         "generator.size": "40", "generator.nois": "0.5", "discriminator.width": '"wide"', "losses.1.power": "0",
         "data.colour": '"pink"', "method.strokes": "1.5", "encoding.thresholds": '["high"]', "metrics.0.best": "1",
@@ -86,11 +86,11 @@ def run(program: Call, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_run_with_all_of_them_stops_and_goes_on_exactly(
+def test_a_run_with_all_of_them_stops_and_resumes_exactly(
     program: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {"generator/contrast", "generator/gan", "discriminator/gan"} <= lines(run)[0].keys()
-    assert "held_out/worst_pixel" in lines(run)[-1]
+    assert "validation/worst_pixel" in lines(run)[-1]
 
     def interrupted(trainer: Trainer, *arguments: object) -> None:
         write(trainer, *arguments)

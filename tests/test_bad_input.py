@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from p2pkit.run_dir import RunFolder
+from p2pkit.run_dir import RunDir
 from tests.conftest import Call, Outcome, picture, save
 
 
@@ -144,7 +144,7 @@ def test_settings_that_cannot_work(setting: str, said: str, recipe: Path, p2pkit
     assert not (tmp_path / "run").exists()
 
 
-def test_data_check_reads_every_pair_and_tells_all(pairs: Path, recipe: Path, p2pkit: Call) -> None:
+def test_data_check_reads_every_pair_and_reports_all(pairs: Path, recipe: Path, p2pkit: Call) -> None:
     whole = p2pkit("data", "check", recipe)
     assert whole.code == 0 and "all 8 pairs can be used" in whole.out
     (pairs / "train" / "3.png").write_bytes(b"")
@@ -166,10 +166,10 @@ def test_splits_of_different_channels(pairs: Path, recipe: Path, p2pkit: Call) -
     clear(p2pkit("check", recipe), "test/0.png: its source has 1 channels")
 
 
-def test_held_out_pairs_are_never_trained_on(folders: Path, recipe: Path, p2pkit: Call) -> None:
+def test_test_pairs_are_never_trained_on(folders: Path, recipe: Path, p2pkit: Call) -> None:
     for side in ("source", "target"):
         save(folders / side / "val" / "9.png", picture(24, 24, 9))
-    clear(p2pkit("check", recipe), "the folder val of held-out pairs, but no folder train")
+    clear(p2pkit("check", recipe), "the folder val of test pairs, but no folder train")
 
 
 def test_out_of_memory_says_what_to_lower(
@@ -208,7 +208,7 @@ def test_a_run_that_never_got_to_a_checkpoint_may_begin_again(
 def test_two_runs_never_share_a_folder(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert p2pkit("run", recipe, "--out", run).code == 0
-    with RunFolder(run).held():
+    with RunDir(run).held():
         clear(p2pkit("run", "--resume", run), f"{run}: process {os.getpid()} on ", "is running in it")
     assert p2pkit("run", "--resume", run).code == 0
 
@@ -216,7 +216,7 @@ def test_two_runs_never_share_a_folder(recipe: Path, p2pkit: Call, tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("generator.width=99999999999999999999", "generators: 'unet' of p2pkit"),
+        ("generator.width=99999999999999999999", "generator 'unet' of p2pkit"),
         ("data.size=100000000", "memory"),
     ],
 )
@@ -265,7 +265,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     file.write_bytes(content)
     resumed = p2pkit("run", "--resume", run)
     assert resumed.code == 0
-    assert f"NOTICE: {file.parent}: this checkpoint is damaged" in resumed.err and "going on from step 2" in resumed.err
+    assert f"NOTICE: {file.parent}: this checkpoint is damaged" in resumed.err and "resuming from step 2" in resumed.err
     assert (run / "model.safetensors").read_bytes() == whole
     for folder in (run / "checkpoints").iterdir():
         (folder / name).write_bytes(b"")

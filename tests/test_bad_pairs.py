@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from p2pkit import build
 from p2pkit.contracts import Pair, PairedDataset
-from p2pkit.data.sampler import Order
-from p2pkit.recipe import assemble
+from p2pkit.data.sampler import EpochSampler
 from p2pkit.recipe.recipe import Chosen
-from p2pkit.utils.progress import Progress, say
+from p2pkit.utils.progress import Progress, print_line
 from tests.conftest import Call, Outcome, picture, save
 
 SKIP = ("--set", 'loader.bad_data="skip"')
@@ -38,14 +38,14 @@ def spoil_the_middle(file: Path) -> Path:
 
 
 def truncated_files(root: Path) -> list[str]:
-    """A PNG and a JPEG to train on and a held-out PNG, cut in half; their keys."""
+    """A PNG and a JPEG to train on and a test PNG, cut in half; their keys."""
     (root / "train" / "4.png").unlink()
     Image.fromarray(picture(24, 48, 4)).resize((480, 240)).save(root / "train" / "4.jpg")
     return [str(truncate(root / key).relative_to(root)) for key in ("train/2.png", "train/4.jpg", "test/1.png")]
 
 
-def told(outcome: Outcome) -> list[str]:
-    return [line for line in outcome.err.splitlines() if line.startswith("NOTICE: left out: ")]
+def reported(outcome: Outcome) -> list[str]:
+    return [line for line in outcome.err.splitlines() if line.startswith("NOTICE: skipped: ")]
 
 
 def listed(run: Path) -> list[str]:
@@ -62,17 +62,17 @@ def test_a_run_lists_all_truncated_files_before_it_begins(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_resumed_run_looks_at_its_data_before_it_goes_on(
+def test_a_resumed_run_looks_at_its_data_before_it_trains(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     assert p2pkit("run", recipe, "--out", run).code == 0
     truncate(pairs / "train" / "2.png")
     outcome = p2pkit("run", "--resume", run, "--accept-changed-data")
-    assert outcome.code == 2 and "1 of 8 pairs" in outcome.err and "going on from" not in outcome.err
+    assert outcome.code == 2 and "1 of 8 pairs" in outcome.err and "resuming from" not in outcome.err
 
 
-def test_skipping_trains_to_the_end_and_tells_of_each_bad_pair_once(
+def test_skipping_trains_to_the_end_and_reports_each_bad_pair_once(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     bad = truncated_files(pairs)
@@ -82,9 +82,9 @@ def test_skipping_trains_to_the_end_and_tells_of_each_bad_pair_once(
         settings = ("--set", "train.max_steps=9", "--set", f"loader.workers={workers}")
         outcome = p2pkit("run", recipe, "--out", run, *SKIP, *settings)
         assert outcome.code == 0, outcome.err
-        assert "NOTICE: 3 of 8 pairs cannot be used and are left out:" in outcome.err
-        assert "left out: 3, listed in" in outcome.err and "held_out/mae" in outcome.out
-        assert [sum(key in line for line in told(outcome)) for key in bad] == [1, 1, 1]
+        assert "NOTICE: 3 of 8 pairs cannot be used and are skipped:" in outcome.err
+        assert "skipped: 3, listed in" in outcome.err and "validation/mae" in outcome.out
+        assert [sum(key in line for line in reported(outcome)) for key in bad] == [1, 1, 1]
         assert [sum(key in line for line in listed(run)) for key in bad] == [1, 1, 1]
         models.append((run / "model.safetensors").read_bytes().replace(f"workers = {workers}".encode(), b""))
     assert models[0] == models[1]
@@ -103,7 +103,7 @@ def test_a_bad_pair_gives_its_place_to_the_next_one(pairs: Path, recipe: Path, p
     assert models[0] == models[1]
 
 
-def test_a_resumed_run_skips_alike_and_tells_nothing_twice(
+def test_a_resumed_run_skips_alike_and_reports_nothing_twice(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     bad = truncated_files(pairs)
@@ -118,34 +118,34 @@ def test_a_resumed_run_skips_alike_and_tells_nothing_twice(
     with (cut / "bad_data.jsonl").open("a") as file:
         file.write('{"step": 5, "mess')
     resumed = p2pkit("run", "--resume", cut)
-    assert resumed.code == 0 and "going on from step 4" in resumed.err
-    assert told(resumed) == [] and f"left out: {len(bad)}, listed in" in resumed.err
+    assert resumed.code == 0 and "resuming from step 4" in resumed.err
+    assert reported(resumed) == [] and f"skipped: {len(bad)}, listed in" in resumed.err
     for name in ("model.safetensors", "metrics.jsonl", "bad_data.jsonl"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
-def test_a_held_out_pair_that_only_measuring_meets_is_told_too(
+def test_a_test_pair_that_only_measuring_meets_is_reported_too(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     for index in range(2, 6):
         save(pairs / "test" / f"{index}.png", picture(24, 48, index))
     spoil_the_middle(pairs / "test" / "2.png")  # sample grids show 0, 1, 3 and 4
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *SKIP)
-    assert outcome.code == 0 and "held_out/mae" in outcome.out
-    assert len(told(outcome)) == 1 and "test/2.png" in told(outcome)[0]
+    assert outcome.code == 0 and "validation/mae" in outcome.out
+    assert len(reported(outcome)) == 1 and "test/2.png" in reported(outcome)[0]
     assert p2pkit("run", recipe, "--out", tmp_path / "stopped").code == 2
 
 
-def test_a_run_that_begins_again_tells_again(pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+def test_a_run_that_begins_again_reports_again(pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
     bad = [spoil_the_middle(pairs / "train" / f"{index}.png") for index in range(1, 6)]
     settings = (*SKIP, "--set", "train.max_steps=9", "--set", "train.checkpoint_every=100")
     failed = p2pkit("run", recipe, "--out", tmp_path / "run", *settings, "--set", "optimizer.lr=1e15")
-    assert failed.code == 2 and "is not finite" in failed.err and told(failed)
+    assert failed.code == 2 and "is not finite" in failed.err and reported(failed)
     again = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
-    assert again.code == 0 and len(told(again)) == len(listed(tmp_path / "run")) == len(bad)
+    assert again.code == 0 and len(reported(again)) == len(listed(tmp_path / "run")) == len(bad)
 
 
-def test_what_no_header_tells_stops_the_run_with_a_checkpoint_or_is_skipped(
+def test_what_no_header_says_stops_the_run_with_a_checkpoint_or_is_skipped(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     file = pairs / "train" / "3.png"
@@ -159,13 +159,13 @@ def test_what_no_header_tells_stops_the_run_with_a_checkpoint_or_is_skipped(
     reached = int(next((run / "checkpoints").iterdir()).name.removeprefix("step_"))
     assert reached > 0
     skipped = p2pkit("run", recipe, "--out", tmp_path / "skipped", *settings, *SKIP)
-    assert skipped.code == 0 and len(told(skipped)) == 1 and str(file) in told(skipped)[0]
+    assert skipped.code == 0 and len(reported(skipped)) == 1 and str(file) in reported(skipped)[0]
     save(file, picture(24, 48, 9))
     changed = p2pkit("run", "--resume", run)
     assert changed.code == 2 and "fingerprint" in changed.err
     file.write_bytes(whole)
     resumed = p2pkit("run", "--resume", run, "--accept-changed-data")
-    assert resumed.code == 0 and f"going on from step {reached}" in resumed.err
+    assert resumed.code == 0 and f"resuming from step {reached}" in resumed.err
 
 
 @pytest.mark.parametrize("spoil", [truncate, spoil_the_middle])
@@ -181,7 +181,7 @@ def test_the_first_pair_may_be_the_bad_one(
     assert p2pkit("check", recipe, *SKIP).code == 0
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *SKIP)
     assert outcome.code == 0, outcome.err
-    assert len(told(outcome)) == 2
+    assert len(reported(outcome)) == 2
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -209,7 +209,7 @@ def test_other_channels_and_images_below_the_crop_are_skipped(
     assert "train/1.png: its source has 1 channels" in stopped.err
     assert "train/2.png: the image is 12x24" in stopped.err and "(and 1 more of that shape)" in stopped.err
     skipped = p2pkit("run", recipe, "--out", tmp_path / "run", *SKIP)
-    assert skipped.code == 0 and len(told(skipped)) == 3
+    assert skipped.code == 0 and len(reported(skipped)) == 3
 
 
 def test_skipping_does_not_mend_sizes_that_no_batch_can_hold(
@@ -314,13 +314,13 @@ class WithoutHeaders:
 def test_a_data_set_without_headers_is_read_as_it_comes(
     pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = assemble.make
+    make = build._make
 
     def made(chosen: Chosen, **supplied: Any) -> Any:
         component = make(chosen, **supplied)
         return WithoutHeaders(component) if "split" in supplied else component
 
-    monkeypatch.setattr(assemble, "make", made)
+    monkeypatch.setattr(build, "_make", made)
     truncate(pairs / "train" / "3.png")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", "train.max_steps=12")
     assert outcome.code == 2 and "the image cannot be read" in outcome.err and "checking headers" not in outcome.err
@@ -333,16 +333,16 @@ def test_a_notice_is_one_line_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> 
             return True
 
     monkeypatch.setattr("sys.stderr", Terminal())
-    message = "NOTICE: left out: " + "a/long/path/" * 20
+    message = "NOTICE: skipped: " + "a/long/path/" * 20
     with Progress("training", 2, "step") as progress:
         progress.advance()
-        say(message)
+        print_line(message)
     shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert f"{message}\n" in shown and "training" in shown
 
 
 def test_bad_pairs_behind_the_last_step_do_not_matter(pairs: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
-    first_batch = {index for _, index in next(iter(Order(6, 2, seed=0, first_step=0, rank=0, processes=1)))}
+    first_batch = {index for _, index in next(iter(EpochSampler(6, 2, seed=0, first_step=0, rank=0, processes=1)))}
     for index in set(range(6)) - first_batch:
         spoil_the_middle(pairs / "train" / f"{index}.png")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", "train.max_steps=1")

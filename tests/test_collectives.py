@@ -21,7 +21,7 @@ def register_losses(register):
     import torch
 
     class Spoilt:
-        """No number for a black source."""
+        """NaN for a black source."""
 
         def generator_term(self, step):
             term = (step.fake - step.target).square().mean()
@@ -36,7 +36,7 @@ def register_losses(register):
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
-    """A folder with a distribution whose loss is no number for a black source."""
+    """A folder with a distribution whose loss is NaN for a black source."""
     folder = distribution(tmp_path / "plugins", "p2pkit-spoilt", "1.0", {"spoilt": "p2pkit_spoilt"})
     (folder / "p2pkit_spoilt.py").write_text(SPOILT)
     return folder
@@ -69,7 +69,7 @@ def test_batch_norm_over_all_processes(recipe: Path, tmp_path: Path, p2pkit: Cal
             assert shared[name] == pytest.approx(alone[name], rel=1e-4), name
 
 
-def test_no_number_on_one_process_ends_both_and_both_leave_their_share(
+def test_nan_on_one_process_ends_both_and_both_leave_their_share(
     recipe: Path, pairs: Path, plugins: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     black = picture(24, 48, 1) * 0
@@ -90,7 +90,7 @@ def test_no_number_on_one_process_ends_both_and_both_leave_their_share(
     assert made_again.out.count("generator/spoilt = nan  <- not finite") == 1
 
 
-def test_bad_data_that_any_process_skips_is_told_of_by_one(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+def test_bad_data_that_any_process_skips_is_reported_by_one(recipe: Path, pairs: Path, tmp_path: Path) -> None:
     for name in ("1.png", "2.png"):
         spoil_the_middle(pairs / "train" / name)
     settings = ("--set", "loader.bad_data=skip", "--set", "train.max_steps=6", *without_statistics())

@@ -14,7 +14,7 @@ import p2pkit
 from p2pkit.errors import RecipeError
 from p2pkit.networks.receptive_field import receptive_field
 from p2pkit.testing import check_component, components_of
-from p2pkit.training.step import StepView, frozen
+from p2pkit.training.step import StepContext, frozen
 from tests.conftest import picture, save
 from tests.small_components import SMALL, Component, choices, small_parameters
 
@@ -137,9 +137,9 @@ class Fixed(nn.Module):
         return image[:, :1, :1, :1]
 
 
-def step(real: float, fake: float) -> StepView:
+def step(real: float, fake: float) -> StepContext:
     full = torch.full((1, 1, 2, 2), 1.0)
-    return StepView(full, full * real, (full * fake).requires_grad_(), Fixed())
+    return StepContext(full, full * real, (full * fake).requires_grad_(), Fixed())
 
 
 @pytest.mark.parametrize(

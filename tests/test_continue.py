@@ -1,4 +1,4 @@
-"""One command that starts a run and goes on with it."""
+"""One command that starts a run and resumes it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_the_same_command_starts_a_run_and_goes_on_with_it(p2pkit: Call, recipe: Path, run: Path) -> None:
+def test_the_same_command_starts_a_run_and_resumes_it(p2pkit: Call, recipe: Path, run: Path) -> None:
     command = ("run", recipe, "--out", run, "--continue", "--set", "train.log_every=2", "--device", "cpu")
     assert p2pkit(*command).code == 0
     whole = (run / "model.safetensors").read_bytes()
     # as a kill after the checkpoint of step 2 leaves it
     shutil.rmtree(run / "checkpoints" / "step_00000004")
     again = p2pkit(*command)
-    assert again.code == 0 and "going on from step 2" in again.err
+    assert again.code == 0 and "resuming from step 2" in again.err
     assert (run / "model.safetensors").read_bytes() == whole
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 4, 4]
-    assert "going on from step 4" in p2pkit(*command).err
+    assert "resuming from step 4" in p2pkit(*command).err
 
 
 @pytest.mark.parametrize("left", ["recipe.toml", ".lock", ".recipe.toml.77.part"])
@@ -35,24 +35,24 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(left: str, p2pkit:
     run.mkdir()
     (run / left).write_text(recipe.read_text())
     outcome = p2pkit("run", recipe, "--out", run, "--continue")
-    assert outcome.code == 0 and "going on" not in outcome.err
+    assert outcome.code == 0 and "resuming" not in outcome.err
 
 
-def test_a_run_of_another_recipe_is_not_gone_on_with(p2pkit: Call, recipe: Path, run: Path) -> None:
+def test_a_run_of_another_recipe_is_not_resumed(p2pkit: Call, recipe: Path, run: Path) -> None:
     assert p2pkit("run", recipe, "--out", run).code == 0
     before = (run / "model.safetensors").stat().st_mtime_ns
     changed = ("--set", "generator.width=6", "--set", "losses.1.weight=50", "--set", "optimizer.generator.lr=0.1")
     outcome = p2pkit("run", recipe, "--out", run, "--continue", *changed)
     assert outcome.code == 2
-    told = [line for line in outcome.err.splitlines() if line.startswith("  ")]
-    assert "  generator.width: 4 there, 6 now" in told and "  losses.1.weight: 100.0 there, 50.0 now" in told
-    assert "  optimizer.generator.lr: nothing there, 0.1 now" in told
-    assert not [line for line in told if "train" in line]
+    found = [line for line in outcome.err.splitlines() if line.startswith("  ")]
+    assert "  generator.width: 4 there, 6 now" in found and "  losses.1.weight: 100.0 there, 50.0 now" in found
+    assert "  optimizer.generator.lr: nothing there, 0.1 now" in found
+    assert not [line for line in found if "train" in line]
     assert f"p2pkit run --resume {run}" in outcome.err
     assert (run / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_changed_data_is_not_gone_on_with(p2pkit: Call, recipe: Path, run: Path, pairs: Path) -> None:
+def test_changed_data_is_not_resumed(p2pkit: Call, recipe: Path, run: Path, pairs: Path) -> None:
     assert p2pkit("run", recipe, "--out", run).code == 0
     (pairs / "train" / "0.png").unlink()
     outcome = p2pkit("run", recipe, "--out", run, "--continue")

@@ -1,4 +1,4 @@
-"""The contract tests of p2pkit.testing find what is broken, and say it for people."""
+"""The contract tests of p2pkit.testing find what is broken, and report it in plain words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from p2pkit import testing
+from p2pkit.components.host import configure, manager
 from p2pkit.contracts import KINDS
-from p2pkit.plugins import configure, manager
 from p2pkit.testing import check_component, check_export, components_of, signature
 from tests.broken import Broken, datasets, discriminators, generators, losses, methods, others
 from tests.conftest import REPOSITORY
@@ -27,11 +27,11 @@ GOOD = {
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: f"{broken.kind}-{broken.factory.__name__}")
-def test_a_broken_promise_is_told(broken: Broken) -> None:
-    with pytest.raises(AssertionError) as told:
+def test_a_broken_contract_is_reported(broken: Broken) -> None:
+    with pytest.raises(AssertionError) as raised:
         check_component(broken.kind, broken.factory, **broken.parameters)
-    message = str(told.value)
-    assert f"promised: {broken.promise.text}" in message
+    message = str(raised.value)
+    assert f"expected: {broken.check.text}" in message
     assert broken.found in message.partition("\n  found: ")[2]
 
 
@@ -40,37 +40,37 @@ def test_what_is_broken_is_sound_but_for_that(kind: str) -> None:
     check_component(kind, GOOD[kind])
 
 
-def test_every_promise_is_seen_to_be_broken() -> None:
-    made = {promise.text for kind in KINDS for promise in (*signature.PROMISES, *testing.PROMISES[kind])}
-    assert made == {broken.promise.text for broken in BROKEN}
+def test_every_check_is_seen_to_fail() -> None:
+    made = {check.text for kind in KINDS for check in (*signature.CHECKS, *testing.CHECKS[kind])}
+    assert made == {broken.check.text for broken in BROKEN}
 
 
 def test_the_message_names_the_component_its_place_and_what_to_read() -> None:
-    with pytest.raises(AssertionError) as told:
+    with pytest.raises(AssertionError) as raised:
         check_component("generators", generators.OutOfRange, source_channels=2)
-    message = str(told.value)
-    assert message.startswith("generators: 'OutOfRange' of no distribution (not registered) does not keep a promise")
+    message = str(raised.value)
+    assert message.startswith("generators: 'OutOfRange' of no distribution (not registered) breaks its contract")
     assert "made with: source_channels = 2" in message
     assert "tests/broken/generators.py:" in message
     assert message.endswith("read: p2pkit.contracts.Generator")
-    with pytest.raises(AssertionError, match=r"^losses: 'l1' of p2pkit \d.*\n  promised: it can be made"):
+    with pytest.raises(AssertionError, match=r"^losses: 'l1' of p2pkit \d.*\n  expected: it can be made"):
         check_component("losses", "l1", reduction="sum")
 
 
-def test_what_is_supplied_can_be_said() -> None:
+def test_what_is_supplied_can_be_chosen() -> None:
     check_component("generators", generators.ThreeChannels, source_channels=3)
 
 
-def test_an_export_that_agrees_passes_and_one_that_fails_is_told() -> None:
+def test_an_export_that_agrees_passes_and_one_that_fails_is_reported() -> None:
     check_export("unet", "torch_program", depth=2, width=2)
     manager().registry("generators").add("looks_at_values", generators.LooksAtValues, "stranger", "0.1")
     try:
-        with pytest.raises(AssertionError, match="promised: exported as torch_program, it gives") as told:
+        with pytest.raises(AssertionError, match="expected: exported as torch_program, it gives") as raised:
             check_export("looks_at_values", "torch_program")
     finally:
         configure()
-    assert "found: ExportError: " in str(told.value)
-    assert "'looks_at_values' of stranger 0.1" in str(told.value)
+    assert "found: ExportError: " in str(raised.value)
+    assert "'looks_at_values' of stranger 0.1" in str(raised.value)
 
 
 def test_noise_is_what_dropout_and_latents_draw() -> None:

@@ -1,4 +1,4 @@
-"""Runs that are killed: whatever the moment, they go on and end as if nothing had happened."""
+"""Runs that are killed: whatever the moment, they resume and end as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def run_that_fails_at(number: int, failure: BaseException, recipe: Path, run: Pa
 
     save, operations = Outputs.save, 0
 
-    def failing(self: Outputs, state: Any, figures: Any) -> None:
+    def failing(self: Outputs, state: Any, metrics: Any) -> None:
         nonlocal operations
         if state.step < 4:
-            return save(self, state, figures)
+            return save(self, state, metrics)
         with failing_at(number, failure) as seen:
-            save(self, state, figures)
+            save(self, state, metrics)
         operations = seen[0]
         raise Killed
 
@@ -92,7 +92,7 @@ def run_that_fails_at(number: int, failure: BaseException, recipe: Path, run: Pa
         pytest.param(OSError(errno.EIO, "broken"), id="broken", marks=pytest.mark.slow),
     ],
 )
-def test_the_run_goes_on_whichever_operation_of_a_checkpoint_fails(
+def test_the_run_resumes_whichever_operation_of_a_checkpoint_fails(
     failure: BaseException, recipe: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     whole, begun = tmp_path / "whole", tmp_path / "begun"
@@ -111,7 +111,7 @@ def test_the_run_goes_on_whichever_operation_of_a_checkpoint_fails(
 def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> None:
     """Run ``recipe``, killing it ``kills`` times at random moments, and compare with a run that was left alone."""
     limits = (f"train.max_steps={60 * kills}", "train.checkpoint_every=3", "train.sample_every=7", "train.log_every=5")
-    kept = ("train.average_decay=0.9", "evaluation.every=4")
+    kept = ("train.ema_decay=0.9", "validation.every=4")
     settings = [part for setting in (*limits, *kept) for part in ("--set", setting)]
     program = [sys.executable, "-m", "p2pkit", "run"]
     alone, killed = folder / "alone", folder / "killed"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
 def test_a_resumed_run_follows_one_left_alone(precision: str, p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
-    settings = (f"train.precision={precision}", "train.average_decay=0.9", "train.max_steps=8")
+    settings = (f"train.precision={precision}", "train.ema_decay=0.9", "train.max_steps=8")
     alone = train(p2pkit, recipe, tmp_path / "alone", *settings)
     train(p2pkit, recipe, tmp_path / "begun", *settings, "train.max_steps=4")
     resolved = tmp_path / "begun" / "recipe.toml"

@@ -1,4 +1,4 @@
-"""What the documents say, done."""
+"""The examples in the documents, run; their links and their completeness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 import p2pkit as library
 from p2pkit import hookspecs
 from p2pkit.cli.main import COMMANDS
-from p2pkit.plugins import configure
+from p2pkit.components.host import configure
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
 from p2pkit.testing import components_of
 from tests.conftest import REPOSITORY, Call, distribution, picture, save, untrained_model
@@ -96,6 +96,32 @@ def test_the_examples_in_the_recipe_reference_are_valid(p2pkit: Call, tmp_path: 
         file.write_text(text)
         outcome = p2pkit("show", file)
         assert outcome.code == 0, outcome.err
+
+
+def test_the_example_of_training_from_python(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = recipe.read_text().replace("sample_every = 2", "sample_every = 1000")
+    Path("shoes.toml").write_text(small.replace("checkpoint_every = 2", "checkpoint_every = 1000"))
+    for name in ("1.png", "2.png"):
+        save(Path(name), picture(20, 30, 1))
+    names: dict[str, Any] = {}
+    (example,) = blocks("docs/recipes.md", "python")
+    exec(example, names)
+    result = names["result"]
+    assert result.step == 100 and result.best_step is None and "validation/mae" in result.metrics
+    assert (Path("runs/shoes/first") / "model.safetensors").samefile(result.model_path)
+    assert names["first"].size == names["second"].size == (30, 20)
+    assert library.resume("runs/shoes/first").metrics == result.metrics
+
+
+def test_the_readmes_example_in_python(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    example = blocks("README.md", "python")[1]
+    assert '"recipes/quickstart.toml"' in example and (REPOSITORY / "recipes/quickstart.toml").is_file()
+    exec(example.replace('"recipes/quickstart.toml"', repr(str(recipe))).replace("500", "2"), names)
+    assert names["result"].step == 2 and names["result"].run_dir.parent == Path("runs/small")
+    assert names["translate"].header.step == 2
 
 
 def test_the_readmes_recipe_trains(p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

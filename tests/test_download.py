@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
 from p2pkit.downloads import download as download_module
 from p2pkit.downloads.download import Missing, Unreachable, download
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError, WriteError
-from p2pkit.utils.atomic import lock
 from tests.web import OLD, Site, served
 
 NEW = OLD[::-1]
@@ -59,7 +59,7 @@ def test_sha256_is_checked_too(site: Site, file: Path) -> None:
     assert file.read_bytes() == OLD
 
 
-def test_a_file_that_the_server_does_not_have_is_told_from_a_server_in_trouble(site: Site, file: Path) -> None:
+def test_a_file_that_the_server_does_not_have_is_not_a_server_in_trouble(site: Site, file: Path) -> None:
     for status, kind in ((404, Missing), (410, Missing), (503, Unreachable)):
         site.status = status
         with pytest.raises(Unreachable, match=f"HTTP {status}") as raised:
@@ -68,12 +68,12 @@ def test_a_file_that_the_server_does_not_have_is_told_from_a_server_in_trouble(s
     assert len(site.asked) == 3 and not file.exists()
 
 
-def test_a_lock_that_was_waited_for_keeps_others_out(file: Path) -> None:
+def test_a_lock_that_was_waited_for_keeps_others_out(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Also when what it guarded has come and gone meanwhile."""
     inside, entered = threading.Semaphore(0), []
 
     def wait_and_enter() -> None:
-        with locked(file, shown=False):
+        with locked(file):
             entered.append(True)
             inside.acquire()
 
@@ -86,10 +86,11 @@ def test_a_lock_that_was_waited_for_keeps_others_out(file: Path) -> None:
     file.unlink()
     while not entered:
         time.sleep(0.01)
-    with file.with_name(f"{file.name}.lock").open("wb") as handle:
-        assert not lock(handle)
+    with pytest.raises(Timeout):
+        FileLock(file.with_name(f"{file.name}.lock"), blocking=False).acquire()
     inside.release()
     waiting.join()
+    assert capsys.readouterr().err == f"waiting for another process to finish {file}\n"
 
 
 def test_existing_file_is_kept(site: Site, file: Path) -> None:
@@ -100,8 +101,8 @@ def test_existing_file_is_kept(site: Site, file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_broken_connection_is_taken_up_where_it_stopped(site: Site, file: Path) -> None:
-    site.cut_after = [HALF, 100, 100, 100, 100, 100]  # more breaks than retries, but each brings something
+def test_broken_connection_is_resumed_where_it_stopped(site: Site, file: Path) -> None:
+    site.cut_after = [HALF, 100, 100, 100, 100, 100]  # more breaks than retries, but each gets something
     download(site.url, file)
     assert file.read_bytes() == OLD
     assert site.asked == [None, *(f"bytes={HALF + 100 * i}-" for i in range(6))]
@@ -265,7 +266,6 @@ def test_folder_that_cannot_be_made(site: Site, tmp_path: Path) -> None:
 
 
 def test_two_downloads_at_once_become_one(site: Site, file: Path) -> None:
-    pytest.importorskip("fcntl")
     site.delay = 0.2
     threads = [threading.Thread(target=download, args=(site.url, file)) for _ in range(3)]
     for thread in threads:
@@ -274,6 +274,3 @@ def test_two_downloads_at_once_become_one(site: Site, file: Path) -> None:
         thread.join()
     assert file.read_bytes() == OLD
     assert site.asked == [None]
-
-
-# -- unpacking ---------------------------------------------------------------------------------------------------------

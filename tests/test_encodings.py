@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import p2pkit as library
-from p2pkit.data.augmentation import PairTransform
+from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import RecipeError
 from p2pkit.settings import TransformSettings
 from tests.conftest import Call, lines, save, train
@@ -63,7 +63,7 @@ lr = 0.01
 [train]
 max_steps = 30
 checkpoint_every = 15
-[evaluation]
+[validation]
 baseline = "class_mean_colour"
 """)
     return file
@@ -79,10 +79,11 @@ def test_one_hot_gives_each_class_a_channel_of_its_own() -> None:
 
 @pytest.mark.parametrize("highest", [255.0, 65535.0])
 def test_every_number_survives_the_way_to_tensors(highest: float) -> None:
-    from p2pkit.images import stored_values, to_unit
+    from p2pkit.images.class_maps import stored_values
+    from p2pkit.images.pixels import normalize
 
     numbers = np.arange(int(highest) + 1, dtype=np.uint8 if highest == 255 else np.uint16).reshape(1, -1, 1)
-    assert np.array_equal(stored_values(to_unit(numbers, "numbers"), (0.0, highest)).numpy()[0], numbers[:, :, 0])
+    assert np.array_equal(stored_values(normalize(numbers, "numbers"), (0.0, highest)).numpy()[0], numbers[:, :, 0])
 
 
 def test_sources_of_several_channels_are_no_class_map() -> None:
@@ -97,7 +98,7 @@ def test_numbers_of_classes_are_not_clipped_to_others(clipped: str, labels: Path
 
 
 def test_sources_are_resized_to_the_nearest_pixel_and_targets_are_not() -> None:
-    transform = PairTransform(TransformSettings(load_size=37), 0, "nearest")
+    transform = Augmentation(TransformSettings(load_size=37), 0, "nearest")
     image = torch.from_numpy(label_map(0)).permute(2, 0, 1) / 2.0 - 1
     source, target = transform.test((image, image))
     assert set(source.unique().tolist()) <= set(image.unique().tolist())
@@ -108,9 +109,9 @@ def test_a_recipe_with_an_encoding_trains_resumes_and_translates_label_maps(
     labels: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     whole = train(p2pkit, labels, tmp_path / "whole")
-    figures = {line["split"]: line for line in lines(whole)}
+    metrics = {line["split"]: line for line in lines(whole)}
     # each class has one colour, so painting it is perfect; grays of neighbouring numbers would be mixed up
-    assert figures["held_out"]["class_mean_colour/mae"] < 0.02
+    assert metrics["validation"]["class_mean_colour/mae"] < 0.02
     half = train(p2pkit, labels, tmp_path / "half", "train.max_steps=15")
     recipe = half / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("max_steps = 15", "max_steps = 30"))

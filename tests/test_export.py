@@ -159,7 +159,7 @@ def test_every_generator_does_the_same_in_every_format(name: str, form: str, tmp
     assert str(REPOSITORY).encode() not in file.read_bytes()
 
 
-def test_onnx_files_are_valid_and_tell_their_opset(model: Path, p2pkit: Call, tmp_path: Path) -> None:
+def test_onnx_files_are_valid_and_name_their_opset(model: Path, p2pkit: Call, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     outcome = p2pkit("export", tmp_path, "--out", file)
     assert "opset 18" in outcome.err and "largest difference" in outcome.err
@@ -283,6 +283,6 @@ def test_a_pytorch_that_is_too_old_is_named(model: Path, p2pkit: Call, monkeypat
     assert outcome.code == 2 and "needs PyTorch 2.11 or later; this is 2.9.1" in outcome.err
 
 
-def test_an_unknown_format_is_told_the_nearest(model: Path, p2pkit: Call) -> None:
+def test_an_unknown_format_gets_the_nearest_name(model: Path, p2pkit: Call) -> None:
     outcome = p2pkit("export", model, "--format", "onx", "--out", model.parent / "model.onnx")
     assert outcome.code == 2 and "did you mean 'onnx'?" in outcome.err

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from p2pkit.builtin.datasets import facades
-from p2pkit.parameters import parameters_model
+from p2pkit.components.signature import parameters_model
 from tests.conftest import Call, picture
 from tests.web import Site, served
 
@@ -66,7 +66,7 @@ def test_the_archive_is_downloaded_once_and_trains(
     ]  # fmt: skip
     facades._fetch.cache_clear()
     checked = p2pkit("check", facades_recipe, *settings)
-    assert "3 training pairs, 1 held out" in checked.out
+    assert "3 training pairs, 1 test pairs" in checked.out
     assert len(site.asked) == 1
     labels = facades.Facades("train", root)[0].source
     assert np.array_equal(labels, np.full((24, 24, 3), 7))
@@ -109,7 +109,7 @@ def test_drawn_facades_take_their_place_when_the_recipe_says_so(
     facades_recipe: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     settings = ("--set", 'data.url="http://127.0.0.1:9/x.tar.gz"', "--set", "data.when_unavailable=procedural")
-    short = ("--set", "train.max_steps=1", "--set", "evaluation.max_pairs=1")
+    short = ("--set", "train.max_steps=1", "--set", "validation.max_images=1")
     run = tmp_path / "run"
     outcome = p2pkit("run", facades_recipe, "--out", run, *settings, *short)
     assert outcome.code == 0, outcome.err

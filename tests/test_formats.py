@@ -19,7 +19,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from p2pkit.errors import DataError
-from p2pkit.images import find_images, image_header, read_image, write_image
+from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.writing import write_image
 
 RANDOM = np.random.default_rng(0)
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
@@ -132,9 +133,9 @@ def test_what_needs_more_libraries_says_which(tmp_path: Path) -> None:
             )
         (tmp_path / f"{name}.toml").write_text(recipe.format(tmp_path / name))
     assert without_imagecodecs("data", "check", tmp_path / "plain.toml").returncode == 0
-    told = without_imagecodecs("data", "check", tmp_path / "deep.toml")
-    assert told.returncode == 2 and "unpacking its LZW compression" in told.stderr
-    assert "pip install 'p2pkit[tiff]'" in told.stderr
+    checked = without_imagecodecs("data", "check", tmp_path / "deep.toml")
+    assert checked.returncode == 2 and "unpacking its LZW compression" in checked.stderr
+    assert "pip install 'p2pkit[tiff]'" in checked.stderr
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, "int64", ">u2"])
@@ -297,7 +298,7 @@ def test_what_is_written_is_read_again(ending: str, dtype: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("options", [{"imagej": True}, {"ome": True}, {"photometric": "minisblack"}], ids=str)
-def test_what_tells_of_planes_is_not_carried_over(options: dict[str, Any], tmp_path: Path) -> None:
+def test_what_describes_planes_is_not_carried_over(options: dict[str, Any], tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", values("uint16", 5, 9, 8), metadata={"axes": "ZYX"}, **options)
     pixels = values("uint16", 9, 8, 1)
     write_image(tmp_path / "b.tif", pixels, tmp_path / "a.tif")

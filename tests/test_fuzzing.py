@@ -1,4 +1,4 @@
-"""Whatever is in a file or an option: a result, or an error that is told; never a traceback."""
+"""Whatever is in a file or an option: a result, or an error with a message; never a traceback."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
-from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunFolderError
-from p2pkit.images import image_header, read_image, write_image
+from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunDirError
+from p2pkit.images.reading import image_header, read_image
+from p2pkit.images.writing import write_image
 from p2pkit.inference.model_file import ModelHeader, read_header, write_model
 from p2pkit.inference.translator import load_model
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS, read_recipe
@@ -49,8 +50,8 @@ RECIPES = st.dictionaries(
 )  # fmt: skip
 
 
-def told(read: Any, expected: type[P2PKitError]) -> None:
-    """``read`` ends in a result or in an error of the family that users are told, with a message."""
+def result_or_error(read: Any, expected: type[P2PKitError]) -> None:
+    """``read`` ends in a result or in an error of the family that users can mend, with a message."""
     with suppress(expected):
         read()
 
@@ -64,12 +65,12 @@ def in_file(content: str | bytes, name: str) -> Path:
 def recipes_of_any_shape(tables: dict[str, Any]) -> None:
     with suppress(ValueError):  # what TOML cannot write is no recipe
         file = in_file(tomlkit.dumps(tables), "a.toml")
-        told(lambda: read_recipe(file).toml(with_origins=True), RecipeError)
+        result_or_error(lambda: read_recipe(file).toml(with_origins=True), RecipeError)
 
 
 def overrides_of_any_shape(texts: list[str]) -> None:
     file = in_file('[data]\nname = "procedural_facades"\n', "a.toml")
-    told(lambda: read_recipe(file, texts), RecipeError)
+    result_or_error(lambda: read_recipe(file, texts), RecipeError)
 
 
 PARTS = st.sampled_from(
@@ -86,14 +87,14 @@ test_many_overrides_of_any_shape = pytest.mark.slow(long(given(OVERRIDES)(overri
 @quick
 @given(st.binary(max_size=200))
 def test_recipes_of_any_bytes(content: bytes) -> None:
-    told(lambda: read_recipe(in_file(content, "a.toml")), RecipeError)
+    result_or_error(lambda: read_recipe(in_file(content, "a.toml")), RecipeError)
 
 
 @quick
 @given(st.lists(st.one_of(st.binary(max_size=30), st.just(b'{"step": 1, "split": "train"}'), st.just(b"[1]"))))
 def test_metrics_of_any_bytes(lines: list[bytes]) -> None:
     file = in_file(b"\n".join(lines), "metrics.jsonl")
-    drop_lines(file, 5, {"held_out"})
+    drop_lines(file, 5, {"validation"})
     assert all(json.loads(line)["step"] <= 5 for line in file.read_text().splitlines())
 
 
@@ -127,7 +128,7 @@ ENDINGS = st.sampled_from(sorted(IMAGES))
 def images_of_any_bytes(ending: str, mutations: list[tuple[float, int]], cut: float, head: int | None) -> None:
     content = IMAGES[ending]
     file = in_file(mutated(content, mutations, cut, head and min(head, len(content))), f"a.{ending}")
-    told(lambda: image_header(file), DataError)
+    result_or_error(lambda: image_header(file), DataError)
     with suppress(DataError):
         pixels = read_image(file)
         assert isinstance(pixels, np.ndarray) and image_header(file) == pixels.shape
@@ -154,8 +155,8 @@ def model() -> bytes:
 def test_model_files_of_any_bytes(model: bytes, mutations: list[tuple[float, int]], cut: float) -> None:
     head = 8 + int.from_bytes(model[:8], "little")
     file = in_file(mutated(model, mutations, cut, head), "model.safetensors")
-    told(lambda: read_header(file), ModelFileError)
-    told(lambda: load_model(file, device="cpu"), ModelFileError)
+    result_or_error(lambda: read_header(file), ModelFileError)
+    result_or_error(lambda: load_model(file, device="cpu"), ModelFileError)
 
 
 @quick
@@ -167,4 +168,4 @@ def test_checkpoints_of_any_bytes(name: str, mutations: list[tuple[float, int]],
     write_checkpoint(folder, 1, trained, {"seconds": 0.0, "metrics": {}}, keep=1)
     file = folder / "step_00000001" / name
     file.write_bytes(mutated(file.read_bytes(), mutations, cut))
-    told(lambda: read_checkpoint(folder, trained), RunFolderError)
+    result_or_error(lambda: read_checkpoint(folder, trained), RunDirError)

@@ -36,10 +36,10 @@ def test_why_one_process_ends_reaches_all_others(watches: Watches) -> None:
     first, second, third = watches[0]
     second.leave(2, "has ended: the disk is full")
     for other in first, third:
-        other.advice = lambda: "\nTo go on: so"
+        other.advice = lambda: "\nTo resume: so"
         loss = other.loss()
         assert loss is not None and loss.exit_code == 2
-        assert str(loss) == f"process 1 ({second.host}) has ended: the disk is full\nTo go on: so"
+        assert str(loss) == f"process 1 ({second.host}) has ended: the disk is full\nTo resume: so"
 
 
 def test_a_process_whose_work_is_done_is_not_missed(watches: Watches) -> None:
@@ -61,7 +61,7 @@ def test_a_stranger_is_not_listened_to(watches: Watches) -> None:
     assert loss is not None and "process 2" in str(loss)
 
 
-def test_process_0_that_cannot_be_reached_is_told() -> None:
+def test_process_0_that_cannot_be_reached_is_reported() -> None:
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     watch = Heartbeat(1, 2, stay)
@@ -70,7 +70,7 @@ def test_process_0_that_cannot_be_reached_is_told() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_mistake_made_at_once_is_told_before_all_have_met(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_made_at_once_is_reported_before_all_have_met(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     both = [Heartbeat(each, 2, stay) for each in range(2)]
     listening, point = both[0].open()
@@ -86,7 +86,7 @@ def test_a_mistake_made_at_once_is_told_before_all_have_met(rank: int, monkeypat
     other.leave(2, "has ended: so")
 
 
-def test_a_process_that_comes_late_is_told_what_has_been_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_comes_late_learns_what_has_been_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     first, second, late = (Heartbeat(rank, 3, stay) for rank in range(3))
     listening, point = first.open()

@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from p2pkit.data.augmentation import PairTransform
+from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import DataError
-from p2pkit.images import from_unit, image_header, read_image, to_unit, write_image
-from p2pkit.images.grid import sample_grid
+from p2pkit.images.pixels import denormalize, normalize
+from p2pkit.images.reading import image_header, read_image
+from p2pkit.images.writing import write_image
 from p2pkit.settings import TransformSettings
+from p2pkit.training.sample_grids import sample_grid
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ IMAGES = [
 ]  # fmt: skip
 
 
-def told(read: Callable[[Path], Any], file: Path) -> Any:
+def found(read: Callable[[Path], Any], file: Path) -> Any:
     """What reading a file gives, or the message of its failure."""
     try:
         return read(file)
@@ -84,7 +86,7 @@ def told(read: Callable[[Path], Any], file: Path) -> Any:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(("suffix", "mode"), IMAGES)
-def test_a_header_tells_what_reading_gives(suffix: str, mode: str, tmp_path: Path) -> None:
+def test_a_header_says_what_reading_gives(suffix: str, mode: str, tmp_path: Path) -> None:
     file, cut = tmp_path / f"a.{suffix}", tmp_path / f"cut.{suffix}"
     for orientation in (1, 3, 6):
         image = Image.new(mode, (70, 50))
@@ -95,9 +97,9 @@ def test_a_header_tells_what_reading_gives(suffix: str, mode: str, tmp_path: Pat
     content = file.read_bytes()
     for length in (0, 30, len(content) // 2, len(content) - 30):
         cut.write_bytes(content[:length])
-        assert told(image_header, cut) == told(lambda cut: read_image(cut).shape, cut)
+        assert found(image_header, cut) == found(lambda cut: read_image(cut).shape, cut)
     cut.write_bytes(content[: len(content) // 2])
-    assert isinstance(told(image_header, cut), str)
+    assert isinstance(found(image_header, cut), str)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -123,25 +125,25 @@ def test_a_header_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_every_value_survives_the_way_there_and_back(dtype: str, tmp_path: Path) -> None:
     levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 256, 1)
-    unit = to_unit(levels, "levels")
+    unit = normalize(levels, "levels")
     assert (unit.min(), unit.max()) == (-1, 1)
-    assert np.array_equal(from_unit(unit, levels.dtype), levels)
+    assert np.array_equal(denormalize(unit, levels.dtype), levels)
     write_image(tmp_path / "a.png", levels)
     assert np.array_equal(read_image(tmp_path / "a.png"), levels)
 
 
 def test_floats_lie_between_0_and_1() -> None:
     values = np.linspace(0, 1, 12, dtype=np.float32).reshape(2, 2, 3)
-    assert np.allclose(from_unit(to_unit(values, "x"), values.dtype), values, atol=1e-6)
+    assert np.allclose(denormalize(normalize(values, "x"), values.dtype), values, atol=1e-6)
     for wrong in (values * 2, values - 1):
         with pytest.raises(DataError, match="x: floating-point pixels must lie in"):
-            to_unit(wrong, "x")
+            normalize(wrong, "x")
 
 
 def test_the_pixels_of_a_data_set_are_left_as_they_are() -> None:
     values = np.full((2, 2, 1), 0.25, dtype=np.float32)
     values.flags.writeable = False
-    assert to_unit(values, "x").tolist() == [[[-0.5, -0.5], [-0.5, -0.5]]]
+    assert normalize(values, "x").tolist() == [[[-0.5, -0.5], [-0.5, -0.5]]]
     assert (values == 0.25).all()
 
 
@@ -159,8 +161,8 @@ def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return image, -image
 
 
-def transform(**settings: Any) -> PairTransform:
-    return PairTransform(TransformSettings(**settings), seed=0)
+def transform(**settings: Any) -> Augmentation:
+    return Augmentation(TransformSettings(**settings), seed=0)
 
 
 def test_both_images_of_a_pair_are_jittered_alike() -> None:
@@ -188,7 +190,7 @@ def test_crops_reach_every_corner() -> None:
     assert len(seen) == 4
 
 
-def test_held_out_pairs_are_resized_to_what_training_sees_and_no_more() -> None:
+def test_test_pairs_are_resized_to_what_training_sees_and_no_more() -> None:
     assert transform(load_size=40, crop_size=32, flip=True).test(pair(50, 60))[0].shape == (2, 32, 32)
     assert transform(crop_size=32).test(pair(50, 60))[0].shape == (2, 50, 60)
 

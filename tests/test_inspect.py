@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import p2pkit as library
 from tests.conftest import Call, train, untrained_model
-from tests.test_command_line import WITHOUT_TORCH
+from tests.test_command_line import WITHOUT_TORCH, too_long
 from tests.test_translation import change, change_header
 
 
@@ -33,6 +33,7 @@ def test_it_says_what_the_model_is(model: Path, p2pkit: Call) -> None:
         "recipe: not known",
     ):
         assert line in said
+    assert too_long(said) == [] and "…" not in said
     described = p2pkit("inspect", model.parent, "--json").json
     weights = load_file(model)
     assert described["weights"]["values"] == sum(value.numel() for value in weights.values())

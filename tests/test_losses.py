@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import p2pkit
-from p2pkit.contracts import Judgement
+from p2pkit.contracts import DiscriminatorOutput
 from p2pkit.errors import RecipeError
-from p2pkit.training.step import StepView
+from p2pkit.training.step import StepContext
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
 
@@ -50,15 +50,15 @@ class Layers(nn.Module):
 
     has_features = True
 
-    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Judgement:
-        return Judgement([image], [image, 2 * image[..., :1]])
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> DiscriminatorOutput:
+        return DiscriminatorOutput([image], [image, 2 * image[..., :1]])
 
 
-def step(discriminator: nn.Module, target: Tensor, fake: Tensor) -> StepView:
-    return StepView(target, target, fake, discriminator)
+def step(discriminator: nn.Module, target: Tensor, fake: Tensor) -> StepContext:
+    return StepContext(target, target, fake, discriminator)
 
 
-def discriminator_term(name: str, seen: StepView, **parameters: float) -> Tensor:
+def discriminator_term(name: str, seen: StepContext, **parameters: float) -> Tensor:
     term: Tensor = p2pkit.create("losses", name, **parameters).discriminator_term(seen)
     return term
 
@@ -163,7 +163,7 @@ def test_feature_matching_adds_up_the_patchgans_layers() -> None:
     assert generator_term("feature_matching", target, fake, discriminator).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_discriminator_without_features_is_told_what_to_do() -> None:
+def test_a_discriminator_without_features_is_refused_with_what_to_do() -> None:
     image = images(1, 1, 1, 2, 2)
     with pytest.raises(RecipeError, match=r'choose one that does, such as "patchgan_70".* has_features = True'):
         generator_term("feature_matching", image, image, Squares())
@@ -241,14 +241,14 @@ def largest_singular_values(discriminator: nn.Module) -> list[float]:
 @pytest.mark.parametrize("name", [name for name in p2pkit.components("discriminators") if name.startswith("patchgan")])
 def test_spectral_norm_holds_every_convolution(name: str) -> None:
     torch.manual_seed(0)
-    held = p2pkit.create("discriminators", name, width=4, spectral_norm=True, **CHANNELS)
+    spectral = p2pkit.create("discriminators", name, width=4, spectral_norm=True, **CHANNELS)
     free = p2pkit.create("discriminators", name, width=4, **CHANNELS)
     image = images(1, 1, 3, 128, 128)
     for _ in range(100):  # power iterations
-        held(image, image)
-    assert largest_singular_values(held) == pytest.approx([1.0] * len(largest_singular_values(held)), abs=0.01)
+        spectral(image, image)
+    assert largest_singular_values(spectral) == pytest.approx([1.0] * len(largest_singular_values(spectral)), abs=0.01)
     assert all(abs(value - 1) > 0.05 for value in largest_singular_values(free))
-    assert sum(value.numel() for value in held.parameters()) == sum(value.numel() for value in free.parameters())
+    assert sum(value.numel() for value in spectral.parameters()) == sum(value.numel() for value in free.parameters())
 
 
 def test_spectral_norm_keeps_the_receptive_field_and_needs_no_memory_to_be_looked_at() -> None:

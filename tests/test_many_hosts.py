@@ -116,7 +116,7 @@ def test_a_job_of_slurm_is_requeued_and_goes_on(hosts: Hosts) -> None:
     change(ENDLESS, f"max_steps = {step + 2}", recipe, run / "recipe.toml")
     again = submit(hosts)
     assert again.wait(120) == 0, again.output
-    assert f"going on from step {step}" in again.output
+    assert f"resuming from step {step}" in again.output
     assert not (hosts.folder / "requeued").exists()
 
 
@@ -137,14 +137,14 @@ def test_a_lost_machine_ends_the_other_and_the_run_goes_on(hosts: Hosts, p2pkit:
     step = last_checkpoint(run)
     change(ENDLESS, f"max_steps = {step + 2}", run / "recipe.toml")
     resumed = p2pkit("run", "--resume", run, "--device", "cpu")
-    assert resumed.code == 0 and f"going on from step {step}" in resumed.err
+    assert resumed.code == 0 and f"resuming from step {step}" in resumed.err
 
     hosts.set_cable("up")
     change(f"max_steps = {step + 2}", f"max_steps = {step + 4}", run / "recipe.toml")
     change(ENDLESS, f"max_steps = {step + 4}", recipe)
     again = submit(hosts)
     assert again.wait(120) == 0, again.output
-    assert f"going on from step {step + 2}" in again.output
+    assert f"resuming from step {step + 2}" in again.output
     assert last_checkpoint(run) == step + 4
 
 
@@ -157,10 +157,10 @@ def test_an_elastic_run_loses_a_machine_and_takes_it_in_again(hosts: Hosts) -> N
     staying.wait_until(lambda: (run / "model.safetensors").exists())
     hosts.kill(1)
     lost.wait(10)
-    staying.wait_until(lambda: staying.output.count("going on from step") == 1, 180)
-    assert "process 1 (node-2) has ended without a word" in staying.output
+    staying.wait_until(lambda: staying.output.count("resuming from step") == 1, 180)
+    assert "process 1 (node-2) exited without an error" in staying.output
     reached = (run / "metrics.jsonl").stat().st_size
     staying.wait_until(lambda: (run / "metrics.jsonl").stat().st_size > reached, 60)
     hosts.start(command, 1)
-    staying.wait_until(lambda: staying.output.count("going on from step") == 2, 180)
+    staying.wait_until(lambda: staying.output.count("resuming from step") == 2, 180)
     assert "interrupted at step" in staying.output

@@ -83,7 +83,7 @@ def test_two_processes_give_the_weights_of_one(recipe: Path, tmp_path: Path, p2p
     running = launch("run", recipe, "--out", tmp_path / "two", *settings)
     out, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors
-    assert out.count("held_out/mae") == 1
+    assert out.count("validation/mae") == 1
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 5
 
@@ -116,19 +116,19 @@ def test_an_interruption_stops_all_processes_at_one_step(recipe: Path, tmp_path:
     assert (out / "checkpoints" / f"step_{step:08}").is_dir()
     set_steps(out, 100000, step + 2)
     resumed = p2pkit("run", "--resume", out, "--device", "cpu")
-    assert resumed.code == 0 and f"going on from step {step}" in resumed.err
+    assert resumed.code == 0 and f"resuming from step {step}" in resumed.err
 
 
 def test_the_mistake_of_one_process_ends_the_other(recipe: Path, tmp_path: Path, port: int) -> None:
     elsewhere = tmp_path / "elsewhere.toml"
     elsewhere.write_text(recipe.read_text().replace(str(tmp_path / "pairs"), str(tmp_path / "nowhere")))
     running = [launch_alone(rank, port, "run", file, "--out", "run") for rank, file in enumerate((recipe, elsewhere))]
-    told = [process.communicate(timeout=120)[1] for process in running]
+    printed = [process.communicate(timeout=120)[1] for process in running]
     assert [process.returncode for process in running] == [2, 2]
     host = platform.node()
-    assert f"[process 1 of 2 on {host}] Error: {tmp_path / 'nowhere'}: there is no such folder" in told[1]
-    assert f"[process 0 of 2 on {host}] Error: process 1 ({host}) has ended: {tmp_path / 'nowhere'}" in told[0]
-    assert "Traceback" not in told[0] + told[1]
+    assert f"[process 1 of 2 on {host}] Error: {tmp_path / 'nowhere'}: there is no such folder" in printed[1]
+    assert f"[process 0 of 2 on {host}] Error: process 1 ({host}) has ended: {tmp_path / 'nowhere'}" in printed[0]
+    assert "Traceback" not in printed[0] + printed[1]
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -139,23 +139,23 @@ def test_a_killed_process_ends_the_other(killed: int, recipe: Path, tmp_path: Pa
     wait_for(out / "model.safetensors", running[killed])
     running[killed].kill()
     survivor = running[1 - killed]
-    _, told = survivor.communicate(timeout=60)
+    _, printed = survivor.communicate(timeout=60)
     assert survivor.returncode == 75
-    assert f"process {killed} ({platform.node()}) has ended without a word" in told
-    assert f"p2pkit run --device cpu --resume {out}" in told
-    assert "Traceback" not in told
+    assert f"process {killed} ({platform.node()}) exited without an error" in printed
+    assert f"p2pkit run --device cpu --resume {out}" in printed
+    assert "Traceback" not in printed
     (step,) = [int(folder.name.removeprefix("step_")) for folder in sorted((out / "checkpoints").iterdir())[-1:]]
     set_steps(out, 100000, step + 1)
     assert p2pkit("run", "--resume", out, "--device", "cpu").code == 0
 
 
-def test_a_port_that_is_taken_is_told(recipe: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported(recipe: Path, tmp_path: Path) -> None:
     with socket.create_server(("localhost", 0)) as taken:
         running = launch_alone(0, taken.getsockname()[1], "run", recipe, "--out", tmp_path / "run")
-        _, told = running.communicate(timeout=60)
+        _, printed = running.communicate(timeout=60)
     assert running.returncode == 75
-    assert "[process 0 of 2" in told and "the processes have not found each other at localhost:" in told
-    assert "Traceback" not in told
+    assert "[process 0 of 2" in printed and "the processes have not found each other at localhost:" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_run_changes_its_number_of_processes(recipe: Path, tmp_path: Path, p2pkit: Call, settings: list[str]) -> None:
@@ -166,7 +166,7 @@ def test_a_run_changes_its_number_of_processes(recipe: Path, tmp_path: Path, p2p
     set_steps(moved, 2, 4)
     on_two = launch("run", "--resume", moved)
     _, errors = on_two.communicate(timeout=120)
-    assert on_two.returncode == 0 and "going on from step 2" in errors, errors
+    assert on_two.returncode == 0 and "resuming from step 2" in errors, errors
     set_steps(moved, 4, 6)
     assert p2pkit("run", "--resume", moved, "--device", "cpu").code == 0
     assert_same_weights(alone, moved)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import p2pkit as library
+from p2pkit.components.host import configure
 from p2pkit.contracts import KINDS
-from p2pkit.new_plugin import checked_names
+from p2pkit.new_plugin.names import checked_names
 from p2pkit.new_plugin.writing import PUBLIC_MODULES
-from p2pkit.plugins import configure
 from tests.conftest import FAKE_DISTRIBUTION, REPOSITORY, Call, distribution
 from tests.environment import Environment
 
@@ -151,7 +151,7 @@ def test_one_name_gives_all_names(given: str, expected: tuple[str, ...]) -> None
         "１２", "2fast", "a--b", "_a", "a-", "a\n", "a\x1b[2J", "x" * 31, "$name", "p2pkit-p2pkit-", "..",
     ],
 )  # fmt: skip
-def test_what_is_no_name_is_refused_with_what_is_allowed(name: str, p2pkit: Call, here: Path) -> None:
+def test_an_invalid_name_is_refused_with_what_is_allowed(name: str, p2pkit: Call, here: Path) -> None:
     outcome = p2pkit("plugins", "new", "--", name)
     assert outcome.code == 2 and outcome.out == "" and "\x1b" not in outcome.err
     assert "allowed: lowercase letters from a to z, digits, and single hyphens" in outcome.err
@@ -159,25 +159,25 @@ def test_what_is_no_name_is_refused_with_what_is_allowed(name: str, p2pkit: Call
 
 
 @pytest.mark.parametrize(("given", "possible"), [("My Plugin", "my-plugin"), ("a.b", "a-b"), ("2Fast", "fast")])
-def test_a_name_that_is_nearly_one_is_told_the_nearest(given: str, possible: str, p2pkit: Call) -> None:
+def test_a_name_that_is_nearly_valid_gets_a_suggestion(given: str, possible: str, p2pkit: Call) -> None:
     assert f", as in {possible}\n" in p2pkit("plugins", "new", given).err
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("class", "'class' is a word of Python's own"),
-        ("none", "'None' is a word of Python's own"),
-        ("p2pkit", "it is p2pkit's own name"),
-        ("builtin", "there is the plugin builtin (p2pkit 0.1.0)"),
-        ("tile", "there is the plugin tile (faketile 1.2)"),
+        ("class", "'class' is a Python keyword"),
+        ("none", "'None' is a Python keyword"),
+        ("p2pkit", "it is the name of p2pkit itself"),
+        ("builtin", "the plugin builtin (p2pkit 0.1.0) has that name"),
+        ("tile", "the plugin tile (faketile 1.2) has that name"),
         ("tint", "faketile 1.2 has a generator of that name"),
         ("unet", "p2pkit 0.1.0 has a generator of that name"),
         ("present", "p2pkit-present 3 is installed"),
-        ("importable", "Python finds another package p2pkit_importable"),
+        ("importable", "a package p2pkit_importable is installed"),
     ],
 )
-def test_a_name_that_somebody_has_is_refused(
+def test_a_taken_name_is_refused(
     name: str, reason: str, p2pkit: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     distribution(here / "site", "p2pkit-present", "3", {})
@@ -198,7 +198,7 @@ def test_what_is_there_stays_as_it_is(there: str, p2pkit: Call, here: Path) -> N
     else:
         taken.symlink_to("nowhere")
     outcome = p2pkit("plugins", "new", "stripes")
-    assert outcome.code == 2 and "p2pkit-stripes: there is something of that name; move it away" in outcome.err
+    assert outcome.code == 2 and "p2pkit-stripes already exists; move it away" in outcome.err
     assert list(here.iterdir()) == [taken] and (there != "a folder" or list(taken.iterdir()) == [])
 
 

@@ -1,4 +1,4 @@
-"""docs/plugins.md: every hook and reserved name is told, and every example is installed, checked and used."""
+"""docs/plugins.md: every hook and reserved name is documented, every example is installed, checked and used."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from p2pkit import hookspecs
+from p2pkit.components.host import configure
 from p2pkit.contracts import KINDS, SUPPLIED
-from p2pkit.plugins import configure
 from p2pkit.testing import check_component
 from tests.conftest import REPOSITORY, Call, distribution, train
 
@@ -62,7 +62,7 @@ def test_every_name_that_the_assembly_supplies_is_documented(kind: str) -> None:
 @pytest.mark.parametrize(
     ("installed", "kind"), [(f"register_{kind}", kind) for kind in KINDS], indirect=["installed"], ids=KINDS
 )
-def test_every_example_keeps_what_its_kind_promises(installed: str, kind: str, p2pkit: Call) -> None:
+def test_every_example_passes_the_contract_checks_of_its_kind(installed: str, kind: str, p2pkit: Call) -> None:
     assert "LEFT OUT" not in p2pkit("plugins").out
     assert installed in p2pkit("components", kind).out
     check_component(kind, installed)

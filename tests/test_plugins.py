@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import p2pkit
+import p2pkit as p2pkit_library
+from p2pkit.components.host import configure, manager
 from p2pkit.errors import PluginError, UnknownComponent
-from p2pkit.plugins import configure, manager
 from tests.conftest import FAKE_DISTRIBUTION, Call
 
 FROM_FAKE = ("--plugins-dir", FAKE_DISTRIBUTION)
@@ -46,7 +46,7 @@ def test_a_good_plugin_is_listed_with_its_hooks(p2pkit: Call) -> None:
         ("builtin", "its name is taken by builtin (p2pkit"),
     ],
 )
-def test_a_bad_plugin_is_left_out_with_the_reason(name: str, reason: str, p2pkit: Call) -> None:
+def test_a_bad_plugin_is_skipped_with_the_reason(name: str, reason: str, p2pkit: Call) -> None:
     listed = p2pkit(*FROM_FAKE, "plugins", "--json").json
     bad = [plugin for plugin in listed if plugin["name"] == name and plugin["problem"]]
     assert len(bad) == 1 and reason in bad[0]["problem"]
@@ -65,7 +65,7 @@ def test_components_of_plugins_and_built_ins_stand_side_by_side(p2pkit: Call) ->
     assert tint["distribution"] == "faketile"
     assert tint["file"].endswith("faketile_good.py") and tint["line"] > 1
     assert tint["parameters"] == [
-        {"name": "strength", "type": "float [Ge(ge=0), Le(le=1)]", "default": 0.5, "required": False}
+        {"name": "strength", "type": "float from 0 to 1", "default": 0.5, "required": False, "help": "by how much."}
     ]
 
 
@@ -85,9 +85,9 @@ def test_without_one_of_the_two_the_other_has_the_name() -> None:
 
 def test_a_hook_that_fails_is_reported_where_its_components_are_missed() -> None:
     configure(plugins_dir=FAKE_DISTRIBUTION)
-    assert "patchgan_70" in p2pkit.components("discriminators")
+    assert "patchgan_70" in p2pkit_library.components("discriminators")
     with pytest.raises(UnknownComponent, match=r"tile_half .*no discriminators today"):
-        p2pkit.create("discriminators", "patchgan_7")
+        p2pkit_library.create("discriminators", "patchgan_7")
 
 
 def test_a_factory_without_annotations_says_which_one(p2pkit: Call) -> None:
@@ -106,8 +106,8 @@ def test_plugins_add_commands(p2pkit: Call) -> None:
 def test_plugins_add_commands_about_data(p2pkit: Call) -> None:
     assert p2pkit(*FROM_FAKE, "data", "lay").out == "laid\n"
     assert "Said of data by a plugin." in p2pkit(*FROM_FAKE, "data", "--help").out
-    left_out = p2pkit(*FROM_FAKE, "--no-plugin", "tile", "data", "lay")
-    assert left_out.code == 2 and "No such command 'lay'" in left_out.err
+    skipped = p2pkit(*FROM_FAKE, "--no-plugin", "tile", "data", "lay")
+    assert skipped.code == 2 and "No such command 'lay'" in skipped.err
 
 
 def test_a_command_of_ours_that_is_not_installed_is_told_by_its_distribution(
@@ -146,9 +146,9 @@ def test_a_default_that_toml_does_not_know_is_the_plugins_mistake(p2pkit: Call) 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nothing", "its signature is no schema"),
+        ("nothing", "its signature is not a schema"),
         ("called_name", "in recipes 'name' is not a parameter"),
-        ("callback", "its signature is no schema"),
+        ("callback", "its signature is not a schema"),
     ],
 )
 def test_one_odd_component_leaves_the_listings_whole(name: str, reason: str, p2pkit: Call) -> None:
@@ -207,6 +207,92 @@ def test_a_plugins_component_trains_from_a_recipe(p2pkit: Call, recipe: Path, tm
     assert "pip install faketile" in without.err
 
 
-def test_an_unknown_kind_is_told_the_nearest(p2pkit: Call) -> None:
-    outcome = p2pkit("components", "generator")
-    assert outcome.code == 2 and "did you mean 'generators'?" in outcome.err
+def test_an_unknown_kind_gets_the_nearest(p2pkit: Call) -> None:
+    outcome = p2pkit("components", "generatorz")
+    assert outcome.code == 2 and "did you mean 'generator'?" in outcome.err
+    with pytest.raises(UnknownComponent, match="there is no kind 'generatorz'; did you mean 'generators'"):
+        p2pkit_library.components("generatorz")
+    assert p2pkit_library.components("generator") == p2pkit_library.components("generators")
+
+
+def test_the_function_components_is_not_hidden_by_the_package() -> None:
+    from p2pkit.components.host import manager
+
+    assert "unet" in p2pkit_library.components("generators") and manager() is manager()
+
+
+SOURCE = """
+import p2pkit
+
+
+class Flat:
+    \"\"\"Zero.\"\"\"
+
+    def generator_term(self, step):
+        return step.fake.abs().mean()
+
+    def discriminator_term(self, step):
+        return None
+
+
+@p2pkit.hookimpl
+def register_losses(register):
+    register("flat", Flat)
+"""
+PROJECT = """
+[project]
+name = "p2pkit-flat"
+version = "0.7"
+dependencies = ["p2pkit{versions}"]
+
+[project.entry-points.p2pkit]
+flat = "p2pkit_flat"
+"""
+
+
+def source_tree(folder: Path, sources: str, versions: str = "") -> Path:
+    """A distribution that is not installed, with its module in the folder ``sources``."""
+    (folder / sources / "p2pkit_flat/recipes").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PROJECT.format(versions=versions))
+    (folder / sources / "p2pkit_flat/__init__.py").write_text(SOURCE)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    sys.modules.pop("p2pkit_flat", None)
+
+
+@pytest.mark.parametrize("sources", [".", "src"])
+def test_a_source_tree_is_loaded_by_its_folder_or_by_the_one_above(
+    sources: str, p2pkit: Call, recipe: Path, tmp_path: Path
+) -> None:
+    tree = source_tree(tmp_path / "trees/p2pkit-flat", sources)
+    (tree / sources / "p2pkit_flat/recipes/small.toml").write_text(recipe.read_text())
+    for folder in (tree, tmp_path / "trees"):
+        sys.modules.pop("p2pkit_flat", None)
+        listed = {plugin["name"]: plugin for plugin in p2pkit("--plugins-dir", folder, "plugins", "--json").json}
+        flat = listed["flat"]
+        assert (flat["distribution"], flat["version"], flat["problem"]) == ("p2pkit-flat", "0.7", None)
+        assert flat["hooks"] == ["register_losses"] and flat["recipes"] == ["small"]
+        assert p2pkit("--plugins-dir", folder, "components", "flat").code == 0
+    assert p2pkit("--plugins-dir", tree, "show", "flat:small", "--set", "losses.1.name=flat").code == 0
+
+
+def test_a_source_tree_for_another_version_is_left_out(p2pkit: Call, tmp_path: Path) -> None:
+    outcome = p2pkit("--plugins-dir", source_tree(tmp_path, ".", ">=99"), "plugins")
+    assert outcome.code == 0 and "it is built for p2pkit>=99" in outcome.err
+
+
+def test_a_folder_without_plugins_says_why_nothing_is_loaded(p2pkit: Call, tmp_path: Path) -> None:
+    empty = p2pkit("--plugins-dir", tmp_path, "plugins")
+    assert empty.code == 2 and "holds no plugin" in empty.err and "found no pyproject.toml" in empty.err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/pyproject.toml").write_text('[project]\nname = "other"\nversion = "1"\n')
+    other = p2pkit("--plugins-dir", tmp_path, "plugins")
+    assert other.code == 2 and "[project.entry-points.p2pkit]" in other.err and "other/pyproject.toml" in other.err
+    (tmp_path / "other/pyproject.toml").write_text("[project")
+    damaged = p2pkit("--plugins-dir", tmp_path, "plugins")
+    assert damaged.code == 2 and "other/pyproject.toml cannot be read" in damaged.err
+    assert p2pkit("--plugins-dir", tmp_path / "gone", "plugins").code == 2

@@ -1,4 +1,4 @@
-"""Plugins that are built for another p2pkit, print, quit or take long: named, and harmless to all else."""
+"""Plugins that are built for another p2pkit, print or quit: named, and harmless to all else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from p2pkit.plugins import configure
+from p2pkit.components.host import configure
 from tests.conftest import Call, distribution
 
 Write = Callable[..., Path]
@@ -110,22 +110,13 @@ PRINTING = {
 def test_what_a_plugin_prints_spoils_no_result(code: str, write: Write) -> None:
     ended = apart(write(code), "plugins", "--json")
     (odd,) = [plugin for plugin in json.loads(ended.stdout) if plugin["name"] == "odd"]
-    assert odd["printed"] == ["hello", "there"] and odd["problem"] is None
-    assert "the plugin odd (p2pkit-odd 0.4) prints" in ended.stderr and "\n  hello\n  there\n" in ended.stderr
+    assert odd["problem"] is None and ended.stderr.split() == ["hello", "there"]
 
 
 def test_what_a_hook_of_components_prints_spoils_no_listing(p2pkit: Call, write: Write) -> None:
-    printing = HOOKED.format(hook="register_metrics", argument="register", body="print('\\x1b[31mhello')")
+    printing = HOOKED.format(hook="register_metrics", argument="register", body="print('hello')")
     outcome = p2pkit("--plugins-dir", write(printing), "components", "metrics", "--json")
-    assert "mae" in [component["name"] for component in outcome.json]
-    assert "odd (p2pkit-odd 0.4) prints" in outcome.err and "\n  \\x1b[31mhello\n" in outcome.err
-
-
-def test_a_plugin_that_prints_without_end_fills_no_terminal(p2pkit: Call, write: Write) -> None:
-    folder = write("print('x' * 1_000_000)\nfor _ in range(10_000):\n    print('and more')")
-    outcome = p2pkit("--plugins-dir", folder, "plugins")
-    assert "odd (p2pkit-odd 0.4) prints" in outcome.err and len(outcome.err) < 2000
-    assert "PRINTS: xxx" in outcome.out and len(outcome.out) < 10_000
+    assert "mae" in [component["name"] for component in outcome.json] and outcome.err == "hello\n"
 
 
 @pytest.mark.parametrize("entry", ["plugin_odd", "plugin_odd.hooks", "plugin_odd.hooks:offer"])
@@ -144,15 +135,11 @@ def test_recipes_are_those_of_the_package_wherever_the_hooks_are_in_it(
     assert outcome.code == 0, outcome.err
 
 
-def test_the_listing_says_who_prints(p2pkit: Call, write: Write) -> None:
-    assert "  PRINTS: hello | there\n" in p2pkit("--plugins-dir", write(PRINTING["by Python"]), "plugins").out
-
-
-def test_a_logger_that_a_plugin_made_goes_on_working(write: Write) -> None:
-    body = "cli.command('tell')(lambda: logging.warning('still here'))"
+def test_a_logger_that_a_plugin_made_works_later_on(write: Write) -> None:
+    body = "cli.command('report')(lambda: logging.warning('still here'))"
     code = "import logging\nimport sys\nlogging.basicConfig(stream=sys.stdout)\n"
-    ended = apart(write(code + HOOKED.format(hook="register_commands", argument="cli", body=body)), "tell")
-    assert (ended.returncode, ended.stdout) == (0, "WARNING:root:still here\n"), ended.stderr
+    ended = apart(write(code + HOOKED.format(hook="register_commands", argument="cli", body=body)), "report")
+    assert (ended.returncode, ended.stderr) == (0, "WARNING:root:still here\n"), ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -161,8 +148,6 @@ def test_a_logger_that_a_plugin_made_goes_on_working(write: Write) -> None:
         "import io, sys; sys.stdout = io.StringIO()",
         "import sys; sys.stdout = None",
         "import sys; sys.stdout = 5",
-        "import io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='utf-8')",
-        "import codecs, sys; sys.stdout = codecs.getwriter('utf-8')(sys.stdout.detach())",
     ],
 )
 def test_results_go_on_when_a_plugin_takes_the_standard_output(code: str, write: Write) -> None:
@@ -171,20 +156,16 @@ def test_results_go_on_when_a_plugin_takes_the_standard_output(code: str, write:
     assert "odd" in [plugin["name"] for plugin in json.loads(outcome.stdout)] and not outcome.stderr
 
 
-def test_a_plugin_that_changes_the_working_directory_moves_nobodys_paths(
-    p2pkit: Call, write: Write, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(recipe.parent)
-    folder = write("import os; os.chdir('/')")
-    assert p2pkit("--plugins-dir", folder, "check", recipe.name).code == 0
-
-
 @pytest.mark.parametrize("offer", ["register(5, dict)", "register('', dict)"])
 def test_a_name_that_no_recipe_can_write_is_the_plugins_problem(offer: str, p2pkit: Call, write: Write) -> None:
     folder = write(HOOKED.format(hook="register_losses", argument="register", body=offer))
     outcome = p2pkit("--plugins-dir", folder, "components", "losses")
     assert outcome.code == 0 and "l1" in outcome.out
-    assert "odd (p2pkit-odd 0.4)" in outcome.err and "expected a" in outcome.err and "tell its authors" in outcome.err
+    assert (
+        "odd (p2pkit-odd 0.4)" in outcome.err
+        and "expected a" in outcome.err
+        and "report it to the authors" in outcome.err
+    )
 
 
 def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
@@ -198,9 +179,7 @@ def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("raise SystemExit(0)", "SystemExit: 0"),
-        ("class Boom(BaseException): ...\nraise Boom('now')", "Boom: now"),
         ("import warnings\nwarnings.simplefilter('error')\nwarnings.warn('old')", "UserWarning: old"),
         ("raise RuntimeError('one\\ntwo\\x1b[2J')", "RuntimeError: one two\\x1b[2J"),
     ],
@@ -213,39 +192,6 @@ def test_whatever_a_plugin_raises_is_its_own_problem(code: str, reason: str, wri
     assert plugins["odd"].startswith(reason) and plugins["good"] is None and plugins["builtin"] is None
 
 
-def test_ctrl_c_while_a_plugin_loads_ends_the_command_and_names_it(write: Write) -> None:
+def test_ctrl_c_while_a_plugin_loads_ends_the_command(write: Write) -> None:
     ended = apart(write("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"), "plugins")
     assert ended.returncode == 130 and ended.stdout == ""
-    assert "the plugin odd (p2pkit-odd 0.4) was at work; --no-plugin odd leaves it out" in ended.stderr
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["plugins"], ["data", "--help"]])
-def test_a_slow_plugin_is_named_where_it_is_waited_for(arguments: list[str], write: Write) -> None:
-    code = "import time\n" + HOOKED.format(hook="register_commands", argument="cli", body="time.sleep(0.6)")
-    ended = apart(write(f"import time\ntime.sleep(1.1)\n{code}"), *arguments)
-    assert ended.returncode == 0
-    assert ended.stderr.count("Note: the plugin odd (p2pkit-odd 0.4): it takes ") == 1
-    assert "inside hooks" in ended.stderr
-
-
-def test_the_time_of_hooks_that_every_start_calls_counts(p2pkit: Call, write: Write) -> None:
-    code = "import time\n" + HOOKED.format(hook="register_commands", argument="cli", body="time.sleep(1.1)")
-    outcome = p2pkit("--plugins-dir", write(code), "plugins")
-    assert "  SLOW: it takes " in outcome.out
-
-
-def test_a_hook_that_takes_long_is_named(p2pkit: Call, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pkit.plugin.SLOW_HOOK_SECONDS", 0.2)
-    code = "import time\n" + HOOKED.format(hook="register_metrics", argument="register", body="time.sleep(0.2)")
-    outcome = p2pkit("--plugins-dir", write(code), "components", "metrics")
-    assert outcome.code == 0 and "odd (p2pkit-odd 0.4) has taken 0 s to offer its components" in outcome.err
-
-
-def test_importing_torch_at_the_start_is_made_visible(write: Write) -> None:
-    # a stand-in, found before the real one: what counts is who imports it, not how long that takes here
-    folder = write("import torch")
-    (folder / "torch.py").write_text("")
-    ended = apart(folder, "plugins")
-    assert " s at every start, importing torch; its authors should" in ended.stdout
-    (odd,) = [plugin for plugin in json.loads(apart(folder, "plugins", "--json").stdout) if plugin["name"] == "odd"]
-    assert odd["imports"] == ["torch"]

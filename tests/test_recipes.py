@@ -1,4 +1,4 @@
-"""Recipes: merging, overrides, origins, the frozen form, and errors that tell all."""
+"""Recipes: merging, overrides, origins, the frozen form, and errors that name all mistakes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_new_name_drops_the_parents_parameters(child: Path) -> None:
     assert overridden.tables["generator"] == {"name": "encoder_decoder"}
 
 
-def test_show_tells_where_each_key_is_from(child: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_says_where_each_key_is_from(child: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(child.parent)
     shown = p2pkit("show", child, "--set", "optimizer.lr=5e-4").out
     assert "depth = 4 # child.toml" in shown
@@ -103,7 +103,7 @@ def test_overrides_are_toml(override: str, key: tuple[str | int, ...], value: ob
     assert found == value
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     write(tmp_path, "base.toml", '[data]\nname = "procedural_facades"\n[train]\nepochs = "many"\n')
     file = write(
         tmp_path,
@@ -210,3 +210,36 @@ def test_components_as_json_for_every_kind(p2pkit: Call) -> None:
         assert component["documentation"], f"{component['name']} has no documentation"
         assert Path(component["file"]).is_file() and component["line"] > 0
         assert json.dumps(component["parameters"])
+
+
+@pytest.mark.parametrize(
+    ("text", "renamed", "now"),
+    [
+        ('[evaluation]\nbaseline = "none"\n', "evaluation", "validation"),
+        ("[evaluation]\nmax_pairs = 5\n", "evaluation.max_pairs", "validation.max_images"),
+        ("[validation]\nmax_pairs = 5\n", "validation.max_pairs", "validation.max_images"),
+        ("[train]\naverage_decay = 0.5\n", "train.average_decay", "train.ema_decay"),
+    ],
+)
+def test_an_old_name_is_refused_with_the_present_one(
+    text: str, renamed: str, now: str, tmp_path: Path, p2pkit: Call
+) -> None:
+    file = write(tmp_path, "old.toml", f'[data]\nname = "procedural_facades"\n{text}')
+    outcome = p2pkit("show", file)
+    assert outcome.code == 2 and "Traceback" not in outcome.err
+    assert f"{file}: {renamed}: it is called {now} now" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "now"),
+    [
+        ("evaluation.every=5", "validation"),
+        ("validation.max_pairs=5", "validation.max_images"),
+        ("train.average_decay=0.5", "train.ema_decay"),
+    ],
+)
+def test_an_old_name_in_an_override_is_refused_with_the_present_one(
+    override: str, now: str, recipe: Path, p2pkit: Call
+) -> None:
+    outcome = p2pkit("show", recipe, "--set", override)
+    assert outcome.code == 2 and f"it is called {now} now" in outcome.err and "Traceback" not in outcome.err

@@ -7,8 +7,8 @@ from itertools import chain, islice, pairwise
 
 import pytest
 
-from p2pkit.data import sampler as order_module
-from p2pkit.data.sampler import Order
+from p2pkit.data import sampler
+from p2pkit.data.sampler import EpochSampler
 
 SHARDS = [7, 0, 12, 9, 12, 1, 10, 12]
 """Sixty-three pairs in shards of different sizes."""
@@ -18,13 +18,13 @@ Batches = list[list[tuple[int, int]]]
 def order(
     shards: Sequence[int] | None, first_step: int = 0, rank: int = 0, processes: int = 1, steps: int = 40
 ) -> Batches:
-    made = Order(63, 4, seed=0, first_step=first_step, rank=rank, processes=processes, shards=shards)
+    made = EpochSampler(63, 4, seed=0, first_step=first_step, rank=rank, processes=processes, shards=shards)
     return list(islice(made, steps))
 
 
 @pytest.fixture(params=["alike", "in shards"])
 def shards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sequence[int] | None:
-    monkeypatch.setattr(order_module, "WINDOW", 6)  # so that a lane, of fifteen pairs, has three
+    monkeypatch.setattr(sampler, "WINDOW", 6)  # so that a lane, of fifteen pairs, has three
     return None if request.param == "alike" else SHARDS
 
 
@@ -39,7 +39,7 @@ def test_an_epoch_visits_each_pair_once_in_an_order_of_its_own(shards: Sequence[
 
 
 @pytest.mark.parametrize("first_step", [1, 6, 14, 15, 22])
-def test_the_order_goes_on_in_the_middle_of_an_epoch(shards: Sequence[int] | None, first_step: int) -> None:
+def test_the_order_resumes_in_the_middle_of_an_epoch(shards: Sequence[int] | None, first_step: int) -> None:
     assert order(shards, first_step=first_step)[:15] == order(shards)[first_step : first_step + 15]
 
 
@@ -51,7 +51,7 @@ def test_processes_share_one_global_batch(shards: Sequence[int] | None, processe
 
 def test_a_process_reads_its_shards_one_after_another() -> None:
     shards = [2500] * 40
-    batches = islice(Order(100_000, 8, seed=3, first_step=0, rank=1, processes=4, shards=shards), 12_500)
+    batches = islice(EpochSampler(100_000, 8, seed=3, first_step=0, rank=1, processes=4, shards=shards), 12_500)
     read = [[index // 2500 for _, index in batch] for batch in batches]
     # two lanes of 12500 pairs touch five shards each, and one more where they begin within one
     assert len({shard for batch in read for shard in batch}) <= 12
@@ -61,7 +61,7 @@ def test_a_process_reads_its_shards_one_after_another() -> None:
 
 
 def test_what_is_near_in_a_shard_does_not_stay_so() -> None:
-    batches = islice(Order(100_000, 1, seed=0, first_step=0, rank=0, processes=1, shards=[1000] * 100), 100_000)
+    batches = islice(EpochSampler(100_000, 1, seed=0, first_step=0, rank=0, processes=1, shards=[1000] * 100), 100_000)
     indices = [index for ((_, index),) in batches]
     followed = sum(abs(one - next_one) == 1 for one, next_one in pairwise(indices))
     assert followed < 1000

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from p2pkit.contracts import Batch
-from p2pkit.data.bad_samples import Substitution
+from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import Unavailable
-from p2pkit.evaluation.held_out import HeldOut
+from p2pkit.evaluation.validation import Validation
 from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 from tests.test_bad_pairs import spoil_the_middle
@@ -23,7 +23,7 @@ from tests.test_crashes import Killed, failing_at
 from tests.test_many_processes import launch_alone, port
 
 __all__ = ["port"]
-MEASURED = ("train.max_steps=6", "train.checkpoint_every=100", "evaluation.every=2", "train.sample_every=2")
+MEASURED = ("train.max_steps=6", "train.checkpoint_every=100", "validation.every=2", "train.sample_every=2")
 
 
 def words(*settings: str) -> list[str]:
@@ -39,23 +39,21 @@ def test_a_signal_while_measuring_loses_no_measurement(
     recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, stopped = train(p2pkit, recipe, tmp_path / "alone", *MEASURED), tmp_path / "stopped"
-    measure = HeldOut.figures
+    measure = Validation.measure
 
-    def interrupted(self: HeldOut, *arguments: Any) -> dict[str, float]:
+    def interrupted(self: Validation, *arguments: Any) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
         return measure(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(HeldOut, "figures", interrupted)
+        patch.setattr(Validation, "measure", interrupted)
         assert p2pkit("run", recipe, "--out", stopped, *words(*MEASURED)).code == 143
     assert steps_of_checkpoints(stopped) == [2]
     assert p2pkit("run", "--resume", stopped).code == 0
     assert_same_end(alone, stopped)
 
 
-def test_held_out_data_that_is_mended_loses_no_measurement(
-    recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call
-) -> None:
+def test_test_data_that_is_mended_loses_no_measurement(recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call) -> None:
     alone, stopped = train(p2pkit, recipe, tmp_path / "alone", *MEASURED), tmp_path / "stopped"
     whole = (pairs / "test" / "1.png").read_bytes()
     spoil_the_middle(pairs / "test" / "1.png")
@@ -66,7 +64,7 @@ def test_held_out_data_that_is_mended_loses_no_measurement(
     assert_same_end(alone, stopped)
 
 
-def test_bad_held_out_data_ends_all_processes_with_a_checkpoint(
+def test_bad_test_data_ends_all_processes_with_a_checkpoint(
     recipe: Path, pairs: Path, tmp_path: Path, port: int
 ) -> None:
     spoil_the_middle(pairs / "test" / "1.png")
@@ -81,7 +79,7 @@ def test_bad_held_out_data_ends_all_processes_with_a_checkpoint(
 def test_no_kill_at_the_end_takes_the_only_checkpoint(
     recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = ("train.max_steps=3", "train.checkpoint_every=3", "evaluation.every=3", "train.keep_checkpoints=1")
+    settings = ("train.max_steps=3", "train.checkpoint_every=3", "validation.every=3", "train.keep_checkpoints=1")
     alone = train(p2pkit, recipe, tmp_path / "alone", *settings)
     finish, operations = Trainer._finish, [0]
 
@@ -173,7 +171,7 @@ def test_what_cannot_be_had_now_is_not_skipped_as_bad() -> None:
         raise Unavailable("the server is away")
 
     with pytest.raises(Unavailable):
-        Substitution(3, "skip").first_usable(0, use)
+        SkipBadSamples(3, "skip").first_usable(0, use)
 
 
 def test_every_line_of_metrics_is_there_once(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
@@ -182,5 +180,5 @@ def test_every_line_of_metrics_is_there_once(recipe: Path, tmp_path: Path, p2pki
     metrics.write_text(metrics.read_text().removesuffix("\n"))  # the last line's end is torn off
     assert p2pkit("run", "--resume", run).code == 0
     assert [(line["step"], line["split"]) for line in lines(run)] == [
-        (1, "train"), (2, "train"), (3, "train"), (4, "train"), (4, "held_out"),
+        (1, "train"), (2, "train"), (3, "train"), (4, "train"), (4, "validation"),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.policy import Policy
 from p2pkit.inference.tiles import Blend, Tiling
 from p2pkit.inference.translator import Translator, load_model
-from p2pkit.networks.noise import kept
+from p2pkit.networks.noise import dropout_mask
 from tests.conftest import Call, picture, save
 
 CPU = torch.device("cpu")
@@ -82,12 +82,12 @@ def test_noise_is_that_of_the_image_wherever_tiles_lie() -> None:
 
 
 def test_noise_has_its_probability_and_no_pattern() -> None:
-    drawn = kept(0.3, (16, 64, 64), (0, -7, 5), 1, CPU).float()
+    drawn = dropout_mask(0.3, (16, 64, 64), (0, -7, 5), 1, CPU).float()
     assert abs(drawn.mean() - 0.7) < 0.01
     centred = drawn - drawn.mean()
     for shift in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 8, 0)):
         assert (centred * centred.roll(shift, (0, 1, 2))).mean().abs() < 0.01
-    assert torch.equal(kept(0.3, (16, 20, 9), (0, 3, 10), 1, CPU).float(), drawn[:, 10:30, 5:14])
+    assert torch.equal(dropout_mask(0.3, (16, 20, 9), (0, 3, 10), 1, CPU).float(), drawn[:, 10:30, 5:14])
 
 
 def saved_tiff(file: Path, pixels: Any, **options: Any) -> Path:

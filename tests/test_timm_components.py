@@ -86,7 +86,7 @@ def test_transformers_translate_too(backbone: str, arguments: dict[str, bool]) -
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
-def test_a_transformer_of_one_size_tells_how_to_allow_others(backbone: str, recipe: Path, p2pkit: Call) -> None:
+def test_a_transformer_of_one_size_says_how_to_allow_others(backbone: str, recipe: Path, p2pkit: Call) -> None:
     table = f'generator={{name="timm_unet",backbone="{backbone}",width=4}}'
     sizes = ("--set", "transform.load_size=64", "--set", "transform.crop_size=64")
     outcome = p2pkit("check", recipe, "--set", table, *sizes)
@@ -280,23 +280,23 @@ def timm_recipe(recipe: Path, weights: Path) -> Path:
     return recipe
 
 
-def test_all_three_train_and_go_on_exactly(timm_recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
-    whole = train(p2pkit, timm_recipe, tmp_path / "whole", "train.average_decay=0.9")
+def test_all_three_train_and_resume_exactly(timm_recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
+    whole = train(p2pkit, timm_recipe, tmp_path / "whole", "train.ema_decay=0.9")
     cut = tmp_path / "cut"
     shutil.copytree(whole, cut)
     shutil.rmtree(cut / "checkpoints" / "step_00000004")
     outcome = p2pkit("run", "--resume", cut)
-    assert outcome.code == 0 and "going on from step 2" in outcome.err
+    assert outcome.code == 0 and "resuming from step 2" in outcome.err
     for name in ("model.safetensors", "checkpoints/step_00000004/networks.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes()
     assert (whole / "metrics.jsonl").read_text() == (cut / "metrics.jsonl").read_text()
     saved = load_file(whole / "checkpoints" / "step_00000004" / "networks.safetensors")
-    assert {name.partition("|")[0] for name in saved} == {"generator", "discriminator", "average"}
+    assert {name.partition("|")[0] for name in saved} == {"generator", "discriminator", "ema"}
     before = load_file(whole / "checkpoints" / "step_00000002" / "networks.safetensors")
     fixed = [name for name in saved if name.startswith(("discriminator|features", "discriminator|mixing"))]
     assert fixed and all(torch.equal(saved[name], before[name]) for name in fixed)
-    judged = [name for name in saved if name.startswith("discriminator|judges") and name.endswith("original1")]
-    judged += [name for name in saved if name.startswith("discriminator|judges") and name.endswith("weight.original")]
+    judged = [name for name in saved if name.startswith("discriminator|heads") and name.endswith("original1")]
+    judged += [name for name in saved if name.startswith("discriminator|heads") and name.endswith("weight.original")]
     assert judged and not any(torch.equal(saved[name], before[name]) for name in judged)
 
 
@@ -325,12 +325,12 @@ def test_the_table_of_arguments_reaches_timm(timm_recipe: Path, p2pkit: Call) ->
         outcome = p2pkit("check", timm_recipe, "--set", f"{key}.timm.dorp_rate=1")
         assert outcome.code == 2 and "dorp_rate" in outcome.err and "Traceback" not in outcome.err
         refused = p2pkit("check", timm_recipe, "--set", f"{key}.timm.checkpoint_path=x")
-        assert refused.code == 2 and "timm.checkpoint_path: this is no argument for the table" in refused.err
+        assert refused.code == 2 and "timm.checkpoint_path: not an argument for this table" in refused.err
     outcome = p2pkit("check", timm_recipe, "--set", "generator.timm.out_indices=9")
     assert outcome.code == 2 and "out_indices = 9" in outcome.err
 
 
-def test_misspelt_networks_are_told_the_nearest_name(timm_recipe: Path, p2pkit: Call) -> None:
+def test_misspelt_networks_get_the_nearest_name(timm_recipe: Path, p2pkit: Call) -> None:
     wrong = {"generator": "resnt10t", "discriminator": "efficentnet_lite0", "losses.1": "vgg16.tv_in2k"}
     outcome = p2pkit("check", timm_recipe, *(w for key in wrong for w in ("--set", f"{key}.backbone={wrong[key]}")))
     assert outcome.code == 2 and len(outcome.err.splitlines()) == 3
@@ -341,7 +341,7 @@ def test_misspelt_networks_are_told_the_nearest_name(timm_recipe: Path, p2pkit: 
 
 
 @pytest.mark.parametrize("key", ["generator", "discriminator", "losses.1"])
-def test_missing_weights_are_told_before_a_run_and_how_to_give_them(
+def test_missing_weights_are_reported_before_a_run_and_how_to_give_them(
     key: str, hub: Path, timm_recipe: Path, weights: Path, p2pkit: Call, tmp_path: Path
 ) -> None:
     text = timm_recipe.read_text().replace(f'weights = "{weights}"', "pretrained = false")

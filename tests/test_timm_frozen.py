@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import p2pkit as library
 from p2pkit.errors import RecipeError
-from p2pkit.training.step import StepView, frozen
+from p2pkit.training.step import StepContext, frozen
 from tests.conftest import SMALLEST
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
@@ -31,8 +31,8 @@ def perceptual(weights: Path, **parameters: Any) -> Any:
     return library.create("losses", "perceptual", **given)
 
 
-def seen(target: Tensor, fake: Tensor) -> StepView:
-    return StepView(target, target, fake, nn.Identity())
+def seen(target: Tensor, fake: Tensor) -> StepContext:
+    return StepContext(target, target, fake, nn.Identity())
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2"])

@@ -1,4 +1,4 @@
-"""Parts of the engine that a run does not show by itself: shares of a batch, limits, schedules, safe files."""
+"""Parts of the trainer that a run does not show by itself: shares of a batch, limits, schedules, safe files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import torch
 from p2pkit.errors import WriteError
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import ScheduleSettings, TrainSettings, seconds_in, steps_in
-from p2pkit.training.metrics_log import MetricsWindow, append_line, drop_lines
+from p2pkit.training.metrics_log import MetricsWindow, drop_lines
 from p2pkit.training.prepare import mend_gradients
 from p2pkit.training.schedules import Limits, learning_rate_factor
 from p2pkit.training.sync_norm import with_synchronised_norm
-from p2pkit.utils.atomic import written_aside
+from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.jsonl import append_line
 from p2pkit.utils.seeds import derived
 
 
@@ -66,7 +67,7 @@ def test_a_metrics_window_survives_a_checkpoint_exactly() -> None:
     for value in values:
         whole.add(value)
     window.add(values[0])
-    resumed = MetricsWindow(json.loads(json.dumps(window.state())))
+    resumed = MetricsWindow(**json.loads(json.dumps(window.state())))
     for value in values[1:]:
         resumed.add(value)
     assert resumed.means() == whole.means()
@@ -89,19 +90,19 @@ def test_lines_after_a_checkpoint_are_dropped_and_torn_ones_too(tmp_path: Path) 
     file = tmp_path / "metrics.jsonl"
     for step in (1, 2, 3):
         append_line(file, {"step": step, "split": "train"})
-    append_line(file, {"step": 2, "split": "held_out"})
+    append_line(file, {"step": 2, "split": "validation"})
     with file.open("a") as handle:
         handle.write('{"step": ')
-    drop_lines(file, 2, {"held_out"})
+    drop_lines(file, 2, {"validation"})
     assert file.read_text() == '{"step": 1, "split": "train"}\n{"step": 2, "split": "train"}\n'
 
 
 def test_a_file_written_aside_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "a" / "file"
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         aside.write_text("whole")
         assert not file.exists()
-    with pytest.raises(KeyboardInterrupt), written_aside(file) as aside:
+    with pytest.raises(KeyboardInterrupt), atomic_write(file) as aside:
         aside.write_text("ha")
         raise KeyboardInterrupt
     assert file.read_text() == "whole"
@@ -110,7 +111,7 @@ def test_a_file_written_aside_appears_whole_or_not_at_all(tmp_path: Path) -> Non
 
 def test_a_write_that_the_system_refuses_says_where_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(WriteError, match="file"), written_aside(tmp_path / "file" / "below"):
+    with pytest.raises(WriteError, match="file"), atomic_write(tmp_path / "file" / "below"):
         raise AssertionError("never entered")
 
 

@@ -1,4 +1,4 @@
-"""Training through the command line: what a run leaves behind, that it repeats bit for bit, and that it goes on."""
+"""Training through the command line: what a run leaves behind, that it repeats bit for bit, and that it resumes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import p2pkit as library
+from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 
 
@@ -30,24 +31,24 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_what_a_run_leaves_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
-    run = train(p2pkit, recipe, tmp_path / "run", "evaluation.baseline=class_mean_colour")
+    run = train(p2pkit, recipe, tmp_path / "run", "validation.baseline=class_mean_colour")
     assert steps_of_checkpoints(run) == [2, 4]
     assert {file.name for file in (run / "checkpoints" / "step_00000004").iterdir()} == {
         "networks.safetensors", "optimizers.safetensors", "progress.json",
     }  # fmt: skip
     assert [file.name for file in sorted((run / "samples").iterdir())] == ["step_00000002.png", "step_00000004.png"]
     with Image.open(run / "samples" / "step_00000004.png") as grid:
-        # two held-out pairs, source | output | target, with four pixels around each
+        # two test pairs, source | output | target, with four pixels around each
         assert grid.size == (3 * 20 + 4, 2 * 24)
     assert (run / "recipe.source.toml").read_text() == recipe.read_text()
     environment = json.loads((run / "environment.json").read_text())
-    assert environment["data"]["pairs"] == 6 and environment["data"]["held_out_pairs"] == 2
+    assert environment["data"]["pairs"] == 6 and environment["data"]["test_pairs"] == 2
     assert "builtin (p2pkit" in environment["plugins"][0]
     *trained, measured = lines(run)
     assert [line["step"] for line in trained] == [1, 2, 3, 4]
     assert {"generator/gan", "generator/l1", "discriminator/gan", "generator/lr"} <= trained[0].keys()
-    assert {"held_out/mae", "class_mean_colour/mae"} <= measured.keys()
-    assert library.load_model(run / "model.safetensors").header.metrics["held_out/mae"] == measured["held_out/mae"]
+    assert {"validation/mae", "class_mean_colour/mae"} <= measured.keys()
+    assert library.load_model(run / "model.safetensors").header.metrics["validation/mae"] == measured["validation/mae"]
 
 
 def test_whoever_may_read_the_folder_may_read_the_model(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
@@ -103,14 +104,14 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
         metrics.write('{"step": 7, "gener')
     outcome = p2pkit("run", "--resume", cut)
     assert outcome.code == 0, outcome.err
-    assert "going on from step 6" in outcome.err
+    assert "resuming from step 6" in outcome.err
     assert same(weights(whole), weights(cut))
     assert lines(whole) == lines(cut)
     final = [run / "samples" / "step_00000007.png" for run in (whole, cut)]
     assert final[0].read_bytes() == final[1].read_bytes()
 
 
-def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_goes_on(recipe: Path, tmp_path: Path) -> None:
+def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_resumes(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "a run"
     for number in (signal.SIGINT, signal.SIGTERM):
         command = ["run", "--resume", out] if out.exists() else ["run", recipe, "--out", out]
@@ -134,18 +135,24 @@ def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_goes_on(reci
     assert steps_of_checkpoints(out)[-1] == steps[-1]
 
 
-def test_an_interruption_while_measuring_says_how_to_go_on(
+def test_an_interruption_while_measuring_says_how_to_resume(
     p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: object, *_: object) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+    run = tmp_path / "run"
 
-    monkeypatch.setattr("p2pkit.builtin.metrics.pixels.MeanAbsoluteError.add", interrupted)
-    outcome = p2pkit("run", recipe, "--out", tmp_path / "run")
+    add = MeanAbsoluteError.add
+
+    def interrupted(self: MeanAbsoluteError, output: torch.Tensor, target: torch.Tensor) -> None:
+        if run.exists():  # not in the trial before the run
+            os.kill(os.getpid(), signal.SIGTERM)
+        add(self, output, target)
+
+    monkeypatch.setattr(MeanAbsoluteError, "add", interrupted)
+    outcome = p2pkit("run", recipe, "--out", run)
     assert outcome.code == 143
-    assert f"p2pkit run --resume {tmp_path / 'run'}" in outcome.err
+    assert f"p2pkit run --resume {run}" in outcome.err
     monkeypatch.undo()
-    assert p2pkit("run", "--resume", tmp_path / "run").code == 0
+    assert p2pkit("run", "--resume", run).code == 0
 
 
 def test_epochs_steps_and_time_end_a_run_whichever_comes_first(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
@@ -216,7 +223,7 @@ def test_the_last_steps_are_logged_and_resuming_a_finished_run_changes_nothing(
 ) -> None:
     run = train(p2pkit, recipe, tmp_path / "run", "train.log_every=3", "train.checkpoint_every=4")
     before = lines(run)
-    assert [(line["step"], line["split"]) for line in before] == [(3, "train"), (4, "train"), (4, "held_out")]
+    assert [(line["step"], line["split"]) for line in before] == [(3, "train"), (4, "train"), (4, "validation")]
     assert p2pkit("run", "--resume", run).code == 0
     assert lines(run) == before
     assert library.load_model(run / "model.safetensors").header.metrics
@@ -245,9 +252,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_the_batch(
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     made_again = p2pkit("replay", left)
     assert made_again.code == 0, made_again.err
-    told = re.search(r"is not a finite number: (.*)\. The files were (.*)\. Lower", outcome.err)
-    assert told is not None and f"process_0.safetensors: {told[2]}" in made_again.out
-    for name, value in (term.split(" = ") for term in told[1].split(", ")):
+    found = re.search(r"is not a finite number: (.*)\. The files were (.*)\. Lower", outcome.err)
+    assert found is not None and f"process_0.safetensors: {found[2]}" in made_again.out
+    for name, value in (term.split(" = ") for term in found[1].split(", ")):
         again = re.search(rf"generator/{name} = (\S+)", made_again.out)
         assert again is not None and float(again[1]) == pytest.approx(float(value), rel=1e-4)
     assert "the first that is not finite, from finite values" in made_again.out
@@ -266,7 +273,7 @@ def test_what_is_not_left_by_a_run_cannot_be_made_again(p2pkit: Call, recipe: Pa
     run = train(p2pkit, recipe, tmp_path / "run")
     assert "this is not a run folder" in p2pkit("replay", tmp_path / "nowhere").err
     outcome = p2pkit("replay", run / "not_finite" / "step_00000002")
-    assert outcome.code == 2 and "no folder that a run has left" in outcome.err
+    assert outcome.code == 2 and "not a folder that a run has left" in outcome.err
     (run / "not_finite" / "step_00000002").mkdir(parents=True)
     for name in ("process_0", "networks"):
         (run / "not_finite" / "step_00000002" / f"{name}.safetensors").write_bytes(b"torn")

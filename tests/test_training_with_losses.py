@@ -1,4 +1,4 @@
-"""Every loss in a recipe: it trains, goes on exactly where it was, and means the same in several processes."""
+"""Every loss in a recipe: it trains, resumes exactly where it was, and means the same in several processes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPECTRAL = ("discriminator.spectral_norm=true", "discriminator.norm=instance")
 LOSSES = (WASSERSTEIN, PENALISED, MATCHED, STRUCTURED)
 
 
-def test_no_loss_is_left_out() -> None:
+def test_no_loss_is_skipped() -> None:
     known = [name for kind, name in components_of("p2pkit") if kind == "losses"]
     elsewhere = ["perceptual"]  # tests/test_timm_frozen.py
     assert [name for name in known if f'"{name}"' not in "".join(LOSSES)] == elsewhere
@@ -50,7 +50,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     cut = shutil.copytree(whole, tmp_path / "cut")
     shutil.rmtree(cut / "checkpoints" / "step_00000004")
     resumed = p2pkit("run", "--resume", cut)
-    assert resumed.code == 0 and "going on from step 2" in resumed.err
+    assert resumed.code == 0 and "resuming from step 2" in resumed.err
     for file in ("networks.safetensors", "optimizers.safetensors"):
         one, other = (run / "checkpoints" / "step_00000004" / file for run in (whole, cut))
         assert one.read_bytes() == other.read_bytes()

@@ -17,8 +17,8 @@ from PIL import Image
 from p2pkit.errors import P2PKitError
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
-from p2pkit.inference.policy import in_fast_layout
 from p2pkit.inference.translator import Translator, load_model
+from p2pkit.networks.fitting import in_fast_layout
 from tests.conftest import REPOSITORY, Call, picture, save
 
 
@@ -53,7 +53,7 @@ def test_a_wide_network_gives_the_same_floats_in_any_batch(model: Path) -> None:
 
 
 def library_unet(**parameters: object) -> torch.nn.Module:
-    from p2pkit.catalogue import create
+    from p2pkit.components.catalogue import create
 
     generator: torch.nn.Module = create("generators", "unet", source_channels=3, target_channels=3, **parameters)
     return generator

@@ -93,7 +93,11 @@ def test_every_form_of_image_comes_back_in_kind(translator: Translator, tmp_path
         assert np.array_equal(np.asarray(image), array)
     tensor = translator(torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 127.5 - 1)
     assert np.abs((tensor.numpy().transpose(1, 2, 0) + 1) * 127.5 - array).max() <= 0.51
-    with pytest.raises(DataError, match="found list"):
+    of_array, of_file = translator([pixels, file])
+    assert np.array_equal(of_array, array) and np.array_equal(np.asarray(of_file), array)
+    with pytest.raises(DataError, match="found dict"):
+        translator({"image": pixels})
+    with pytest.raises(DataError, match="found int"):
         translator([1, 2])
 
 

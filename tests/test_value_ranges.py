@@ -14,7 +14,9 @@ from PIL import Image
 
 from p2pkit import load_model
 from p2pkit.data.value_ranges import Percentiles
-from p2pkit.images import from_unit, read_image, to_unit, write_image
+from p2pkit.images.pixels import denormalize, normalize
+from p2pkit.images.reading import read_image
+from p2pkit.images.writing import write_image
 from p2pkit.inference.model_file import read_header
 from tests.conftest import SMALL, Call, distribution, train
 from tests.test_formats import values, write_bomb
@@ -33,7 +35,7 @@ def smooth(height: int, width: int, channels: int, low: float, high: float, dtyp
 
 
 def data_set(tmp_path: Path, source: Callable[[Path], Any], target: Callable[[Path], Any], sections: str = "") -> Path:
-    """A recipe on six training pairs and two held out, whose sides are written by functions of their paths."""
+    """A recipe on six training pairs and two to test, whose sides are written by functions of their paths."""
     root = tmp_path / "data"
     for split, count in (("train", 6), ("test", 2)):
         for side, write in (("source", source), ("target", target)):
@@ -207,8 +209,8 @@ def test_percentiles_are_found_once_and_kept(p2pkit: Call, tmp_path: Path) -> No
     text = (run / "recipe.toml").read_text()
     (run / "recipe.toml").write_text(text.replace("max_steps = 2", "max_steps = 3"))
     assert p2pkit("run", "--resume", run, "--accept-changed-data").code == 0
-    going_on = ("--continue", "--accept-changed-data", "--set", "train.max_steps=3")
-    assert p2pkit("run", recipe, "--out", run, *going_on).code == 0
+    resuming = ("--continue", "--accept-changed-data", "--set", "train.max_steps=3")
+    assert p2pkit("run", recipe, "--out", run, *resuming).code == 0
     header = read_header(run / "model.safetensors")
     assert (header.step, header.source_range) == (3, (low, high))
 
@@ -222,7 +224,7 @@ def test_ranges_that_cannot_be(p2pkit: Call, tmp_path: Path) -> None:
         "source.range=[0,nan]": "source.range",
         "source.percentiles=[-1,100]": "source.percentiles",
         "target.range=[0,300]": "targets are of uint8, which holds less",
-        "target.percentiles=[1,99]": "percentiles 1 and 99 of the training pairs are 5 and 5, which is no range",
+        "target.percentiles=[1,99]": "percentiles 1 and 99 of the training pairs are 5 and 5, which is not a range",
     }.items():
         settings = ("--set", "source.range=[0,9]", "--set", setting) if setting else ()
         for command in ("check", "run"):
@@ -275,7 +277,7 @@ def test_bad_files_are_reported_and_the_others_done(p2pkit: Call, tmp_path: Path
 @pytest.mark.parametrize(("dtype", "low", "high"), [("int16", -1024, 3071), ("int32", -500_000, 500_000)])
 def test_every_value_of_a_range_survives(dtype: str, low: int, high: int) -> None:
     levels = np.arange(low, high + 1, dtype=dtype).reshape(1, -1, 1)
-    assert np.array_equal(from_unit(to_unit(levels, "x", (low, high)), levels.dtype, (low, high)), levels)
+    assert np.array_equal(denormalize(normalize(levels, "x", (low, high)), levels.dtype, (low, high)), levels)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int16", "uint32", "int32"])
@@ -283,15 +285,15 @@ def test_a_type_without_a_range_is_used_in_full(dtype: str) -> None:
     limits = np.iinfo(dtype)
     values = RANDOM.integers(limits.min, limits.max, (64, 64, 1), dtype=dtype, endpoint=True)
     values[0, 0], values[0, 1] = limits.min, limits.max
-    unit = to_unit(values, "x")
+    unit = normalize(values, "x")
     assert (unit.min(), unit.max()) == (-1, 1)
-    error = np.abs(from_unit(unit, values.dtype).astype(np.float64) - values).max()
+    error = np.abs(denormalize(unit, values.dtype).astype(np.float64) - values).max()
     assert error <= (128 if values.itemsize == 4 else 0)  # float32 has 24 bits
 
 
 def test_values_outside_a_declared_range_are_clipped() -> None:
     pixels = np.array([[[-5], [0], [50], [100], [999]]], np.int16)
-    assert to_unit(pixels, "x", (0, 100)).flatten().tolist() == [-1, -1, 0, 1, 1]
+    assert normalize(pixels, "x", (0, 100)).flatten().tolist() == [-1, -1, 0, 1, 1]
 
 
 def test_colour_of_16_bits_trains_and_becomes_tiff(p2pkit: Call, tmp_path: Path) -> None:

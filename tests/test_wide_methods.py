@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import p2pkit as library
+from p2pkit.components.host import configure
 from p2pkit.inference.policy import Policy, infer
-from p2pkit.plugins import configure
 from p2pkit.testing import check_component
 from tests.conftest import Call, distribution, lines, train
 
@@ -26,7 +26,7 @@ from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update
 from p2pkit.networks.latent import Latent
-from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, unwrap_model, discriminator_terms, frozen, generator_terms
 
 class Noisy(nn.Module):
     """A pixel plus a latent."""
@@ -47,19 +47,19 @@ class Twofold:
         self.generator, self.discriminator, self.losses = generator, discriminator, losses
         self.fixed_until = fixed_until
         self.second = make_discriminator()
-        self.encoder = nn.Linear(target_channels, bare(generator).latent.size)
+        self.encoder = nn.Linear(target_channels, unwrap_model(generator).latent.size)
     def begin(self) -> None:
         print("begins")
-        nn.init.constant_(bare(self.encoder).weight, 0.125)
+        nn.init.constant_(unwrap_model(self.encoder).weight, 0.125)
     def train_step(self, batch: Batch, update: Update) -> None:
         print("progress", round(update.progress, 3))
         fake = self.generator(batch.source, self.encoder(batch.target.mean(dim=(2, 3))))
         for name in ("discriminator", "second"):
-            seen = StepView(batch.source, batch.target, fake.detach(), getattr(self, name))
+            seen = StepContext(batch.source, batch.target, fake.detach(), getattr(self, name))
             update(name, discriminator_terms(self.losses, seen))
         with frozen(self.discriminator):
-            seen = StepView(batch.source, batch.target, fake, self.discriminator)
-            fixed = bare(self.encoder).parameters() if update.progress < self.fixed_until else ()
+            seen = StepContext(batch.source, batch.target, fake, self.discriminator)
+            fixed = unwrap_model(self.encoder).parameters() if update.progress < self.fixed_until else ()
             update(("generator", "encoder"), generator_terms(self.losses, seen), fixed)
 
 @p2pkit.hookimpl
@@ -100,9 +100,9 @@ def test_four_networks_train_and_resume_exactly(twofold: Path, tmp_path: Path, p
     assert "begins" not in resumed.out
     for file in ("model.safetensors", "checkpoints/step_00000004/networks.safetensors"):
         assert (half / file).read_bytes() == (whole / file).read_bytes()
-    figures = lines(whole)[-2]
-    assert {"generator/l1", "discriminator/gan", "second/gan", "encoder/lr"} <= figures.keys()
-    assert figures["encoder/lr"] == 0.01
+    metrics = lines(whole)[-2]
+    assert {"generator/l1", "discriminator/gan", "second/gan", "encoder/lr"} <= metrics.keys()
+    assert metrics["encoder/lr"] == 0.01
     named = json.loads(p2pkit("inspect", whole, "--json").out)
     assert (named["generator"], named["distribution"]) == ("noisy", "p2pkit-twofold")
 
@@ -213,7 +213,7 @@ def change_encoder(twofold: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     def change(line: str) -> None:
         file = tmp_path / "plugins/p2pkit_twofold/__init__.py"
-        made = "self.encoder = nn.Linear(target_channels, bare(generator).latent.size)\n"
+        made = "self.encoder = nn.Linear(target_channels, unwrap_model(generator).latent.size)\n"
         assert made in file.read_text()
         file.write_text(file.read_text().replace(made, f"{made}        {line}\n"))
         monkeypatch.delitem(sys.modules, "p2pkit_twofold", raising=False)

@@ -1,4 +1,4 @@
-"""A web server on this machine that gives out one file, or those of a folder, and misbehaves as told."""
+"""A web server on this machine that gives out one file, or those of a folder, and misbehaves as asked."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class FeatureNetwork(nn.Module):
         super().__init__()
         refused = sorted((arguments or {}).keys() & (RESERVED | own.keys()))
         if refused:
-            raise RecipeError(f"timm.{refused[0]}: this is no argument for the table; the component's own keys say it")
+            raise RecipeError(f"timm.{refused[0]}: not an argument for this table; the component's own keys say it")
         file = weights or (pretrained_file(backbone) if pretrained else None)
         self._backbone = backbone
         self.network = _made(backbone, channels, file, {**own, **(arguments or {})})

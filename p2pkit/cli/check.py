@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from p2pkit.cli.options import RECIPE, SET
+from p2pkit.cli.tables import print_facts, print_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from p2pkit.data.samples import Data
+    from p2pkit.recipe.recipe import Recipe
 
 
 @click.command("check", short_help="Check a recipe: its keys, its networks, its data.")
@@ -20,8 +29,56 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     from p2pkit.recipe.resolve import read_recipe
 
     resolved = read_recipe(recipe, overrides)
+    print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
-    from p2pkit.recipe.check import findings
+    from p2pkit.build import load_data
+    from p2pkit.data.value_ranges import find_ranges
 
-    for line in findings(resolved):
-        click.echo(line)
+    data = load_data(resolved)
+    data = data.with_ranges(find_ranges(data, resolved.percentiles()))
+    _print_data(resolved, data)
+    click.echo()
+    _print_networks(resolved, data)
+
+
+def _print_data(recipe: Recipe, data: Data) -> None:
+    for notice in data.notices:
+        print_text(f"NOTICE: {notice}")
+    facts = [("data", f"{recipe.data.name}, {len(data.train)} training pairs, {len(data.test)} test pairs")]
+    for side in ("source", "target"):
+        height, width, channels = getattr(data.first, side).shape
+        low, high = data.value_range(side)
+        of_values = f"{channels} channels of {getattr(data.first, side).dtype}, values {low:g} to {high:g}"
+        facts.append((side, f"{height}x{width} (height x width), {of_values}"))
+    print_facts(facts)
+
+
+def _print_networks(recipe: Recipe, data: Data) -> None:
+    from p2pkit.build import build_discriminator, build_without_weights
+    from p2pkit.networks.receptive_field import receptive_field
+    from p2pkit.training.trial import try_shapes
+
+    parts = build_without_weights(recipe, data)
+    shapes = try_shapes(parts)
+    named = {"generator": recipe.generator.name, "discriminator": recipe.discriminator.name}
+    found = {
+        "generator": f"{_sides(shapes.source)} -> {_sides(shapes.fake)}",
+        "discriminator": f"logits {', '.join(_sides(logits[1:]) for logits in shapes.logits)}",
+    }
+    facts = [
+        (name, f"{component}, {_parameters(getattr(parts, name))}, {found[name]}") for name, component in named.items()
+    ]
+    field = receptive_field(build_discriminator(recipe, data), **data.channels)
+    facts.append(("receptive field", f"{field} pixels" if field else "all of the image, or not measurable"))
+    for name in parts.method.networks:
+        if name not in named:
+            facts.append((f"{name} of {recipe.method.name}", _parameters(getattr(parts.method, name))))
+    print_facts(facts)
+
+
+def _parameters(network: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.3f} M parameters"
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))

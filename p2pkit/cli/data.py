@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from p2pkit.cli.options import RECIPE, SET, say
-from p2pkit.plugins import manager
+from p2pkit.cli.options import RECIPE, SET
+from p2pkit.components.host import manager
+from p2pkit.utils.progress import print_line
 
-BROUGHT_BY = {"shard": "p2pkit-webdataset"}
-"""Commands that are not built in, and the distribution of this project that brings each."""
+PROVIDED_BY = {"shard": "p2pkit-webdataset"}
+"""Commands that are not built in, and the distribution of this project that provides each."""
 
 
 class DataCommands(click.Group):
@@ -25,14 +27,16 @@ class DataCommands(click.Group):
         if cmd_name in self.commands:
             return self.commands[cmd_name]
         found = self._of_plugins().commands.get(cmd_name)
-        if found is None and cmd_name in BROUGHT_BY:
-            brings = BROUGHT_BY[cmd_name]
-            ctx.fail(f"p2pkit data {cmd_name} is brought by a plugin that is not here: pip install {brings}")
+        if found is None and cmd_name in PROVIDED_BY:
+            distribution = PROVIDED_BY[cmd_name]
+            ctx.fail(
+                f"p2pkit data {cmd_name} is provided by a plugin that is not installed: pip install {distribution}"
+            )
         return found
 
     def _of_plugins(self) -> click.Group:
         group = click.Group()
-        manager().add_data_commands(group)
+        manager().add_commands(group, "register_data_commands", "data")
         return group
 
 
@@ -45,11 +49,11 @@ def command() -> None:
 @click.argument("name")
 def fetch(name: str) -> None:
     """Download the data set NAME to where its recipes look for it, unless it is there."""
-    from p2pkit.catalogue import create
+    from p2pkit.components.catalogue import create
 
     pairs = create("datasets", name, split="train")
     for notice in getattr(pairs, "notices", ()):
-        say(f"NOTICE: {notice}")
+        print_line(f"NOTICE: {notice}")
     click.echo(f"{name}: {len(pairs)} training pairs")
 
 
@@ -57,15 +61,19 @@ def fetch(name: str) -> None:
 @RECIPE
 @SET
 def check(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Read every pair of RECIPE's data set, and tell all that cannot be trained on."""
+    """Read every pair of RECIPE's data set, and list all that cannot be trained on."""
     from p2pkit.recipe.resolve import read_recipe
 
     resolved = read_recipe(recipe, overrides)
 
-    from p2pkit.recipe.data_check import bad_pairs
-    from p2pkit.recipe.data_rules import cannot_be_used
+    from p2pkit.build import augmentation, build_without_weights, load_data
+    from p2pkit.data.checks import cannot_be_used, check_pixels
+    from p2pkit.data.value_ranges import find_ranges
 
-    count, bad = bad_pairs(resolved)
+    data = replace(load_data(resolved), bad_data="skip")
+    data = data.with_ranges(find_ranges(data, resolved.percentiles()))
+    generator = build_without_weights(resolved, data).generator
+    count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, generator)
     if bad:
         raise cannot_be_used(len(bad), count, bad)
     click.echo(f"data {resolved.data.name}: all {count} pairs can be used")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from p2pkit.cli.options import say
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import RecipeError
+from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
-    from p2pkit.export import Exported
+    from p2pkit.export.exporting import Exported
 
 _STATISTICS = {
     "sample": "each image's own statistics",
@@ -47,7 +47,7 @@ def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, 
 
     The file takes images of any size and number. It is compared with the model, and left there only if they agree.
     """
-    from p2pkit.export import export_model
+    from p2pkit.export.exporting import export_model
 
     exported = export_model(model, out, form, cast(Normalisation | None, norm), dropout, _parameters(settings))
     _report(exported)
@@ -70,8 +70,10 @@ def _report(exported: Exported) -> None:
     facts = ", ".join(value if name == "name" else f"{name} {value}" for name, value in exported.facts.items())
     noise = f"inputs {', '.join(exported.noise)}" if exported.noise else "none: dropout is left out"
     sizes = ", ".join(f"{height}x{width}" for height, width in exported.sizes)
-    say(f"generator {exported.generator} as {facts}")
-    say(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
-    say(f"  noise: {noise}")
-    say("  sizes: any; padded by reflection and cropped back inside")
-    say(f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}")
+    print_line(f"generator {exported.generator} as {facts}")
+    print_line(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
+    print_line(f"  noise: {noise}")
+    print_line("  sizes: any; padded by reflection and cropped back inside")
+    print_line(
+        f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from p2pkit.cli.options import JSON
+from p2pkit.cli.tables import print_facts
 
 UNSAID = {
     "source_range": "that of its type",
@@ -41,12 +42,15 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     if recipe:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    click.echo(f"{file}: {outline.size / 1e6:.1f} MB")
     kinds = ", ".join(outline.dtypes)
-    click.echo(f"weights: {outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors")
-    for name, value in header.items():
-        click.echo(f"{name.replace('_', ' ')}: {_shown(value, UNSAID.get(name, 'not known'))}")
-    click.echo(f"recipe: {len(text.splitlines())} lines, with --recipe" if text else "recipe: not known")
+    print_facts(
+        [
+            ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
+            ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors"),
+            *((name.replace("_", " "), _shown(value, UNSAID.get(name, "not known"))) for name, value in header.items()),
+            ("recipe", f"{len(text.splitlines())} lines, with --recipe" if text else "not known"),
+        ]
+    )
 
 
 def _shown(value: Any, unsaid: str) -> str:

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 import click
 
-from p2pkit.cli.failures import complain, failure
-from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR, say
+from p2pkit import __version__
+from p2pkit.cli.failures import failure
+from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR
+from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean
-from p2pkit.plugins import configure, manager
-from p2pkit.utils.processes import count
-from p2pkit.version import __version__
+from p2pkit.utils.progress import labelled, print_line, process_count
 
 COMMANDS = {
     "run": "p2pkit.cli.run",
@@ -32,6 +32,19 @@ COMMANDS = {
     "inspect": "p2pkit.cli.inspect",
     "data": "p2pkit.cli.data",
 }
+MEANT = {
+    "train": "run",
+    "fit": "run",
+    "resume": "run",
+    "predict": "translate",
+    "infer": "translate",
+    "test": "translate",
+    "validate": "check",
+    "convert": "export",
+    "info": "inspect",
+    "list": "components",
+}
+"""The field's words for what some commands do."""
 
 
 class Commands(click.Group):
@@ -54,41 +67,49 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` begin with; an unknown one is told the nearest name."""
+        """The command that ``args`` begin with; an unknown one gets the nearest name."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             names = self.list_commands(ctx)
-            ctx.fail(f"no such command {name!r}{did_you_mean(name, names)} - commands: {', '.join(names)}")
+            guess = f"; did you mean {MEANT[name]!r}?" if name in MEANT else did_you_mean(name, names)
+            ctx.fail(f"no such command {name!r}{guess} - commands: {', '.join(names)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has seen enough, as ``head`` has, ends it without an error."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:  # it may be closed
+                sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left for Python to flush there
+            return 0
 
     def _configure_plugins(self, ctx: click.Context) -> None:
         if not ctx.meta.get("p2pkit.configured"):
             configure(ctx.meta.get(NO_PLUGIN, ()), ctx.meta.get(PLUGINS_DIR))
             ctx.meta["p2pkit.configured"] = True
-            _tell_of_plugins(ctx)
+            _warn_of_plugins(ctx)
 
     def _add_plugins_commands(self, ctx: click.Context) -> None:
         if not ctx.meta.get("p2pkit.commands_added"):
             self._configure_plugins(ctx)
             manager().add_commands(self)
             ctx.meta["p2pkit.commands_added"] = True
-            _tell_of_plugins(ctx)
+            _warn_of_plugins(ctx)
 
 
-def _tell_of_plugins(ctx: click.Context) -> None:
-    """Say which plugins are left out and which take long, each once, also where nothing but --help is asked for."""
-    told: set[str] = ctx.meta.setdefault("p2pkit.told", set())
-    notes = {
-        plugin.origin: f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
-        f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} ends it)"
-        for plugin in manager().broken()
-    }
-    for plugin in manager().slow():
-        notes.setdefault(plugin.origin, f"Note: the plugin {plugin.origin}: {plugin.slowness}")
-    for origin, note in notes.items():
-        if origin not in told:
-            say(note)
-            told.add(origin)
+def _warn_of_plugins(ctx: click.Context) -> None:
+    """Print which plugins are left out, each once, also where nothing but --help is asked for."""
+    warned: set[str] = ctx.meta.setdefault("p2pkit.warned", set())
+    for plugin in manager().plugins:
+        if plugin.problem and plugin.origin not in warned:
+            print_line(
+                f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
+                f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} removes it)"
+            )
+            warned.add(plugin.origin)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -122,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
     """
     code = _run(arguments)
-    if code and count() > 1:
+    if code and process_count() > 1:
         # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
         with suppress(OSError):
             sys.stdout.flush()
@@ -134,11 +155,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):
-            return 0  # click ends so when whoever reads our output has seen enough
-        raise
     except (KeyboardInterrupt, Exception) as error:
-        failed = failure(error)
-        complain(failed.message)
-        return failed.code
+        message, code = failure(error)
+        print_line(labelled(message))
+        return code

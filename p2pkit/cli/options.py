@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -20,15 +17,6 @@ SET = click.option(
     help="Set a key of the recipe; V is TOML. Repeatable: --set train.epochs=5 --set losses.1.weight=10",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def device_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--device cpu|cuda``."""
-    choice = click.Choice(["cpu", "cuda"])
-    return click.option("--device", type=choice, help="Where to compute. [default: the best there is]")(function)
-
-
-def say(message: str) -> None:
-    """Print a line for the person, on stderr; stdout is for results."""
-    with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
-        click.echo(message, err=True)
+DEVICE = click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute. [default: the best there is]"
+)

@@ -1,4 +1,4 @@
-"""``p2pkit plugins``: who extends p2pkit here, with what, and what is wrong with it."""
+"""``p2pkit plugins``: the installed plugins, what each provides, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 
 from p2pkit.cli.options import JSON
-from p2pkit.contracts import KINDS
-from p2pkit.errors import visible
-from p2pkit.plugins import manager
-from p2pkit.recipe.named import recipes_of
+from p2pkit.cli.tables import print_text
+from p2pkit.components.host import manager
+from p2pkit.contracts import KINDS, kind_called
 
 
 @click.group("plugins", invoke_without_command=True, short_help="List the plugins that are installed.")
@@ -36,34 +35,35 @@ def list_plugins(json_of_group: bool, as_json: bool) -> None:
 def _list(as_json: bool) -> None:
     # what every `p2pkit --help` makes them do as well
     manager().add_commands(click.Group())
-    manager().add_data_commands(click.Group())
+    manager().add_commands(click.Group(), "register_data_commands", "data")
     plugins = manager().plugins
     if as_json:
-        described = [{**asdict(plugin), "recipes": list(recipes_of(plugin))} for plugin in plugins]
+        described = [{**asdict(plugin), "recipes": list(plugin.recipes())} for plugin in plugins]
         click.echo(json.dumps(described, indent=2))
         return
     for plugin in plugins:
-        click.echo(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
+        print_text(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
         if plugin.problem:
-            click.echo(f"  LEFT OUT: {plugin.problem}")
-        if plugin.slowness:
-            click.echo(f"  SLOW: {plugin.slowness}")
-        if plugin.printed:
-            click.echo(f"  PRINTS: {visible(' | '.join(plugin.printed))}")
-        for hook in plugin.hooks:
-            click.echo(f"  {hook}")
-        for recipe in recipes_of(plugin):
-            click.echo(f"  recipe {plugin.name}:{recipe}")
+            print_text(f"LEFT OUT: {plugin.problem}", indent=2)
+        for line in (*plugin.hooks, *(f"recipe {plugin.name}:{recipe}" for recipe in plugin.recipes())):
+            print_text(line, indent=2)
 
 
 @command.command("new", short_help="Write a distribution to start a plugin from.")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), default="generators", show_default=True, help="What it brings.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    default="generators",
+    show_default=True,
+    help=f"What it provides: {', '.join(KINDS)}.",
+)
 def new_plugin(name: str, kind: str) -> None:
     """Write the distribution p2pkit-NAME here: a working component called NAME, its tests and a recipe."""
-    from p2pkit.new_plugin import checked_names, write_distribution
+    from p2pkit.new_plugin.names import checked_names
+    from p2pkit.new_plugin.writing import write_distribution
 
-    names = checked_names(name, kind)
+    names = checked_names(name, kind_called(kind))
     folder = write_distribution(names, Path()).as_posix()
     click.echo(
         f"{folder}/ has the {names.singular} {names.name}, in {names.package}/{names.singular}.py. Next:\n\n"

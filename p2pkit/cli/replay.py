@@ -1,4 +1,4 @@
-"""``p2pkit replay``: make a step again that went wrong, and tell where it began."""
+"""``p2pkit replay``: make a step again that went wrong, and say where it began."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from p2pkit.cli.options import device_option
+from p2pkit.cli.options import DEVICE
 
 
-@click.command("replay", short_help="Make a step again whose loss was no finite number.")
+@click.command("replay", short_help="Make a step again whose loss was not finite.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@device_option
+@DEVICE
 def command(folder: Path, device: str | None) -> None:
-    """Make the step again that a run has left in FOLDER (RUN_DIR/not_finite/step_...), and tell where it went wrong.
+    """Make the step again that a run has left in FOLDER (RUN_DIR/not_finite/step_...), and say where it went wrong.
 
     Shown are the losses and gradients of each network, and the first layer whose output is not finite. No file and no
     weight is changed.
     """
-    from p2pkit.cli.training import replay
+    from p2pkit.runs import replay
 
     for line in replay(folder, device):
         click.echo(line)

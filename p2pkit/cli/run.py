@@ -1,27 +1,35 @@
-"""``p2pkit run``: train what a recipe describes, or go on with an earlier run."""
+"""``p2pkit run``: train what a recipe describes, or resume an earlier run."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pkit.cli.options import SET, device_option
+from p2pkit.cli.options import DEVICE, NO_PLUGIN, PLUGINS_DIR, SET
 from p2pkit.errors import RecipeError
+from p2pkit.utils.progress import is_main_process
+
+if TYPE_CHECKING:
+    from p2pkit.runs import TrainingResult
 
 
-@click.command("run", short_help="Train what a recipe describes, or go on with a run.")
+@click.command("run", short_help="Train what a recipe describes, or resume a run.")
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
 @SET
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder. [runs/NAME/DATE-TIME]")
 @click.option("--max-time", metavar="TIME", help='End the run after a time: "90s", "5m", "1h30m".')
-@click.option("--resume", metavar="RUN_DIR", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
-@click.option(
-    "--continue", "continues", is_flag=True, help="Go on with the run in --out DIR if there is one, else start."
-)
-@click.option("--accept-changed-data", is_flag=True, help="Go on although the data is not what the run began with.")
-@device_option
+@click.option("--resume", metavar="RUN_DIR", type=click.Path(path_type=Path), help="Resume the run in this folder.")
+@click.option("--continue", "continues", is_flag=True, help="Resume the run in --out DIR if there is one, else start.")
+@click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what the run began with.")
+@DEVICE
+@click.pass_context
 def command(
+    ctx: click.Context,
     recipe: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
@@ -31,43 +39,70 @@ def command(
     accept_changed_data: bool,
     device: str | None,
 ) -> None:
-    """Train what RECIPE describes: a file, or PLUGIN:RECIPE for one that a plugin brings.
+    """Train what RECIPE describes: a file, or PLUGIN:RECIPE for one that a plugin provides.
 
     The run folder gets the model, samples, metrics and checkpoints.
 
-    Ctrl-C writes a checkpoint and prints the command that goes on. With --continue the same command starts a run and
-    goes on with it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.
+    Ctrl-C writes a checkpoint and prints the command that resumes. With --continue the same command starts a run and
+    resumes it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.
     """
     if resume is not None:
         if recipe or overrides or out or max_time or continues:
             raise RecipeError(
-                "--resume goes on with the recipe in the run folder; leave out RECIPE, --set, --out, --max-time and "
-                "--continue"
+                "--resume goes by the recipe in the run folder; leave out RECIPE, --set, --out, --max-time, --continue"
             )
-        from p2pkit.cli.training import resume_run
-
-        resume_run(resume, device, accept_changed_data)
-        return
-    if accept_changed_data and not continues:
+    elif accept_changed_data and not continues:
         raise click.UsageError("--accept-changed-data goes with --resume and --continue")
-    if recipe is None:
+    elif recipe is None:
         raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
-    if continues and out is None:
+    elif continues and out is None:
         raise click.UsageError("--continue needs --out DIR, the folder to look for a run in")
     if max_time is not None:
         _check_duration(max_time)
         overrides = (*overrides, f'train.max_time="{max_time}"')
-
+    typed = partial(_resume_command, ctx.meta, device)
+    # the recipe first: what is wrong with it is said before torch is imported
     from p2pkit.recipe.resolve import read_recipe
 
-    resolved = read_recipe(recipe, overrides)
+    resolved = read_recipe(recipe, overrides) if recipe is not None else None
 
-    from p2pkit.cli.training import continue_run, start_run
+    from p2pkit.runs import resume as resume_run
+    from p2pkit.runs import train, train_or_resume
 
-    if continues and out is not None:
-        continue_run(resolved, overrides, out, device, accept_changed_data)
+    if resolved is None:
+        assert resume is not None
+        result = resume_run(resume, device, accept_changed_data, typed)
+    elif continues and out is not None:
+        result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed)
     else:
-        start_run(resolved, overrides, out, device)
+        result = train(resolved, overrides, out, device, typed)
+    _print(result)
+
+
+def _print(result: TrainingResult) -> None:
+    from p2pkit.run_dir import RunDir
+
+    if not is_main_process():
+        return
+    folder = RunDir(result.run_dir)
+    for name, value in result.metrics.items():
+        click.echo(f"{name}: {value:.4f}")
+    click.echo(f"model: {result.model_path}")
+    if result.best_step is not None:
+        click.echo(f"best on the test set: {folder.best_model} (step {result.best_step})")
+    click.echo(f"samples: {folder.sample(result.step)}")
+
+
+def _resume_command(given: Mapping[str, Any], device: str | None, folder: Path, accept_changed_data: bool) -> str:
+    """What resumes a run, with those options of this command that matter there too."""
+    words = ["p2pkit"]
+    if given.get(PLUGINS_DIR):
+        words += ["--plugins-dir", str(given[PLUGINS_DIR])]
+    for name in given.get(NO_PLUGIN, ()):
+        words += ["--no-plugin", name]
+    words += ["run", *(["--device", device] if device else []), "--resume", str(folder)]
+    words += ["--accept-changed-data"] if accept_changed_data else []
+    return shlex.join(words)
 
 
 def _check_duration(text: str) -> None:

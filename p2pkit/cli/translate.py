@@ -7,9 +7,10 @@ from typing import Any, cast, get_args
 
 import click
 
-from p2pkit.cli.options import device_option, say
+from p2pkit.cli.options import DEVICE
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, listed, visible
+from p2pkit.utils.progress import print_line
 
 COUNT = click.IntRange(min=1)
 
@@ -43,7 +44,7 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--overlap", metavar="N", type=click.IntRange(min=0), help="Pixels that tiles share. [default: an eighth of a tile]"
 )
-@click.option("--skip-existing", is_flag=True, help="Leave out images whose outputs are there: go on where it was.")
+@click.option("--skip-existing", is_flag=True, help="Leave out images whose outputs are there: resume.")
 @click.option(
     "--precision",
     type=click.Choice(["no", "bf16", "fp16"]),
@@ -51,7 +52,7 @@ COUNT = click.IntRange(min=1)
     help="Mixed precision of the network; fp16 on GPUs alone. [default: no]",
 )
 @click.option("--threads", metavar="N", type=COUNT, help="Processor cores for the network. [default: all]")
-@device_option
+@DEVICE
 def command(
     model: Path,
     inputs: tuple[Path, ...],
@@ -78,7 +79,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
-    with stopped_by_signals("interrupted; the same command with --skip-existing goes on"):
+    with stopped_by_signals("interrupted; the same command with --skip-existing resumes"):
         report = translator.files(inputs, out, FileOptions(**options))
     there = f" ({report.skipped} were there already)" if report.skipped else ""
     if report.failures:
@@ -86,4 +87,4 @@ def command(
         raise DataError(
             f"{len(report.failures)} of the images could not be translated; the others are done{there}:{failed}"
         )
-    say(f"done: {out}{there}")
+    print_line(f"done: {out}{there}")

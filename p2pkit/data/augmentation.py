@@ -1,4 +1,4 @@
-"""The random jitter of a training pair and its plain counterpart for held-out pairs (paper section 6.2)."""
+"""Augmentation of training pairs: resize, random crop, random flip (paper section 6.2); validation only resizes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from p2pkit.settings import TransformSettings, height_width
 from p2pkit.utils.seeds import derived
 
 TensorPair = tuple[Tensor, Tensor]
+PURPOSE = "jitter"
+"""What its draws are derived for; another text would be another order of crops and flips for the same seed."""
 _BICUBIC = vision.InterpolationMode.BICUBIC
 
 
 @dataclass(frozen=True)
-class PairTransform:
+class Augmentation:
     """Resizes, crops and flips the two images of a pair alike; sources may be resampled in a way of their own.
 
-    The jitter of a pair is a function of (seed, epoch, index), so that it depends neither on how many workers or
+    The augmentation of a pair is a function of (seed, epoch, index), so that it depends neither on how many workers or
     processes there are nor on where a run was interrupted.
     """
 
@@ -34,7 +36,7 @@ class PairTransform:
         height, width = pair[0].shape[1:]
         self.refuse_smaller_than_crop((height, width), key)
         pair = self._resized(pair, self.settings.load_size)
-        generator = torch.Generator().manual_seed(derived(self.seed, "jitter", epoch, index))
+        generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, epoch, index))
         draws = torch.rand(3, generator=generator).tolist()
         if self.settings.crop_size is not None:
             pair = _cropped(pair, height_width(self.settings.crop_size), draws[0], draws[1])
@@ -49,17 +51,17 @@ class PairTransform:
 
     def refuse_smaller_than_crop(self, size: tuple[int, int], key: str) -> None:
         """Raise DataError, beginning with ``key``, when nothing can be cropped out of images of (height, width)."""
-        loaded, crop = (
-            height_width(chosen) if chosen else size for chosen in (self.settings.load_size, self.settings.crop_size)
-        )
-        if self.settings.crop_size and (loaded[0] < crop[0] or loaded[1] < crop[1]):
+        if self.settings.crop_size is None:
+            return
+        loaded, crop = height_width(self.settings.load_size or size), height_width(self.settings.crop_size)
+        if loaded[0] < crop[0] or loaded[1] < crop[1]:
             raise DataError(
                 f"{key}: the image is {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
                 f"{crop[0]}x{crop[1]}; lower it, or set transform.load_size"
             )
 
     def test(self, pair: TensorPair) -> TensorPair:
-        """Resize to the size that training sees, where training resizes at all; no jitter."""
+        """Resize to the size that training sees, where training resizes at all; no augmentation."""
         if self.settings.load_size is None:
             return pair
         return self._resized(pair, self.settings.crop_size or self.settings.load_size)
@@ -76,7 +78,7 @@ def _resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicu
         return image
     interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC
     resized: Tensor = vision.resize(image, list(size), interpolation=interpolation, antialias=True)
-    # bicubic overshoots at edges, and [-1, 1] is the promise
+    # bicubic overshoots at edges, and [-1, 1] is the contract
     return resized.clamp_(-1.0, 1.0)
 
 
@@ -84,5 +86,5 @@ def _cropped(pair: TensorPair, size: tuple[int, int], down: float, right: float)
     """Crop both images at one place; ``down`` and ``right`` in [0, 1) choose among all positions evenly."""
     height, width = pair[0].shape[1:]
     top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
-    source, target = (image[:, top : top + size[0], left : left + size[1]] for image in pair)
-    return source, target
+    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
+    return pair[0][:, rows, columns], pair[1][:, rows, columns]

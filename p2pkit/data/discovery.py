@@ -1,4 +1,4 @@
-"""Pairs of image files: what data sets of two files a pair share once they know which files belong together."""
+"""A data set's files: the folders of its splits, pairs of image files, fingerprints."""
 
 from __future__ import annotations
 
@@ -6,9 +6,37 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from p2pkit.contracts import Pair, PairHeader
+from p2pkit.contracts import Pair, PairHeader, Split
 from p2pkit.errors import DataError
 from p2pkit.images.reading import image_header, read_image
+
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+
+
+def split_folder(root: Path, split: Split) -> Path | None:
+    """The folder of ``split`` below ``root``; None for a test split that is not there.
+
+    Without any such folder all of ``root`` is for training.
+
+    Raises:
+        DataError: ``root`` is missing, or it has a test folder but no folder for training.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder (data.root)")
+    for name in SPLIT_FOLDERS[split]:
+        if (root / name).is_dir():
+            return root / name
+    if split == "test":
+        return None
+    refuse_test_alone(root)
+    return root
+
+
+def refuse_test_alone(folder: Path) -> None:
+    """Raise DataError when ``folder`` has a test split, but no folder train: test pairs must not be trained on."""
+    for name in SPLIT_FOLDERS["test"]:
+        if (folder / name).is_dir():
+            raise DataError(f"{folder}: it has the folder {name} of test pairs, but no folder train")
 
 
 class FilePairs:
@@ -54,7 +82,7 @@ class FilePairs:
 
 
 def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
-    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` there is to tell apart."""
+    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` makes it another data set."""
     digest = hashlib.sha256(repr(more).encode())
     for file in files:
         digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())

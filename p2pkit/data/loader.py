@@ -1,4 +1,4 @@
-"""From a data set to batches: pairs read, jittered and put together, by workers or without."""
+"""The DataLoader: pairs read, augmented and put together to batches, by workers or without."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.contracts import Batch, Pair, PairedDataset
-from p2pkit.data.augmentation import PairTransform, TensorPair
-from p2pkit.data.bad_samples import Substitution
-from p2pkit.data.sampler import Order, Place
+from p2pkit.data.augmentation import Augmentation, TensorPair
+from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.sampler import EpochSampler, SampleIndex
+from p2pkit.data.samples import SampleSpec
 from p2pkit.errors import DataError, P2PKitError, first_line
+from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
-from p2pkit.training.pair_form import PairForm
 from p2pkit.utils.signals import SIGNALS
 
 ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size = 1"
@@ -23,53 +24,48 @@ ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size
 
 
 class Example(NamedTuple):
-    """A jittered pair, its key, and the messages on those that were left out on the way to it."""
+    """An augmented pair, its key, and the messages on those that were skipped on the way to it."""
 
     tensors: TensorPair
     key: str
-    left_out: list[str]
+    skipped: list[str]
 
 
 class Loaded(NamedTuple):
     """A batch, and the messages on the pairs that could not be used in it."""
 
     batch: Batch
-    left_out: list[str]
+    skipped: list[str]
 
 
 class Examples(Dataset[Example | P2PKitError]):
-    """Jittered tensors of the pairs of a data set; what is wrong with a pair is returned, not raised.
+    """Augmented tensors of the pairs of a data set; what is wrong with a pair is returned, not raised.
 
     A worker process that raises buries the message under its own traceback.
     """
 
     def __init__(
-        self, pairs: PairedDataset, form: PairForm, transform: PairTransform, settings: LoaderSettings
+        self, pairs: PairedDataset, spec: SampleSpec, augmentation: Augmentation, settings: LoaderSettings
     ) -> None:
-        self._pairs, self._form, self._transform = pairs, form, transform
-        self._substitution = Substitution(len(pairs), settings.bad_data)
-        self._cache: dict[int, Pair] | None = {} if settings.cache else None
+        self._pairs, self._spec, self._augmentation = pairs, spec, augmentation
+        self._bad_samples = SkipBadSamples(len(pairs), settings.bad_data)
+        self._caching, self._cache = settings.cache, dict[int, Pair]()
 
-    def __getitem__(self, place: Place) -> Example | P2PKitError:
-        epoch, index = place
+    def __getitem__(self, at: SampleIndex) -> Example | P2PKitError:
+        epoch, index = at
 
-        def jittered(candidate: int) -> tuple[TensorPair, str]:
-            pair = self._pair(candidate)
-            # the jitter is that of the place: a pair that stands for another one too is not seen twice alike
-            return self._transform.train(self._form.tensors(pair), epoch, index, pair.key), pair.key
+        def augmented(candidate: int) -> tuple[TensorPair, str]:
+            pair = self._cache.get(candidate) or self._pairs[candidate]
+            if self._caching:
+                self._cache[candidate] = pair
+            # augmented by the index that was asked for: a pair that stands for another one too is not seen twice alike
+            return self._augmentation.train(self._spec.tensors(pair), epoch, index, pair.key), pair.key
 
         try:
-            (tensors, key), left_out = self._substitution.first_usable(index, jittered)
-            return Example(tensors, key, left_out)
+            (tensors, key), skipped = self._bad_samples.first_usable(index, augmented)
+            return Example(tensors, key, skipped)
         except P2PKitError as error:
             return error
-
-    def _pair(self, index: int) -> Pair:
-        if self._cache is None:
-            return self._pairs[index]
-        if index not in self._cache:
-            self._cache[index] = self._pairs[index]
-        return self._cache[index]
 
 
 def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int:
@@ -90,7 +86,7 @@ def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int
     return pairs // settings.batch_size
 
 
-def batches(examples: Examples, order: Order, workers: int) -> Iterator[Loaded]:
+def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator[Loaded]:
     """Batches without end.
 
     Raises:
@@ -98,20 +94,26 @@ def batches(examples: Examples, order: Order, workers: int) -> Iterator[Loaded]:
     """
     loader: DataLoader[Any] = DataLoader(
         examples,
-        batch_sampler=order,
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in _without_losses(loader):
+    for batch in _explaining_lost_workers(loader):
         if isinstance(batch, P2PKitError):
             raise batch
-        source, target, keys, left_out = batch
-        yield Loaded(Batch(source, target, keys), left_out)
+        source, target, keys, skipped = batch
+        yield Loaded(Batch(source, target, keys), skipped)
 
 
-def _without_losses(loader: DataLoader[Any]) -> Iterator[Any]:
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the networks are, in the layout that is fastest there."""
+    source, target = batch.source.to(device, non_blocking=True), batch.target.to(device, non_blocking=True)
+    return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys)
+
+
+def _explaining_lost_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     """What the workers give; one that has been killed is an error that says what to do."""
     try:
         yield from loader
@@ -137,16 +139,23 @@ def lost_worker(error: Exception) -> DataError | None:
 
 
 def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
-    whole: list[Example] = []
+    sources, targets, keys, skipped = [], [], [], []
     for example in examples:
         if isinstance(example, P2PKitError):
             return example
-        whole.append(example)
-    if len({example.tensors[0].shape for example in whole}) > 1:
-        sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[0].shape[1:]) for each in whole)
-        return DataError(f"the images of a batch differ in size (height x width): {sizes}; {ONE_SIZE}")
-    source, target = (torch.stack([example.tensors[side] for example in whole]) for side in (0, 1))
-    return source, target, [example.key for example in whole], [text for each in whole for text in each.left_out]
+        sources.append(example.tensors[0])
+        targets.append(example.tensors[1])
+        keys.append(example.key)
+        skipped += example.skipped
+        if sources[0].shape != sources[-1].shape:
+            return _differing_sizes(examples)
+    return torch.stack(sources), torch.stack(targets), keys, skipped
+
+
+def _differing_sizes(examples: list[Example | P2PKitError]) -> P2PKitError:
+    whole = [example for example in examples if isinstance(example, Example)]
+    sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[0].shape[1:]) for each in whole)
+    return DataError(f"the images of a batch differ in size (height x width): {sizes}; {ONE_SIZE}")
 
 
 def _start_worker(worker: int) -> None:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch.utils.data import Sampler
 
 from p2pkit.utils.seeds import derived
 
-Place = tuple[int, int]
-"""(epoch, index): which pair, and in which epoch, since its jitter depends on both."""
+SampleIndex = tuple[int, int]
+"""(epoch, index): which pair, and in which epoch, since its augmentation depends on both."""
 
 WINDOW = 1000
-"""How many consecutive pairs of a lane are shuffled: as many as a shard holds, so that a lane reads two at a time."""
+"""How many consecutive pairs of a stream are shuffled: as many as a shard holds, so a stream reads two at a time."""
 
 
-class Order(Sampler[list[Place]]):
+class EpochSampler(Sampler[list[SampleIndex]]):
     """The batches of one process, from a step on and without end: epoch after epoch, each in an order of its own.
 
     A batch is cut from the whole run's global batch, so that results do not depend on the number of processes. What is
-    left at the end of an epoch and fills no batch is left out. With ``shards``, the numbers of pairs in each shard of
-    the data set, pairs that are near in the order are near in the data (see :func:`in_lanes`).
+    left at the end of an epoch and fills no batch is dropped. With ``shards``, the numbers of pairs in each shard of
+    the data set, pairs that are near in the order are near in the data (see :func:`shard_shuffle`).
     """
 
     def __init__(
@@ -34,20 +35,20 @@ class Order(Sampler[list[Place]]):
         share = batch_size // processes
         self.share = range(rank * share, (rank + 1) * share)
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         epoch, offset = divmod(self.first_step, self.pairs // self.batch_size)
         while True:
             seed = derived(self.seed, "order", epoch)
             if self.shards is None:
-                batches = shuffled(self.pairs, self.batch_size, self.share, offset, seed)
+                batches = shuffle(self.pairs, self.batch_size, self.share, offset, seed)
             else:
-                batches = in_lanes(self.shards, self.batch_size, self.share, offset, seed)
+                batches = shard_shuffle(self.shards, self.batch_size, self.share, offset, seed)
             for batch in batches:
-                yield [(epoch, index) for index in batch]
+                yield list(zip(repeat(epoch), batch, strict=False))
             epoch, offset = epoch + 1, 0
 
 
-def shuffled(pairs: int, batch_size: int, share: range, first: int, seed: int) -> Iterator[list[int]]:
+def shuffle(pairs: int, batch_size: int, share: range, first: int, seed: int) -> Iterator[list[int]]:
     """The ``share`` of each global batch of an epoch, from its batch number ``first`` on: all pairs in random order."""
     order = torch.randperm(pairs, generator=torch.Generator().manual_seed(seed))
     for step in range(first, pairs // batch_size):
@@ -55,12 +56,12 @@ def shuffled(pairs: int, batch_size: int, share: range, first: int, seed: int) -
         yield order[start + share.start : start + share.stop].tolist()
 
 
-def in_lanes(shards: Sequence[int], batch_size: int, share: range, first: int, seed: int) -> Iterator[list[int]]:
-    """Like :func:`shuffled`, but so that each process reads few shards at a time, and each of them once.
+def shard_shuffle(shards: Sequence[int], batch_size: int, share: range, first: int, seed: int) -> Iterator[list[int]]:
+    """Like :func:`shuffle`, but so that each process reads few shards at a time, and each of them once.
 
-    The shards are laid end to end in random order, and what they hold is cut into as many equal lanes as a batch has
-    pairs. A lane gives every batch one pair; a process owns lanes. Within a lane, pairs are shuffled in windows. What
-    is kept in memory is a window of each lane owned, however many pairs there are.
+    The shards are laid end to end in random order, and what they hold is cut into as many equal streams as a batch has
+    pairs. A stream gives every batch one pair; a process owns streams. Within a stream, pairs are shuffled in windows.
+    What is kept in memory is a window of each stream owned, however many pairs there are.
     """
     counts = torch.tensor(shards)
     permutation = torch.randperm(len(counts), generator=torch.Generator().manual_seed(seed))
@@ -74,11 +75,11 @@ def in_lanes(shards: Sequence[int], batch_size: int, share: range, first: int, s
     steps = int(counts.sum()) // batch_size
     for window in range(first // WINDOW, -(-steps // WINDOW)):
         start, stop = window * WINDOW, min((window + 1) * WINDOW, steps)
-        places = [lane * steps + start + _permutation(stop - start, seed, lane, window) for lane in share]
+        places = [stream * steps + start + _permutation(stop - start, seed, stream, window) for stream in share]
         batches = index_at(torch.stack(places, dim=1))
         for batch in batches[max(0, first - start) :]:
             yield batch.tolist()
 
 
-def _permutation(count: int, seed: int, lane: int, window: int) -> torch.Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(derived(seed, lane, window)))
+def _permutation(count: int, seed: int, stream: int, window: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(derived(seed, stream, window)))

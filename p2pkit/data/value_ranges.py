@@ -1,14 +1,63 @@
-"""Percentiles of more pixel values than memory holds."""
+"""Ranges of values that a recipe asks to be found: percentiles of more pixel values than memory holds."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from p2pkit.contracts import ValueRange
+from p2pkit.data.checks import SampleRef, sample_refs, scan
+from p2pkit.data.samples import Data
+from p2pkit.errors import DataError
+from p2pkit.images.pixels import refuse_not_finite
+
+
+def find_ranges(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[str, ValueRange]:
+    """The range between the ``wanted`` percentiles of each side, over all training samples, which are read twice.
+
+    Raises:
+        DataError: a pair cannot be read and the policy is to stop, none can, or all values of a side are the same.
+    """
+    searches = {side: Percentiles(percentiles) for side, percentiles in wanted.items()}
+    if not searches:
+        return {}
+
+    def add(ref: SampleRef) -> bool:
+        try:
+            pair = ref.dataset(data)[ref.number]
+            for side in searches:
+                refuse_not_finite(getattr(pair, side), f"{pair.key}, its {side}")
+        except DataError:
+            if data.bad_data == "stop":
+                raise
+            return False
+        for side, search in searches.items():
+            search.add(getattr(pair, side))
+        return True
+
+    trained = [ref for ref in sample_refs(data) if not ref.test]
+    if not any(list(scan("finding the range of values", trained, add))):
+        raise DataError("percentiles: none of the training pairs can be read")
+    for search in searches.values():
+        search.read_again()
+    list(scan("finding it exactly", trained, add))
+    return {side: _range(side, wanted[side], search) for side, search in searches.items()}
+
+
+def _range(side: str, wanted: tuple[float, float], search: Percentiles) -> ValueRange:
+    low, high = search.found()
+    if not -math.inf < low < high < math.inf:
+        raise DataError(
+            f"{side}.percentiles: percentiles {wanted[0]:g} and {wanted[1]:g} of the training pairs are {low:g} and "
+            f"{high:g}, which is not a range; choose others, or set {side}.range"
+        )
+    return low, high
+
 
 HALF = 16
 """Bits of a key that are counted in one reading of the values, of 32."""

@@ -1,10 +1,9 @@
-"""Making the Accelerator: device, precision, trackers, and how networks are wrapped for many processes."""
+"""Making the Accelerator: device, precision, trackers, how processes meet."""
 
 from __future__ import annotations
 
 import os
 import threading
-import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
@@ -12,13 +11,11 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
-from torch import nn
-from torch.optim import Optimizer
 
 from p2pkit.errors import ProcessLost, RecipeError, first_line
-from p2pkit.utils.processes import count, labelled
-from p2pkit.utils.progress import say
+from p2pkit.utils.progress import labelled, print_line, process_count
 
 MEETING_SECONDS = 20.0
 """Processes that have not met by then say what they wait for."""
@@ -40,11 +37,14 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
     for tracker in trackers:
         if find_spec(tracker) is None:
             raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
-    met = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
-    waiting = threading.Timer(MEETING_SECONDS, say, [labelled(f"waiting for the other processes at {met}")])
+    if process_count() == 1:
+        # Accelerate keeps device and precision for the whole process, and a notebook may train twice
+        AcceleratorState._reset_state(reset_partial_state=True)
+        return _accelerator(precision, device, trackers)
+    met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+    waiting = threading.Timer(MEETING_SECONDS, print_line, [labelled(f"waiting for the other processes at {met}")])
     waiting.daemon = True
-    if count() > 1:
-        waiting.start()
+    waiting.start()
     try:
         return _accelerator(precision, device, trackers)
     except torch.distributed.DistError as error:
@@ -57,12 +57,12 @@ def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]
 
 def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
     return Accelerator(
-        # without a GPU, Accelerate takes each of several processes for the only one, unless told to use the CPU
-        cpu=device == "cpu" or (count() > 1 and not torch.cuda.is_available()),
+        # without a GPU, Accelerate takes each of several processes for the only one, unless asked to use the CPU
+        cpu=device == "cpu" or (process_count() > 1 and not torch.cuda.is_available()),
         mixed_precision=precision,
         log_with=list(trackers) or None,
         # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
-        project_config=_tracking_in(Path()),
+        project_config=ProjectConfiguration(project_dir=".", logging_dir="."),
         # the loop counts steps; an environment that asks for accumulation would only shrink the losses
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
@@ -73,20 +73,7 @@ def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) ->
     )  # fmt: skip
 
 
-def prepared(accelerator: Accelerator, network: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-    """A network and its optimizer on the device, wrapped for several processes where there are several."""
-    with warnings.catch_warnings():
-        # Accelerate passes on the name that torch is about to change
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        both: tuple[nn.Module, Optimizer] = accelerator.prepare(network, optimizer)
-    return both
-
-
 def start_trackers(accelerator: Accelerator, folder: Path) -> None:
     """Let the trackers write into the run folder."""
-    accelerator.project_configuration = _tracking_in(folder)
+    accelerator.project_configuration = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
     accelerator.init_trackers("tensorboard")
-
-
-def _tracking_in(folder: Path) -> ProjectConfiguration:
-    return ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))

@@ -1,4 +1,4 @@
-"""What processes tell each other, so that all of them decide alike. With one process nothing is sent."""
+"""Collectives: what processes share, so that all of them decide alike. With one process nothing is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from p2pkit.errors import DataError
 
 
-def texts_of_all(accelerator: Accelerator, text: str) -> list[str]:
+def all_gather_text(accelerator: Accelerator, text: str) -> list[str]:
     """What each process passes as ``text``, by rank, on every process."""
     if accelerator.num_processes == 1:
         return [text]
@@ -22,12 +22,12 @@ def texts_of_all(accelerator: Accelerator, text: str) -> list[str]:
     return [bytes(row[:length].tolist()).decode() for row, length in zip(rows, lengths, strict=True)]
 
 
-def from_main_process(accelerator: Accelerator, text: str) -> str:
+def broadcast_text(accelerator: Accelerator, text: str) -> str:
     """What the main process passes as ``text``, on every process."""
-    return texts_of_all(accelerator, text)[0]
+    return text if accelerator.num_processes == 1 else all_gather_text(accelerator, text)[0]
 
 
-def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
+def all_reduce_max(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     """Each value's maximum over all processes."""
     if accelerator.num_processes == 1:
         return list(values)
@@ -36,30 +36,34 @@ def largest(accelerator: Accelerator, values: Sequence[float]) -> list[float]:
     return maxima
 
 
-class MetByAll(DataError):  # noqa: N818 - named for what it says of the processes
-    """Bad data that every process has been told of, so that all can end in order."""
-
-
-def by_main_process(accelerator: Accelerator, work: Callable[[], None]) -> None:
-    """Let the main process alone do ``work``.
-
-    Raises:
-        MetByAll: on every process, when ``work`` has raised a DataError.
-    """
-    met = ""
-    if accelerator.is_main_process:
-        try:
-            work()
-        except DataError as error:
-            met = str(error)
-    if met := from_main_process(accelerator, met):
-        raise MetByAll(met)
-
-
-def means_of_all(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:
+def all_reduce_mean(accelerator: Accelerator, values: Mapping[str, float]) -> dict[str, float]:
     """Each value's mean over all processes, which must pass the same names in the same order."""
     if accelerator.num_processes == 1 or not values:
         return dict(values)
     own = torch.tensor([list(values.values())], dtype=torch.float32, device=accelerator.device)
     means = accelerator.gather(own).double().mean(dim=0).tolist()
     return dict(zip(values, means, strict=True))
+
+
+class SharedDataError(DataError):
+    """Bad data that every process knows of, so that all can end in order."""
+
+
+def on_main_process(accelerator: Accelerator, work: Callable[[], str | None], elsewhere: str = "") -> str:
+    """Let the main process alone do ``work``; the text that it gives, on every process.
+
+    Raises:
+        DataError: raised by ``work``; on several processes a SharedDataError, on each of them. Its message is
+            ``elsewhere``, if that is given, on all but the main one.
+    """
+    if accelerator.num_processes == 1:
+        return work() or ""
+    result, message = "", ""
+    if accelerator.is_main_process:
+        try:
+            result = work() or ""
+        except DataError as error:
+            message = str(error)
+    if message := broadcast_text(accelerator, message):
+        raise SharedDataError(message if accelerator.is_main_process else elsewhere or message)
+    return broadcast_text(accelerator, result)

@@ -58,7 +58,7 @@ class Heartbeat:
     def __init__(self, rank: int, processes: int, report: Callable[[str], None]) -> None:
         self.rank, self.host, self.report = rank, platform.node(), report
         self.advice: Callable[[], str] = str
-        """Gives what to tell, after the reason, when a process is lost."""
+        """Gives what to say, after the reason, when a process is lost."""
         watched = range(1, processes) if rank == 0 else [0]
         self._hosts = dict.fromkeys(watched, "unknown host")
         self._silent = dict.fromkeys(watched, 0)
@@ -100,7 +100,7 @@ class Heartbeat:
         self._thread.start()
 
     def leave(self, code: int, why: str) -> None:
-        """Tell the others that this process ends, and stop watching them."""
+        """Report to the others that this process ends, and stop watching them."""
         if self._thread is None:
             return
         with suppress(TimeoutError):
@@ -168,7 +168,7 @@ class Heartbeat:
         del self._writers[rank]
         writer.close()
         if rank in self._silent:
-            self._lose(rank, "has ended without a word: killed, or its machine went down.", GRACE_SECONDS)
+            self._lose(rank, "exited without an error: killed, or its machine went down.", GRACE_SECONDS)
 
     async def _beat(self) -> None:
         while True:

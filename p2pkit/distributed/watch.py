@@ -1,44 +1,39 @@
-"""The processes of a run watch each other for as long as it lasts, and tell a lost one from an error of their own."""
+"""The processes of a run watch each other for as long as it lasts, and know a lost one from an error of their own."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
 
-from p2pkit.distributed.collectives import from_main_process
+from p2pkit.distributed.collectives import broadcast_text
 from p2pkit.distributed.heartbeat import Heartbeat, MeetingPoint
-from p2pkit.errors import ProcessLost, first_line
+from p2pkit.errors import ProcessLost, exit_code_of, first_line
+from p2pkit.utils.progress import labelled, print_line
 
 
 @contextmanager
-def watched(
-    accelerator: Accelerator, report: Callable[[str], None], outcome: Callable[[BaseException], tuple[str, int]]
-) -> Iterator[Heartbeat]:
-    """Let the processes watch each other in the body; one process has nobody to watch.
-
-    ``outcome`` gives a line and the exit code for what the body raises, to tell the others.
+def watched(accelerator: Accelerator) -> Iterator[Heartbeat]:
+    """Let several processes watch each other in the body; what ends one of them is reported to the others.
 
     Raises:
         ProcessLost: a collective has failed because another process is gone.
     """
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    heartbeat = Heartbeat(rank, processes, report)
-    if processes > 1:
-        listening, point = heartbeat.open() if rank == 0 else (None, None)
-        told = from_main_process(accelerator, json.dumps(asdict(point)) if point else "")
-        heartbeat.join(MeetingPoint(**json.loads(told)), listening)
+    rank = accelerator.process_index
+    heartbeat = Heartbeat(rank, accelerator.num_processes, lambda message: print_line(labelled(message)))
+    listening, point = heartbeat.open() if rank == 0 else (None, None)
+    found = broadcast_text(accelerator, json.dumps(asdict(point)) if point else "")
+    heartbeat.join(MeetingPoint(**json.loads(found)), listening)
     try:
         yield heartbeat
     except BaseException as error:
         raised = _loss_behind(error, heartbeat) or error
-        why, code = outcome(raised)
-        heartbeat.leave(code, f"has ended: {why}")
+        heartbeat.leave(exit_code_of(raised), f"has ended: {first_line(raised) or type(raised).__name__}")
         if raised is not error:
             raise raised from error
         raise

@@ -16,7 +16,7 @@ from urllib.error import HTTPError, URLError
 from p2pkit.downloads.lock import locked
 from p2pkit.downloads.partial import Origin, Partial
 from p2pkit.errors import DataError, Unavailable
-from p2pkit.utils.atomic import naming_failures
+from p2pkit.utils.atomic import os_errors_described
 from p2pkit.utils.progress import Progress
 
 RETRIES = 3
@@ -37,7 +37,7 @@ class WrongChecksum(DataError):  # noqa: N818 - named for what it says of the fi
 
 
 class _BrokenOff(Unreachable):
-    """The server answered, and another attempt may bring more."""
+    """The server answered, and another attempt may get more."""
 
 
 class _Stale(_BrokenOff):
@@ -47,7 +47,7 @@ class _Stale(_BrokenOff):
 def download(
     url: str, file: Path, md5: str | None = None, sha256: str | None = None, timeout: float = 15.0, shown: bool = True
 ) -> None:
-    """Download ``url`` to ``file``, going on where an earlier attempt stopped. A ``file`` already there is kept as is.
+    """Download ``url`` to ``file``, resuming where an earlier attempt stopped. A ``file`` already there is kept as is.
 
     ``timeout`` is in seconds of silence. What has come so far is in ``NAME.part`` beside ``file``; it stays there when
     the connection or the disk fails. Progress is printed if ``shown``.
@@ -58,7 +58,7 @@ def download(
     """
     if not url.lower().startswith(("http://", "https://")):
         raise DataError(f"cannot download {url}: expected an address that begins with http:// or https://")
-    with naming_failures(file):
+    with os_errors_described(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked(file, shown):
             if file.is_file():
@@ -149,7 +149,7 @@ def _append(response: HTTPResponse, part: Partial, have: int, found: Origin, sho
     if found.total is not None and part.size() != found.total:
         raise _BrokenOff(
             f"cannot download {found.url}: the connection breaks off after {part.size()} of {found.total} bytes; "
-            f"run the command again to go on from there"
+            f"run the command again to resume from there"
         )
 
 
@@ -157,7 +157,7 @@ def _read(response: HTTPResponse, url: str) -> bytes:
     try:
         return response.read1(BLOCK_BYTES)
     except (OSError, HTTPException, ValueError) as error:
-        message = f"cannot download {url}: {_reason(error)}; run the command again to go on from where it stopped"
+        message = f"cannot download {url}: {_reason(error)}; run the command again to resume"
         raise _BrokenOff(message) from error
 
 
@@ -195,7 +195,7 @@ def _total(response: HTTPResponse) -> int | None:
 
 def _validator(response: HTTPResponse) -> str | None:
     tag: str | None = response.headers.get("ETag")
-    if tag and not tag.startswith("W/"):  # a weak tag does not vouch for single bytes
+    if tag and not tag.startswith("W/"):  # a weak tag does not identify single bytes
         return tag
     return response.headers.get("Last-Modified")
 

@@ -1,4 +1,4 @@
-"""Unpacking an archive that nobody vouches for: all of it or nothing, and nothing outside its folder."""
+"""Unpacking an archive from an untrusted source: all of it or nothing, and nothing outside its folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, cast
+from typing import IO, NamedTuple, Self, cast
 
 from p2pkit.downloads.lock import locked
-from p2pkit.downloads.tar import tar_members
 from p2pkit.errors import DataError
-from p2pkit.utils.atomic import naming_failures
+from p2pkit.utils.atomic import os_errors_described
 from p2pkit.utils.progress import Progress
 
-BLOCK_BYTES = 2**20
+LONGEST_READ = 16 * 2**20
+"""How many bytes of a tar may be read into memory at once."""
 
 # what tarfile and zipfile let through; RuntimeError is an encrypted zip, the last line a file that is also a folder
 _DAMAGE = (
@@ -29,8 +30,14 @@ _DAMAGE = (
     IsADirectoryError, NotADirectoryError, FileExistsError,
 )  # fmt: skip
 
-Member = tuple[PurePosixPath, IO[bytes] | None]
-"""Where a member goes, and what is in it (None for a folder)."""
+
+class _Member(NamedTuple):
+    name: str
+    size: int
+    """In bytes, when unpacked."""
+    ordinary: bool
+    """Whether it is a plain file or a folder."""
+    extract: Callable[..., object]
 
 
 def extract(archive: Path, folder: Path, max_bytes: int = 64 * 2**30, max_members: int = 2_000_000) -> None:
@@ -40,11 +47,14 @@ def extract(archive: Path, folder: Path, max_bytes: int = 64 * 2**30, max_member
     and times are not carried over.
 
     Raises DataError, and leaves nothing behind, when the archive is missing, damaged or of another kind, has links,
-    devices or members outside their folder, unpacks to more than ``max_bytes`` bytes or ``max_members`` members, or
-    when the disk cannot take it.
+    devices, sparse files or members outside their folder, unpacks to more than ``max_bytes`` bytes or ``max_members``
+    members, or when the disk cannot take it.
     """
-    members = _reader(archive)
-    with naming_failures(folder):
+    if not archive.is_file():
+        raise DataError(f"there is no archive {archive}; check the path")
+    if not archive.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+        raise DataError(f"cannot unpack {archive}: its name must end in .tar, .tar.gz, .tgz or .zip")
+    with os_errors_described(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             if folder.is_dir() and any(folder.iterdir()):
@@ -53,45 +63,28 @@ def extract(archive: Path, folder: Path, max_bytes: int = 64 * 2**30, max_member
             if unpacking.exists():
                 shutil.rmtree(unpacking)
             try:
-                with _damage_explained(archive), archive.open("rb") as raw:
-                    _unpack(archive, members(archive, raw, unpacking), unpacking, raw, max_bytes, max_members)
+                unpacking.mkdir()
+                with _damage_explained(archive):
+                    _unpack(archive, unpacking, max_bytes, max_members)
                 _put_in_place(archive, unpacking, folder)
             finally:
                 shutil.rmtree(unpacking, ignore_errors=True)
 
 
-def _reader(archive: Path) -> Callable[[Path, IO[bytes], Path], Iterator[Member]]:
-    if not archive.is_file():
-        raise DataError(f"there is no archive {archive}; check the path")
-    name = archive.name.lower()
-    if name.endswith(".zip"):
-        return _zip_members
-    if name.endswith((".tar", ".tar.gz", ".tgz")):
-        return _tar_members
-    raise DataError(f"cannot unpack {archive}: its name must end in .tar, .tar.gz, .tgz or .zip")
-
-
-def _unpack(
-    archive: Path, members: Iterator[Member], into: Path, raw: IO[bytes], max_bytes: int, max_members: int
-) -> None:
-    into.mkdir()
-    size = archive.stat().st_size
-    written = 0
-    with Progress(f"Unpacking {archive.name}", None, unit="files") as progress:
-        for count, (path, content) in enumerate(members, start=1):
+def _unpack(archive: Path, into: Path, max_bytes: int, max_members: int) -> None:
+    size, written = archive.stat().st_size, 0
+    with archive.open("rb") as raw, Progress(f"Unpacking {archive.name}", None, unit="files") as progress:
+        members = _zip_members(raw) if archive.suffix.lower() == ".zip" else _tar_members(raw, archive.suffix.lower())
+        for count, member in enumerate(members, start=1):
+            _check(archive, member)
+            written += member.size
             if count > max_members:
-                raise DataError(f"refusing to unpack {archive}: at {path} it has more than {max_members} members")
-            if content is None:
-                (into / path).mkdir(parents=True, exist_ok=True)
-                continue
-            (into / path).parent.mkdir(parents=True, exist_ok=True)
-            with content, (into / path).open("wb") as out:
-                # what comes out is counted: sizes in headers may lie
-                while block := content.read(BLOCK_BYTES):
-                    written += len(block)
-                    if written > max_bytes:
-                        raise DataError(f"refusing to unpack {archive}: at {path} it exceeds {max_bytes} bytes")
-                    out.write(block)
+                raise DataError(
+                    f"refusing to unpack {archive}: at {member.name} it has more than {max_members} members"
+                )
+            if written > max_bytes:
+                raise DataError(f"refusing to unpack {archive}: at {member.name} it exceeds {max_bytes} bytes")
+            member.extract(path=into)
             progress.advance(fraction=raw.tell() / size)
 
 
@@ -105,54 +98,64 @@ def _put_in_place(archive: Path, unpacked: Path, folder: Path) -> None:
     (entries[0] if only else unpacked).rename(folder)
 
 
-def _tar_members(archive: Path, raw: IO[bytes], into: Path) -> Iterator[Member]:
-    plain = archive.suffix.lower() == ".tar"
-    stream = raw if plain else cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    # its last read goes past the end, so the checksum of a gzip file is looked at too
-    for tar, info in tar_members(stream):
-        path = _safe_path(archive, info.name, _kind_in_tar(info))
-        fenced = tarfile.data_filter(info, str(into))
-        yield path, tar.extractfile(fenced)
+def _tar_members(raw: IO[bytes], suffix: str) -> Iterator[_Member]:
+    stream = raw if suffix == ".tar" else cast(IO[bytes], gzip.GzipFile(fileobj=raw))
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which is gigabytes
+            name, info.name = info.name, info.name.replace("\\", "/")
+            ordinary = info.isdir() or (info.isreg() and not info.issparse())
+            yield _Member(name, info.size, ordinary, partial(tar.extract, info, set_attrs=False, filter="data"))
+        # a gzip file is checked against its checksum when its end is read
+        if len(stream.read(LONGEST_READ)) == LONGEST_READ:
+            raise tarfile.ReadError("it continues after its end mark")
 
 
-def _zip_members(archive: Path, raw: IO[bytes], into: Path) -> Iterator[Member]:
+class _Header(tarfile.TarInfo):
+    """A header that is checked: tarfile takes a damaged one for the end, and reads one of any length into memory."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.size > LONGEST_READ and info.type not in tarfile.REGULAR_TYPES:
+            raise tarfile.ReadError("it has a header of more than 16 MB")
+        return info
+
+
+def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
     with zipfile.ZipFile(raw) as zipped:
         for info in zipped.infolist():
-            path = _safe_path(archive, info.filename, _kind_in_zip(info))
-            yield path, None if info.is_dir() else zipped.open(info)
+            name, info.filename = info.filename, info.filename.replace("\\", "/")
+            ordinary = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+            # of a member no more is read than the size in its header
+            yield _Member(name, info.file_size, ordinary, partial(zipped.extract, info))
 
 
-def _safe_path(archive: Path, name: str, refused_kind: str | None) -> PurePosixPath:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if refused_kind is not None:
-        reason = f"is {refused_kind}"
-    elif path.is_absolute() or PureWindowsPath(name).drive:
+def _check(archive: Path, member: _Member) -> None:
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    if not member.ordinary:
+        reason = "is a link, a device or a sparse file"
+    elif path.is_absolute() or PureWindowsPath(member.name).drive:
         reason = "has an absolute path"
     elif ".." in path.parts:
         reason = "has '..' in its path"
+    elif member.size < 0:
+        reason = "has a negative size"
     else:
-        return path
+        return
     raise DataError(
-        f"refusing to unpack {archive}: its member {name!r} {reason}, and only plain files and folders inside the "
-        f"archive's own folder are allowed; unpack it by hand if you trust it"
+        f"refusing to unpack {archive}: its member {member.name!r} {reason}, and only plain files and folders inside "
+        f"the archive's own folder are allowed; unpack it by hand if you trust it"
     )
-
-
-def _kind_in_tar(info: tarfile.TarInfo) -> str | None:
-    if info.isfile() or info.isdir():
-        return None
-    if info.issym():
-        return "a symbolic link"
-    if info.islnk():
-        return "a hard link"
-    return "a device or a special file"
-
-
-def _kind_in_zip(info: zipfile.ZipInfo) -> str | None:
-    mode = info.external_attr >> 16
-    if stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR):
-        return None
-    return "a symbolic link" if stat.S_ISLNK(mode) else "a device or a special file"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import Tensor
 _FACTOR = 1_000_003
 """Odd, so that no channel falls out of a code however many there are; codes of many channels overflow, and may."""
 LEVELS = 4
-"""Source colours are told apart by this many levels a channel: enough for label maps, robust to JPEG's noise."""
+"""Source colours are quantised to this many levels a channel: enough for label maps, robust to JPEG's noise."""
 
 
 class ClassMeanColour:

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pkit.catalogue import create
+from p2pkit import __version__
+from p2pkit.components.catalogue import create
 from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
 from p2pkit.errors import ExportError, P2PKitError
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs, noise_shapes
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference.model_file import ModelHeader
-from p2pkit.inference.policy import fitting_size, infer
+from p2pkit.inference.policy import infer
 from p2pkit.inference.translator import load_model
-from p2pkit.utils.atomic import written_aside
-from p2pkit.version import __version__
+from p2pkit.networks.fitting import fitting_size
+from p2pkit.utils.atomic import atomic_write
 
 TOLERANCE = 1e-4
 """The largest difference to the model, in images in [-1, 1], with which a file is left there."""
@@ -77,7 +78,7 @@ def export_model(
     metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(shapes, (height, width)))
     inputs = [source, *noise_inputs(shapes)]
     exportable = Exportable(Standalone(generator, policy), inputs, "target", {METADATA_KEY: json.dumps(metadata)})
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
             run = exporter.load(aside)
@@ -100,7 +101,7 @@ def _explaining(failure: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-        # PyTorch tells where, in the form of a traceback
+        # PyTorch says where, in the form of a traceback
         place = re.search(r'File "(.+)", line (\d+), in \w+\n\s*(.+)', str(error))
         where = f"\n  {place[1]}:{place[2]}: {place[3]}" if place else ""
         raise ExportError(f"{failure}: {type(error).__name__}: {reason}{where}") from error

@@ -67,7 +67,7 @@ def describe_noise(shapes: Sequence[Shape], padded: Sequence[int]) -> list[dict[
         if divisors and [part * divisor for part, divisor in zip(size, divisors, strict=True)] != list(padded):
             raise ExportError(
                 f"the noise of a dropout has {size[0]}x{size[1]} values for an image of {padded[0]}x{padded[1]}: "
-                "nobody could tell how much noise to give. Export it with --no-dropout"
+                "nobody could know how much noise to give. Export it with --no-dropout"
             )
         described.append({"name": name, "of": "dropout", "channels": channels, "size_divided_by": divisors})
     return described

@@ -1,4 +1,4 @@
-"""Pictures that Pillow reads: PNG, JPEG, WebP, BMP, GIF, and those TIFFs whose samples are no pixels yet."""
+"""Pictures that Pillow reads: PNG, JPEG, WebP, BMP, GIF, and those TIFFs whose samples are not pixels yet."""
 
 from __future__ import annotations
 

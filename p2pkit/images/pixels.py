@@ -15,7 +15,7 @@ from p2pkit.errors import DataError
 SET_ONE = "set range or percentiles in the recipe's [source] or [target]"
 
 
-def to_unit(pixels: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
+def normalize(pixels: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
     """Pixels [H, W, C] as a float32 tensor [C, H, W] in [-1, 1]: ``values`` (low, high) become -1 and 1.
 
     What lies outside a given range is clipped to it. Without one it is that of the pixels' type, and clips nothing.
@@ -55,7 +55,7 @@ def _own_range(pixels: NDArray[Any], key: str) -> ValueRange:
     return low, high
 
 
-def from_unit(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:
+def denormalize(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:
     """A tensor [C, H, W] in [-1, 1] as pixels [H, W, C] of ``dtype`` in the range ``values``, or that of the type.
 
     What lies outside [-1, 1] is clipped; integers are rounded to the nearest.

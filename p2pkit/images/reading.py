@@ -19,7 +19,7 @@ from p2pkit.images import arrays, medical, pictures, tiff
 from p2pkit.images.names import IMAGE_SUFFIXES, ending
 
 HEAD = 352
-"""How many bytes at the beginning of a file tell its format."""
+"""How many bytes at the beginning of a file determine its format."""
 
 
 class Format(NamedTuple):

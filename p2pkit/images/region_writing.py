@@ -13,7 +13,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffWriter
 
 from p2pkit.images import tiff
 from p2pkit.images.names import ending
-from p2pkit.utils.atomic import written_aside
+from p2pkit.utils.atomic import atomic_write
 
 BLOCK = 256
 """Height and width of the tiles in a TIFF."""
@@ -80,7 +80,7 @@ def written_in_regions(
     described = source is not None and ending(source) in (".tif", ".tiff") and not is_array
     like = tiff.carried_over(source) if source is not None and described else {}
     dtype = dtype.newbyteorder(like.pop("byteorder", "="))
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         offset = _empty_array(aside, shape, dtype) if is_array else _empty_tiff(aside, shape, dtype, like)
         with aside.open("r+b") as stream:
             yield _BlockSink(stream, dtype, offset, shape[1], shape[:2] if is_array else (BLOCK, BLOCK))

@@ -34,7 +34,7 @@ RESOLUTION = (282, 283, 296)
 GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
 """GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts, and GDAL's value for no data."""
 CLASSIC_LIMIT = 4_000_000_000
-"""Offsets of a TIFF that is no BigTIFF have 32 bits."""
+"""Offsets of a TIFF that is not a BigTIFF have 32 bits."""
 
 
 def read(stream: IO[bytes]) -> NDArray[Any]:
@@ -101,7 +101,7 @@ def _orientation(page: TiffPage) -> int:
 
 
 def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) -> bool:
-    """Whether Pillow has to read it: samples that are no pixels yet, or packed as only Pillow can unpack here.
+    """Whether Pillow has to read it: samples that are not pixels yet, or packed as only Pillow can unpack here.
 
     Raises:
         DataError: neither Pillow nor tifffile can unpack it without more libraries.

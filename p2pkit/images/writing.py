@@ -11,7 +11,7 @@ from PIL import Image
 from p2pkit.errors import DataError
 from p2pkit.images import arrays, medical, tiff
 from p2pkit.images.names import ending, fits_png
-from p2pkit.utils.atomic import written_aside
+from p2pkit.utils.atomic import atomic_write
 
 
 def write_image(file: Path, pixels: NDArray[Any], source: Path | None = None) -> None:
@@ -29,7 +29,7 @@ def write_image(file: Path, pixels: NDArray[Any], source: Path | None = None) ->
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
     like = source if source is not None and _alike(ending(source), kind) else None
-    with written_aside(file) as aside, aside.open("wb") as stream:
+    with atomic_write(file) as aside, aside.open("wb") as stream:
         if image is not None:
             image.save(stream, format=Image.registered_extensions()[kind])
         elif kind == ".npy":

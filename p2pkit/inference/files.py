@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from p2pkit.errors import DataError
-from p2pkit.images import find_images, output_ending, read_image, without_ending, write_image
+from p2pkit.images.names import output_ending, without_ending
+from p2pkit.images.reading import find_images, read_image
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import open_regions
-from p2pkit.inference.prefetch import ahead, batches
+from p2pkit.images.writing import write_image
+from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
 from p2pkit.utils.progress import Progress
@@ -144,7 +146,7 @@ def _results(place: Path, ending: str, samples: int) -> list[Path]:
 def _translate_whole(translator: Translator, jobs: Sequence[_Job], options: FileOptions, report: Report) -> None:
     def read(job: _Job) -> _Image:
         try:
-            return _Image(job, translator.as_unit(read_image(job.file), str(job.file)))
+            return _Image(job, translator.to_tensor(read_image(job.file), str(job.file)))
         except DataError as error:
             return _Image(job, failure=str(error))
 
@@ -160,16 +162,16 @@ def _translate_whole(translator: Translator, jobs: Sequence[_Job], options: File
     def write(image: _Image) -> str | None:
         try:
             for output, result in zip(image.outputs, image.job.results, strict=image.failure is None):
-                write_image(result, translator.as_pixels(output), image.job.file)
+                write_image(result, translator.to_pixels(output), image.job.file)
         except DataError as error:
             return f"{image.job.file}: {error}"
         return image.failure
 
     with (
         Progress("translating", len(jobs), "image") as progress,
-        closing(ahead(read, iter(jobs), READERS, options.batch_size)) as images,
+        closing(prefetch(read, iter(jobs), READERS, options.batch_size)) as images,
         closing(translated(images)) as outputs,
-        closing(ahead(write, outputs, WRITERS)) as failures,
+        closing(prefetch(write, outputs, WRITERS)) as failures,
     ):
         for failure in failures:
             _account(report, failure)

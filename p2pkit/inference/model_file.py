@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from p2pkit.contracts import Policy, ValueRange, dtype_range
 from p2pkit.errors import ModelFileError
-from p2pkit.utils.atomic import written_aside
+from p2pkit.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,13 +96,13 @@ def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> 
         _CHECKSUM: _checksum(tensors),
         "header": header.model_dump(mode="json"),
     }
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         save_file(tensors, aside, metadata={_KEY: json.dumps(described)})
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A model file as its first bytes tell: the header, and what there is of weights (running statistics among them).
+    """A model file by its first bytes: the header, and what there is of weights (running statistics among them).
 
     ``dtypes`` are those of safetensors, such as F32; ``size`` is that of the file, in bytes.
     """
@@ -122,7 +122,7 @@ def read_outline(file: Path) -> Outline:
     """
     with _opened(file, "np") as handle:
         header, _ = _parse(file, handle.metadata() or {})
-        slices = [handle.get_slice(name) for name in handle.keys()]  # noqa: SIM118 - it is no dict
+        slices = [handle.get_slice(name) for name in handle.keys()]  # noqa: SIM118 - it is not a dict
         values = sum(prod(one.get_shape()) for one in slices)
         dtypes = sorted({one.get_dtype() for one in slices})
     return Outline(header, len(slices), values, dtypes, file.stat().st_size)
@@ -137,7 +137,7 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     """Header and weights of a model file; raises also where the weights are not those that were written."""
     with _opened(file, "pt") as handle:
         header, checksum = _parse(file, handle.metadata() or {})
-        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is no dict
+        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is not a dict
     if checksum is not None and checksum != _checksum(weights):
         raise ModelFileError(
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"

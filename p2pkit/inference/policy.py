@@ -10,22 +10,21 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from p2pkit.contracts import Normalisation, SizedGenerator
+from p2pkit.contracts import Normalisation
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
-from p2pkit.errors import DataError
 from p2pkit.inference.statistics import BatchNorm, ImageStatistics, after_normalising, normalises_each_image
+from p2pkit.networks.fitting import fitting_size, in_fast_layout
 from p2pkit.networks.latent import Latent
-from p2pkit.networks.noise import kept
+from p2pkit.networks.noise import dropout_mask
 from p2pkit.utils.seeds import derived
 
-LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
 Corner = tuple[int, int]
 """Row and column of a tile's first pixel in its image."""
 Dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -65,32 +64,6 @@ def infer(
     return output[:, :, top : top + height, left : left + width].float()
 
 
-def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
-    """Images or a network in the memory layout that is fastest on ``device``: channels last on a CPU."""
-    # oneDNN's convolutions run up to 1.8 times as fast so; the values are the same
-    return what.to(memory_format=torch.channels_last) if device.type == "cpu" else what
-
-
-def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:
-    """The smallest (height, width) not below ``size`` that ``generator`` takes."""
-    if not isinstance(generator, SizedGenerator):
-        return size[0], size[1]
-    multiple, smallest = generator.size_multiple, generator.smallest_size
-    height, width = (math.ceil(max(side, smallest) / multiple) * multiple for side in size)
-    return height, width
-
-
-def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
-    """Raise DataError, beginning with ``key``, when ``generator`` takes no images of (height, width) as they are."""
-    height, width = size
-    if isinstance(generator, SizedGenerator) and fitting_size(generator, size) != (height, width):
-        raise DataError(
-            f"{key}: {height}x{width} (height x width) is no size that the generator takes; it takes multiples of "
-            f"{generator.size_multiple}, from {generator.smallest_size} on. Set transform.load_size or "
-            "transform.crop_size"
-        )
-
-
 def _reflected(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Images [N, C, H, W] continued by reflection, evenly on all sides, to ``size``."""
     if tuple(image.shape[2:]) == size:
@@ -120,7 +93,9 @@ class _Noise:
             return values
         shape = (values.shape[1], *([1] * (values.ndim - 2))) if whole_channels else tuple(values.shape[1:])
         masks = [
-            kept(probability, shape, self._first(values, origin, whole_channels), derived(seed, layer), values.device)
+            dropout_mask(
+                probability, shape, self._first(values, origin, whole_channels), derived(seed, layer), values.device
+            )
             for seed, origin in zip(self.seeds, self.origins, strict=True)
         ]
         through = torch.stack(masks)

@@ -11,7 +11,7 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
-def ahead(
+def prefetch(
     work: Callable[[ItemT], ResultT], items: Iterator[ItemT], threads: int, most: int = 0
 ) -> Generator[ResultT, None, None]:
     """``work`` done on ``items`` in ``threads``, the results in order.

@@ -25,7 +25,7 @@ def normalises_each_image(module: nn.Module, norm: Normalisation) -> bool:
 
 
 def after_normalising(module: nn.Module) -> list[nn.Module]:
-    """What a normalisation layer puts its normalised values through: timm's may bring a dropout and an activation."""
+    """What a normalisation layer puts its normalised values through: timm's may have a dropout and an activation."""
     found = (getattr(module, name, None) for name in ("drop", "act"))
     return [one for one in found if isinstance(one, nn.Module)]
 
@@ -66,7 +66,7 @@ class ImageStatistics:
         return True
 
     def begin(self) -> None:
-        """A pass through the network begins. Layers are told apart by their turn, since one may be used twice."""
+        """A pass through the network begins. Layers are identified by their turn, since one may be used twice."""
         self._calls = 0
 
     def normalised(self, module: Any, values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pkit.errors import visible
 from p2pkit.images.region_writing import RegionSink
 from p2pkit.images.regions import Regions
-from p2pkit.inference.prefetch import ahead, batches
+from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.statistics import Box, ImageStatistics, normalises_each_image
 from p2pkit.inference.tiles import Blend, Span, Tiling, for_statistics
 from p2pkit.utils.progress import Progress
@@ -45,7 +45,7 @@ def translate_tiled(
     blend = Blend()
 
     def done(progress: Progress) -> Generator[tuple[Place, Tensor], None, None]:
-        with closing(ahead(lambda place: (place, read(place)), iter(places), 1, tiling.batch_size)) as tiles:
+        with closing(prefetch(lambda place: (place, read(place)), iter(places), 1, tiling.batch_size)) as tiles:
             for batch in batches(tiles, tiling.batch_size):
                 corners = [(row.start, column.start) for (row, column), _ in batch]
                 outputs = translator.tensor(torch.stack([tile for _, tile in batch]), seed, corners, statistics)
@@ -55,12 +55,12 @@ def translate_tiled(
 
     def write(part: tuple[Place, Tensor]) -> None:
         (row, column), unit = part
-        sink.write(row.begin, column.begin, translator.as_pixels(unit))
+        sink.write(row.begin, column.begin, translator.to_pixels(unit))
 
     with (
         Progress(f"translating {visible(key)}", len(places), "tile", shown=shown) as progress,
         closing(done(progress)) as parts,
-        closing(ahead(write, parts, 1)) as written,
+        closing(prefetch(write, parts, 1)) as written,
     ):
         for _ in written:
             pass
@@ -90,4 +90,4 @@ def _statistics(
 def _tile(translator: Translator, source: Regions, key: str, place: Place) -> Tensor:
     row, column = place
     part = source.read(slice(row.start, row.start + row.size), slice(column.start, column.start + column.size))
-    return translator.as_unit(part, key)
+    return translator.to_tensor(part, key)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.errors import DataError
-from p2pkit.inference.policy import fitting_size
+from p2pkit.networks.fitting import fitting_size
 
 SAMPLED_TILES = 16
 """The statistics of an image are gathered from no more tiles than this."""

@@ -14,21 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from p2pkit.catalogue import create
+from p2pkit.components.catalogue import create
+from p2pkit.components.host import manager
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
-from p2pkit.images import from_unit, read_image, to_unit
 from p2pkit.images.pictures import image_pixels
+from p2pkit.images.pixels import denormalize, normalize
+from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.images.writing import to_pillow
 from p2pkit.inference.model_file import FILE_NAME, ModelHeader, read_model
-from p2pkit.inference.policy import Corner, Policy, in_fast_layout, infer, noise_seeds
+from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
 from p2pkit.networks.encoding import Encoded
-from p2pkit.plugins import manager
+from p2pkit.networks.fitting import in_fast_layout
 
 if TYPE_CHECKING:
     from p2pkit.inference.files import FileOptions, Report
@@ -42,12 +44,21 @@ class Translator:
     """Translates images with one generator.
 
     Called with a path it gives a PIL image; called with a PIL image, an array [H, W, C] or [H, W] as stored, or a
-    tensor [C, H, W] or [N, C, H, W] in [-1, 1], it gives back the same kind. ``precision`` is that of the network's
-    arithmetic: float32, or mixed with bf16, or with fp16 (on GPUs alone).
+    tensor [C, H, W] or [N, C, H, W] in [-1, 1], it gives back the same kind; called with a list, a list of these.
+    ``precision`` is that of the network's arithmetic: float32, or mixed with bf16, or with fp16 (on GPUs alone).
     """
 
     def __init__(self, generator: nn.Module, header: ModelHeader, policy: Policy, precision: Precision = "no") -> None:
         self.generator, self.header, self.policy, self.precision = generator, header, policy, precision
+
+    def __repr__(self) -> str:
+        header, (low, high) = self.header, self.header.values("source")
+        noise = "with noise" if self.policy.dropout else "without noise"
+        return (
+            f"<Translator {header.generator!r} of {header.distribution} {header.distribution_version}, step "
+            f"{header.step}: {header.source_channels} channels of {header.source_dtype} ({low:g} to {high:g}) -> "
+            f"{header.target_channels} of {header.target_dtype}, batch norm by {self.policy.norm!r}, {noise}>"
+        )
 
     def __call__(self, image: Any, seed: int = 0, tile: int | None = None, overlap: int | None = None) -> Any:
         """The translation of ``image``; ``seed`` draws its noise, the same for the same seed in any company.
@@ -58,6 +69,8 @@ class Translator:
         Raises:
             DataError: the image cannot be read, or has another number of channels than the model takes.
         """
+        if isinstance(image, list | tuple):
+            return [self(one, seed, tile, overlap) for one in image]
         tiling = None if tile is None else Tiling.chosen(self.generator, tile, overlap)
         if isinstance(image, str | Path):
             if tiling is None:
@@ -91,7 +104,7 @@ class Translator:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if tiling is not None:
             return self._of_tiles(ArrayRegions(source), key, seed, tiling)
-        return self.as_pixels(self.tensor(self.as_unit(source, key)[None], seed)[0])
+        return self.to_pixels(self.tensor(self.to_tensor(source, key)[None], seed)[0])
 
     def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
         height, width, _ = source.shape
@@ -99,16 +112,16 @@ class Translator:
         translate_tiled(self, source, sink, tiling, key, seed, shown=False)
         return sink.pixels
 
-    def as_unit(self, source: NDArray[Any], key: str) -> Tensor:
+    def to_tensor(self, source: NDArray[Any], key: str) -> Tensor:
         """Pixels [H, W, C] of a source as stored, as a tensor [C, H, W] in [-1, 1]; ``key`` names them in messages."""
         if source.ndim != 3 or 0 in source.shape:
             raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
         self.refuse_channels(source.shape[2], key)
-        return to_unit(source, key, self.header.source_range)
+        return normalize(source, key, self.header.source_range)
 
-    def as_pixels(self, output: Tensor) -> NDArray[Any]:
+    def to_pixels(self, output: Tensor) -> NDArray[Any]:
         """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""
-        return from_unit(output, np.dtype(self.header.target_dtype), self.header.target_range)
+        return denormalize(output, np.dtype(self.header.target_dtype), self.header.target_range)
 
     def refuse_channels(self, found: int, key: str) -> None:
         """Raise DataError, beginning with ``key``, when the model takes no sources of ``found`` channels."""
@@ -197,7 +210,7 @@ def _rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.
 
 @contextmanager
 def _explaining(file: Path, what: str, distribution: str, version: str) -> Iterator[None]:
-    """Tell of which model file, and of whose making, something is that cannot be rebuilt."""
+    """Name the model file, and the distribution, of what cannot be rebuilt."""
     try:
         yield
     except UnknownComponent as error:

@@ -23,9 +23,3 @@ class Encoded(nn.Module):
     def forward(self, source: Tensor, *arguments: Any, **keywords: Any) -> Any:
         """What the network makes of the encoded ``source`` [N, Cs, H, W] and all else that it is given."""
         return self.network(self.encoding(source), *arguments, **keywords)
-
-
-def bare(network: nn.Module) -> Any:
-    """The component itself, out of what the assembly and the engine may have wrapped it in."""
-    network = getattr(network, "module", network)  # DistributedDataParallel
-    return network.network if isinstance(network, Encoded) else network

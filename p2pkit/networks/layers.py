@@ -20,7 +20,7 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
 
 
 def has_bias(norm: Norm) -> bool:
-    """Whether a convolution before such a norm has a bias: batch norm brings its own."""
+    """Whether a convolution before such a norm has a bias: batch norm has its own."""
     return norm != "batch"
 
 

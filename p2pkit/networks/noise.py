@@ -10,10 +10,12 @@ from torch import Tensor
 from p2pkit.utils.seeds import derived
 
 LEVELS = 1 << 24
-"""How finely a probability is told apart."""
+"""How finely a probability is resolved."""
 
 
-def kept(probability: float, shape: Sequence[int], origin: Sequence[int], seed: int, device: torch.device) -> Tensor:
+def dropout_mask(
+    probability: float, shape: Sequence[int], origin: Sequence[int], seed: int, device: torch.device
+) -> Tensor:
     """Which values a dropout layer lets through, a boolean tensor of ``shape``; each is kept with 1 - ``probability``.
 
     ``origin`` is the position of the first value in an endless plane of noise, which ``seed`` chooses; two windows of

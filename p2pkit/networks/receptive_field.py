@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from p2pkit.training.step import judgement
+from p2pkit.contracts import DiscriminatorOutput
 
 SIDE = 640
 """The side of the image that is looked at: fields beyond it count as the whole image."""
@@ -25,7 +25,7 @@ def receptive_field(discriminator: nn.Module, source_channels: int, target_chann
     image = torch.ones(1, target_channels, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
     source = torch.ones(1, source_channels, SIDE, SIDE, dtype=torch.float64)
     try:
-        logits = judgement(network(source, image)).logits[0]
+        logits = DiscriminatorOutput.of(network(source, image)).logits[0]
     except RuntimeError:
         return None
     if logits.ndim != 4:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from p2pkit.components.discovery import OWN_DISTRIBUTION
+from p2pkit.components.host import manager
 from p2pkit.contracts import SINGULAR
-from p2pkit.entry_points import OWN_DISTRIBUTION
 from p2pkit.errors import PluginError, visible
-from p2pkit.plugins import manager
 
 ALLOWED = "lowercase letters from a to z, digits, and single hyphens between them, beginning with a letter"
 _PATTERN = re.compile("[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -20,7 +20,7 @@ _LONGEST = 30
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a plugin that brings one component of a kind."""
+    """The names of a plugin that provides one component of a kind."""
 
     name: str
     """Of the component in recipes, and of the plugin: ``red_stripes``."""
@@ -51,10 +51,10 @@ def checked_names(given: str, kind: str) -> Names:
     """The names of a new plugin called ``given``, with or without "p2pkit-" before it.
 
     Raises:
-        PluginError: it is no name that a plugin can have, or somebody has it.
+        PluginError: a plugin cannot have that name, or it is taken.
     """
     short = re.sub(rf"^{OWN_DISTRIBUTION}[-_]", "", given)
-    _refuse_what_is_no_name(given, short)
+    _refuse_invalid(given, short)
     names = Names(short.replace("-", "_"), kind)
     taken = _taken(names)
     if taken:
@@ -62,12 +62,12 @@ def checked_names(given: str, kind: str) -> Names:
     return names
 
 
-def _refuse_what_is_no_name(given: str, short: str) -> None:
+def _refuse_invalid(given: str, short: str) -> None:
     if _PATTERN.fullmatch(short) and len(short) <= _LONGEST:
         word = next((word for word in (short, short.capitalize()) if keyword.iskeyword(word)), None)
         if word is None and short != OWN_DISTRIBUTION:
             return
-        why = f"{word!r} is a word of Python's own" if word else "it is p2pkit's own name"
+        why = f"{word!r} is a Python keyword" if word else "it is the name of p2pkit itself"
         raise PluginError(f"a plugin cannot be called {given!r}: {why}. Choose another name")
     possible = re.sub("[^a-z0-9]+", "-", short.lower()).strip("-0123456789")[:_LONGEST].strip("-")
     example = f", as in {possible}" if _PATTERN.fullmatch(possible) else ""
@@ -77,16 +77,16 @@ def _refuse_what_is_no_name(given: str, short: str) -> None:
 
 
 def _taken(names: Names) -> str:
-    """Who has one of these names already; empty when nobody does."""
+    """What has one of these names already; empty when nothing does."""
     for plugin in manager().plugins:
         if plugin.name.replace("-", "_") == names.name:
-            return f"there is the plugin {plugin.origin}"
+            return f"the plugin {plugin.origin} has that name"
     try:
         return f"{names.distribution} {version(names.distribution)} is installed"
     except PackageNotFoundError:
         pass
     if find_spec(names.package) is not None:
-        return f"Python finds another package {names.package}"
+        return f"a package {names.package} is installed"
     registry = manager().registry(names.kind)
     if names.name in registry.names():
         return f"{registry.get(names.name).origin} has a {names.singular} of that name"

@@ -13,10 +13,10 @@ from string import Template
 from tempfile import mkdtemp
 
 import p2pkit
+from p2pkit import __version__
 from p2pkit.errors import PluginError
 from p2pkit.new_plugin.names import Names
-from p2pkit.utils.atomic import naming_failures
-from p2pkit.version import __version__
+from p2pkit.utils.atomic import os_errors_described
 
 PUBLIC_MODULES = frozenset(
     {
@@ -31,13 +31,13 @@ def write_distribution(names: Names, parent: Path) -> Path:
     """Write the distribution into a new folder in ``parent``, called like it; the folder.
 
     Raises:
-        PluginError: there is something of that name.
+        PluginError: a file or folder of that name exists.
         WriteError: the disk is full, or writing is not allowed.
     """
     folder = parent / names.distribution
     if os.path.lexists(folder):
-        raise PluginError(f"{folder}: there is something of that name; move it away, or choose another name")
-    with naming_failures(folder):
+        raise PluginError(f"{folder} already exists; move it away, or choose another name")
+    with os_errors_described(folder):
         aside = Path(mkdtemp(prefix=".", suffix=".part", dir=parent))
         try:
             for place, text in _rendered(names).items():
@@ -69,7 +69,7 @@ def _rendered(names: Names) -> dict[str, str]:
 
 
 def _words(names: Names) -> Mapping[str, str]:
-    """What stands for each word of the templates."""
+    """The value of each placeholder of the templates."""
     return {
         "name": names.name,
         "kind": names.kind,

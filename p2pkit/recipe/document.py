@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p2pkit.errors import RecipeError
-from p2pkit.recipe.named import recipe_file
+import tomlkit
+
+from p2pkit.components.host import manager
+from p2pkit.errors import RecipeError, did_you_mean
 
 EXTENDS = "extends"
 COMMAND_LINE = "--set"
@@ -26,6 +28,10 @@ DEFAULTS: dict[str, Any] = {
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
 
 KeyPath = tuple[str, ...]
+Source = Path | str | Mapping[str, Any]
+"""A recipe file, PLUGIN:RECIPE, or the tables of a recipe."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""What is set on top of a recipe: texts such as "train.epochs=5", whose values are TOML, or values by dotted key."""
 
 
 @dataclass
@@ -48,19 +54,71 @@ class Document:
         return None
 
 
-def read_document(file: Path, overrides: Sequence[str] = ()) -> Document:
-    """The recipe in ``file`` (or PLUGIN:RECIPE) with its parents merged in and ``overrides`` (``a.b=VALUE``) applied.
+def read_document(source: Source, overrides: Overrides = ()) -> Document:
+    """The recipe in ``source`` with its parents merged in and ``overrides`` applied.
 
     Raises:
         RecipeError: a file is missing or no TOML, ``extends`` goes in a circle, or an override cannot be placed.
     """
-    file = recipe_file(str(file))
-    document = Document(file, _read_text(file, None), tables=deepcopy(DEFAULTS))
-    for layer_file, tables in _layers(file):
+    if isinstance(source, Mapping):
+        file, text = Path("recipe.toml"), _as_toml(source)
+    else:
+        file = recipe_file(str(source))
+        text = _read_text(file, None)
+    document = Document(file, text, tables=deepcopy(DEFAULTS))
+    for layer_file, tables in _layers(file, text):
         _merge(document, (), document.tables, tables, _shown(layer_file))
-    for override in overrides:
-        _apply(document, override)
+    for override in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        if isinstance(override, str):
+            path, value = parsed(override)
+        else:
+            path, value = tuple(override[0].split(".")), _plain(override[1])
+            override = f"{override[0]}={override[1]}"
+        _apply(document, path, value, f"{COMMAND_LINE} {override}")
     return document
+
+
+def recipe_file(name: str, folder: Path = Path()) -> Path:
+    """The file that ``name`` means: a path from ``folder`` on, or PLUGIN:RECIPE, which is in a plugin's ``recipes/``.
+
+    Raises:
+        RecipeError: it names no plugin that is installed, or none of its recipes.
+    """
+    file = folder / name
+    owner, colon, recipe = name.partition(":")
+    if not colon or file.exists() or "/" in name or "\\" in name:
+        return file
+    plugins = {plugin.name: plugin for plugin in manager().plugins}
+    if owner not in plugins:
+        known = ", ".join(known for known, plugin in plugins.items() if plugin.recipes())
+        guess = did_you_mean(owner, plugins)
+        raise RecipeError(f"{name}: there is no plugin {owner!r}{guess}; those with recipes: {known or 'none'}")
+    plugin = plugins[owner]
+    if plugin.problem:
+        raise RecipeError(f"{name}: the plugin {plugin.origin} is left out: {plugin.problem}")
+    found = plugin.recipes()
+    if recipe not in found:
+        there = f"there are: {', '.join(found) or 'none'}"
+        raise RecipeError(
+            f"{name}: the plugin {plugin.origin} has no such recipe{did_you_mean(recipe, found)}; {there}"
+        )
+    return found[recipe]
+
+
+def _as_toml(tables: Mapping[str, Any]) -> str:
+    try:
+        return tomlkit.dumps({key: value for key, value in _plain(tables).items() if value is not None})
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"the recipe given as a mapping holds a value that TOML does not have: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Values of Python as TOML has them: paths as text, tuples as lists, nothing for None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _read_text(file: Path, child: Path | None) -> str:
@@ -75,17 +133,19 @@ def _read_text(file: Path, child: Path | None) -> str:
         raise RecipeError(f"{_shown(file)}: the recipe cannot be read{by}: {error}") from error
 
 
-def _layers(file: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The files along ``extends``, the oldest ancestor first."""
+def _layers(file: Path, text: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The files along ``extends``, the oldest ancestor first; ``text`` is that of the first."""
     layers: list[tuple[Path, dict[str, Any]]] = []
+    seen: set[Path] = set()
     child: Path | None = None
     current: Path | None = file
     while current is not None:
-        if any(current.resolve() == seen.resolve() for seen, _ in layers):
-            circle = " -> ".join(_shown(seen) for seen, _ in layers)
+        if current.resolve() in seen:
+            circle = " -> ".join(_shown(layer) for layer, _ in layers)
             raise RecipeError(f"extends goes in a circle: {circle} -> {_shown(current)}")
+        seen.add(current.resolve())
         try:
-            tables = tomllib.loads(_read_text(current, child))
+            tables = tomllib.loads(_read_text(current, child) if child else text)
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}") from error
         parent = tables.pop(EXTENDS, None)
@@ -103,18 +163,17 @@ def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mappi
         _forget(document, path)
     for key, value in layer.items():
         here = (*path, key)
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
+        if isinstance(value, dict):
+            if not isinstance(base.get(key), dict):
+                _forget(document, here)
+                base[key] = {}
             _merge(document, here, base[key], value, origin)
-        elif isinstance(value, dict):
-            _forget(document, here)
-            base[key] = {}
-            _merge(document, here, base[key], value, origin)
-        else:
-            _forget(document, here)
-            base[key] = value
-            document.origins[here] = origin
-            for index, item in enumerate(value if isinstance(value, list) else ()):
-                _record(document, (*here, str(index)), item, origin)
+            continue
+        _forget(document, here)
+        base[key] = value
+        document.origins[here] = origin
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            _record(document, (*here, str(index)), item, origin)
 
 
 def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
@@ -125,8 +184,9 @@ def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
 
 
 def _forget(document: Document, path: KeyPath) -> None:
-    for known in [known for known in document.origins if known[: len(path)] == path]:
-        del document.origins[known]
+    for known in list(document.origins):
+        if known[: len(path)] == path:
+            del document.origins[known]
 
 
 def parsed(override: str) -> tuple[KeyPath, Any]:
@@ -136,41 +196,48 @@ def parsed(override: str) -> tuple[KeyPath, Any]:
         RecipeError: it has another form.
     """
     key, equals, text = override.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
+    path = tuple(map(str.strip, key.split(".")))
     if not equals or not all(path):
         raise RecipeError(f"{COMMAND_LINE} {override}: expected KEY=VALUE, as in {COMMAND_LINE} train.epochs=5")
-    return path, _toml_value(text.strip())
+    try:
+        return path, tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        # a bare word: shells make quotes inside quotes a nuisance, and the value is validated like any other
+        return path, text.strip()
 
 
-def _apply(document: Document, override: str) -> None:
-    path, value = parsed(override)
-    origin = f"{COMMAND_LINE} {override}"
+def _apply(document: Document, path: KeyPath, value: Any, origin: str) -> None:
+    holder: Any = document.tables
     for position, part in enumerate(path):
-        holder = _look_up(document.tables, path[:position])
         if isinstance(holder, list):
-            _set_in_list(document, holder, path[:position], path[position:], value, override)
+            _set_in_list(document, holder, path[:position], path[position:], value, origin)
             return
         if not isinstance(holder, dict):
             raise RecipeError(f"{origin}: {'.'.join(path[:position])} is a value, so it has no key {part!r}")
         if part not in holder:
             break
-    _merge(document, (), document.tables, _nested(path, value), origin)
+        holder = holder[part]
+    for part in reversed(path):
+        value = {part: value}
+    _merge(document, (), document.tables, value, origin)
 
 
-def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyPath, value: Any, override: str) -> None:
+def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyPath, value: Any, origin: str) -> None:
     """Place a value below ``losses.0.weight`` and the like."""
     index = int(rest[0]) if rest[0].isdigit() else len(items)
     if index >= len(items):
         allowed = f"0 to {len(items) - 1}" if items else "none: the list is empty"
-        where = f"{COMMAND_LINE} {override}: {'.'.join(path)}"
+        where = f"{origin}: {'.'.join(path)}"
         raise RecipeError(f"{where} is a list; found {rest[0]!r}, allowed: {allowed}")
-    place, origin = (*path, str(index)), f"{COMMAND_LINE} {override}"
+    place = (*path, str(index))
     if len(rest) == 1:
         items[index] = value
         _forget(document, place)
         _record(document, place, value, origin)
     elif isinstance(items[index], dict) and len(rest) > 2:
-        _merge(document, place, items[index], _nested(rest[1:], value), origin)
+        for part in reversed(rest[1:]):
+            value = {part: value}
+        _merge(document, place, items[index], value, origin)
     elif isinstance(items[index], dict):
         renamed = rest[1] == "name" and value != items[index].get("name")
         # a loss's weight is the recipe's, not the component's
@@ -179,30 +246,8 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
             _forget(document, (*place, dropped))
         items[index] = {**kept, rest[1]: value}
     else:
-        raise RecipeError(f"{COMMAND_LINE} {override}: there is nothing to set at {'.'.join((*path, *rest))}")
+        raise RecipeError(f"{origin}: there is nothing to set at {'.'.join((*path, *rest))}")
     document.origins[(*path, *rest)] = origin
-
-
-def _nested(path: KeyPath, value: Any) -> dict[str, Any]:
-    """Tables that hold ``value`` at ``path``."""
-    for part in reversed(path):
-        value = {part: value}
-    tables: dict[str, Any] = value
-    return tables
-
-
-def _look_up(tables: Any, path: KeyPath) -> Any:
-    for part in path:
-        tables = tables[part]
-    return tables
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        # a bare word: shells make quotes inside quotes a nuisance, and the value is validated like any other
-        return text
 
 
 def _shown(file: Path) -> str:

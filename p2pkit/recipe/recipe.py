@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
 
-from p2pkit.parameters import coerced, plain
+from p2pkit.components.registry import Registered
+from p2pkit.components.signature import plain
+from p2pkit.contracts import SINGULAR
 from p2pkit.recipe.document import Document
-from p2pkit.registry import Registered
 from p2pkit.settings import (
-    EvaluationSettings,
     LoaderSettings,
     OptimizerSettings,
     RunSettings,
@@ -20,7 +21,14 @@ from p2pkit.settings import (
     SideSettings,
     TrainSettings,
     TransformSettings,
+    ValidationSettings,
 )
+
+ORDER = (
+    "run", "data", "source", "target", "loader", "transform", "encoding", "generator", "discriminator", "losses",
+    "method", "optimizer", "schedule", "train", "metrics", "validation",
+)  # fmt: skip
+"""The sections, as people write them one after another."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,10 @@ class Chosen:
         """The name under which the component is registered."""
         return self.registered.name
 
-    def arguments(self) -> dict[str, Any]:
-        """The parameters as Python objects, to call the factory with."""
-        return coerced(self.parameters)
+    @property
+    def origin(self) -> str:
+        """Kind, name and distribution, as messages show them."""
+        return f"{SINGULAR[self.kind]} {self.name!r} of {self.registered.origin}"
 
     def table(self) -> dict[str, Any]:
         """The component as a recipe writes it."""
@@ -67,49 +76,48 @@ class Recipe:
     schedule: ScheduleSettings
     train: TrainSettings
     metrics: list[Chosen]
-    evaluation: EvaluationSettings
+    validation: ValidationSettings
     encoding: Chosen | None = None
     """What the networks see of sources; None for the sources themselves."""
     optimizers: dict[str, OptimizerSettings] = field(default_factory=dict)
     """The optimizer of each network, ``[optimizer]`` with its override."""
 
+    def percentiles(self) -> dict[str, tuple[float, float]]:
+        """The percentiles of each side whose section has them."""
+        found = {}
+        for side, section in (("source", self.source), ("target", self.target)):
+            if section.percentiles:
+                found[side] = section.percentiles
+        return found
+
     def tables(self) -> dict[str, Any]:
         """The recipe as plain tables, all defaults filled in, in the order in which people write them."""
-        return {
-            "run": plain(self.run),
-            "data": self.data.table(),
-            "source": plain(self.source),
-            "target": plain(self.target),
-            "loader": plain(self.loader),
-            "transform": plain(self.transform),
-            **({} if self.encoding is None else {"encoding": self.encoding.table()}),
-            "generator": self.generator.table(),
-            "discriminator": self.discriminator.table(),
-            "losses": [loss.table() for loss in self.losses],
-            "method": self.method.table(),
-            "optimizer": plain(self.optimizer) | self._optimizer_overrides(),
-            "schedule": plain(self.schedule),
-            "train": plain(self.train),
-            "metrics": [metric.table() for metric in self.metrics],
-            "evaluation": plain(self.evaluation),
-        }
-
-    def _optimizer_overrides(self) -> dict[str, Any]:
-        return {name: plain(own) for name, own in self.optimizers.items() if own != self.optimizer}
+        tables: dict[str, Any] = {}
+        for name in ORDER:
+            value = getattr(self, name)
+            if isinstance(value, Chosen):
+                tables[name] = value.table()
+            elif isinstance(value, list):
+                tables[name] = list(map(Chosen.table, value))
+            elif value is not None:
+                tables[name] = plain(value)
+        for name, own in self.optimizers.items():
+            if own != self.optimizer:
+                tables["optimizer"][name] = plain(own)
+        return tables
 
     def toml(self, with_origins: bool = False) -> str:
         """The recipe as one TOML file; ``with_origins`` adds to each key where it came from."""
         document = tomlkit.document()
         for section, value in self.tables().items():
-            if isinstance(value, list):
-                document.add(section, self._array(section, value, with_origins))
-            else:
+            if not isinstance(value, list):
                 document.add(section, self._table(section, value, with_origins))
+                continue
+            array = tomlkit.aot()
+            for index, item in enumerate(value):
+                array.append(self._table(f"{section}.{index}", item, with_origins))
+            document.add(section, array)
         return tomlkit.dumps(document)
-
-    def _array(self, key: str, items: list[dict[str, Any]], with_origins: bool) -> tomlkit.items.AoT:
-        tables = [self._table(f"{key}.{index}", item, with_origins) for index, item in enumerate(items)]
-        return tomlkit.items.AoT(tables)
 
     def _table(self, key: str, values: dict[str, Any], with_origins: bool) -> tomlkit.items.Table:
         table = tomlkit.table()
@@ -123,6 +131,17 @@ class Recipe:
                 item.comment(self.document.origins.get(tuple(here.split(".")), "default"))
             table.add(name, item)
         return table
+
+
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """The keys in which two recipes differ, a line each."""
+    there, here = flattened(one.tables()), flattened(other.tables())
+
+    def shown(values: Mapping[str, Any], key: str) -> str:
+        return repr(values[key]) if key in values else "nothing"
+
+    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    return [f"  {key}: {shown(there, key)} there, {shown(here, key)} now" for key in keys]
 
 
 def flattened(tables: Any, key: str = "") -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from p2pkit.components.host import manager
+from p2pkit.components.registry import Registered
+from p2pkit.components.signature import parameters_model
 from p2pkit.errors import PluginError
-from p2pkit.parameters import parameters_model
-from p2pkit.plugins import manager
 from p2pkit.recipe.document import DEFAULTS
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, OPTIONAL_COMPONENTS, SETTINGS
-from p2pkit.registry import Registered
 from p2pkit.settings import OptimizerSettings
 
 _REFERENCES = "#/$defs/{model}"

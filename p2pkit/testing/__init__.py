@@ -1,11 +1,11 @@
-"""Contract tests: what any component of a kind promises, checked in one line of its author's own tests.
+"""Contract tests: any component against the contract of its kind, in one line of its author's own tests.
 
     from p2pkit.testing import check_component
 
     def test_stripes() -> None:
         check_component("generators", "stripes", depth=2)
 
-A promise that is not kept is an AssertionError that says what was promised, what was found and where to read on.
+A broken contract is an AssertionError with what was expected, what was found and where to read on.
 Nothing here needs pytest.
 """
 
@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from p2pkit.components.host import manager
+from p2pkit.components.registry import Factory, Registered
 from p2pkit.contracts import KINDS
-from p2pkit.plugins import manager
-from p2pkit.registry import Factory, Registered
 from p2pkit.testing import (
     datasets,
     discriminators,
@@ -28,26 +28,26 @@ from p2pkit.testing import (
     metrics,
     signature,
 )
-from p2pkit.testing.checks import Promise, Subject, check_promises
+from p2pkit.testing.checks import ContractCheck, Subject, run_checks
 from p2pkit.testing.generators import exported_as
 
 __all__ = ["check_component", "check_export", "components_of"]
 
-PROMISES: Mapping[str, Sequence[Promise]] = {
-    "generators": generators.PROMISES,
-    "discriminators": discriminators.PROMISES,
-    "losses": losses.PROMISES,
-    "datasets": datasets.PROMISES,
-    "methods": methods.PROMISES,
-    "metrics": metrics.PROMISES,
-    "exporters": exporters.PROMISES,
-    "encodings": encodings.PROMISES,
+CHECKS: Mapping[str, Sequence[ContractCheck]] = {
+    "generators": generators.CHECKS,
+    "discriminators": discriminators.CHECKS,
+    "losses": losses.CHECKS,
+    "datasets": datasets.CHECKS,
+    "methods": methods.CHECKS,
+    "metrics": metrics.CHECKS,
+    "exporters": exporters.CHECKS,
+    "encodings": encodings.CHECKS,
 }
-"""What a component of each kind promises, beside what all of them do; the first that is broken is told."""
+"""The checks of each kind, beside those of all kinds; the first that fails is reported."""
 
 
 def check_component(kind: str, component: str | Factory, /, **parameters: Any) -> None:
-    """Check that a component of ``kind`` keeps every promise of its kind.
+    """Check that a component of ``kind`` fulfils the contract of its kind.
 
     Args:
         kind: ``"generators"``, ``"losses"`` ...
@@ -56,10 +56,11 @@ def check_component(kind: str, component: str | Factory, /, **parameters: Any) -
             (``source_channels``, ``generator`` ...) is supplied in several ways; given here, in this way alone.
 
     Raises:
-        AssertionError: a promise is broken.
+        AssertionError: it breaks the contract.
         UnknownComponent: there is no such kind, or nothing of it has that name.
     """
-    check_promises(_subject(kind, component, parameters), (*signature.PROMISES, *PROMISES[kind]))
+    subject = _subject(kind, component, parameters)
+    run_checks(subject, (*signature.CHECKS, *CHECKS[subject.kind]))
 
 
 def check_export(generator: str, form: str = "onnx", /, **parameters: Any) -> None:
@@ -69,7 +70,7 @@ def check_export(generator: str, form: str = "onnx", /, **parameters: Any) -> No
         AssertionError: it cannot be exported, or what was written does something else.
         UnknownComponent: there is no such generator.
     """
-    check_promises(_subject("generators", generator, parameters), [exported_as(form)])
+    run_checks(_subject("generators", generator, parameters), [exported_as(form)])
 
 
 def components_of(distribution: str) -> list[tuple[str, str]]:
@@ -85,6 +86,6 @@ def _of_kind(kind: str, distribution: str) -> list[tuple[str, str]]:
 def _subject(kind: str, component: str | Factory, parameters: Mapping[str, Any]) -> Subject:
     registry = manager().registry(kind)
     if isinstance(component, str):
-        return Subject(registry.get(component), kind, parameters)
+        return Subject(registry.get(component), registry.kind, parameters)
     name = getattr(component, "__name__", type(component).__name__)
-    return Subject(Registered(name, component, "no distribution", "(not registered)"), kind, parameters)
+    return Subject(Registered(name, component, "no distribution", "(not registered)"), registry.kind, parameters)

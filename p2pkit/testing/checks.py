@@ -1,22 +1,19 @@
-"""A promise of a component, and how one that is broken is told."""
+"""The checks of a contract: how they are written, run and reported."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from p2pkit.catalogue import create_registered, place
+from p2pkit.components.catalogue import create_registered, place
+from p2pkit.components.registry import Registered
 from p2pkit.contracts import SUPPLIED, Component
-from p2pkit.registry import Registered
+from p2pkit.utils.seeds import random_states_kept
 
 READ = {
     "generators": "Generator", "discriminators": "Discriminator", "losses": "Loss", "datasets": "PairedDataset",
@@ -34,7 +31,7 @@ class Subject:
     parameters: Mapping[str, Any]
 
     def make(self, seed: int = 0, **supplied: Any) -> Component:
-        """Make it from ``seed``, with what the assembly would have ``supplied`` unless the parameters say it."""
+        """Make it from ``seed``, with what the assembly would have ``supplied`` unless the parameters have it."""
         set_seed(seed)
         wanted = {name: value for name, value in supplied.items() if name in SUPPLIED[self.kind]}
         given = {**wanted, **self.parameters}
@@ -50,70 +47,59 @@ def _own(value: Any) -> Any:
     return deepcopy(value) if isinstance(value, nn.Module) else value
 
 
-class BrokenPromise(Exception):  # noqa: N818 - it says what happened
-    """What was found instead of what was promised."""
+class ContractViolation(Exception):  # noqa: N818 - it names what happened
+    """What was found instead of what the contract demands."""
 
 
 def require(condition: object, found: str) -> None:
-    """Raise BrokenPromise, telling what was ``found``, unless ``condition`` holds."""
+    """Raise ContractViolation, with what was ``found``, unless ``condition`` holds."""
     if not condition:
-        raise BrokenPromise(found)
+        raise ContractViolation(found)
 
 
-Check = Callable[[Subject], None]
+Run = Callable[[Subject], None]
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What is promised, in words, and a function that raises whatever it likes when that is not kept."""
+class ContractCheck:
+    """A clause of a contract, in words, and a function that raises any exception when a component breaks it."""
 
     text: str
-    check: Check
+    run: Run
 
 
-def promise(text: str) -> Callable[[Check], Promise]:
-    """Make a promise of a function that checks it."""
-    return lambda check: Promise(text, check)
+def contract(text: str) -> Callable[[Run], ContractCheck]:
+    """Make the check of a clause from a function."""
+    return lambda run: ContractCheck(text, run)
 
 
-def check_promises(subject: Subject, promises: Sequence[Promise]) -> None:
-    """Raise AssertionError for the first of ``promises`` that is broken. The CPU's random states stay as they were."""
+def run_checks(subject: Subject, checks: Sequence[ContractCheck]) -> None:
+    """Raise AssertionError for the first of ``checks`` that fails. The CPU's random states stay as they were."""
     __tracebackhide__ = True  # pytest then shows the test that called
-    with _random_states_kept():
-        for each in promises:
+    with random_states_kept():
+        for check in checks:
             try:
-                each.check(subject)
-            except BrokenPromise as broken:
-                raise AssertionError(_told(subject, each, str(broken))) from broken.__cause__
+                check.run(subject)
+            except ContractViolation as violation:
+                raise AssertionError(_report(subject, check, str(violation))) from violation.__cause__
             except Exception as error:
                 found = f"{type(error).__name__}: {error}"
-                raise AssertionError(_told(subject, each, found)) from error
+                raise AssertionError(_report(subject, check, found)) from error
 
 
-def _told(subject: Subject, broken: Promise, found: str) -> str:
+def _report(subject: Subject, failed: ContractCheck, found: str) -> str:
     registered = subject.registered
     file, line = place(registered)
     given = ", ".join(f"{name} = {_short(value)}" for name, value in subject.parameters.items())
     return (
-        f"{subject.kind}: {registered.name!r} of {registered.origin} does not keep a promise"
-        f"\n  promised: {broken.text}"
+        f"{subject.kind}: {registered.name!r} of {registered.origin} breaks its contract"
+        f"\n  expected: {failed.text}"
         f"\n  found: {found}"
         f"\n  made with: {given or 'its defaults'}"
-        f"\n  defined in: {file or 'a place that Python cannot tell'}{f':{line}' if file else ''}"
+        f"\n  defined in: {file or 'an unknown place'}{f':{line}' if file else ''}"
         f"\n  read: p2pkit.contracts.{READ[subject.kind]}"
     )
 
 
 def _short(value: Any) -> str:
     return type(value).__name__ if isinstance(value, nn.Module) else repr(value)
-
-
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

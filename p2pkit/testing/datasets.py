@@ -1,4 +1,4 @@
-"""What a data set promises (contracts.PairedDataset and its kin)."""
+"""The contract of a data set (contracts.PairedDataset and its kin)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import DatasetWithHeaders, Pair, PairHeader, dtype_range
-from p2pkit.parameters import supplied_names
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.checks import Subject, contract, require
 
 LOOKED_AT = 6
 """Pairs of a split that are read, the first and the last among them; of larger splits not all."""
 HEADERS = 1000
-"""Pairs of a split whose keys are looked at, where headers tell them."""
+"""Pairs of a split whose keys are looked at, where it has headers."""
 
 
 def _split(subject: Subject, split: str) -> Any:
@@ -41,7 +41,7 @@ def _require_same_pairs(one: Any, other: Any, found: str) -> None:
         require(_same(one[index], other[index]), f"{found}: the pair at {index} ({one[index].key})")
 
 
-@promise("len() is the number of pairs, 1 or more to train on, and an index beyond them is an IndexError")
+@contract("len() is the number of pairs, 1 or more to train on, and an index beyond them is an IndexError")
 def has_a_length(subject: Subject) -> None:
     """There is something to train on, and an end to it."""
     for split in ("train", "test"):
@@ -54,7 +54,7 @@ def has_a_length(subject: Subject) -> None:
         require(False, f"no IndexError for index {len(pairs)} of {len(pairs)} pairs in the split {split!r}")
 
 
-@promise("[index] is a Pair of pixel arrays as stored, [height, width, channels] of one height and width, with a key")
+@contract("[index] is a Pair of pixel arrays as stored, [height, width, channels] of one height and width, with a key")
 def gives_pairs(subject: Subject) -> None:
     """Types and shapes of the pairs of both splits."""
     for split in ("train", "test"):
@@ -77,9 +77,9 @@ def _require_pair(pair: Any, where: str) -> None:
     require(sizes[0] == sizes[1], f"sizes that differ, {sizes[0]} and {sizes[1]}, {where}")
 
 
-@promise("keys tell pairs apart, within a split and between the two")
-def has_distinct_keys(subject: Subject) -> None:
-    """No file name is used twice, and nothing that is trained on is held out."""
+@contract("keys are unique, within a split and between the two")
+def has_unique_keys(subject: Subject) -> None:
+    """No file name is used twice, and no training pair is in the test split."""
     splits = [_split(subject, split) for split in ("train", "test")]
     keys = [[_key(pairs, index) for index in _places(len(pairs), _most(pairs))] for pairs in splits]
     for found in keys:
@@ -99,9 +99,9 @@ def _key(pairs: Any, index: int) -> str:
     return entry.key
 
 
-@promise("header(index), if there is one, is the header of the pair, in threads too")
+@contract("header(index), if there is one, is the header of the pair, in threads too")
 def has_true_headers(subject: Subject) -> None:
-    """What is looked at before a run is what comes."""
+    """What the header scan before a run sees is what training reads."""
     for split in ("train", "test"):
         pairs = _split(subject, split)
         places = _places(len(pairs))
@@ -115,7 +115,7 @@ def has_true_headers(subject: Subject) -> None:
             require(header == true, f"{tuple(header)}, but the pair itself is {tuple(true)}")
 
 
-@promise("made again, or read again, it is the same: pairs, order and fingerprint")
+@contract("made again, or read again, it is the same: pairs, order and fingerprint")
 def repeats_itself(subject: Subject) -> None:
     """Runs are exact only on data that stays as it is."""
     for split in ("train", "test"):
@@ -127,11 +127,11 @@ def repeats_itself(subject: Subject) -> None:
         require(isinstance(prints[0], str) and (prints[0] or not len(pairs)), f"the fingerprint {prints[0]!r}")
 
 
-@promise("processes that load data can have it: forked, or pickled to those that are not, it gives the same pairs")
-def goes_to_workers(subject: Subject) -> None:
+@contract("processes that load data can have it: forked, or pickled to those that are not, it gives the same pairs")
+def works_in_workers(subject: Subject) -> None:
     """loader.workers change nothing."""
     pairs = _split(subject, "train")
-    pairs[0]  # what is open by now must not be in the way
+    pairs[0]  # files open by now must not prevent pickling
     _require_same_pairs(pairs, pickle.loads(pickle.dumps(pairs)), "pickled, it gives other pairs")
     places = _places(len(pairs))
     loader: DataLoader[Any] = DataLoader(_Places(pairs, places), batch_size=None, num_workers=2, collate_fn=_as_it_is)
@@ -157,8 +157,8 @@ def _as_it_is(pair: Any) -> Any:
     return pair
 
 
-@promise("shards, notices and target_ending, if there are any, are what contracts.py says; shards sum to len()")
-def says_true_things(subject: Subject) -> None:
+@contract("shards, notices and target_ending, if there are any, are as contracts.py describes; shards sum to len()")
+def has_valid_attributes(subject: Subject) -> None:
     """The attributes that a data set may have."""
     for split in ("train", "test"):
         pairs = _split(subject, split)
@@ -168,11 +168,12 @@ def says_true_things(subject: Subject) -> None:
             require(sum(shards) == len(pairs) and all(count > 0 for count in shards), found)
         notices = getattr(pairs, "notices", ())
         texts = not isinstance(notices, str) and all(isinstance(notice, str) for notice in notices)
-        require(texts, f"notices = {notices!r}, which is no sequence of strings")
+        require(texts, f"notices = {notices!r}, which is not a sequence of strings")
         ending = getattr(pairs, "target_ending", "")
         require(isinstance(ending, str) and ending[:1] in ("", "."), f"target_ending = {ending!r}")
 
 
-PROMISES = (
-    has_a_length, gives_pairs, has_distinct_keys, has_true_headers, repeats_itself, goes_to_workers, says_true_things,
+CHECKS = (
+    has_a_length, gives_pairs, has_unique_keys, has_true_headers, repeats_itself, works_in_workers,
+    has_valid_attributes,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a discriminator promises (contracts.Discriminator)."""
+"""The contract of a discriminator (contracts.Discriminator)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.contracts import Judgement
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.contracts import DiscriminatorOutput
+from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
@@ -20,7 +20,7 @@ from p2pkit.testing.networks import (
     require_trainable,
     train_a_step,
 )
-from p2pkit.training.step import StepView, frozen, judgement
+from p2pkit.training.step import StepContext, frozen
 
 SIZES = ((128, 160), (131, 157))
 """Height and width, even and odd ones."""
@@ -30,42 +30,44 @@ def _made(subject: Subject, seed: int = 0) -> Any:
     return subject.make(seed, **CHANNELS[0])
 
 
-def _looked_at(subject: Subject, size: tuple[int, int] = SIZES[0], channels: int = 0) -> tuple[Tensor, Tensor]:
+def _inputs(subject: Subject, size: tuple[int, int] = SIZES[0], channels: int = 0) -> tuple[Tensor, Tensor]:
     """Sources and images for the numbers of channels at a place of CHANNELS."""
     source, target = (subject.supplied(name, value) for name, value in CHANNELS[channels].items())
     return images(source, *size), images(target, *size, seed=1)
 
 
-def _judged(discriminator: nn.Module, source: Tensor, image: Tensor) -> Judgement:
-    """What losses see of a discriminator's answer."""
-    return StepView(source, image, image, discriminator).on_real
+def _output(discriminator: nn.Module, source: Tensor, image: Tensor) -> DiscriminatorOutput:
+    """The output as losses see it."""
+    return StepContext(source, image, image, discriminator).pred_real
 
 
 def _lowered(logits: list[Tensor]) -> Tensor:
     return torch.stack([(each - 1).square().mean() for each in logits]).mean()
 
 
-@promise("it is a torch module with parameters to train")
+@contract("it is a torch module with parameters to train")
 def is_trainable(subject: Subject) -> None:
     """There is something for an optimizer."""
     require_trainable(_made(subject))
 
 
-@promise("it gives finite logits [N, 1, h, w], a list of them or a Judgement, for any channels and for odd sizes too")
+@contract(
+    "it gives finite logits [N, 1, h, w], a list of them or a DiscriminatorOutput, for any channels and odd sizes too"
+)
 def gives_logits(subject: Subject) -> None:
-    """The forms of an answer, with features asked for and without."""
+    """Every form of output, with features and without."""
     for place, channels in enumerate(CHANNELS):
         discriminator = subject.make(**channels)
         for size in SIZES:
-            source, image = _looked_at(subject, size, place)
-            for answer in (discriminator(source, image), _judged(discriminator, source, image)):
-                _require_logits(answer, f"images {list(image.shape)}")
+            source, image = _inputs(subject, size, place)
+            for output in (discriminator(source, image), _output(discriminator, source, image)):
+                _require_logits(output, f"images {list(image.shape)}")
 
 
-def _require_logits(answer: Any, of: str) -> None:
-    known = isinstance(answer, Tensor | list | Judgement)
-    require(known, f"{type(answer).__name__} instead of a tensor, a list or a Judgement")
-    logits = judgement(answer).logits
+def _require_logits(output: Any, of: str) -> None:
+    known = isinstance(output, Tensor | list | DiscriminatorOutput)
+    require(known, f"{type(output).__name__} instead of a tensor, a list or a DiscriminatorOutput")
+    logits = DiscriminatorOutput.of(output).logits
     require(isinstance(logits, list) and logits, f"no list of logits, of {of}")
     for each in logits:
         require(isinstance(each, Tensor), f"logits that are {type(each).__name__}, of {of}")
@@ -74,46 +76,46 @@ def _require_logits(answer: Any, of: str) -> None:
         require(each.isfinite().all(), f"logits that are not finite, of {of}")
 
 
-@promise("with has_features = True it takes features=True: it gives a Judgement with features, and logits as without")
+@contract("with has_features = True it takes features=True: a DiscriminatorOutput with features, and logits as without")
 def gives_features(subject: Subject) -> None:
     """Features are there, and asking for them changes nothing."""
     discriminator = _made(subject).eval()
     if not getattr(discriminator, "has_features", False):
         return
-    source, image = _looked_at(subject)
-    answer = discriminator(source, image, features=True)
-    require(isinstance(answer, Judgement), f"{type(answer).__name__} instead of a Judgement")
-    batched = all(isinstance(each, Tensor) and len(each) == len(image) for each in answer.features)
-    require(answer.features and batched, "no features, or some that are no tensors [N, ...]")
-    without = judgement(discriminator(source, image)).logits
-    same = len(without) == len(answer.logits) and all(map(torch.allclose, without, answer.logits))
+    source, image = _inputs(subject)
+    output = discriminator(source, image, features=True)
+    require(isinstance(output, DiscriminatorOutput), f"{type(output).__name__} instead of a DiscriminatorOutput")
+    batched = all(isinstance(each, Tensor) and len(each) == len(image) for each in output.features)
+    require(output.features and batched, "no features, or some that are not tensors [N, ...]")
+    without = DiscriminatorOutput.of(discriminator(source, image)).logits
+    same = len(without) == len(output.logits) and all(map(torch.allclose, without, output.logits))
     require(same, "other logits with features than without")
 
 
-@promise("every trainable parameter gets a gradient")
+@contract("every trainable parameter gets a gradient")
 def learns(subject: Subject) -> None:
     """All weights take part in the logits."""
     discriminator = _made(subject)
-    seen = _looked_at(subject)
-    require_gradients(discriminator, lambda: _lowered(judgement(discriminator(*seen)).logits))
+    seen = _inputs(subject)
+    require_gradients(discriminator, lambda: _lowered(DiscriminatorOutput.of(discriminator(*seen)).logits))
 
 
-@promise("held still (training_step.frozen), it passes gradients on to the image and keeps none itself")
+@contract("frozen (p2pkit.training.step.frozen), it passes gradients on to the image and accumulates none itself")
 def can_be_frozen(subject: Subject) -> None:
-    """The generator learns from it without it learning."""
+    """The generator trains against it while its own weights get no gradients."""
     discriminator = _made(subject)
-    source, image = _looked_at(subject)
+    source, image = _inputs(subject)
     image.requires_grad_()
     with frozen(discriminator):
-        loss = _lowered(_judged(discriminator, source, image).logits)
+        loss = _lowered(_output(discriminator, source, image).logits)
     require(loss.requires_grad, "no gradient reaches the image")
     loss.backward()  # type: ignore[no-untyped-call]
     require(image.grad is not None and image.grad.any(), "no gradient reaches the image")
-    kept = [name for name, parameter in discriminator.named_parameters() if parameter.grad is not None]
-    require(not kept, f"gradients kept by {', '.join(kept)}")
+    with_gradients = [name for name, parameter in discriminator.named_parameters() if parameter.grad is not None]
+    require(not with_gradients, f"gradients accumulated by {', '.join(with_gradients)}")
 
 
-@promise("its weights, and all that it draws in training, depend on the seed alone")
+@contract("its weights, and all that it draws in training, depend on the seed alone")
 def follows_the_seed(subject: Subject) -> None:
     """Two made from one seed are equal, and so are their logits."""
     first, second = _made(subject), _made(subject)
@@ -121,28 +123,30 @@ def follows_the_seed(subject: Subject) -> None:
     logits = []
     for discriminator in (first, second):
         set_seed(1)
-        logits.append(judgement(discriminator(*_looked_at(subject))).logits)
+        logits.append(DiscriminatorOutput.of(discriminator(*_inputs(subject))).logits)
     require(all(map(torch.equal, *logits)), "images and seed are the same, logits are not")
 
 
-@promise("weights saved after a step of training, and loaded into another one like it, give the same logits")
+@contract("weights saved after a step of training, and loaded into another one like it, give the same logits")
 def can_be_saved(subject: Subject) -> None:
     """A checkpoint has all that was learnt, in tensors that safetensors takes."""
     discriminator, anew = _made(subject), _made(subject, seed=1)
-    seen = _looked_at(subject)
-    optimizer = train_a_step(discriminator, lambda: _lowered(judgement(discriminator(*seen)).logits))
-    require_same_after_checkpoint(discriminator, anew, optimizer, lambda each: judgement(each.eval()(*seen)).logits)
+    seen = _inputs(subject)
+    optimizer = train_a_step(discriminator, lambda: _lowered(DiscriminatorOutput.of(discriminator(*seen)).logits))
+    require_same_after_checkpoint(
+        discriminator, anew, optimizer, lambda each: DiscriminatorOutput.of(each.eval()(*seen)).logits
+    )
 
 
-@promise("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
+@contract("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
 def can_be_tried(subject: Subject) -> None:
     """Neither making nor calling it asks for values that are not there."""
     discriminator = made_without_weights(lambda: _made(subject))
     device = next(discriminator.parameters()).device
     with torch.no_grad():
-        discriminator(*(each.to(device) for each in _looked_at(subject)))
+        discriminator(*(each.to(device) for each in _inputs(subject)))
 
 
-PROMISES = (
+CHECKS = (
     is_trainable, gives_logits, gives_features, learns, can_be_frozen, follows_the_seed, can_be_saved, can_be_tried,
 )  # fmt: skip

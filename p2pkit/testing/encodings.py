@@ -1,4 +1,4 @@
-"""What an encoding promises (contracts.Encoding)."""
+"""The contract of an encoding (contracts.Encoding)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.errors import P2PKitError
-from p2pkit.testing.checks import BrokenPromise, Subject, promise, require
+from p2pkit.testing.checks import ContractViolation, Subject, contract, require
 
 SOURCE_CHANNELS = (1, 3)
 SOURCE_RANGE = (0.0, 255.0)
@@ -26,7 +26,7 @@ def _made(subject: Subject) -> list[tuple[nn.Module, Any]]:
         except P2PKitError as error:
             refusal = error
     if not made:
-        raise BrokenPromise(f"it can be made neither for 1 channel nor for 3: {refusal}")
+        raise ContractViolation(f"it can be made neither for 1 channel nor for 3: {refusal}")
     return made
 
 
@@ -37,38 +37,38 @@ def _pinned(subject: Subject) -> bool:
 def _sources(subject: Subject, channels: int, height: int, width: int, count: int = 2) -> Tensor:
     """Whole numbers in the range of values, half of them small, as tensors in [-1, 1]."""
     low, high = subject.supplied("source_range", SOURCE_RANGE)
-    chance = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (count, channels, height, width)
-    few = low + torch.randint(0, FEW, shape, generator=chance)
-    any_number = torch.randint(int(low), int(high) + 1, shape, generator=chance)
-    values = torch.where(torch.rand(shape, generator=chance) < 0.5, few, any_number).clamp(low, high)
+    few = low + torch.randint(0, FEW, shape, generator=rng)
+    any_number = torch.randint(int(low), int(high) + 1, shape, generator=rng)
+    values = torch.where(torch.rand(shape, generator=rng) < 0.5, few, any_number).clamp(low, high)
     sources: Tensor = (values - low) / (high - low) * 2 - 1
     return sources
 
 
-@promise("it is a torch module that says its channels (1 or more) and its resampling (nearest or bicubic)")
-def says_what_it_gives(subject: Subject) -> None:
-    """The two attributes that the assembly asks for."""
+@contract("it is a torch module that declares its channels (1 or more) and its resampling (nearest or bicubic)")
+def declares_its_output(subject: Subject) -> None:
+    """The two attributes that the assembly reads."""
     for encoding, _ in _made(subject):
-        require(isinstance(encoding, nn.Module), f"{type(encoding).__name__} is no torch.nn.Module")
+        require(isinstance(encoding, nn.Module), f"{type(encoding).__name__} is not a torch.nn.Module")
         channels, resampling = (getattr(encoding, name, None) for name in ("channels", "resampling"))
         require(isinstance(channels, int) and channels > 0, f"channels = {channels!r}")
         require(resampling in ("nearest", "bicubic"), f"resampling = {resampling!r}")
 
 
-@promise("it is a function of the source alone, without noise and without a state, and leaves the source as it is")
+@contract("it is a function of the source alone, without noise and without a state, and leaves the source as it is")
 def is_a_function(subject: Subject) -> None:
     """Called twice, made twice, in training mode and not."""
     for (encoding, channels), (again, _) in zip(_made(subject), _made(subject), strict=True):
         source = _sources(subject, channels, *SIZES[0])
-        kept = source.clone()
+        before = source.clone()
         encoded = encoding(source)
-        require(torch.equal(kept, source), "it has changed the source in place")
+        require(torch.equal(before, source), "it has changed the source in place")
         require(torch.equal(encoded, encoding(source)), "another value when it is called again")
         require(torch.equal(encoded, again.eval()(source)), "another value made again, in evaluation mode")
 
 
-@promise("it maps sources [N, Cs, H, W] to [N, channels, H, W] in [-1, 1], of any size, each image by itself")
+@contract("it maps sources [N, Cs, H, W] to [N, channels, H, W] in [-1, 1], of any size, each image by itself")
 def encodes(subject: Subject) -> None:
     """Shape, range, and independence of the batch."""
     for encoding, channels in _made(subject):
@@ -83,7 +83,7 @@ def encodes(subject: Subject) -> None:
             require(torch.allclose(encoded, alone), "other values for a batch than for its images one by one")
 
 
-@promise("its picture(source), if there is one, is [N, 3, H, W] in [-1, 1]")
+@contract("its picture(source), if there is one, is [N, 3, H, W] in [-1, 1]")
 def pictures(subject: Subject) -> None:
     """What sample grids show of a source."""
     for encoding, channels in _made(subject):
@@ -94,4 +94,4 @@ def pictures(subject: Subject) -> None:
         require(picture.isfinite().all() and picture.abs().max() <= 1, "values outside [-1, 1], or not finite")
 
 
-PROMISES = (says_what_it_gives, is_a_function, encodes, pictures)
+CHECKS = (declares_its_output, is_a_function, encodes, pictures)

@@ -1,4 +1,4 @@
-"""What an exporter promises (contracts.Exporter)."""
+"""The contract of an exporter (contracts.Exporter)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from p2pkit.catalogue import create
+from p2pkit.components.catalogue import create
 from p2pkit.contracts import Exportable, ExportInput, Policy
 from p2pkit.export.exporting import METADATA_KEY, TOLERANCE
 from p2pkit.export.noise import drawn_noise, noise_inputs, noise_shapes
 from p2pkit.export.standalone import Standalone
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import images
 
 CHANNELS = {"source_channels": 2, "target_channels": 3}
@@ -33,7 +33,7 @@ def _exportable() -> tuple[Exportable, Any]:
     return Exportable(network, inputs, "target", {METADATA_KEY: '{"about": "a test"}'}), generator
 
 
-@promise("facts says what the person must know of the format, in words by name")
+@contract("facts describes the format for users: texts by name")
 def states_facts(subject: Subject) -> None:
     """They are shown, and go into the metadata."""
     facts = getattr(subject.make(), "facts", None)
@@ -41,7 +41,7 @@ def states_facts(subject: Subject) -> None:
     require(facts and words, f"facts = {facts!r}")
 
 
-@promise("write makes one file, which may be renamed, and load gives a function that agrees with what was written")
+@contract("write makes one file, which may be renamed, and load gives a function that agrees with what was written")
 def writes_what_it_was_given(subject: Subject) -> None:
     """Written aside, renamed, loaded by another instance, run at several sizes and in several batches."""
     exportable, generator = _exportable()
@@ -66,4 +66,4 @@ def _require_agreement(found: Any, expected: Tensor, of: str) -> None:
     require(difference <= TOLERANCE, f"values that differ by up to {difference:.2g}, of {of}")
 
 
-PROMISES = (states_facts, writes_what_it_was_given)
+CHECKS = (states_facts, writes_what_it_was_given)

@@ -1,4 +1,4 @@
-"""Small components that others are tried with: discriminators of every form, and the parts of a method."""
+"""Fixtures, small components that others are tested with: discriminators of every form, the parts of a method."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from p2pkit.catalogue import create
-from p2pkit.contracts import Judgement, WeightedLoss
+from p2pkit.components.catalogue import create
+from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
 
 WIDTH = 8
 
@@ -23,16 +23,18 @@ class SmallDiscriminator(nn.Module):
         self.inner = nn.ModuleList(nn.Conv2d(channels, WIDTH, 4, 2, 1) for _ in range(scales))
         self.logits = nn.ModuleList(nn.Conv2d(WIDTH, 1, 4, 1, 1) for _ in range(scales))
 
-    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Tensor | list[Tensor] | Judgement:
-        """Logits [N, 1, h, w], a list of them for several scales, or a Judgement when ``features`` are wanted."""
-        values, judged, passed = torch.cat([source, image], dim=1), [], []
+    def forward(
+        self, source: Tensor, image: Tensor, features: bool = False
+    ) -> Tensor | list[Tensor] | DiscriminatorOutput:
+        """Logits [N, 1, h, w], a list of them for several scales, or a DiscriminatorOutput with ``features``."""
+        values, predicted, passed = torch.cat([source, image], dim=1), [], []
         for inner, logits in zip(self.inner, self.logits, strict=True):
             passed.append(F.leaky_relu(inner(values), 0.2))
-            judged.append(logits(passed[-1]))
+            predicted.append(logits(passed[-1]))
             values = F.avg_pool2d(values, 2)
         if features:
-            return Judgement(judged, passed)
-        return judged if len(judged) > 1 else judged[0]
+            return DiscriminatorOutput(predicted, passed)
+        return predicted if len(predicted) > 1 else predicted[0]
 
     def __str__(self) -> str:
         features = "with" if self.has_features else "without"

@@ -1,4 +1,4 @@
-"""What a generator promises (contracts.Generator, contracts.SizedGenerator)."""
+"""The contract of a generator (contracts.Generator, contracts.SizedGenerator)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from p2pkit.contracts import Policy, SizedGenerator
-from p2pkit.export import export_model
+from p2pkit.export.exporting import export_model
 from p2pkit.inference.model_file import ModelHeader, write_model
-from p2pkit.inference.policy import fitting_size, infer
-from p2pkit.testing.checks import BrokenPromise, Promise, Subject, promise, require
+from p2pkit.inference.policy import infer
+from p2pkit.networks.fitting import fitting_size
+from p2pkit.testing.checks import ContractCheck, ContractViolation, Subject, contract, require
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
@@ -56,13 +57,13 @@ def _require_images(output: Any, expected: Sequence[int], of: str) -> None:
     require(low >= -1 and high <= 1, f"values from {low:.4g} to {high:.4g}, of {of}")
 
 
-@promise("it is a torch module with parameters to train")
+@contract("it is a torch module with parameters to train")
 def is_trainable(subject: Subject) -> None:
     """There is something for an optimizer."""
     require_trainable(_made(subject))
 
 
-@promise("size_multiple and smallest_size are given both or not at all, are 1 or more, and the second fits the first")
+@contract("size_multiple and smallest_size are given both or not at all, are 1 or more, and the second fits the first")
 def declares_its_sizes(subject: Subject) -> None:
     """The two attributes are what inference takes them for."""
     generator = _made(subject)
@@ -72,7 +73,7 @@ def declares_its_sizes(subject: Subject) -> None:
     require(all(isinstance(value, int) and value > 0 for value in given), str(sizes))
 
 
-@promise("it maps sources [N, Cs, H, W] in [-1, 1] to targets [N, Ct, H, W] in [-1, 1], for any numbers of channels")
+@contract("it maps sources [N, Cs, H, W] in [-1, 1] to targets [N, Ct, H, W] in [-1, 1], for any numbers of channels")
 def gives_images(subject: Subject) -> None:
     """Shape and range, in training mode and in evaluation mode."""
     for channels in CHANNELS:
@@ -84,7 +85,7 @@ def gives_images(subject: Subject) -> None:
             _require_images(generator.train(mode)(source), expected, f"sources {list(source.shape)}")
 
 
-@promise("a source of one colour gives finite values, in training and in translation")
+@contract("a source of one colour gives finite values, in training and in translation")
 def takes_constants(subject: Subject) -> None:
     """Normalisation must not divide by a deviation of zero."""
     generator = _made(subject)
@@ -94,7 +95,7 @@ def takes_constants(subject: Subject) -> None:
             require(output.isfinite().all(), f"values that are not finite, of sources that are {value:g} everywhere")
 
 
-@promise("it takes the sizes that it says (any, if it says none), and through p2pkit's inference every size")
+@contract("it takes the sizes that it declares (any, if it declares none), and through p2pkit's inference every size")
 def takes_its_sizes(subject: Subject) -> None:
     """The smallest sizes as they are, odd ones padded by reflection."""
     generator = _made(subject).eval()
@@ -113,11 +114,11 @@ def _require_size(subject: Subject, translate: Callable[[Tensor], Any], size: tu
         output = translate(images(source, *size))
     except Exception as error:
         hint = "declare smallest_size and size_multiple if it cannot take them"
-        raise BrokenPromise(f"{type(error).__name__}: {error}, of {where}; {hint}") from error
+        raise ContractViolation(f"{type(error).__name__}: {error}, of {where}; {hint}") from error
     _require_images(output, [2, target, *size], where)
 
 
-@promise("every trainable parameter gets a gradient")
+@contract("every trainable parameter gets a gradient")
 def learns(subject: Subject) -> None:
     """All weights take part in the output."""
     generator = _made(subject)
@@ -125,7 +126,7 @@ def learns(subject: Subject) -> None:
     require_gradients(generator, lambda: (generator(source) - 0.5).square().mean())
 
 
-@promise("its weights, and its noise in training, depend on the seed alone")
+@contract("its weights, and its noise in training, depend on the seed alone")
 def follows_the_seed(subject: Subject) -> None:
     """Two made from one seed are equal, and so are their outputs."""
     first, second = _made(subject), _made(subject)
@@ -137,7 +138,9 @@ def follows_the_seed(subject: Subject) -> None:
     require(torch.equal(*outputs), "in training, one source and one seed give different outputs")
 
 
-@promise("it translates without a trace: the same whatever has been drawn before, modes and running statistics kept")
+@contract(
+    "it translates without a trace: the same whatever has been drawn before, modes and running statistics unchanged"
+)
 def leaves_no_trace(subject: Subject) -> None:
     """Noise outside torch's dropout modules cannot be counted, and a state that moves in translation is not saved."""
     generator, untouched = _made(subject), _made(subject)
@@ -148,14 +151,16 @@ def leaves_no_trace(subject: Subject) -> None:
         set_seed(seed)
         drawn = torch.get_rng_state()
         outputs.append(_translated(generator, source))
-        kept = torch.equal(drawn, torch.get_rng_state())
-        require(kept, "it draws from torch's global random state in evaluation mode; use torch.nn.Dropout for noise")
+        unchanged = torch.equal(drawn, torch.get_rng_state())
+        require(
+            unchanged, "it draws from torch's global random state in evaluation mode; use torch.nn.Dropout for noise"
+        )
     require(torch.equal(*outputs), "two translations of one source differ")
     require([module.training for module in generator.modules()] == modes, "another mode (train or eval) than before")
     require_same_weights(generator, untouched, "translation has changed the state")
 
 
-@promise("a translation does not depend on the batch: each image is translated as if it were alone")
+@contract("a translation does not depend on the batch: each image is translated as if it were alone")
 def translates_each_by_itself(subject: Subject) -> None:
     """A batch gives what its images give one by one."""
     generator = _made(subject)
@@ -168,7 +173,7 @@ def translates_each_by_itself(subject: Subject) -> None:
     )
 
 
-@promise("weights saved after a step of training, and loaded into another one like it, give the same output")
+@contract("weights saved after a step of training, and loaded into another one like it, give the same output")
 def can_be_saved(subject: Subject) -> None:
     """A checkpoint has all that was learnt, in tensors that safetensors takes."""
     generator, anew = _made(subject), _made(subject, seed=1)
@@ -177,7 +182,7 @@ def can_be_saved(subject: Subject) -> None:
     require_same_after_checkpoint(generator, anew, optimizer, lambda network: [_translated(network, source)])
 
 
-@promise("it can be copied (copy.deepcopy), which its moving average and its export do")
+@contract("it can be copied (copy.deepcopy), as EMA and export do")
 def can_be_copied(subject: Subject) -> None:
     """A copy, made after a step of training, works like the original."""
     generator = _made(subject)
@@ -186,7 +191,7 @@ def can_be_copied(subject: Subject) -> None:
     require_copies(generator, lambda network: [_translated(network, source)])
 
 
-@promise("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
+@contract("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
 def can_be_tried(subject: Subject) -> None:
     """Neither making nor calling it asks for values that are not there."""
     generator = made_without_weights(lambda: _made(subject))
@@ -195,16 +200,16 @@ def can_be_tried(subject: Subject) -> None:
         generator(source)
 
 
-PROMISES = (
+CHECKS = (
     is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, learns, follows_the_seed,
     leaves_no_trace, translates_each_by_itself, can_be_saved, can_be_copied, can_be_tried,
 )  # fmt: skip
 
 
-def exported_as(form: str) -> Promise:
-    """The promise that the generator, exported as ``form``, gives what it gives in p2pkit."""
+def exported_as(form: str) -> ContractCheck:
+    """The check that the generator, exported as ``form``, gives what it gives in p2pkit."""
 
-    @promise(f"exported as {form}, it gives what it gives in p2pkit, at any size and in any batch")
+    @contract(f"exported as {form}, it gives what it gives in p2pkit, at any size and in any batch")
     def can_be_exported(subject: Subject) -> None:
         """The export compares what it wrote with the model."""
         channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}

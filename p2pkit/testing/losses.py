@@ -1,4 +1,4 @@
-"""What a loss promises (contracts.Loss)."""
+"""The contract of a loss (contracts.Loss)."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch
 from p2pkit.errors import P2PKitError
-from p2pkit.testing.checks import BrokenPromise, Subject, promise, require
+from p2pkit.testing.checks import ContractViolation, Subject, contract, require
 from p2pkit.testing.fixtures import SmallDiscriminator, discriminators
 from p2pkit.testing.networks import CHANNELS, images
-from p2pkit.training.step import StepView, frozen
+from p2pkit.training.step import StepContext, frozen
 
 SIDE = 64
 
@@ -34,7 +34,7 @@ class _Trial:
         return self._term("discriminator_term", self.generator(self.batch.source).detach())
 
     def generator_term(self, fake: Tensor) -> Tensor | None:
-        """The generator's term, asked for as methods do: the discriminator is held still."""
+        """The generator's term, asked for as methods do: the discriminator is frozen."""
         with frozen(self.discriminator):
             return self._term("generator_term", fake)
 
@@ -42,13 +42,13 @@ class _Trial:
         ask = getattr(self.loss, name, None)
         require(callable(ask), f"it has no method {name}")
         assert ask is not None
-        term = ask(StepView(self.batch.source, self.batch.target, fake, self.discriminator))
+        term = ask(StepContext(self.batch.source, self.batch.target, fake, self.discriminator))
         where = f"with {self.discriminator} and a batch of {len(fake)}"
         if term is None:
             return None
         require(isinstance(term, Tensor) and term.ndim == 0, f"{name} is {_described(term)}, {where}")
         require(term.isfinite(), f"{name} is {float(term.detach()):g}, {where}")
-        require(term.requires_grad, f"{name} depends on nothing that learns, {where}")
+        require(term.requires_grad, f"{name} depends on no trainable weight, {where}")
         found: Tensor = term
         return found
 
@@ -71,10 +71,10 @@ def _with_each_form(subject: Subject, check: Callable[[_Trial], None], counts: S
         except P2PKitError as error:
             refusals.append(error)
     if len(refusals) == len(forms):
-        raise BrokenPromise(f"it refuses every discriminator: {refusals[0]}")
+        raise ContractViolation(f"it refuses every discriminator: {refusals[0]}")
 
 
-@promise("it gives finite scalars, for the generator, the discriminator or both, and None where it has no say")
+@contract("it gives finite scalars, for the generator, the discriminator or both, and None where it has no term")
 def gives_terms(subject: Subject) -> None:
     """Terms with discriminators of one scale and several, with features and without, for one image and several."""
 
@@ -85,9 +85,9 @@ def gives_terms(subject: Subject) -> None:
     _with_each_form(subject, check, counts=(2, 1))
 
 
-@promise("the gradient of the generator's term reaches the fake")
-def teaches_the_generator(subject: Subject) -> None:
-    """It can be lowered by changing the fake."""
+@contract("the gradient of the generator's term reaches the fake")
+def has_gradients_for_the_generator(subject: Subject) -> None:
+    """The generator can lower it."""
 
     def check(trial: _Trial) -> None:
         fake = trial.generator(trial.batch.source).detach().requires_grad_()
@@ -99,8 +99,8 @@ def teaches_the_generator(subject: Subject) -> None:
     _with_each_form(subject, check)
 
 
-@promise("the gradient of the discriminator's term reaches the discriminator, and never the generator")
-def teaches_the_discriminator(subject: Subject) -> None:
+@contract("the gradient of the discriminator's term reaches the discriminator, and never the generator")
+def has_gradients_for_the_discriminator(subject: Subject) -> None:
     """Two steps, since what a loss keeps of the first might reach the generator in the second."""
 
     def check(trial: _Trial) -> None:
@@ -125,7 +125,7 @@ def _require_gradient(of: list[Any], described: str) -> None:
     require(all(gradient.isfinite().all() for gradient in gradients), f"a gradient that is not finite {described}")
 
 
-@promise("equal steps have equal terms: it keeps nothing that a run which goes on would not have, and changes no image")
+@contract("equal steps have equal terms: it keeps no state that a resumed run lacks, and changes no image")
 def repeats_itself(subject: Subject) -> None:
     """Two equal steps with one seed."""
 
@@ -150,4 +150,4 @@ def _value(term: Tensor | None) -> str:
     return "None" if term is None else f"{float(term.detach()):.6g}"
 
 
-PROMISES = (gives_terms, teaches_the_generator, teaches_the_discriminator, repeats_itself)
+CHECKS = (gives_terms, has_gradients_for_the_generator, has_gradients_for_the_discriminator, repeats_itself)

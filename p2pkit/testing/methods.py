@@ -1,4 +1,4 @@
-"""What a method promises (contracts.Method)."""
+"""The contract of a method (contracts.Method)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, MethodThatBegins, Terms
 from p2pkit.settings import OptimizerSettings
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.fixtures import parts_of_a_method
 from p2pkit.testing.networks import CHANNELS, images
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
@@ -26,7 +26,7 @@ PROGRESS = (0.0, 0.5, 1.0)
 
 
 class _Update:
-    """The engine's part in a step (contracts.Update), on one CPU; it looks at all that it is given.
+    """The engine's part in a step (contracts.Update), on one CPU; it checks all that it is given.
 
     Without ``optimizers`` nothing is lowered.
     """
@@ -39,9 +39,9 @@ class _Update:
         unknown = [name for name in names if name not in self.networks]
         require(names and not unknown, f"an update of {unknown or 'nothing'}; networks = {list(self.networks)}")
         for name, term in terms.items():
-            require(isinstance(term, Tensor) and term.ndim == 0, f"the term {name!r} of {names} is no scalar tensor")
+            require(isinstance(term, Tensor) and term.ndim == 0, f"the term {name!r} of {names} is not a scalar tensor")
             require(term.isfinite(), f"the term {name!r} of {names} is {float(term.detach()):g}")
-            require(term.requires_grad, f"the term {name!r} of {names} depends on nothing that learns")
+            require(term.requires_grad, f"the term {name!r} of {names} depends on no trainable weight")
         if not terms:
             return
         self.calls += 1
@@ -101,7 +101,7 @@ def _weights(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     return {name: torch.cat(parts) for name, parts in flat.items()}
 
 
-@promise("`networks` names its attributes that hold networks to train; `generator` is one, from source to target")
+@contract("`networks` names its attributes that hold networks to train; `generator` is one, from source to target")
 def names_its_networks(subject: Subject) -> None:
     """What is named is there, and can be trained."""
     method = _made(subject)
@@ -119,7 +119,7 @@ def names_its_networks(subject: Subject) -> None:
     require(list(output.shape) == [2, target, SIDE, SIDE], f"its generator gives {list(output.shape)}")
 
 
-@promise("a step gives update(network, terms) finite scalars, and changes no weights by itself")
+@contract("a step gives update(network, terms) finite scalars, and changes no weights by itself")
 def leaves_weights_to_the_engine(subject: Subject) -> None:
     """An update that lowers nothing leaves all weights as they were."""
     method = _made(subject)
@@ -132,7 +132,7 @@ def leaves_weights_to_the_engine(subject: Subject) -> None:
             require(torch.equal(before[name], weights), f"the step itself has changed the weights of {name}")
 
 
-@promise("steps train every network that it names, and call each as the engine has wrapped it")
+@contract("steps train every network that it names, and call each as the engine has wrapped it")
 def trains_its_networks(subject: Subject) -> None:
     """Weights move in the course of a run, and every network's forward goes through its wrapper."""
     method = _made(subject)
@@ -149,8 +149,8 @@ def trains_its_networks(subject: Subject) -> None:
         require(wrapped[name].calls, f"{name} was not called through the attribute {name!r}, which the engine replaces")
 
 
-@promise("a run that goes on from a checkpoint is exact: all that a step changes is in its networks")
-def goes_on_exactly(subject: Subject) -> None:
+@contract("a run resumed from a checkpoint is exact: all that a step changes is in its networks")
+def resumes_exactly(subject: Subject) -> None:
     """Two steps, and one step, a checkpoint, another method made anew, one more step."""
     method, anew = _made(subject), _made(subject, seed=1, begins=False)
     networks, others = _networks(method), _networks(anew)
@@ -164,7 +164,7 @@ def goes_on_exactly(subject: Subject) -> None:
         _step(subject, each, its_update, PROGRESS[1], seed=2)
     after = _weights(others)
     for name, weights in _weights(networks).items():
-        require(torch.equal(weights, after[name]), f"other weights of {name} after going on")
+        require(torch.equal(weights, after[name]), f"other weights of {name} after resuming")
 
 
-PROMISES = (names_its_networks, leaves_weights_to_the_engine, trains_its_networks, goes_on_exactly)
+CHECKS = (names_its_networks, leaves_weights_to_the_engine, trains_its_networks, resumes_exactly)

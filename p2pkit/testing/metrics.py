@@ -1,4 +1,4 @@
-"""What a metric promises (contracts.Metric)."""
+"""The contract of a metric (contracts.Metric)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from p2pkit.contracts import Metric
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import images
 
 COUNT, SIDE = 4, 64
@@ -29,14 +29,14 @@ def _measured(subject: Subject, batches: Sequence[tuple[Tensor, Tensor]]) -> dic
     return metric.result()
 
 
-@promise("it gives named finite numbers, and says in higher_is_better which way is better")
-def gives_numbers(subject: Subject) -> None:
+@contract("it gives named finite numbers, and higher_is_better is True or False")
+def has_finite_results(subject: Subject) -> None:
     """The form of the result, for several channels, for one, and again when asked again."""
     direction = getattr(subject.make(), "higher_is_better", None)
     require(isinstance(direction, bool), f"higher_is_better is {direction!r}")
     for channels in (3, 1):
         target, other = _pictures(channels)
-        kept = target.clone(), other.clone()
+        before = target.clone(), other.clone()
         metric = subject.make()
         metric.add(other, target)
         result = metric.result()
@@ -44,11 +44,11 @@ def gives_numbers(subject: Subject) -> None:
         for name, value in result.items():
             require(isinstance(name, str) and isinstance(value, float) and isfinite(value), f"{name!r}: {value!r}")
         require(metric.result() == result, f"{result}, and {metric.result()} when asked again")
-        require(torch.equal(kept[0], target) and torch.equal(kept[1], other), "it has changed the images in place")
+        require(torch.equal(before[0], target) and torch.equal(before[1], other), "it has changed the images in place")
 
 
-@promise("its numbers are best for the targets themselves, and the worse, the further outputs are from these")
-def knows_what_is_better(subject: Subject) -> None:
+@contract("its numbers are best for the targets themselves, and the worse, the further outputs are from these")
+def ranks_outputs(subject: Subject) -> None:
     """Targets, targets with a little of another picture mixed in, and with much of it."""
     target, other = _pictures()
     direction = 1 if subject.make().higher_is_better else -1
@@ -61,7 +61,7 @@ def knows_what_is_better(subject: Subject) -> None:
         require(ordered, f"{name} is {listed} for targets with {shares} of another picture mixed in")
 
 
-@promise("its numbers depend neither on the order of the images, nor on batches, nor on other instances")
+@contract("its numbers depend neither on the order of the images, nor on batches, nor on other instances")
 def adds_up(subject: Subject) -> None:
     """All at once, one by one backwards, and in uneven batches."""
     target, other = _pictures()
@@ -80,4 +80,4 @@ def adds_up(subject: Subject) -> None:
             require(same, f"{name} is {value:.6g} {how}, {whole[name]:.6g} all at once")
 
 
-PROMISES = (gives_numbers, knows_what_is_better, adds_up)
+CHECKS = (has_finite_results, ranks_outputs, adds_up)

@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 
 from p2pkit.settings import OptimizerSettings
-from p2pkit.testing.checks import BrokenPromise, require
+from p2pkit.testing.checks import ContractViolation, require
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.training.optimizers import make_optimizer
 
@@ -33,7 +33,7 @@ def images(channels: int, height: int, width: int, count: int = 2, seed: int = 0
 
 
 def require_same_weights(first: nn.Module, second: nn.Module, found: str) -> None:
-    """Raise BrokenPromise, with the name of a tensor after ``found``, when two state dicts differ."""
+    """Raise ContractViolation, with the name of a tensor after ``found``, when two state dicts differ."""
     one, other = first.state_dict(), second.state_dict()
     require(one.keys() == other.keys(), f"{found}: {', '.join(sorted(one.keys() ^ other.keys()))}")
     for name, tensor in one.items():
@@ -41,13 +41,13 @@ def require_same_weights(first: nn.Module, second: nn.Module, found: str) -> Non
 
 
 def require_trainable(network: Any) -> None:
-    """Raise BrokenPromise unless ``network`` is a torch module with parameters that an optimizer can train."""
+    """Raise ContractViolation unless ``network`` is a torch module with parameters that an optimizer can train."""
     require(isinstance(network, nn.Module), f"its factory returned {type(network).__name__}, not a torch.nn.Module")
     require(any(each.requires_grad for each in network.parameters()), "no parameter that requires a gradient")
 
 
 def require_gradients(network: nn.Module, run: Callable[[], Tensor]) -> None:
-    """Raise BrokenPromise when lowering ``run()``, a scalar, leaves a trainable parameter of ``network`` without part.
+    """Raise ContractViolation when a trainable parameter of ``network`` has no part in ``run()``, a scalar.
 
     Vectors (biases, scales) may be at rest, as those are that instance norm takes out again.
     """
@@ -62,7 +62,7 @@ def require_gradients(network: nn.Module, run: Callable[[], Tensor]) -> None:
             continue
         gradient = parameter.grad
         if gradient is None:
-            raise BrokenPromise(f"{name} has no gradient: the output does not depend on it. Use it, or freeze it")
+            raise ContractViolation(f"{name} has no gradient: the output does not depend on it. Use it, or freeze it")
         require(gradient.isfinite().all(), f"the gradient of {name} is not finite")
         require(parameter.ndim < 2 or gradient.any(), f"the gradient of {name} is zero everywhere")
 
@@ -79,7 +79,7 @@ def train_a_step(network: nn.Module, run: Callable[[], Tensor]) -> Any:
 def require_same_after_checkpoint(
     network: nn.Module, anew: nn.Module, optimizer: Any, output: Callable[[nn.Module], Sequence[Tensor]]
 ) -> None:
-    """Raise BrokenPromise unless ``anew``, with the checkpoint of ``network`` in it, gives the same output."""
+    """Raise ContractViolation unless ``anew``, with the checkpoint of ``network`` in it, gives the same output."""
     other = make_optimizer(anew, OptimizerSettings())
     with TemporaryDirectory() as folder:
         checkpoints = Path(folder)
@@ -90,7 +90,7 @@ def require_same_after_checkpoint(
 
 
 def require_copies(network: nn.Module, output: Callable[[nn.Module], Sequence[Tensor]]) -> None:
-    """Raise BrokenPromise unless a deep copy gives the same output and shares no weights."""
+    """Raise ContractViolation unless a deep copy gives the same output and shares no weights."""
     copied = deepcopy(network)
     require(all(map(torch.equal, output(network), output(copied))), "the copy gives another output")
     own = {parameter.data_ptr() for parameter in network.parameters()}

@@ -1,22 +1,22 @@
-"""What components of every kind promise: a signature that is a schema, and documentation."""
+"""The contract of components of every kind: a signature that is a schema, and documentation."""
 
 from __future__ import annotations
 
 from pydantic import ValidationError
 
+from p2pkit.components.issues import issues_in, report
+from p2pkit.components.signature import defined, parameters_model, plain, validate
 from p2pkit.contracts import SUPPLIED
-from p2pkit.parameters import defined, parameters_model, plain_value, validate
-from p2pkit.problems import problems_in, report
-from p2pkit.testing.checks import Subject, promise, require
+from p2pkit.testing.checks import Subject, contract, require
 
 
-@promise("its signature is its schema: every parameter has a name, a type, and a default that TOML knows or none")
+@contract("its signature is its schema: every parameter has a name, a type, and a default that TOML has or none")
 def has_a_schema(subject: Subject) -> None:
     """A model can be made of the signature."""
     parameters_model(subject.registered, subject.kind)
 
 
-@promise("it can be made with its defaults and the parameters of this test")
+@contract("it can be made with its defaults and the parameters of this test")
 def takes_its_parameters(subject: Subject) -> None:
     """Nothing required is missing, and defaults keep to their own types and bounds."""
     model = parameters_model(subject.registered, subject.kind)
@@ -24,15 +24,15 @@ def takes_its_parameters(subject: Subject) -> None:
     own = {name: value for name, value in subject.parameters.items() if name not in SUPPLIED[subject.kind]}
     missing = [name for name, field in fields.items() if field.is_required() and name not in own]
     require(not missing, f"no value for {', '.join(missing)}, which it cannot do without; give one to check_component")
-    defaults = {name: plain_value(field.default) for name, field in fields.items() if not field.is_required()}
+    defaults = {name: plain(field.default) for name, field in fields.items() if not field.is_required()}
     values = {**defaults, **own}
     try:
         validate(model, values)
     except ValidationError as error:
-        require(False, report(problems_in(error, model, values, subject.registered.name)))
+        require(False, report(issues_in(error, model, values, subject.registered.name)))
 
 
-@promise("it is documented: the docstring of its class or function is what `p2pkit components` shows")
+@contract("it is documented: the docstring of its class or function is what `p2pkit components` shows")
 def is_documented(subject: Subject) -> None:
     """It has a docstring of its own, not that of torch.nn.Module or one that dataclasses write."""
     factory = defined(subject.registered.factory)
@@ -41,4 +41,4 @@ def is_documented(subject: Subject) -> None:
     require(not text.startswith(f"{factory.__name__}("), "the docstring that dataclasses write by themselves")
 
 
-PROMISES = (has_a_schema, takes_its_parameters, is_documented)
+CHECKS = (has_a_schema, takes_its_parameters, is_documented)

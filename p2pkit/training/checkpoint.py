@@ -1,6 +1,6 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON, each folder whole or not there.
 
-``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to go on exactly.
+``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to resume exactly.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from p2pkit.errors import RunFolderError
-from p2pkit.utils.atomic import naming_failures, sync_folder, write_json, written_aside
+from p2pkit.errors import RunDirError
+from p2pkit.utils.atomic import atomic_write, os_errors_described, sync_folder, write_json
 
 FORMAT_VERSION = 1
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
@@ -50,7 +50,7 @@ def write_checkpoint(
         WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
     """
     folder = checkpoints / f"step_{step:08}"
-    with naming_failures(folder):
+    with os_errors_described(folder):
         if folder.is_dir():
             _write_record(folder, {**_read_record(folder), **progress})
         else:
@@ -78,7 +78,7 @@ def set_aside_after(checkpoints: Path, step: int) -> None:
     for folder in _checkpoint_folders(checkpoints):
         if _step_of(folder) > step:
             damaged = folder.with_name(f"damaged_{folder.name}")
-            with naming_failures(folder):
+            with os_errors_described(folder):
                 shutil.rmtree(damaged, ignore_errors=True)
                 folder.replace(damaged)
 
@@ -89,14 +89,14 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
     Returns the progress that was saved with it, ``step`` included, and a message for each later one that is damaged.
 
     Raises:
-        RunFolderError: there is none, all are damaged, or it is of other networks or of a later p2pkit.
+        RunDirError: there is none, all are damaged, or it is of other networks or of a later p2pkit.
     """
     folders = _checkpoint_folders(checkpoints)
     damaged: list[str] = []
     for folder in reversed(folders):
         try:
             progress, weights, moments = _read_contents(folder)
-        except RunFolderError:
+        except RunDirError:
             raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{folder}: this checkpoint is damaged ({error}); the one before it is used")
@@ -104,10 +104,10 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
         try:
             _restore(trained, weights, moments, progress)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise RunFolderError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
+            raise RunDirError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
         return progress, damaged
-    why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to go on from"
-    raise RunFolderError(f"{checkpoints.parent}: {why}; start the run anew")
+    why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to resume from"
+    raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
 
 
 def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
@@ -123,7 +123,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """What a checkpoint says in JSON, once its checksum is found to be right."""
     record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
     if record["format_version"] > FORMAT_VERSION:
-        raise RunFolderError(f"{folder}: a checkpoint of a later p2pkit; upgrade to go on with it")
+        raise RunDirError(f"{folder}: a checkpoint of a later p2pkit; upgrade to resume from it")
     if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
         raise ValueError(f"the checksum of {_PROGRESS} is wrong")
     return record
@@ -159,7 +159,7 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
         own, optimizers[network] = optimizer_state(trained.networks[network], optimizer)
         moments |= _with_head(network, own)
     for name, tensors in ((_NETWORKS, network_tensors(trained)), (_OPTIMIZERS, _on_cpu(moments))):
-        with written_aside(folder / name) as aside:
+        with atomic_write(folder / name) as aside:
             save_file(tensors, aside)
     rest = {
         "format_version": FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""A step whose loss was no finite number: left in the run folder, and made again to see where it began."""
+"""A step whose loss was not a finite number: left in the run folder, and made again to see where it began."""
 
 from __future__ import annotations
 
@@ -13,35 +13,21 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, Terms
-from p2pkit.errors import RunFolderError
-from p2pkit.inference.policy import in_fast_layout
+from p2pkit.data.loader import on_device
+from p2pkit.errors import RunDirError
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
 from p2pkit.training.update import named
-from p2pkit.utils.atomic import written_aside
-from p2pkit.utils.seeds import derived
+from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.seeds import seed_step
 
 _NETWORKS = "networks.safetensors"
 _PROCESS = re.compile(r"process_(\d+)\.safetensors")
 _STEP = re.compile(r"step_(\d+)")
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed all that a process draws in the step that follows ``step`` steps."""
-    set_seed(derived(seed, "step", step, rank) % 2**32)
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the networks are, in the layout that is fastest there."""
-    source, target = (
-        in_fast_layout(image.to(device, non_blocking=True), device) for image in (batch.source, batch.target)
-    )
-    return Batch(source, target, batch.keys)
 
 
 def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: Trained | None) -> None:
@@ -53,29 +39,29 @@ def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: 
         WriteError: the disk is full, or writing is not allowed.
     """
     tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
-    with written_aside(folder / f"process_{rank}.safetensors") as aside:
+    with atomic_write(folder / f"process_{rank}.safetensors") as aside:
         save_file(tensors, aside, metadata={"left": json.dumps({"keys": batch.keys, "progress": progress})})
     if trained is not None:
-        with written_aside(folder / _NETWORKS) as aside:
+        with atomic_write(folder / _NETWORKS) as aside:
             save_file(network_tensors(trained), aside)
 
 
 def replay_step(folder: Path, trained: Trained, method: Method, accelerator: Accelerator, seed: int) -> Iterator[str]:
-    """Make the step that was left in ``folder`` again, without changing a network; lines that tell what is found.
+    """Make the step that was left in ``folder`` again, without changing a network; lines that say what is found.
 
     A step of several processes is made again share by share.
 
     Raises:
-        RunFolderError: it is no such folder, it is damaged, or it is of other networks.
+        RunDirError: it is no such folder, it is damaged, or it is of other networks.
     """
     match, files = _STEP.fullmatch(folder.name), sorted(folder.glob("process_*.safetensors"))
     if match is None or not files or not (folder / _NETWORKS).is_file():
-        raise RunFolderError(f"{folder}: this is no folder that a run has left under not_finite/")
+        raise RunDirError(f"{folder}: this is not a folder that a run has left under not_finite/")
     try:
         load_networks(trained, load_file(folder / _NETWORKS))
         batches = {file: _read_batch(file) for file in files}
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise RunFolderError(f"{folder}: it is damaged, or of other networks than the recipe's: {error}") from error
+        raise RunDirError(f"{folder}: it is damaged, or of other networks than the recipe's: {error}") from error
     yield "the networks are as they were when it failed: those before in the step had been updated by then"
     for file, (batch, progress) in batches.items():
         named = _PROCESS.fullmatch(file.name)
@@ -141,11 +127,11 @@ class _Seen:
 @contextmanager
 def _watched(networks: Mapping[str, nn.Module], notes: list[str]) -> Iterator[None]:
     """Note each network's first layer whose output is not finite, the first time that it happens."""
-    told: set[str] = set()
+    found: set[str] = set()
 
     def look(layer: Any, given: tuple[Any, ...], output: Any, network: str, name: str) -> None:
-        if network not in told and isinstance(output, Tensor) and not output.isfinite().all():
-            told.add(network)
+        if network not in found and isinstance(output, Tensor) and not output.isfinite().all():
+            found.add(network)
             fed = "from finite values" if all(_finite(value) for value in given) else "as what it was given"
             kind = type(layer).__name__
             notes.append(f"{network}: the output of {name} ({kind}) is the first that is not finite, {fed}")

@@ -1,56 +1,18 @@
-"""What a run is made of, live: the assembly's gift to the engine."""
+"""What a run is made of, live: networks, losses, method and metrics, each built once from the recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from p2pkit.contracts import Method, PairedDataset
-from p2pkit.data.augmentation import PairTransform
+from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.samples import SampleSpec
+from p2pkit.evaluation.validation import Validation
 from p2pkit.inference.model_file import ModelHeader
-from p2pkit.settings import (
-    Interval,
-    LoaderSettings,
-    OptimizerSettings,
-    RunSettings,
-    ScheduleSettings,
-    TrainSettings,
-)
-from p2pkit.training.pair_form import PairForm
-
-Translate = Callable[[Tensor], Tensor]
-"""Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
-
-
-Report = Callable[[Sequence[str]], None]
-"""Takes the messages on pairs that could not be used and were left out."""
-
-
-class Evaluation(Protocol):
-    """Measures translators on the held-out pairs.
-
-    ``before_each`` is called before each pair, and may raise; ``report`` is told of those left out.
-    """
-
-    @property
-    def every(self) -> Interval | None:
-        """How often to measure while training; None to do so at the end alone."""
-        ...
-
-    def figures(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
-        """The metrics of ``translate`` as ``held_out/NAME``; {} when there is nothing to measure."""
-        ...
-
-    def baseline(self, before_each: Callable[[], None], report: Report) -> dict[str, float]:
-        """The metrics of the baseline as ``BASELINE/NAME``; {} when there is nothing to measure."""
-        ...
-
-    def score(self, figures: Mapping[str, float]) -> float:
-        """One number for the figures of a translator; the higher, the better."""
-        ...
+from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -62,14 +24,20 @@ class TrainingParts:
     optimizers: Mapping[str, OptimizerSettings]
     schedule: ScheduleSettings
     train: TrainSettings
-    pairs: PairedDataset
-    held_out: PairedDataset
-    form: PairForm
-    """What all pairs have in common, and how their values become those of tensors."""
-    transform: PairTransform
+    train_set: PairedDataset
+    test_set: PairedDataset
+    spec: SampleSpec
+    """What all samples have in common, and how their values become those of tensors."""
+    augmentation: Augmentation
+    generator: nn.Module
+    """As it was built; the method holds it as it is trained."""
+    discriminator: nn.Module
     method: Method
+    validation: Validation
     header: ModelHeader
     """The model file's header, but for step and metrics."""
-    evaluation: Evaluation
-    picture: Translate | None
+    picture: Callable[[Tensor], Tensor] | None
     """Pictures [1, 3, H, W] of sources [1, Cs, H, W] for sample grids; None where sources are pictures themselves."""
+    origins: Mapping[str, str]
+    """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding",
+    "losses.NAME" and "metrics.NUMBER" to text such as "generator 'unet' of p2pkit 0.1.0"."""

@@ -28,9 +28,10 @@ class Limits:
     @classmethod
     def of(cls, settings: TrainSettings, steps_per_epoch: int) -> Limits:
         """The limits in a recipe's ``[train]``, in steps and seconds."""
-        in_steps = [settings.max_steps, settings.epochs * steps_per_epoch if settings.epochs else None]
-        steps = min((value for value in in_steps if value is not None), default=None)
-        return cls(steps, seconds_in(settings.max_time) if settings.max_time else None)
+        steps = min(settings.max_steps or math.inf, (settings.epochs or math.inf) * steps_per_epoch)
+        return cls(
+            None if steps == math.inf else int(steps), seconds_in(settings.max_time) if settings.max_time else None
+        )
 
     def progress(self, step: int, seconds: float) -> float:
         """How far the run has come, 0 to 1 (1 or more: it is over)."""

@@ -10,7 +10,7 @@ from p2pkit.training.metrics_log import MetricsWindow
 
 
 class Best(NamedTuple):
-    """The step with the best held-out figures so far, and their score (see parts.Evaluation)."""
+    """The step with the best validation metrics so far, and their score (see Validation.score)."""
 
     step: int
     score: float
@@ -24,36 +24,36 @@ class RunState:
     seconds: float = 0.0
     window: MetricsWindow = field(default_factory=MetricsWindow)
     best: Best | None = None
-    figures: dict[str, float] = field(default_factory=dict)
-    """The held-out figures of this very step, when it has been measured."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The validation metrics of this very step, when it has been measured."""
     finished: bool = False
-    """The figures of the run's end, the baseline's among them, are taken."""
+    """The metrics of the run's end, the baseline's among them, are taken."""
 
     def as_json(self, shared: Callable[[Mapping[str, float]], dict[str, float]]) -> dict[str, Any]:
         """The state in types that JSON knows; ``shared`` turns one process's sums into those of all."""
         window = self.window.state()
         return {
             "seconds": self.seconds,
-            "metrics": {**window, "sums": shared(window["sums"])},
+            "window": {**window, "sums": shared(window["sums"])},
             "best": self.best,
-            "figures": self.figures,
+            "metrics": self.metrics,
             "finished": self.finished,
         }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunState:
         """The state that :meth:`as_json` gave, from a checkpoint's progress."""
-        window, best = MetricsWindow(saved["metrics"]), saved.get("best")
+        window, best = MetricsWindow(**saved["window"]), saved.get("best")
         best = None if best is None else Best(*best)
         return cls(
-            saved["step"], saved["seconds"], window, best, saved.get("figures", {}), saved.get("finished", False)
+            saved["step"], saved["seconds"], window, best, saved.get("metrics", {}), saved.get("finished", False)
         )
 
     def rewritten(self) -> set[str]:
-        """The splits whose lines of this step, if there are any, are written again after going on from here."""
+        """The splits whose lines of this step, if there are any, are written again after resuming from here."""
         splits = set() if self.finished else {"baseline"}
         if self.window:
             splits.add("train")  # was still open when the checkpoint was written
-        if not self.figures:
-            splits.add("held_out")
+        if not self.metrics:
+            splits.add("validation")
         return splits

@@ -4,69 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from p2pkit.contracts import Judgement, WeightedLoss
-from p2pkit.networks.encoding import bare
-
-__all__ = ["StepView", "bare", "discriminator_terms", "frozen", "generator_terms", "judgement"]
+from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
+from p2pkit.networks.encoding import Encoded
 
 
-class StepView:
+def unwrap_model(network: nn.Module) -> Any:
+    """The component itself, out of what it is wrapped in: an encoding, DistributedDataParallel."""
+    network = getattr(network, "module", network)  # DistributedDataParallel
+    return network.network if isinstance(network, Encoded) else network
+
+
+@dataclass(eq=False)
+class StepContext:
     """The losses' view of one step (see contracts.Step). The discriminator runs at most once an image, when asked.
 
     Real and fake images go through it separately: they must never share one batch of batch norm's statistics.
     """
 
-    def __init__(self, source: Tensor, target: Tensor, fake: Tensor, discriminator: nn.Module) -> None:
-        self.source, self.target, self.fake = source, target, fake
-        self._discriminator = discriminator
+    source: Tensor
+    target: Tensor
+    fake: Tensor
+    discriminator: nn.Module
 
     @cached_property
-    def on_real(self) -> Judgement:
-        """The discriminator's judgement of the target."""
-        return self.judge(self.target)
+    def pred_real(self) -> DiscriminatorOutput:
+        """The discriminator's output for the target."""
+        return self.discriminate(self.target)
 
     @cached_property
-    def on_fake(self) -> Judgement:
-        """The discriminator's judgement of the fake."""
-        return self.judge(self.fake)
+    def pred_fake(self) -> DiscriminatorOutput:
+        """The discriminator's output for the fake."""
+        return self.discriminate(self.fake)
 
-    def judge(self, image: Tensor) -> Judgement:
-        """The discriminator's judgement of ``image`` [N, Ct, H, W] beside the step's source."""
-        if getattr(bare(self._discriminator), "has_features", False):
-            verdict = self._discriminator(self.source, image, features=True)
+    def discriminate(self, image: Tensor) -> DiscriminatorOutput:
+        """The discriminator's output for ``image`` [N, Ct, H, W] beside the step's source."""
+        if getattr(unwrap_model(self.discriminator), "has_features", False):
+            output = self.discriminator(self.source, image, features=True)
         else:
-            verdict = self._discriminator(self.source, image)
-        return judgement(verdict)
+            output = self.discriminator(self.source, image)
+        return DiscriminatorOutput.of(output)
 
 
-def judgement(verdict: Tensor | list[Tensor] | Judgement) -> Judgement:
-    """What a discriminator answers (see contracts.Discriminator), in its one full form."""
-    if isinstance(verdict, Judgement):
-        return verdict
-    return Judgement(verdict if isinstance(verdict, list) else [verdict], [])
-
-
-def generator_terms(losses: Sequence[WeightedLoss], step: StepView) -> dict[str, Tensor]:
+def generator_terms(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
     """The weighted terms that the losses have for the generator, by the losses' names."""
-    found = ((name, weight, loss.generator_term(step)) for name, weight, loss in losses if weight)
-    return {name: weight * term for name, weight, term in found if term is not None}
+    terms = {}
+    for name, weight, loss in losses:
+        if weight and (term := loss.generator_term(step)) is not None:
+            terms[name] = weight * term
+    return terms
 
 
-def discriminator_terms(losses: Sequence[WeightedLoss], step: StepView) -> dict[str, Tensor]:
+def discriminator_terms(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
     """The weighted terms that the losses have for the discriminator, by the losses' names."""
-    found = ((name, weight, loss.discriminator_term(step)) for name, weight, loss in losses if weight)
-    return {name: weight * term for name, weight, term in found if term is not None}
+    terms = {}
+    for name, weight, loss in losses:
+        if weight and (term := loss.discriminator_term(step)) is not None:
+            terms[name] = weight * term
+    return terms
 
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Let gradients flow through ``network`` without collecting any for its own weights."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = list(filter(attrgetter("requires_grad"), network.parameters()))
     with ExitStack() as stack:
         if hasattr(network, "no_sync"):
             # DistributedDataParallel would wait for gradients that never come

@@ -21,7 +21,7 @@ def with_synchronised_norm(network: nn.Module, device: torch.device) -> nn.Modul
     if isinstance(network, _BatchNorm):
         if not network.training:
             return network
-        # timm's, because torch's loses the activations that some of timm's layers bring
+        # timm's, because torch's loses the activations that some of timm's layers have
         convert: Any = convert_sync_batchnorm
         return cast(nn.Module, convert(network)) if device.type == "cuda" else _replaced(network)
     for name, child in network.named_children():

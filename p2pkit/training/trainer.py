@@ -15,42 +15,56 @@ from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
 from p2pkit.contracts import Batch, MethodThatBegins, ShardedDataset
-from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, steps_per_epoch
-from p2pkit.data.sampler import Order
+from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, on_device, steps_per_epoch
+from p2pkit.data.sampler import EpochSampler
 from p2pkit.distributed.accelerator import start_trackers
-from p2pkit.distributed.collectives import MetByAll, by_main_process, from_main_process, largest, texts_of_all
-from p2pkit.errors import DataError, NotFiniteError, RunFolderError
-from p2pkit.inference.policy import refuse_unfitting
-from p2pkit.run_dir import RunFolder
+from p2pkit.distributed.collectives import (
+    SharedDataError,
+    all_gather_text,
+    all_reduce_max,
+    broadcast_text,
+    on_main_process,
+)
+from p2pkit.errors import DataError, NotFiniteError, RunDirError
+from p2pkit.networks.fitting import refuse_unfitting
+from p2pkit.run_dir import RunDir
 from p2pkit.settings import steps_in
 from p2pkit.training.checkpoint import read_checkpoint, set_aside_after
 from p2pkit.training.metrics_log import drop_lines
-from p2pkit.training.not_finite import leave_step, on_device, seed_step
+from p2pkit.training.not_finite import leave_step
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
-from p2pkit.training.prepare import AVERAGE, prepare_networks
+from p2pkit.training.prepare import EMA, prepare_networks
 from p2pkit.training.schedules import Limits
 from p2pkit.training.state import Best, RunState
 from p2pkit.training.update import Updater
 from p2pkit.utils.progress import Progress
+from p2pkit.utils.seeds import seed_step
 from p2pkit.utils.signals import Interrupted, Interruption
 
 
 class Trainer:
     """Trains a method. Networks and optimizers are ready when it is made; :meth:`train` runs until a limit."""
 
-    def __init__(self, parts: TrainingParts, accelerator: Accelerator, folder: RunFolder, resume_command: str) -> None:
+    def __init__(
+        self,
+        parts: TrainingParts,
+        accelerator: Accelerator,
+        folder: RunDir,
+        resume_command: str = "",
+        accepting: str = "",
+    ) -> None:
         self.parts, self.accelerator, self.folder = parts, accelerator, folder
-        self.resume_command = resume_command
-        """What a person types to go on with this run."""
-        self.steps_per_epoch = steps_per_epoch(len(parts.pairs), parts.loader, accelerator.num_processes)
+        self.resume_command, self.resume_accepting = resume_command, accepting
+        """What a person types to resume this run, and to resume it although its data has changed."""
+        self.steps_per_epoch = steps_per_epoch(len(parts.train_set), parts.loader, accelerator.num_processes)
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self.state = RunState()
         self.interruption = Interruption()
         self.trained = prepare_networks(parts, accelerator)
         self.update = Updater(accelerator, self.trained.optimizers, parts.optimizers, parts.schedule)
-        self.average = cast(AveragedModel | None, self.trained.networks.get(AVERAGE))
-        generator = self.average.module if self.average else self.trained.networks["generator"]
+        self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
+        generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
         self._last_means: dict[str, float] = {}
 
@@ -58,7 +72,7 @@ class Trainer:
         """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged.
 
         Raises:
-            RunFolderError: there is none, or the processes do not see the same one.
+            RunDirError: there is none, or the processes do not see the same one.
         """
         progress, damaged = read_checkpoint(self.folder.checkpoints, self.trained)
         self._check_same(progress["step"], progress["sha256"])
@@ -71,20 +85,20 @@ class Trainer:
         return damaged
 
     def _check_same(self, step: int, checksums: Mapping[str, str]) -> None:
-        found = texts_of_all(self.accelerator, json.dumps([step, checksums]))
+        found = all_gather_text(self.accelerator, json.dumps([step, checksums]))
         if len(set(found)) > 1:
             steps = ", ".join(f"process {rank}: step {json.loads(text)[0]}" for rank, text in enumerate(found))
-            raise RunFolderError(
+            raise RunDirError(
                 f"{self.folder.path}: the processes find different checkpoints there ({steps}). All machines must see "
                 "one folder, and every copy of a checkpoint must be whole"
             )
 
     def train(self) -> dict[str, float]:
-        """Train until a limit ends the run, then measure; the figures on the held-out pairs.
+        """Train until a limit ends the run, then measure; the metrics on the test set.
 
         Raises:
             Interrupted: a signal came; a checkpoint has been written.
-            P2PKitError: data that cannot be read, a disk that cannot be written, a loss that is no number.
+            P2PKitError: data that cannot be read, a disk that cannot be written, a loss that is NaN or infinite.
         """
         if self.parts.run.trackers:
             start_trackers(self.accelerator, self.folder.path)
@@ -93,7 +107,7 @@ class Trainer:
                 self._train()
                 return self._finish()
             except DataError as error:
-                if self.accelerator.num_processes > 1 and not isinstance(error, MetByAll):
+                if self.accelerator.num_processes > 1 and not isinstance(error, SharedDataError):
                     raise  # the others do not know of it, and no checkpoint is written without them
                 raise self._with_checkpoint(error) from error
             except RuntimeError as error:
@@ -108,7 +122,7 @@ class Trainer:
         so_far, shown = self.limits.progress(state.step, state.seconds), self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             if state.step:
-                self._write_what_is_due()  # a run that was stopped on the way through it goes on there
+                self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodThatBegins):
                 self.parts.method.begin()
             # a bad pair behind the last step is none of this run's business
@@ -128,14 +142,14 @@ class Trainer:
 
     def _agree(self, found: Loaded | DataError, seconds: float) -> tuple[int, float]:
         """The signal that any process has got, and the time of the slowest; ends the run where any has bad data."""
-        bad, left_out, height, width = True, [], 0, 0
+        bad, skipped, height, width = True, [], 0, 0
         if isinstance(found, Loaded):
-            bad, left_out, (height, width) = False, found.left_out, found.batch.source.shape[2:]
-        signal, seconds, bad_anywhere, left_out_anywhere, *sides = largest(
-            self.accelerator, [self.interruption.signal, seconds, bad, bool(left_out), height, -height, width, -width]
+            bad, skipped, (height, width) = False, found.skipped, found.batch.source.shape[2:]
+        signal, seconds, bad_anywhere, skipped_anywhere, *sides = all_reduce_max(
+            self.accelerator, [self.interruption.signal, seconds, bad, bool(skipped), height, -height, width, -width]
         )
-        if left_out_anywhere:
-            self.outputs.report_left_out(self.state.step, left_out)
+        if skipped_anywhere:
+            self.outputs.report_skipped(self.state.step, skipped)
         if bad_anywhere:
             self._stop_at_bad_data(str(found) if isinstance(found, DataError) else "")
         if sides[0] != -sides[1] or sides[2] != -sides[3]:
@@ -150,12 +164,14 @@ class Trainer:
     def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
         parts, rank = self.parts, self.accelerator.process_index
-        examples = Examples(parts.pairs, parts.form, parts.transform, parts.loader)
+        examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
-        shards = parts.pairs.shards if isinstance(parts.pairs, ShardedDataset) else None
-        order = Order(len(parts.pairs), batch_size, parts.run.seed, self.state.step, rank, processes, shards)
+        shards = parts.train_set.shards if isinstance(parts.train_set, ShardedDataset) else None
+        sampler = EpochSampler(
+            len(parts.train_set), batch_size, parts.run.seed, self.state.step, rank, processes, shards
+        )
         try:
-            for loaded in batches(examples, order, parts.loader.workers):
+            for loaded in batches(examples, sampler, parts.loader.workers):
                 batch = loaded.batch
                 refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
                 yield loaded
@@ -170,14 +186,14 @@ class Trainer:
             self.parts.method.train_step(on_device(batch, self.accelerator.device), self.update)
         except NotFiniteError as error:
             self._stop_before_it_spreads(batch, error)
-        if self.average is not None:
-            self.average.update_parameters(self.trained.networks["generator"])
+        if self.ema is not None:
+            self.ema.update_parameters(self.trained.networks["generator"])
         state.step += 1
         state.window.add(self.update.take_terms())
-        state.figures, state.finished = {}, False
+        state.metrics, state.finished = {}, False
 
     def _write_what_is_due(self) -> None:
-        settings, every, step = self.parts.train, self.parts.evaluation.every, self.state.step
+        settings, every, step = self.parts.train, self.parts.validation.settings.every, self.state.step
         if step % settings.log_every == 0 and self.state.window:
             self._log()
         if step % settings.sample_every == 0:
@@ -198,36 +214,36 @@ class Trainer:
         return f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}  {losses}"
 
     def _measure(self, at_end: bool = False) -> bool:
-        """Take what there is not yet of this step's held-out figures; whether they are the best so far."""
-        state, every = self.state, self.parts.evaluation.every
-        split: Split = "baseline" if state.figures else "held_out"
-        figures = self._figures(at_end)
-        self.outputs.record(state, self._epoch(), split, figures)
-        state.figures = {**state.figures, **figures}
+        """Take what there is not yet of this step's validation metrics; whether they are the best so far."""
+        state, every = self.state, self.parts.validation.settings.every
+        split: Split = "baseline" if state.metrics else "validation"
+        metrics = self._metrics(at_end)
+        self.outputs.record(state, self._epoch(), split, metrics)
+        state.metrics = {**state.metrics, **metrics}
         state.finished = at_end
-        if not state.figures or every is None:
+        if not state.metrics or every is None:
             return False
-        score = self.parts.evaluation.score(state.figures)
+        score = self.parts.validation.score(state.metrics)
         improved = state.best is None or score > state.best.score
         if improved:
             state.best = Best(state.step, score)
         return improved
 
-    def _figures(self, with_baseline: bool) -> dict[str, float]:
+    def _metrics(self, with_baseline: bool) -> dict[str, float]:
         """What the main process measures, on every process."""
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
 
         def measure() -> None:
-            evaluation, report = self.parts.evaluation, partial(self.outputs.left_out.report, self.state.step)
+            validation, report = self.parts.validation, partial(self.outputs.skipped.report, self.state.step)
             with suppress(_Asked):
-                if not self.state.figures:
-                    figures.update(evaluation.figures(self.outputs.translate, self._leave_if_asked, report))
+                if not self.state.metrics:
+                    metrics.update(validation.measure(self.outputs.translate, self._leave_if_asked, report))
                 if with_baseline:
-                    figures.update(evaluation.baseline(self._leave_if_asked, report))
+                    metrics.update(validation.measure_baseline(self._leave_if_asked, report))
 
-        by_main_process(self.accelerator, measure)
+        on_main_process(self.accelerator, measure)
         self._stop_if_asked()
-        shared: dict[str, float] = json.loads(from_main_process(self.accelerator, json.dumps(figures)))
+        shared: dict[str, float] = json.loads(broadcast_text(self.accelerator, json.dumps(metrics)))
         return shared
 
     def _leave_if_asked(self) -> None:
@@ -235,32 +251,39 @@ class Trainer:
             raise _Asked
 
     def _stop_if_asked(self) -> None:
-        (signal,) = largest(self.accelerator, [self.interruption.signal])
+        (signal,) = all_reduce_max(self.accelerator, [self.interruption.signal])
         if signal:
             self._stop(int(signal))
 
     def _stop(self, signal: int) -> NoReturn:
         self.outputs.save(self.state, {})
         self.accelerator.end_training()
-        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_go_on()}")
+        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_resume(self.resume_command)}")
 
     def _stop_at_bad_data(self, message: str) -> NoReturn:
-        """End the run on all processes, each of which tells what any of them has met."""
-        messages = texts_of_all(self.accelerator, message)
-        raise MetByAll("\n".join(text for text in messages if text))
+        """End the run on all processes, each of which reports what any of them has met."""
+        messages = all_gather_text(self.accelerator, message)
+        raise SharedDataError("\n".join(text for text in messages if text))
 
     def _with_checkpoint(self, error: DataError) -> DataError:
-        """``error`` and how to go on, once a checkpoint is written; as it is before the first step."""
+        """``error`` and how to resume, once a checkpoint is written; as it is before the first step."""
         if self.state.step == 0:
             return error
-        self.outputs.save(self.state, {})
-        return DataError(f"{error}\nThe data ends the run; {self._how_to_go_on()} --accept-changed-data")
+        while True:
+            try:
+                self.outputs.save(self.state, {})
+                break
+            except RuntimeError as lost:
+                # PyTorch reports a worker that was killed wherever the program happens to be, here too, once for each
+                if lost_worker(lost) is None:
+                    raise
+        return DataError(f"{error}\nThe data ends the run; {self._how_to_resume(self.resume_accepting)}")
 
-    def _how_to_go_on(self) -> str:
-        return f"a checkpoint of step {self.state.step} is written. To go on:\n  {self.resume_command}"
+    def _how_to_resume(self, command: str) -> str:
+        return f"a checkpoint of step {self.state.step} is written. To resume:\n  {command}"
 
     def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
-        """Leave the step that has led to a loss that is no number, and tell all that is known of it."""
+        """Leave the step that has led to a loss that is NaN or infinite, and report all that is known of it."""
         step, accelerator = self.state.step + 1, self.accelerator
         left = self.folder.not_finite(step)
         if accelerator.is_main_process:
@@ -279,7 +302,7 @@ class Trainer:
         saved_at = self.outputs.saved_at
         if saved_at < 0:
             return "No checkpoint had been written"
-        return f"The checkpoint of step {saved_at} is good; to go on from there:\n  {self.resume_command}"
+        return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command}"
 
     def _finish(self) -> dict[str, float]:
         state = self.state
@@ -289,9 +312,9 @@ class Trainer:
         self.outputs.sample(state.step)
         if not state.finished:
             self._measure(at_end=True)
-        self.outputs.save(state, state.figures)
+        self.outputs.save(state, state.metrics)
         self.accelerator.end_training()
-        return state.figures
+        return state.metrics
 
 
 class _Asked(Exception):  # noqa: N818 - no error: somebody asked for it

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from p2pkit.contracts import Terms
-from p2pkit.distributed.collectives import largest
+from p2pkit.distributed.collectives import all_reduce_max
 from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
 from p2pkit.training.schedules import learning_rate_factor
@@ -23,50 +25,46 @@ def named(networks: str | Sequence[str]) -> list[str]:
     return [networks] if isinstance(networks, str) else list(networks)
 
 
+@dataclass
 class Updater:
     """Lowers a network's loss terms with its optimizer (contracts.Update), and keeps what they were."""
 
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        optimizers: Mapping[str, Any],
-        settings: Mapping[str, OptimizerSettings],
-        schedule: ScheduleSettings,
-    ) -> None:
-        self.optimizers = optimizers
-        self._accelerator, self._settings, self._schedule = accelerator, settings, schedule
-        self._terms: dict[str, Tensor] = {}
-        self.progress = 0.0
+    accelerator: Accelerator
+    optimizers: Mapping[str, Any]
+    settings: Mapping[str, OptimizerSettings]
+    schedule: ScheduleSettings
+    progress: float = 0.0
+    """How far the run is, from 0 to 1."""
+    _terms: dict[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         """Lower the sum of ``terms`` with the optimizers of one network or several, but for the ``fixed`` parameters.
 
         Raises:
             RecipeError: a loss on gradients meets a network that has no second derivative.
-            NotFiniteError: on any process the sum, or a gradient's norm, is infinite or no number; no network of these
+            NotFiniteError: on any process the sum, or a gradient's norm, is infinite or NaN; no network of these
                 has been changed by then.
         """
         if not terms:
             return
         names = named(networks)
-        total = torch.stack([term.float() for term in terms.values()]).sum()
+        total = torch.stack(list(map(Tensor.float, terms.values()))).sum()
         self._refuse_not_finite(" and the ".join(names), total, terms)
-        optimizers = {name: self.optimizers[name] for name in names}
-        for optimizer in optimizers.values():
-            optimizer.zero_grad()
+        for name in names:
+            self.optimizers[name].zero_grad()
         self._backward(total, terms)
         for parameter in fixed:
             # only now, since DistributedDataParallel waits for all gradients; optimizers pass over what has none
             parameter.grad = None
-        for name, optimizer in optimizers.items():
-            self._check_gradients(name, optimizer, terms)
-        self._step(list(optimizers.values()))
+        for name in names:
+            self._check_gradients(name, self.optimizers[name], terms)
+        self._step(names)
         for name, term in terms.items():
             self._terms[f"{names[0]}/{name}"] = term.detach().float()
 
     def _backward(self, total: Tensor, terms: Terms) -> None:
         try:
-            self._accelerator.backward(total)
+            self.accelerator.backward(total)
         except RuntimeError as error:
             lacking = re.search(r"derivative for (\S+)_backward is not implemented", str(error))
             if lacking is None:
@@ -77,20 +75,21 @@ class Updater:
                 "discriminator.backbone, say), or leave that loss out"
             ) from error
 
-    def _step(self, optimizers: Sequence[Any]) -> None:
-        scaler = self._accelerator.scaler
-        if scaler is None:
-            for optimizer in optimizers:
-                optimizer.step()
-            return
-        # not by Accelerate's own optimizers, each of which would move the scale that the next one's gradients are in
-        for optimizer in optimizers:
-            scaler.step(optimizer.optimizer)
-        scaler.update()
+    def _step(self, names: Sequence[str]) -> None:
+        scaler = self.accelerator.scaler
+        for name in names:
+            if scaler is None:
+                self.optimizers[name].step()
+            else:
+                # not by Accelerate's own optimizers, each of which would move the scale that the next one's gradients
+                # are in
+                scaler.step(self.optimizers[name].optimizer)
+        if scaler is not None:
+            scaler.update()
 
     def _refuse_not_finite(self, network: str, total: Tensor, terms: Terms) -> None:
         finite = bool(total.isfinite())
-        if not largest(self._accelerator, [not finite])[0]:
+        if not all_reduce_max(self.accelerator, [not finite])[0]:
             return
         values = "; this process's share is"
         if not finite:
@@ -99,27 +98,27 @@ class Updater:
 
     def _check_gradients(self, network: str, optimizer: Any, terms: Terms) -> None:
         """Scale the gradients down to the norm that the recipe allows; refuse those that would spoil the weights."""
-        limit, scaled = self._settings[network].clip_gradient_norm, self._accelerator.scaler is not None
+        limit, scaled = self.settings[network].clip_gradient_norm, self.accelerator.scaler is not None
         if limit is None and scaled:
             return  # the scaler looks for what is not finite itself, and leaves such a step out
         # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
-        self._accelerator.unscale_gradients(optimizer)
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        self.accelerator.unscale_gradients(optimizer)
+        (group,) = optimizer.param_groups
+        norm = get_total_norm(list(filter(torch.is_tensor, map(attrgetter("grad"), group["params"]))))
         if not scaled and not norm.isfinite():
             losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
             raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
         if limit is not None:
-            clip_grads_with_norm_(parameters, limit, norm)
+            clip_grads_with_norm_(group["params"], limit, norm)
 
     def set_progress(self, progress: float) -> None:
         """Take note of ``progress`` (0 to 1), and set the learning rates to what the schedule says there."""
         self.progress = progress
         # not through prepared schedulers, which step once a process
-        factor = learning_rate_factor(self._schedule, progress)
+        factor = learning_rate_factor(self.schedule, progress)
         for network, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._settings[network].lr * factor
+                group["lr"] = self.settings[network].lr * factor
 
     def learning_rates(self) -> Iterator[tuple[str, float]]:
         """The learning rate of each network, as metrics."""

@@ -6,16 +6,12 @@ import errno
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from p2pkit.errors import WriteError
-
-if sys.platform != "win32":
-    import fcntl
 
 _FULL = "free some space there and run the command again"
 _FORBIDDEN = "choose a folder that you may write to"
@@ -30,14 +26,14 @@ _WHAT_TO_DO = {
 
 
 @contextmanager
-def written_aside(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """Give a path beside ``file`` to write to; rename it to ``file`` at the end, or remove it when something fails.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed; the message names the file.
     """
     aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with naming_failures(file):
+    with os_errors_described(file):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             aside.touch()
@@ -53,7 +49,7 @@ def written_aside(file: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def naming_failures(path: Path) -> Iterator[None]:
+def os_errors_described(path: Path) -> Iterator[None]:
     """Turn whatever the system refuses in the body into a WriteError that names ``path`` and says what to do."""
     try:
         yield
@@ -86,35 +82,8 @@ def write_json(file: Path, value: Mapping[str, Any]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write ``text``, whole or not at all."""
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         aside.write_text(text, encoding="utf-8")
-
-
-def lock(handle: IO[Any], wait: bool = False) -> bool:
-    """Whether an open file is now locked by this process, until it closes it or ends; ``wait`` for another to let go.
-
-    Where there are no such locks (Windows, some network file systems) the answer is always yes: better to go on than
-    to refuse.
-    """
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
-
-
-def is_still_at(handle: IO[Any], path: Path) -> bool:
-    """Whether an open file is the one at ``path``: a lock on a file that was removed meanwhile keeps nobody out."""
-    if sys.platform == "win32":
-        return True
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def sync_file(path: Path) -> None:

@@ -1,12 +1,15 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines where there is none."""
+"""What people see of long work: progress on a terminal, in a notebook or as plain lines; messages on stderr."""
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -14,11 +17,12 @@ if TYPE_CHECKING:
 _bars: list[Progress] = []
 """The bars on the terminal; the last one is drawn."""
 PLAIN_LINE_EVERY_SECONDS = 10.0
+NOTEBOOK_EVERY_SECONDS = 0.5
 BAR_WIDTH = 16
 
 
 class Progress:
-    """Shows how far some work has come, on stderr.
+    """Shows how far some work has come, on stderr, or in the output of a notebook's cell.
 
     ``total`` is the number of ``unit``s to come (None when unknown); ``start`` of them are done already. A total in
     ``unit="B"`` is shown as a size. ``fraction`` in :meth:`advance` overrides done/total where something else than the
@@ -36,14 +40,18 @@ class Progress:
         self.note = ""
         self._fraction: float | None = None
         self._bar: RichProgress | None = None
+        self._cell: Any = None
 
     def __enter__(self) -> Self:
         self._began = self._last_line = time.monotonic()
         if self.shown and sys.stderr.isatty():
             self._bar = _terminal_bar()
-            self._task = self._bar.add_task(self.title, total=1.0, figures="")
+            self._task = self._bar.add_task(self.title, total=1.0, summary="")
             self._bar.start()
             _bars.append(self)
+        elif self.shown and "ipykernel" in sys.modules:
+            display: Any = import_module("IPython.display").display
+            self._cell = display({"text/plain": f"{self.title} ..."}, raw=True, display_id=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -51,26 +59,21 @@ class Progress:
             self._bar.stop()
             _bars.remove(self)
         elif self.shown and self.done > self.start:
-            self._line()
+            self._show_line()
 
     def advance(self, amount: float = 1, note: str = "", fraction: float | None = None) -> None:
-        """Count ``amount`` more units as done; ``note`` stays behind the figures until the next one."""
+        """Count ``amount`` more units as done; ``note`` stays behind the count until the next one."""
         self.done += amount
         self.note = note or self.note
         self._fraction = fraction
         if self._bar is not None:
-            figures = self.figures()
-            room = max(0, self._bar.console.width - BAR_WIDTH - len(self.title) - len(figures) - 4)
-            self._bar.update(self._task, completed=self.fraction or 0.0, figures=f"{figures}  {self.note[:room]}")
-        elif self.shown and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_SECONDS:
-            self._line()
-
-    def say(self, message: str) -> None:
-        """Print ``message`` on a line of its own without tearing the bar."""
-        if self._bar is not None:
-            self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
-        else:
-            _print(message)
+            summary = self.summary()
+            room = max(0, self._bar.console.width - BAR_WIDTH - len(self.title) - len(summary) - 4)
+            self._bar.update(self._task, completed=self.fraction or 0.0, summary=f"{summary}  {self.note[:room]}")
+            return
+        every = PLAIN_LINE_EVERY_SECONDS if self._cell is None else NOTEBOOK_EVERY_SECONDS
+        if self.shown and time.monotonic() - self._last_line >= every:
+            self._show_line()
 
     @property
     def fraction(self) -> float | None:
@@ -79,39 +82,58 @@ class Progress:
             return min(1.0, self._fraction)
         return min(1.0, self.done / self.total) if self.total else None
 
-    def figures(self) -> str:
+    def summary(self) -> str:
         """Count, rate and time left, as one line of text."""
         elapsed = max(time.monotonic() - self._began, 1e-9)
-        rate = (self.done - self.start) / elapsed
+        rate, now = (self.done - self.start) / elapsed, self.fraction
         total = f"/{_amount(self.total, self.unit)}" if self.total else ""
-        parts = [f"{_amount(self.done, self.unit)}{total}", f"{_rate(rate, self.unit)}"]
-        left = self._seconds_left(elapsed)
-        if left is not None:
-            parts.append(f"{clock(left)} left")
+        per_second = f"{rate:.2f} {self.unit}/s" if rate < 100 else f"{rate:.0f} {self.unit}/s"
+        if self.unit == "B":
+            per_second = f"{rate / 1e6:.1f} MB/s"
+        parts = [
+            f"{_amount(self.done, self.unit)}{total}",
+            f"{rate / 1e6:.1f} MB/s" if self.unit == "B" else per_second,
+        ]
+        if now is not None and now > self._start_fraction:
+            parts.append(f"{clock(elapsed * (1.0 - now) / (now - self._start_fraction))} left")
         return "  ".join(parts)
 
-    def _seconds_left(self, elapsed: float) -> float | None:
-        now = self.fraction
-        if now is None or now <= self._start_fraction:
-            return None
-        return elapsed * (1.0 - now) / (now - self._start_fraction)
-
-    def _line(self) -> None:
+    def _show_line(self) -> None:
         self._last_line = time.monotonic()
-        self.say(f"{self.title}: {self.figures()}  {self.note}".rstrip())
+        line = f"{self.title}: {self.summary()}  {self.note}".rstrip()
+        if self._cell is not None:
+            self._cell.update({"text/plain": line}, raw=True)
+        else:
+            print_line(line)
 
 
-def say(message: str) -> None:
+def print_line(message: str) -> None:
     """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there."""
-    if _bars:
-        _bars[-1].say(message)
-    else:
-        _print(message)
-
-
-def _print(message: str) -> None:
+    if _bars and (bar := _bars[-1]._bar) is not None:
+        bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        return
     with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
         print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+
+
+def process_count() -> int:
+    """The number of processes of this run, as the launcher gives it; 1 without a launcher."""
+    text = os.environ.get("WORLD_SIZE", "")
+    return int(text) if text.isdecimal() else 1
+
+
+def is_main_process() -> bool:
+    """Whether this is the main process, the one that writes and prints results."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def labelled(message: str) -> str:
+    """``message`` with the process and the host in front of every line, where there is more than one process."""
+    if process_count() == 1:
+        return message
+    # every line, because what several processes print at once gets mixed
+    label = f"[process {os.environ.get('RANK', '0')} of {process_count()} on {platform.node()}]"
+    return "\n".join(f"{label} {line}".rstrip() for line in message.splitlines())
 
 
 def clock(seconds: float) -> str:
@@ -125,12 +147,6 @@ def _amount(value: float, unit: str) -> str:
     return f"{value / 1e6:.1f} MB" if unit == "B" else f"{value:.0f}"
 
 
-def _rate(rate: float, unit: str) -> str:
-    if unit == "B":
-        return f"{rate / 1e6:.1f} MB/s"
-    return f"{rate:.2f} {unit}/s" if rate < 100 else f"{rate:.0f} {unit}/s"
-
-
 def _terminal_bar() -> RichProgress:
     # rich costs a tenth of a second to import, which `--help` must not pay
     from rich.console import Console
@@ -138,6 +154,6 @@ def _terminal_bar() -> RichProgress:
     from rich.progress import Progress as RichProgress
 
     return RichProgress(
-        TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[figures]}", markup=False),
+        TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[summary]}", markup=False),
         console=Console(stderr=True), refresh_per_second=5,
     )  # fmt: skip

@@ -1,14 +1,40 @@
 """Randomness is counted, not carried: every draw is a function of the run's seed and of what it is for.
 
-So nothing random needs to be saved: going on in the middle of an epoch is exact, with any number of workers.
+So nothing random needs to be saved: resuming in the middle of an epoch is exact, with any number of workers.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def derived(seed: int, *what: int | str) -> int:
-    """A seed of 63 bits for one purpose, as in ``derived(seed, "jitter", epoch, index)``."""
+    """A seed of 63 bits for one purpose, as in ``derived(seed, "order", epoch)``."""
     text = repr((seed, *what)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed all that a process draws in the step that follows ``step`` steps."""
+    from accelerate.utils import set_seed
+
+    set_seed(derived(seed, "step", step, rank) % 2**32)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Put Python's, NumPy's and PyTorch's global random states back at the end, those of all devices."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state()
+    try:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

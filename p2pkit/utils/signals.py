@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from p2pkit.errors import P2PKitError
-from p2pkit.utils.processes import count
+from p2pkit.utils.progress import process_count
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
 """Ctrl-C, a polite kill, a closed terminal, and what SLURM is asked to send before the time is up."""
+if sys.platform != "win32":
+    SIGNALS += [signal.SIGHUP, signal.SIGUSR1]
 
 
 ECHO_SECONDS = 1.0
 """With several processes a signal that follows so soon repeats the first: torchrun passes on what all have got."""
 
 
-class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
+class Interrupted(P2PKitError, KeyboardInterrupt):  # noqa: N818 - no error: somebody asked for it
     """Work was asked to stop, and what it wrote is whole. ``exit_code`` is 128 and the signal's number."""
 
     def __init__(self, number: int, message: str) -> None:
@@ -30,18 +34,19 @@ class Interrupted(P2PKitError):  # noqa: N818 - no error: somebody asked for it
         self.exit_code = 128 + number
 
 
+@dataclass
 class Interruption:
     """While entered, remembers the first signal instead of dying of it."""
 
-    def __init__(self) -> None:
-        self.signal = 0
-        """The number of the signal that came, 0 before."""
-        self._came = 0.0
-        self._former: dict[int, Any] = {}
+    signal: int = 0
+    """The number of the signal that came, 0 before."""
+    _came: float = 0.0
+    _former: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._former = {number: signal.signal(number, self._remember) for number in SIGNALS}
+            for number in SIGNALS:
+                self._former[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -51,7 +56,7 @@ class Interruption:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if not self.signal:
             self.signal, self._came = number, time.monotonic()
-        elif count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
+        elif process_count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
             os._exit(128 + number)
 
 

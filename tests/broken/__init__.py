@@ -1,4 +1,4 @@
-"""Components that break one promise each, so that the contract tests can be seen to find it."""
+"""Components that break one clause of their contract each, to show that the contract tests find it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from p2pkit.testing.checks import Promise
+from p2pkit.testing.checks import ContractCheck
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A component that breaks a promise, and a part of what should be said of it."""
+    """A component, the check that it fails, and a part of the message to expect."""
 
     kind: str
-    promise: Promise
+    check: ContractCheck
     factory: Callable[..., Any]
     found: str
     parameters: Mapping[str, Any] = field(default_factory=dict)

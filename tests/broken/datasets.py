@@ -1,4 +1,4 @@
-"""Data sets that break a promise."""
+"""Data sets that break their contract."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class OneKey(Good):
         return self.split
 
 
-class HeldOutTrained(Good):
+class TestPairsInTrain(Good):
     """A data set that holds out what it trains on."""
 
     def key(self, index: int) -> str:
@@ -102,7 +102,7 @@ class WrongHeaders(Good):
         return PairHeader((6, 4, 3), (6, 4, 3), self.key(index))
 
 
-class Jitters(Good):
+class Unstable(Good):
     """A data set that draws anew at each reading."""
 
     def pixels(self, index: int) -> Any:
@@ -161,24 +161,24 @@ class NoDot(Good):
 
 
 BROKEN = [
-    Broken("datasets", promise, factory, found)
-    for promise, factory, found in (
+    Broken("datasets", check, factory, found)
+    for check, factory, found in (
         (datasets.has_a_length, Empty, "no pair to train on"),
         (datasets.has_a_length, Endless, "no IndexError for index 3"),
         (datasets.gives_pairs, TwoDimensions, "a source of shape (4, 6)"),
         (datasets.gives_pairs, Unequal, "sizes that differ"),
         (datasets.gives_pairs, Wide, "a source of int64"),
         (datasets.gives_pairs, Tuples, "tuple instead of a Pair"),
-        (datasets.has_distinct_keys, OneKey, "the same key of several pairs: train"),
-        (datasets.has_distinct_keys, HeldOutTrained, "keys in both splits: 0, 1, 2"),
+        (datasets.has_unique_keys, OneKey, "the same key of several pairs: train"),
+        (datasets.has_unique_keys, TestPairsInTrain, "keys in both splits: 0, 1, 2"),
         (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0')"),
-        (datasets.repeats_itself, Jitters, "read twice, pixels differ"),
+        (datasets.repeats_itself, Unstable, "read twice, pixels differ"),
         (datasets.repeats_itself, NewFingerprint, "several fingerprints"),
         (datasets.repeats_itself, NumberedFingerprint, "the fingerprint 3"),
-        (datasets.goes_to_workers, Locked, "pickle"),
-        (datasets.goes_to_workers, AtHomeOnly, "in a worker process"),
-        (datasets.says_true_things, LostShard, "shards of 2 pairs in all, but len() is 3"),
-        (datasets.says_true_things, OneNotice, "no sequence of strings"),
-        (datasets.says_true_things, NoDot, "target_ending = 'png'"),
+        (datasets.works_in_workers, Locked, "pickle"),
+        (datasets.works_in_workers, AtHomeOnly, "in a worker process"),
+        (datasets.has_valid_attributes, LostShard, "shards of 2 pairs in all, but len() is 3"),
+        (datasets.has_valid_attributes, OneNotice, "not a sequence of strings"),
+        (datasets.has_valid_attributes, NoDot, "target_ending = 'png'"),
     )
 ]

@@ -1,4 +1,4 @@
-"""Discriminators that break a promise."""
+"""Discriminators that break their contract."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p2pkit.contracts import Judgement
+from p2pkit.contracts import DiscriminatorOutput
 from p2pkit.testing import discriminators
 from tests.broken import Broken
 
@@ -73,7 +73,7 @@ class EvenOnly(Good):
 
 
 class KeepsFeatures(Good):
-    """A discriminator that says it has features and gives none."""
+    """A discriminator that declares features and gives none."""
 
     has_features = True
 
@@ -88,17 +88,17 @@ class EmptyFeatures(Good):
 
     def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Any:
         logits = super().forward(source, image)
-        return Judgement([logits], []) if features else logits
+        return DiscriminatorOutput([logits], []) if features else logits
 
 
 class TwoMinds(Good):
-    """A discriminator that judges otherwise when it is asked for features."""
+    """A discriminator with other logits when it is asked for features."""
 
     has_features = True
 
     def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Any:
         logits = super().forward(source, image)
-        return Judgement([logits + 1], [logits]) if features else logits
+        return DiscriminatorOutput([logits + 1], [logits]) if features else logits
 
 
 class Unused(Good):
@@ -124,7 +124,7 @@ class FlatForImages(Good):
 
 
 class Thaws(Good):
-    """A discriminator that cannot be held still."""
+    """A discriminator that cannot be frozen."""
 
     def logits(self, values: Tensor) -> Tensor:
         self.requires_grad_(True)
@@ -135,9 +135,9 @@ class OwnNoise(Good):
     """A discriminator with noise that no seed governs."""
 
     def logits(self, values: Tensor) -> Tensor:
-        chance = torch.Generator()
-        chance.seed()
-        return self.outer(values * torch.rand(values.shape, generator=chance))
+        rng = torch.Generator()
+        rng.seed()
+        return self.outer(values * torch.rand(values.shape, generator=rng))
 
 
 class HiddenWeight(Good):
@@ -159,21 +159,21 @@ class LooksAtValues(Good):
 
 
 BROKEN = [
-    Broken("discriminators", promise, factory, found)
-    for promise, factory, found in (
+    Broken("discriminators", check, factory, found)
+    for check, factory, found in (
         (discriminators.is_trainable, WithoutParameters, "no parameter that requires a gradient"),
         (discriminators.gives_logits, OneNumber, "logits [2]"),
-        (discriminators.gives_logits, Tuple, "tuple instead of a tensor, a list or a Judgement"),
+        (discriminators.gives_logits, Tuple, "tuple instead of a tensor, a list or a DiscriminatorOutput"),
         (discriminators.gives_logits, NoLogits, "no list of logits"),
         (discriminators.gives_logits, NotFinite, "logits that are not finite"),
         (discriminators.gives_logits, EvenOnly, "divisible"),
-        (discriminators.gives_features, KeepsFeatures, "Tensor instead of a Judgement"),
+        (discriminators.gives_features, KeepsFeatures, "Tensor instead of a DiscriminatorOutput"),
         (discriminators.gives_features, EmptyFeatures, "no features"),
         (discriminators.gives_features, TwoMinds, "other logits with features than without"),
         (discriminators.learns, Unused, "forgotten.weight has no gradient"),
         (discriminators.can_be_frozen, DetachesImages, "no gradient reaches the image"),
         (discriminators.can_be_frozen, FlatForImages, "no gradient reaches the image"),
-        (discriminators.can_be_frozen, Thaws, "gradients kept by outer.weight, outer.bias"),
+        (discriminators.can_be_frozen, Thaws, "gradients accumulated by outer.weight, outer.bias"),
         (discriminators.follows_the_seed, OwnNoise, "logits are not"),
         (discriminators.can_be_saved, HiddenWeight, "neither a parameter nor a buffer"),
         (discriminators.can_be_tried, LooksAtValues, "meta"),

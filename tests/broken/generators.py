@@ -1,4 +1,4 @@
-"""Generators that break a promise."""
+"""Generators that break their contract."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ThreeChannels(Good):
 
 
 class Halving(Good):
-    """A generator that needs even sizes and does not say so."""
+    """A generator that needs even sizes and does not declare it."""
 
     def __init__(self, source_channels: int, target_channels: int) -> None:
         super().__init__(source_channels, target_channels)
@@ -138,18 +138,18 @@ class OwnSeed(Good):
 
     def __init__(self, source_channels: int, target_channels: int) -> None:
         super().__init__(source_channels, target_channels)
-        chance = torch.Generator()
-        chance.seed()
-        nn.init.normal_(self.inner.weight, generator=chance)
+        rng = torch.Generator()
+        rng.seed()
+        nn.init.normal_(self.inner.weight, generator=rng)
 
 
 class OwnNoise(Good):
     """A generator with noise in training that no seed governs."""
 
     def colours(self, values: Tensor) -> Tensor:
-        chance = torch.Generator()
-        chance.seed()
-        noise = torch.rand(values.shape, generator=chance) if self.training else 1
+        rng = torch.Generator()
+        rng.seed()
+        noise = torch.rand(values.shape, generator=rng) if self.training else 1
         return super().colours(values * noise)
 
 
@@ -199,7 +199,7 @@ class HiddenWeight(Good):
         return super().colours(values * self.scale)
 
 
-class LearnsOnTheSide(Good):
+class HiddenState(Good):
     """A generator that remembers in a plain attribute what it saw in training."""
 
     seen = 0.0
@@ -252,8 +252,8 @@ class LooksAtValues(Good):
 
 
 BROKEN = [
-    Broken("generators", promise, factory, found)
-    for promise, factory, found in (
+    Broken("generators", check, factory, found)
+    for check, factory, found in (
         (generators.is_trainable, WithoutParameters, "no parameter that requires a gradient"),
         (generators.is_trainable, no_module, "not a torch.nn.Module"),
         (generators.declares_its_sizes, HalfDeclared, "only one of them"),
@@ -272,7 +272,7 @@ BROKEN = [
         (generators.leaves_no_trace, StaysInTraining, "another mode"),
         (generators.translates_each_by_itself, BatchMean, "between a batch and its images"),
         (generators.can_be_saved, HiddenWeight, "neither a parameter nor a buffer"),
-        (generators.can_be_saved, LearnsOnTheSide, "neither a parameter nor a buffer"),
+        (generators.can_be_saved, HiddenState, "neither a parameter nor a buffer"),
         (generators.can_be_saved, Tied, "share memory"),
         (generators.can_be_copied, KeepsItsOutput, "deepcopy protocol"),
         (generators.can_be_copied, NeverCopied, "the same weights in memory"),

@@ -1,4 +1,4 @@
-"""Losses that break a promise."""
+"""Losses that break their contract."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Good:
     """A loss as it should be, for both."""
 
     def generator_term(self, step: Step) -> Any:
-        return F.l1_loss(step.fake, step.target) - step.on_fake.logits[0].mean()
+        return F.l1_loss(step.fake, step.target) - step.pred_fake.logits[0].mean()
 
     def discriminator_term(self, step: Step) -> Any:
-        return (step.on_fake.logits[0] - step.on_real.logits[0]).square().mean()
+        return (step.pred_fake.logits[0] - step.pred_real.logits[0]).square().mean()
 
 
 class NoTerms(Good):
@@ -52,7 +52,7 @@ class NotFinite(Good):
 
 
 class Nothing(Good):
-    """A loss without a say."""
+    """A loss without terms."""
 
     def generator_term(self, step: Step) -> None:
         return None
@@ -100,7 +100,7 @@ class FlatForTheDiscriminator(Good):
     """A loss whose gradient is zero at every discriminator."""
 
     def discriminator_term(self, step: Step) -> Tensor:
-        return (step.on_fake.logits[0] * 0).mean()
+        return (step.pred_fake.logits[0] * 0).mean()
 
 
 class Remembering(Good):
@@ -113,8 +113,8 @@ class Remembering(Good):
         return super().generator_term(step)
 
     def discriminator_term(self, step: Step) -> Tensor:
-        kept = self.last if self.last is not None and len(self.last) == len(step.fake) else step.fake
-        return step.judge(kept).logits[0].square().mean()
+        image = self.last if self.last is not None and len(self.last) == len(step.fake) else step.fake
+        return step.discriminate(image).logits[0].square().mean()
 
 
 class Counting(Good):
@@ -136,20 +136,20 @@ class InPlace(Good):
 
 
 BROKEN = [
-    Broken("losses", promise, factory, found)
-    for promise, factory, found in (
+    Broken("losses", check, factory, found)
+    for check, factory, found in (
         (losses.gives_terms, NoTerms, "it has no method discriminator_term"),
         (losses.gives_terms, PerImage, "generator_term is a tensor [2]"),
         (losses.gives_terms, PlainNumber, "generator_term is a float"),
         (losses.gives_terms, NotFinite, "generator_term is nan"),
         (losses.gives_terms, Nothing, "None for both"),
-        (losses.gives_terms, Constant, "generator_term depends on nothing that learns"),
+        (losses.gives_terms, Constant, "generator_term depends on no trainable weight"),
         (losses.gives_terms, VarianceOfBatch, "a batch of 1"),
         (losses.gives_terms, Picky, "it refuses every discriminator: it needs another discriminator"),
-        (losses.teaches_the_generator, FlatForTheFake, "no gradient of the fake"),
-        (losses.teaches_the_generator, SharpCorner, "a gradient that is not finite of the fake"),
-        (losses.teaches_the_discriminator, FlatForTheDiscriminator, "no gradient of the weights"),
-        (losses.teaches_the_discriminator, Remembering, "the generator gets a gradient"),
+        (losses.has_gradients_for_the_generator, FlatForTheFake, "no gradient of the fake"),
+        (losses.has_gradients_for_the_generator, SharpCorner, "a gradient that is not finite of the fake"),
+        (losses.has_gradients_for_the_discriminator, FlatForTheDiscriminator, "no gradient of the weights"),
+        (losses.has_gradients_for_the_discriminator, Remembering, "the generator gets a gradient"),
         (losses.repeats_itself, Counting, "1 scale(s) without features"),
         (losses.repeats_itself, InPlace, "in place"),
     )

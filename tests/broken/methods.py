@@ -1,4 +1,4 @@
-"""Methods that break a promise."""
+"""Methods that break their contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.testing import methods
-from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
 from tests.broken import Broken
 
 
@@ -24,12 +24,12 @@ class Good:
 
     def train_step(self, batch: Batch, update: Update) -> None:
         fake = self.generator(batch.source)
-        self.train_discriminator(StepView(batch.source, batch.target, fake.detach(), self.discriminator), update)
+        self.train_discriminator(StepContext(batch.source, batch.target, fake.detach(), self.discriminator), update)
         with frozen(self.discriminator):
-            terms = generator_terms(self.losses, StepView(batch.source, batch.target, fake, self.discriminator))
+            terms = generator_terms(self.losses, StepContext(batch.source, batch.target, fake, self.discriminator))
             update("generator", terms)
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
         update("discriminator", discriminator_terms(self.losses, seen))
 
 
@@ -70,28 +70,28 @@ class HalfImages(Good):
 class Vector(Good):
     """A method that gives a term for each image."""
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
-        update("discriminator", {"each": seen.on_fake.logits[0].mean(dim=(1, 2, 3))})
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
+        update("discriminator", {"each": seen.pred_fake.logits[0].mean(dim=(1, 2, 3))})
 
 
 class NotFinite(Good):
     """A method that divides by zero."""
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
-        update("discriminator", {"quotient": seen.on_fake.logits[0].mean() / 0})
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
+        update("discriminator", {"quotient": seen.pred_fake.logits[0].mean() / 0})
 
 
 class Detached(Good):
     """A method that gives a term that nothing can lower."""
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
-        update("discriminator", {"number": seen.on_fake.logits[0].mean().detach()})
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
+        update("discriminator", {"number": seen.pred_fake.logits[0].mean().detach()})
 
 
 class ByItself(Good):
     """A method that changes weights by itself."""
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
         super().train_discriminator(seen, update)
         with torch.no_grad():
             for parameter in self.discriminator.parameters():
@@ -114,7 +114,7 @@ class UnknownNetwork(Good):
 class Untrained(Good):
     """A method that forgets the discriminator."""
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
         return None
 
 
@@ -136,28 +136,32 @@ class Warming(Good):
 
     steps = 0
 
-    def train_discriminator(self, seen: StepView, update: Update) -> None:
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
         self.steps += 1
         penalty = self.steps * torch.stack([each.square().sum() for each in self.discriminator.parameters()]).sum()
         update("discriminator", {**discriminator_terms(self.losses, seen), "penalty": penalty})
 
 
 BROKEN = [
-    Broken("methods", promise, factory, found)
-    for promise, factory, found in (
+    Broken("methods", check, factory, found)
+    for check, factory, found in (
         (methods.names_its_networks, OneWord, "networks = 'generator'"),
         (methods.names_its_networks, Nameless, "encoder is NoneType"),
         (methods.names_its_networks, Frozen, "discriminator has no parameter to train"),
         (methods.names_its_networks, KeepsNoLosses, "no attribute `losses`"),
         (methods.names_its_networks, HalfImages, "its generator gives [2, 3, 32, 32]"),
-        (methods.leaves_weights_to_the_engine, Vector, "the term 'each' of ['discriminator'] is no scalar"),
+        (methods.leaves_weights_to_the_engine, Vector, "the term 'each' of ['discriminator'] is not a scalar"),
         (methods.leaves_weights_to_the_engine, NotFinite, "the term 'quotient' of ['discriminator'] is "),
-        (methods.leaves_weights_to_the_engine, Detached, "the term 'number' of ['discriminator'] depends on nothing"),
+        (
+            methods.leaves_weights_to_the_engine,
+            Detached,
+            "the term 'number' of ['discriminator'] depends on no trainable",
+        ),
         (methods.leaves_weights_to_the_engine, ByItself, "changed the weights of discriminator"),
         (methods.leaves_weights_to_the_engine, Idle, "without a call of update"),
         (methods.leaves_weights_to_the_engine, UnknownNetwork, "an update of ['discriminator']"),
         (methods.trains_its_networks, Untrained, "the weights of discriminator have not changed"),
         (methods.trains_its_networks, AroundTheWrapper, "discriminator was not called through"),
-        (methods.goes_on_exactly, Warming, "other weights of generator after going on"),
+        (methods.resumes_exactly, Warming, "other weights of generator after resuming"),
     )
 ]

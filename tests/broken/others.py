@@ -1,4 +1,4 @@
-"""Metrics, exporters and encodings that break a promise, and signatures that do."""
+"""Metrics, exporters, encodings and signatures that break their contract."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class GoodMetric:
 
 
 class NoDirection(GoodMetric):
-    """A metric that does not say what is better."""
+    """A metric that does not declare its direction."""
 
     higher_is_better = None
 
@@ -87,7 +87,7 @@ class Shared(GoodMetric):
         return {"mse": sum(self.seen)}
 
 
-KEPT: dict[str, nn.Module] = {}
+WRITTEN: dict[str, nn.Module] = {}
 
 
 class GoodExporter:
@@ -96,15 +96,15 @@ class GoodExporter:
     facts: Any = {"name": "a name"}  # noqa: RUF012
 
     def write(self, exportable: Exportable, file: Path) -> None:
-        KEPT[str(len(KEPT))] = exportable.network
-        file.write_text(str(len(KEPT) - 1))
+        WRITTEN[str(len(WRITTEN))] = exportable.network
+        file.write_text(str(len(WRITTEN) - 1))
 
     def load(self, file: Path) -> Callable[..., Tensor]:
-        return KEPT[file.read_text()]
+        return WRITTEN[file.read_text()]
 
 
 class NoFacts(GoodExporter):
-    """An exporter that says nothing."""
+    """An exporter without facts."""
 
     facts = None
 
@@ -153,7 +153,7 @@ class OtherResampling(GoodEncoding):
 
 
 class MoreChannels(GoodEncoding):
-    """An encoding that gives other channels than it says."""
+    """An encoding that gives other channels than it declares."""
 
     def forward(self, source: Tensor) -> Tensor:
         return torch.cat([source, source, source], dim=1)
@@ -236,20 +236,20 @@ class ByDataclass:
 
 
 BROKEN = [
-    Broken(kind, promise, factory, found)
-    for kind, promise, factory, found in (
-        ("metrics", metrics.gives_numbers, NoDirection, "higher_is_better is None"),
-        ("metrics", metrics.gives_numbers, TensorResult, "'mse': tensor("),
-        ("metrics", metrics.gives_numbers, Forgetful, "when asked again"),
-        ("metrics", metrics.gives_numbers, InPlace, "in place"),
-        ("metrics", metrics.knows_what_is_better, WrongDirection, "mse is 0, "),
+    Broken(kind, check, factory, found)
+    for kind, check, factory, found in (
+        ("metrics", metrics.has_finite_results, NoDirection, "higher_is_better is None"),
+        ("metrics", metrics.has_finite_results, TensorResult, "'mse': tensor("),
+        ("metrics", metrics.has_finite_results, Forgetful, "when asked again"),
+        ("metrics", metrics.has_finite_results, InPlace, "in place"),
+        ("metrics", metrics.ranks_outputs, WrongDirection, "mse is 0, "),
         ("metrics", metrics.adds_up, MeanOfBatches, "three and one"),
         ("metrics", metrics.adds_up, Shared, "all at once again"),
         ("exporters", exporters.states_facts, NoFacts, "facts = None"),
         ("exporters", exporters.writes_what_it_was_given, TwoFiles, ".model.part.data"),
         ("exporters", exporters.writes_what_it_was_given, OneSize, "[1, 3, 16, 16] instead of [1, 3, 17, 31]"),
         ("exporters", exporters.writes_what_it_was_given, Inexact, "values that differ by up to 0.01"),
-        ("encodings", encodings.says_what_it_gives, OtherResampling, "resampling = 'area'"),
+        ("encodings", encodings.declares_its_output, OtherResampling, "resampling = 'area'"),
         ("encodings", encodings.encodes, MoreChannels, "[2, 3, 32, 48] instead of [2, 2, 32, 48]"),
         ("encodings", encodings.encodes, TooLarge, "values outside [-1, 1]"),
         ("encodings", encodings.encodes, OfTheBatch, "for a batch than for its images"),

@@ -1,1 +1,0 @@
-"""Data sets: from files, from archives, and drawn."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pkit.builtin.datasets.files import SPLIT_FOLDERS, refuse_held_out_alone
 from p2pkit.contracts import Split
+from p2pkit.data.discovery import SPLIT_FOLDERS, FilePairs, refuse_test_alone
 from p2pkit.errors import DataError, listed
-from p2pkit.images import FilePairs, ending, find_images, without_ending
+from p2pkit.images.names import ending, without_ending
+from p2pkit.images.reading import find_images
 
 SHOWN = 5
 """How many of the files without a partner a message names."""
@@ -45,7 +46,7 @@ def _folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, 
     if split == "test":
         return None
     for folder in (root, root / source, root / target):
-        refuse_held_out_alone(folder)
+        refuse_test_alone(folder)
     return root / source, root / target
 
 

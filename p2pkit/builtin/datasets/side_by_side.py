@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pkit.builtin.datasets.files import split_folder
 from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.data.discovery import fingerprint_of, split_folder
 from p2pkit.errors import DataError
-from p2pkit.images import ending, find_images, fingerprint_of, image_header, read_image
+from p2pkit.images.names import ending
+from p2pkit.images.reading import find_images, image_header, read_image
 
 
 class SideBySide:

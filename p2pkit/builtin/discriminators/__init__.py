@@ -1,1 +1,0 @@
-"""Discriminators: PatchGAN at every receptive field."""

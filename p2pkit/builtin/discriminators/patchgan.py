@@ -1,4 +1,4 @@
-"""PatchGAN: a discriminator that judges overlapping patches (Isola et al. 2017, sections 3.2.2 and 6.1.2)."""
+"""PatchGAN: a discriminator of overlapping patches (Isola et al. 2017, sections 3.2.2 and 6.1.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.contracts import Judgement
+from p2pkit.contracts import DiscriminatorOutput
 from p2pkit.networks.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 
 WIDEST = 8
@@ -18,13 +18,13 @@ class PatchGAN(nn.Module):
     """``layers`` strided 4x4 convolutions and two more of stride 1; every logit sees one patch.
 
     The patch is 16 pixels for 1 layer, 34 for 2, 70 for 3, 142 for 4, 286 for 5. With 0 layers all convolutions are
-    1x1 and every pixel is judged by itself (the paper's PixelGAN).
+    1x1 and every pixel is classified by itself (the paper's PixelGAN).
 
     Args:
         layers: strided convolutions.
         width: channels of the first; each next one doubles them up to eight times that.
         norm: normalisation; there is none on the first convolution.
-        conditional: judge the image beside its source (channels concatenated), or by itself.
+        conditional: see the image beside its source (channels concatenated), or by itself.
         spectral_norm: divide each convolution's weight by its largest singular value (Miyato et al. 2018).
     """
 
@@ -58,10 +58,10 @@ class PatchGAN(nn.Module):
         if spectral_norm:
             hold_spectral_norms(self)
 
-    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Tensor | Judgement:
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> Tensor | DiscriminatorOutput:
         """Logits [N, 1, h, w] for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
 
-        With ``features``, a Judgement that has each block's output too.
+        With ``features``, a DiscriminatorOutput that has each block's output too.
         """
         values = torch.cat([source, image], dim=1) if self.conditional else image
         passed = []
@@ -69,4 +69,4 @@ class PatchGAN(nn.Module):
             values = block(values)
             passed.append(values)
         logits: Tensor = self.logits(values)
-        return Judgement([logits], passed) if features else logits
+        return DiscriminatorOutput([logits], passed) if features else logits

@@ -1,4 +1,4 @@
-"""Projected GAN's discriminator: small judges on mixed features of a frozen network (Sauer et al. 2021)."""
+"""Projected GAN's discriminator: small heads on mixed features of a frozen network (Sauer et al. 2021)."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ WIDEST = 8
 
 
 class Projected(nn.Module):
-    """A frozen network's features of the image, mixed at random across channels and scales, and a judge on each scale.
+    """A frozen network's features of the image, mixed at random across channels and scales, and a head on each scale.
 
     The mixing (section 3.2) is drawn once: 1x1 convolutions across channels, then from the coarsest scale to the finest
-    a 3x3 convolution and bilinear upsampling. It is saved with the weights. Judges are spectrally normalised, and give
+    a 3x3 convolution and bilinear upsampling. It is saved with the weights. Heads are spectrally normalised, and give
     logits of one size; they have no batch norm, which the paper's have, since batches here may be single images.
 
     The source does not go through the frozen network, which knows photographs and may make nothing of label maps,
-    edges or other channels. Strided convolutions of its own, trained with the judges, bring it to each scale, where the
-    judge sees it beside the features.
+    edges or other channels. Strided convolutions of its own, trained with the heads, resize it to each scale, where the
+    head sees it beside the features.
 
     Args:
         backbone: the name of the network; the paper's is the default.
         pretrained: take its published weights, from the Hugging Face cache or the network; without it they are random.
         weights: take the weights in this file instead (.safetensors, or a state dict of PyTorch).
-        scales: how many of the network's feature maps are judged, the coarsest ones.
-        width: channels of the mixed features and the judge at the finest scale; they double from scale to scale.
-        conditional: judge the image beside its source, or by itself.
+        scales: how many of the network's feature maps get a head, the coarsest ones.
+        width: channels of the mixed features and the head at the finest scale; they double from scale to scale.
+        conditional: see the image beside its source, or by itself.
         timm: further arguments of the network, for timm.create_model.
     """
 
@@ -58,10 +58,10 @@ class Projected(nn.Module):
         self.mixing = _Mixing(channels, widths)
         self.source = _SourcePath(source_channels, reductions, width) if conditional else None
         beside = width if conditional else 0
-        self.judges = nn.ModuleList(
-            _judge(own + beside, own, halvings=self.scales - 1 - scale) for scale, own in enumerate(widths)
+        self.heads = nn.ModuleList(
+            _head(own + beside, own, halvings=self.scales - 1 - scale) for scale, own in enumerate(widths)
         )
-        for trained in (self.source, self.judges):
+        for trained in (self.source, self.heads):
             if trained is not None:
                 hold_spectral_norms(trained)
 
@@ -71,7 +71,7 @@ class Projected(nn.Module):
         if self.source is not None:
             beside = self.source(source, [one.shape[2:] for one in mixed])
             mixed = [torch.cat(pair, dim=1) for pair in zip(mixed, beside, strict=True)]
-        return [judge(one) for judge, one in zip(self.judges, mixed, strict=True)]
+        return [head(one) for head, one in zip(self.heads, mixed, strict=True)]
 
 
 class _Mixing(nn.Module):
@@ -126,7 +126,7 @@ def _halving(channels_in: int, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels, 3, 2, 1)
 
 
-def _judge(channels_in: int, width: int, halvings: int) -> nn.Sequential:
+def _head(channels_in: int, width: int, halvings: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(halvings):
         layers += [_halving(channels_in, width), nn.LeakyReLU(0.2)]

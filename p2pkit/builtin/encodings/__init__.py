@@ -1,1 +1,0 @@
-"""Encodings: what networks see in place of a source."""

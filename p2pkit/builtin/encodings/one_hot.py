@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import Resampling, ValueRange
-from p2pkit.images import class_colours, stored_values
+from p2pkit.images.class_maps import class_colours, stored_values
 
 
 class OneHot(nn.Module):

@@ -1,1 +1,0 @@
-"""Exporters: ONNX and exported programs of PyTorch."""

@@ -16,7 +16,7 @@ from p2pkit.contracts import Exportable
 class TorchProgram:
     """A program for torch.export.load, usually called .pt2; the metadata is among its extra files.
 
-    Its format belongs to PyTorch, which promises to read it in versions near the one that wrote it, and keeps the
+    Its format belongs to PyTorch, which means to read it in versions near the one that wrote it, and keeps the
     example of the input as a pickle in it: load only files that you trust.
     """
 

@@ -1,1 +1,0 @@
-"""Generators: U-Net, encoder-decoder, ResNet, and a U-Net around timm's networks."""

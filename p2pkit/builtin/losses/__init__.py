@@ -1,1 +1,0 @@
-"""Losses: adversarial ones, and distances between pixels and between features."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,19 +22,21 @@ class AdversarialLoss:
         """How far logits of fakes are from what the discriminator should say."""
         raise NotImplementedError
 
-    def fooled(self, logits: Tensor) -> Tensor:
+    def generator(self, logits: Tensor) -> Tensor:
         """How far logits of fakes are from what the generator wants."""
         return self.real(logits)
 
     def generator_term(self, step: Step) -> Tensor:
         """The generator's term: its fakes should pass for real."""
-        return torch.stack([self.fooled(logits) for logits in step.on_fake.logits]).mean()
+        return _mean(self.generator, step.pred_fake.logits)
 
     def discriminator_term(self, step: Step) -> Tensor:
-        """The discriminator's term: real and fake should be told apart."""
-        real = torch.stack([self.real(logits) for logits in step.on_real.logits]).mean()
-        fake = torch.stack([self.fake(logits) for logits in step.on_fake.logits]).mean()
-        return (real + fake) / 2
+        """The discriminator's term: real and fake should be classified as what they are."""
+        return (_mean(self.real, step.pred_real.logits) + _mean(self.fake, step.pred_fake.logits)) / 2
+
+
+def _mean(loss: Callable[[Tensor], Tensor], scales: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(map(loss, scales))).mean()
 
 
 class GAN(AdversarialLoss):
@@ -70,6 +74,6 @@ class Hinge(AdversarialLoss):
         """max(0, 1 + logits)."""
         return F.relu(1 + logits).mean()
 
-    def fooled(self, logits: Tensor) -> Tensor:
+    def generator(self, logits: Tensor) -> Tensor:
         """The mean logit, negated."""
         return -logits.mean()

@@ -23,13 +23,13 @@ class FeatureMatching:
         Raises:
             RecipeError: the discriminator gives no features.
         """
-        if not step.on_fake.features:
+        if not step.pred_fake.features:
             raise RecipeError(
                 "losses: feature_matching compares the discriminator's features, and this discriminator gives none; "
                 'choose one that does, such as "patchgan_70". A discriminator of your own sets has_features = True and '
-                "answers with a p2pkit.contracts.Judgement that holds them"
+                "answers with a p2pkit.contracts.DiscriminatorOutput that holds them"
             )
-        pairs = zip(step.on_fake.features, step.on_real.features, strict=True)
+        pairs = zip(step.pred_fake.features, step.pred_real.features, strict=True)
         return torch.stack([F.l1_loss(fake, real.detach()) for fake, real in pairs]).sum()
 
     def discriminator_term(self, step: Step) -> None:

@@ -1,4 +1,4 @@
-"""Losses that hold a discriminator's gradient with respect to the image it judges.
+"""Losses that hold a discriminator's gradient with respect to its image.
 
 A discriminator's value of an image is here one number: the mean of its logits over all patches and scales.
 """
@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from p2pkit.contracts import Judgement, Step
+from p2pkit.contracts import DiscriminatorOutput, Step
 
 
 class WGANGP:
@@ -31,11 +31,11 @@ class WGANGP:
 
     def generator_term(self, step: Step) -> Tensor:
         """The mean value of the fakes, negated."""
-        return -_values(step.on_fake).mean()
+        return -_values(step.pred_fake).mean()
 
     def discriminator_term(self, step: Step) -> Tensor:
         """The mean value of fakes less that of real images, and the penalty (gradient norm - 1)^2."""
-        difference = _values(step.on_fake).mean() - _values(step.on_real).mean()
+        difference = _values(step.pred_fake).mean() - _values(step.pred_real).mean()
         place = torch.rand(len(step.target), 1, 1, 1, device=step.target.device)
         gradient = _gradient(step, torch.lerp(step.target, step.fake, place))
         norms: Tensor = torch.linalg.vector_norm(gradient, dim=1)
@@ -56,16 +56,16 @@ class R1:
         return _gradient(step, step.target).square().sum(1).mean() / 2
 
 
-def _values(judgement: Judgement) -> Tensor:
+def _values(output: DiscriminatorOutput) -> Tensor:
     """The value [N] of each of the N images."""
-    return torch.stack([logits.flatten(1).mean(1) for logits in judgement.logits]).mean(0)
+    return torch.stack([logits.flatten(1).mean(1) for logits in output.logits]).mean(0)
 
 
 def _gradient(step: Step, image: Tensor) -> Tensor:
     """The gradient [N, C * H * W] of the value of each image [N, C, H, W], itself to be differentiated."""
     image = image.detach().requires_grad_()
-    judged = step.judge(image)
+    output = step.discriminate(image)
     # the mean over thousands of patches has a gradient that half precision would lose on its way back
-    patches = max(logits[0].numel() for logits in judged.logits)
-    (gradient,) = torch.autograd.grad(_values(judged).sum() * patches, image, create_graph=True)
+    patches = max(logits[0].numel() for logits in output.logits)
+    (gradient,) = torch.autograd.grad(_values(output).sum() * patches, image, create_graph=True)
     return gradient.flatten(1) / patches

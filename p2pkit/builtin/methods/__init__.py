@@ -1,1 +1,0 @@
-"""Methods: who owns the training step."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
-from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
 
 
 class Pix2Pix:
@@ -24,8 +24,8 @@ class Pix2Pix:
     def train_step(self, batch: Batch, update: Update) -> None:
         """One step on one batch."""
         fake = self.generator(batch.source)
-        seen = StepView(batch.source, batch.target, fake.detach(), self.discriminator)
+        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
         update("discriminator", discriminator_terms(self.losses, seen))
         with frozen(self.discriminator):
-            seen = StepView(batch.source, batch.target, fake, self.discriminator)
+            seen = StepContext(batch.source, batch.target, fake, self.discriminator)
             update("generator", generator_terms(self.losses, seen))

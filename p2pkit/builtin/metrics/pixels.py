@@ -10,8 +10,7 @@ class MeanAbsoluteError:
 
     higher_is_better = False
 
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
+    _sum, _count = 0.0, 0
 
     def add(self, output: Tensor, target: Tensor) -> None:
         """Take in outputs and targets [N, C, H, W] in [-1, 1]."""

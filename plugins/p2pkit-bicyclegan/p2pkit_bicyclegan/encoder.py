@@ -1,4 +1,4 @@
-"""The encoder E: what a target looks like, as a distribution of latents (Zhu et al. 2017, section 4: E_ResNet)."""
+"""The encoder E: the style of a target, as a distribution of latents (Zhu et al. 2017, section 4: E_ResNet)."""
 
 from __future__ import annotations
 

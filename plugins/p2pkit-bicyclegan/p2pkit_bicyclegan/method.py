@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.errors import RecipeError
 from p2pkit.networks.latent import Latent
-from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms, unwrap_model
 from p2pkit_bicyclegan.encoder import ResidualEncoder
 
 Weight = Annotated[float, Field(ge=0)]
@@ -63,16 +63,16 @@ class BicycleGAN:
         encoded = self.generator(source, mean + (log_variance / 2).exp() * torch.randn_like(mean))
         random = self.generator(source, latent)
 
-        seen = StepView(source, target, encoded.detach(), self.discriminator)
+        seen = StepContext(source, target, encoded.detach(), self.discriminator)
         update("discriminator", discriminator_terms(self.losses, seen))
-        seen = StepView(source, target, random.detach(), self.latent_discriminator)
-        told_apart = discriminator_terms(self.losses, seen)
-        update("latent_discriminator", told_apart)
+        seen = StepContext(source, target, random.detach(), self.latent_discriminator)
+        random_terms = discriminator_terms(self.losses, seen)
+        update("latent_discriminator", random_terms)
 
-        adversarial = [loss for loss in self.losses if loss.name in told_apart]
+        adversarial = [loss for loss in self.losses if loss.name in random_terms]
         with frozen(self.discriminator), frozen(self.latent_discriminator):
-            terms = generator_terms(self.losses, StepView(source, target, encoded, self.discriminator))
-            seen = StepView(source, target, random, self.latent_discriminator)
+            terms = generator_terms(self.losses, StepContext(source, target, encoded, self.discriminator))
+            seen = StepContext(source, target, random, self.latent_discriminator)
             terms |= {f"random_{name}": term for name, term in generator_terms(adversarial, seen).items()}
             update(("generator", "encoder"), {**terms, **self._latent_terms(mean, log_variance, random, latent)})
 
@@ -99,10 +99,10 @@ def latent_of(generator: nn.Module) -> Latent:
     Raises:
         RecipeError: it draws none.
     """
-    latent = getattr(bare(generator), "latent", None)
+    latent = getattr(unwrap_model(generator), "latent", None)
     if not isinstance(latent, Latent):
         raise RecipeError(
-            f"method 'bicyclegan': the generator ({type(bare(generator)).__name__}) takes no latent. Choose "
+            f"method 'bicyclegan': the generator ({type(unwrap_model(generator)).__name__}) takes no latent. Choose "
             "'bicyclegan_unet', or another that is called with (source, latent) and whose attribute latent is a "
             "p2pkit.networks.latent.Latent"
         )

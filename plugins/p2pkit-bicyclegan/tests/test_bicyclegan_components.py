@@ -1,4 +1,4 @@
-"""What this plugin registers keeps the promises of its kind."""
+"""The components of this plugin fulfil the contracts of their kinds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ GENERATOR = {"depth": 3, "width": 8}
 
 @pytest.mark.parametrize("component", registered_by("p2pkit-bicyclegan"), ids=str)
 @pytest.mark.usefixtures("plugins")
-def test_components_keep_their_promises(component: tuple[str, str]) -> None:
+def test_components_fulfil_their_contracts(component: tuple[str, str]) -> None:
     parameters: dict[str, dict[str, Any]] = {
         "bicyclegan_unet": GENERATOR,
-        # that with which methods are tried takes no latent
+        # the fixture that methods are tested with takes no latent
         "bicyclegan": {"generator": LatentUNet(3, 3, **GENERATOR), "encoder_width": 8, "encoder_blocks": 2},
     }
     check_component(*component, **parameters[component[1]])

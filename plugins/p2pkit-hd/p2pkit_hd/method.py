@@ -12,7 +12,7 @@ from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.errors import RecipeError
-from p2pkit.training.step import StepView, bare, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms, unwrap_model
 from p2pkit_hd.generator import EnhancedTrunk, GlobalTrunk, HDGenerator
 
 
@@ -25,7 +25,7 @@ class Pix2PixHD:
 
     Args:
         coarse_model: the model file of the earlier run, or its folder.
-        fixed_until: the part of the run, from 0 to 1, in which the coarse part is kept as it was.
+        fixed_until: the part of the run, from 0 to 1, in which the coarse part is frozen.
     """
 
     networks = ("generator", "discriminator")
@@ -57,7 +57,7 @@ class Pix2PixHD:
         """
         if self.coarse_model is None:
             return
-        part, given = self._coarse_part(), bare(p2pkit.load_model(self.coarse_model, "cpu").generator)
+        part, given = self._coarse_part(), unwrap_model(p2pkit.load_model(self.coarse_model, "cpu").generator)
         trunk = given.trunk if isinstance(given, HDGenerator) else None
         if trunk is None or trunk.settings != part.settings:
             held = f"a {type(given).__name__}" if trunk is None else f"{trunk.settings}"
@@ -68,16 +68,16 @@ class Pix2PixHD:
         """One step on one batch."""
         fake = self.generator(batch.source)
         with frozen(self.discriminator):
-            seen = StepView(batch.source, batch.target, fake, self.discriminator)
+            seen = StepContext(batch.source, batch.target, fake, self.discriminator)
             update("generator", generator_terms(self.losses, seen), self._fixed(update.progress))
-        seen = StepView(batch.source, batch.target, fake.detach(), self.discriminator)
+        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
         update("discriminator", discriminator_terms(self.losses, seen))
 
     def _fixed(self, progress: float) -> Iterable[nn.Parameter]:
         return self._coarse_part().parameters() if progress < self.fixed_until else ()
 
     def _coarse_part(self) -> GlobalTrunk | EnhancedTrunk:
-        trunk = getattr(bare(self.generator), "trunk", None)
+        trunk = getattr(unwrap_model(self.generator), "trunk", None)
         if not isinstance(trunk, EnhancedTrunk):
             raise RecipeError(
                 "method.coarse_model is the start of a generator with local enhancers; choose "

@@ -68,7 +68,7 @@ fixed_until = 0.5
 
 @pytest.fixture
 def streets(tmp_path: Path) -> Path:
-    """A data set in Cityscapes' folders: six streets to train on, two held out, 64x128."""
+    """A data set in Cityscapes' folders: six streets in the train set, two in the test set, 64x128."""
     return write_cityscapes(tmp_path / "cityscapes", 6, 2)
 
 

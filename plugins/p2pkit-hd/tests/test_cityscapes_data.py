@@ -1,4 +1,4 @@
-"""Cityscapes as its archives unpack: found, matched, told what is missing."""
+"""Cityscapes as its archives unpack: found, matched, and what is missing reported."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAME = "lindau/lindau_000001_000019"
 
 def test_pairs_are_maps_of_instances_and_photos(streets: Path) -> None:
     (streets / "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png").write_bytes(b"of no interest")
-    train, held_out = Cityscapes("train", streets), Cityscapes("test", streets)
-    assert (len(train), len(held_out)) == (6, 2)
-    pair = held_out[1]
+    train, test = Cityscapes("train", streets), Cityscapes("test", streets)
+    assert (len(train), len(test)) == (6, 2)
+    pair = test[1]
     objects, photo = street(1001)
     assert np.array_equal(pair.source[:, :, 0], objects) and pair.source.dtype == np.uint16
     assert np.array_equal(pair.target, photo)
     assert pair.key == f"val/{NAME}_gtFine_instanceIds.png"
-    assert held_out.header(1) == pair.header
+    assert test.header(1) == pair.header
 
 
 def test_headers_do_not_read_pixels(streets: Path) -> None:
@@ -34,13 +34,13 @@ def test_headers_do_not_read_pixels(streets: Path) -> None:
     data = bytearray(file.read_bytes())
     data[60:80] = bytes(20)  # within the pixels
     file.write_bytes(data)
-    held_out = Cityscapes("test", streets)
-    assert held_out.header(1).source == (64, 128, 1)
+    test = Cityscapes("test", streets)
+    assert test.header(1).source == (64, 128, 1)
     with pytest.raises(DataError, match=NAME):
-        held_out[1]
+        test[1]
 
 
-def test_files_without_a_counterpart_are_told(streets: Path, coarse_recipe: Path, program: Call) -> None:
+def test_files_without_a_counterpart_are_reported(streets: Path, coarse_recipe: Path, program: Call) -> None:
     (streets / f"gtFine/val/{NAME}_gtFine_instanceIds.png").unlink()
     (streets / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png").unlink()
     outcome = program("check", coarse_recipe)
@@ -50,7 +50,7 @@ def test_files_without_a_counterpart_are_told(streets: Path, coarse_recipe: Path
 
 
 @pytest.mark.parametrize("gone", ["gtFine", "gtFine/train", "gtFine/val", "leftImg8bit/train"])
-def test_a_missing_folder_tells_where_cityscapes_is_from(
+def test_a_missing_folder_is_reported_with_where_cityscapes_is_from(
     gone: str, streets: Path, coarse_recipe: Path, program: Call
 ) -> None:
     shutil.rmtree(streets / gone)
@@ -59,16 +59,16 @@ def test_a_missing_folder_tells_where_cityscapes_is_from(
     assert f"{streets}/{gone}" in outcome.err and "gtFine_trainvaltest.zip" in outcome.err
 
 
-def test_held_out_streets_may_be_missing_altogether(streets: Path) -> None:
+def test_the_test_set_may_be_missing_altogether(streets: Path) -> None:
     for kind in ("gtFine", "leftImg8bit"):
         shutil.rmtree(streets / kind / "val")
     assert len(Cityscapes("test", streets)) == 0
 
 
-def test_a_photo_of_another_size_is_told(streets: Path) -> None:
+def test_a_photo_of_another_size_is_reported(streets: Path) -> None:
     Image.new("RGB", (20, 10)).save(streets / f"leftImg8bit/val/{NAME}_leftImg8bit.png")
-    held_out = Cityscapes("test", streets)
-    for read in (held_out.header, held_out.__getitem__):
+    test = Cityscapes("test", streets)
+    for read in (test.header, test.__getitem__):
         with pytest.raises(DataError, match=r"a photo and its map differ in size .* 64x128 and .* 10x20"):
             read(1)
 

@@ -47,13 +47,13 @@ def test_sources_of_two_channels_are_class_and_instance() -> None:
     assert not ClassAndBoundary(2, RANGE, classes=3)(unpacked).any()
 
 
-def test_what_an_encoding_says_of_a_tile_is_what_it_says_of_the_image() -> None:
+def test_a_tile_is_encoded_as_in_the_whole_image() -> None:
     encoding = ClassAndBoundary(1, RANGE, classes=27)
     image = unit(torch.randint(0, 27, (12, 12), generator=torch.Generator().manual_seed(0)).tolist())
     tile = encoding(image[:, :, 3:9, 3:9])
     assert torch.equal(tile[:, :, 1:-1, 1:-1], encoding(image)[:, :, 4:8, 4:8])
     assert torch.equal(tile[:, :-1], encoding(image)[:, :-1, 3:9, 3:9])
-    # a seam is no boundary of objects
+    # a seam is not a boundary of objects
     assert not encoding(unit([[7] * 6] * 6)[:, :, 2:, 2:])[:, -1].any()
 
 
@@ -64,6 +64,6 @@ def test_pictures_have_a_colour_a_class_and_black_boundaries() -> None:
     assert not torch.equal(picture[:, 0], picture[:, 6]) and picture.abs().max() <= 1
 
 
-def test_pictures_are_no_label_maps() -> None:
+def test_pictures_are_refused_as_label_maps() -> None:
     with pytest.raises(ValueError, match=r"sources have 1 channel .* or 2 .* these have 3"):
         ClassAndBoundary(3, RANGE)

@@ -1,4 +1,4 @@
-"""What this plugin registers keeps the promises of its kind."""
+"""The components of this plugin fulfil the contracts of their kinds."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("component", registered_by("p2pkit-hd"), ids=str)
-def test_components_keep_their_promises(component: tuple[str, str], streets: Path) -> None:
+def test_components_fulfil_their_contracts(component: tuple[str, str], streets: Path) -> None:
     check_component(*component, **{**SMALL, "cityscapes": {"root": streets}}[component[1]])

@@ -1,4 +1,4 @@
-"""What the plugin's README and its recipes say, done."""
+"""The plugin's README and recipes, executed."""
 
 from __future__ import annotations
 

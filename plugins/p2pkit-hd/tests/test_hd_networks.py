@@ -32,7 +32,7 @@ def test_published_sizes(kind: Any, channels: int, parameters: int) -> None:
         assert parameters_of(kind(channels, 3)) == parameters
 
 
-def test_weights_begin_as_the_paper_says() -> None:
+def test_weights_begin_as_in_the_paper() -> None:
     network = HDGlobal(3, 3, width=32, **SMALL)
     weights = torch.cat([parameter.flatten() for parameter in network.parameters() if parameter.ndim == 4])
     biases = torch.cat([parameter for parameter in network.parameters() if parameter.ndim == 1])
@@ -79,11 +79,11 @@ def test_discriminators_of_one_form_look_at_a_pyramid() -> None:
     sizes = {parameters_of(one) for one in network.scales}
     assert len(network.scales) == 3 and len(sizes) == 1
     source, image = torch.rand(1, 4, 64, 96), torch.rand(1, 3, 64, 96)
-    judged = network(source, image, features=True)
-    assert len(judged.logits) == 3 and len(judged.features) == 3 * 3  # the logits are no features
-    assert all(torch.equal(one, other) for one, other in zip(judged.logits, network(source, image), strict=True))
+    output = network(source, image, features=True)
+    assert len(output.logits) == 3 and len(output.features) == 3 * 3  # the logits are not features
+    assert all(torch.equal(one, other) for one, other in zip(output.logits, network(source, image), strict=True))
     second = network.scales[1](halved(source), halved(image))
-    assert torch.equal(judged.logits[1], second)
+    assert torch.equal(output.logits[1], second)
     assert not torch.equal(second, network.scales[0](halved(source), halved(image)))
 
 

@@ -93,7 +93,7 @@ def test_two_enhancers_begin_with_a_model_of_one(local_recipe: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ("generator.width=3", "hd_global with width = 8, halvings = 2, blocks = 1, for sources encoded in 28 channels; "
          "expected hd_global with width = 6,"),
@@ -104,15 +104,15 @@ def test_two_enhancers_begin_with_a_model_of_one(local_recipe: Path, tmp_path: P
         ("generator.name=hd_global", 'choose generator.name = "hd_local"'),
     ],
 )  # fmt: skip
-def test_a_coarse_model_that_does_not_fit_is_told(
-    setting: str, told: str, local_recipe: Path, tmp_path: Path, program: Call
+def test_a_coarse_model_that_does_not_fit_is_reported(
+    setting: str, message: str, local_recipe: Path, tmp_path: Path, program: Call
 ) -> None:
     outcome = program("run", local_recipe, "--out", tmp_path / "run", "--set", setting)
-    assert outcome.code == 2 and told in outcome.err
+    assert outcome.code == 2 and message in outcome.err
     assert "Traceback" not in outcome.err
 
 
-def test_a_coarse_model_of_another_kind_is_told(
+def test_a_coarse_model_of_another_kind_is_reported(
     coarse_recipe: Path, local_recipe: Path, tmp_path: Path, program: Call
 ) -> None:
     other = tmp_path / "other"
@@ -159,7 +159,7 @@ def test_a_local_generator_is_exported(local_recipe: Path, tmp_path: Path, progr
     assert outcome.code == 0, outcome.err
 
 
-def test_without_the_plugin_a_model_says_what_to_install(
+def test_without_the_plugin_a_model_reports_what_to_install(
     coarse_run: Path, streets: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
     outcome = p2pkit("--no-plugin", "hd", "translate", coarse_run, streets / "gtFine", "--out", tmp_path / "out")
@@ -191,5 +191,5 @@ def test_two_hundred_steps_at_256x512_learn_the_streets(tmp_path: Path, program:
     words = [word for setting in settings for word in ("--set", setting)]
     outcome = program("run", "hd:small", "--out", tmp_path / "run", *words, "--device", "cpu")
     assert outcome.code == 0, outcome.err
-    (figures,) = (line for line in lines(tmp_path / "run") if line["split"] == "held_out")
-    assert figures["held_out/mae"] < 0.1  # 0.07 was measured
+    (metrics,) = (line for line in lines(tmp_path / "run") if line["split"] == "validation")
+    assert metrics["validation/mae"] < 0.1  # 0.07 was measured

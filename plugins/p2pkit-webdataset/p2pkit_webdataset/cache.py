@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from p2pkit.downloads.download import Missing, Unreachable, download
 from p2pkit.errors import DataError
-from p2pkit.utils.atomic import naming_failures
+from p2pkit.utils.atomic import os_errors_described
 from p2pkit_webdataset.index import INDEX, ShardEntry, read_index
 
 PAUSES = (1.0, 5.0, 30.0, 60.0)
@@ -39,11 +39,11 @@ class Cache:
         assert entry.sha256 is not None
         file = self._folder / f"{entry.sha256}.tar"
         for _ in range(ATTEMPTS):
-            with naming_failures(self._folder), suppress(FileNotFoundError):
+            with os_errors_described(self._folder), suppress(FileNotFoundError):
                 if file.stat().st_size != entry.size:
                     file.unlink()  # somebody has spoilt it
             if not file.exists():
-                with naming_failures(self._folder):
+                with os_errors_described(self._folder):
                     self._make_room(entry.size)
                 self._download(url, file, entry.sha256)
             with suppress(FileNotFoundError):

@@ -20,7 +20,7 @@ import click
 def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: int) -> None:
     """Write both splits of RECIPE's data as shards in WebDataset's format: DIR/train and DIR/test.
 
-    Pixels are kept exactly. Run the same command again to go on after an interruption.
+    Pixels are kept exactly. Run the same command again to resume after an interruption.
     """
     import p2pkit
     from p2pkit_webdataset.writing import make_shards
@@ -28,6 +28,6 @@ def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: 
     data = p2pkit.load_data(recipe, overrides)
     for notice in data.notices:
         click.echo(f"NOTICE: {notice}", err=True)
-    made = make_shards({"train": data.pairs, "test": data.held_out}, data.fingerprint, out, pairs_per_shard)
+    made = make_shards({"train": data.train, "test": data.test}, data.fingerprint, out, pairs_per_shard)
     there = "" if made else "all is there already: "
-    click.echo(f"{out}: {there}{len(data.pairs)} training pairs, {len(data.held_out)} held out")
+    click.echo(f"{out}: {there}{len(data.train)} training pairs, {len(data.test)} test pairs")

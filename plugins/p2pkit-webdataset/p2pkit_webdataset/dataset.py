@@ -26,7 +26,7 @@ FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "
 
 
 class _Shards:
-    """Pairs in shards, whatever opens these. ``written_here`` tells shards of ours: their keys are quoted."""
+    """Pairs in shards, whatever opens these. ``written_here`` marks shards of ours: their keys are quoted."""
 
     def __init__(
         self, entries: Sequence[ShardEntry], place: str, descriptor: Callable[[ShardEntry], int], sides: Sides,
@@ -48,7 +48,7 @@ class _Shards:
         return self._shard(number).pair(index - (self._ends[number] - self.shards[number]))
 
     def fingerprint(self) -> str:
-        """A digest of the shards' names, sizes and checksums, and of what tells sources from targets."""
+        """A digest of the shards' names, sizes and checksums, and of what names sources and targets."""
         text = repr((self._sides, [(entry.name, entry.pairs, entry.size, entry.sha256) for entry in self._entries]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -156,7 +156,7 @@ def _folder(root: Path, split: Split) -> Path | None:
     found = next((there[name] for name in FOLDERS[split] if name in there), None)
     if found is None and split == "train":
         if there:
-            raise DataError(f"{root}: it has a folder of held-out shards, but no folder train")
+            raise DataError(f"{root}: it has a folder of test shards, but no folder train")
         return root
     return found
 

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.contracts import Pair
-from p2pkit.downloads.tar import tar_members
 from p2pkit.errors import DataError
-from p2pkit.images import read_image_bytes
+from p2pkit.images.reading import read_image_bytes
 from p2pkit_webdataset.names import key_of, split_name
+from p2pkit_webdataset.tar_members import tar_members
 
 SHOWN = 8
 """How many extensions a message lists."""
 
 
 class Sides(NamedTuple):
-    """The extensions that tell sources from targets: that of a member is one of these, or begins with it and a dot."""
+    """The extensions of sources and of targets: that of a member is one of these, or begins with it and a dot."""
 
     source: str
     target: str

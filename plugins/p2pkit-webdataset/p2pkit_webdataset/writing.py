@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from p2pkit.contracts import PairedDataset, Split
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
-from p2pkit.utils.atomic import naming_failures, write_json, written_aside
+from p2pkit.utils.atomic import atomic_write, os_errors_described, write_json
 from p2pkit.utils.progress import Progress
 from p2pkit_webdataset.index import ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
@@ -35,14 +35,14 @@ def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Pa
     """Write each split as a folder of shards with an index; False when all is there already.
 
     Whole shards of an interrupted attempt are kept. Training pairs are put into shards in random order, the same each
-    time; held-out pairs keep theirs.
+    time; test pairs keep theirs.
 
     Raises:
         DataError: ``out`` holds anything else, or a pair cannot be read or written.
         WriteError: the disk is full or may not be written to.
     """
     out = out.absolute()
-    with naming_failures(out):
+    with os_errors_described(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with locked(out):
             record = _begun(out, f"{fingerprint}, {pairs_per_shard} pairs a shard")
@@ -81,7 +81,7 @@ class _Record:
 
 
 def _begun(out: Path, made_of: str) -> _Record | None:
-    """The record of an attempt in ``out`` that begins or goes on; None when an earlier one has made all of it."""
+    """The record of an attempt in ``out`` that begins or resumes; None when an earlier one has made all of it."""
     out.mkdir(exist_ok=True)
     if _read(out / FINISHED).get("made_of") == made_of:
         return None
@@ -132,7 +132,7 @@ def _write_shard(
     progress: Progress,
 ) -> None:  # fmt: skip
     names: set[str] = set()
-    with written_aside(file) as aside:
+    with atomic_write(file) as aside:
         with tarfile.open(aside, "w") as tar:
             for members in _encoded(pairs, indices, threads):
                 for name, content in members:

@@ -17,7 +17,7 @@ SPLIT = '[data]\nname = "side_by_side"\nroot = "{}"\n'
 
 @pytest.fixture
 def shards(program: Call, recipe: Path, tmp_path: Path) -> Path:
-    """The small pairs in shards of two: three to train on, one held out."""
+    """The small pairs in shards of two: three to train on, one to test on."""
     made = program("data", "shard", recipe, "--out", tmp_path / "shards", "--pairs-per-shard", 2)
     assert made.code == 0, made.err
     return tmp_path / "shards"

@@ -19,7 +19,7 @@ import pytest
 import p2pkit as library
 from p2pkit.contracts import Pair
 from p2pkit.errors import DataError
-from p2pkit.images import read_image_bytes
+from p2pkit.images.reading import read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.writing import make_shards
 from tests.conftest import Call
@@ -63,9 +63,9 @@ def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
                 assert member is not None
                 stored[name] = read_image_bytes(member.read(), name)
     data = library.load_data(recipe)
-    assert len(stored) == 2 * len(data.pairs) == 12
+    assert len(stored) == 2 * len(data.train) == 12
     for index in range(6):
-        pair = data.pairs[index]
+        pair = data.train[index]
         quoted = pair.key.replace(".", "%2E")
         assert np.array_equal(stored[f"{quoted}.source.png"], pair.source)
         assert np.array_equal(stored[f"{quoted}.target.png"], pair.target)
@@ -73,7 +73,7 @@ def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
 
 def test_keys_and_pixels_come_back(shards: Path, recipe: Path) -> None:
     data = library.load_data(recipe)
-    for split, whole in (("train", data.pairs), ("test", data.held_out)):
+    for split, whole in (("train", data.train), ("test", data.test)):
         read = WebDataset(split, shards)
         assert len(read) == len(whole) and sum(read.shards) == len(whole)
         by_key = {pair.key: pair for pair in (read[index] for index in range(len(read)))}
@@ -117,7 +117,7 @@ def test_pixels_of_every_kind_are_kept_exactly(tmp_path: Path) -> None:
         (Pairs(np.zeros((4, 4, 1), dtype=np.uint8), key="folder/"), "cannot name a file"),
     ],
 )
-def test_what_cannot_be_sharded_is_told(pairs: Pairs, expected: str, tmp_path: Path) -> None:
+def test_what_cannot_be_sharded_is_reported(pairs: Pairs, expected: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=expected):
         make_shards({"train": pairs}, "f", tmp_path / "out", 4)
     assert not list(tmp_path.rglob("*.tar")) and not list(tmp_path.rglob("*.part"))
@@ -160,7 +160,7 @@ def test_a_shard_that_was_damaged_between_attempts_is_made_again(program: Call, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_interruption_leaves_whole_shards_and_the_same_command_goes_on(
+def test_an_interruption_leaves_whole_shards_and_the_same_command_resumes(
     program: Call, plugins: Path, tmp_path: Path, number: int
 ) -> None:
     recipe = tmp_path / "drawn.toml"

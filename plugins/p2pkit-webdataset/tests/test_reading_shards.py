@@ -82,7 +82,7 @@ def test_without_folders_of_splits_all_is_for_training(tmp_path: Path) -> None:
         ({**PAIR, "a.source.jpg": b""}, "a has two members that could be its source"),
     ],
 )
-def test_shards_that_cannot_be_taken_in_are_told_at_the_start(members: Any, expected: str, tmp_path: Path) -> None:
+def test_shards_that_cannot_be_taken_in_are_reported_at_the_start(members: Any, expected: str, tmp_path: Path) -> None:
     shard = write_tar(tmp_path / "train" / "x.tar", members)
     with pytest.raises(DataError, match=f"{shard}: .*{expected}"):
         WebDataset("train", tmp_path)
@@ -132,7 +132,7 @@ def test_an_image_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
         WebDataset("train", tmp_path)[0]
 
 
-def test_a_shard_cut_short_or_changed_is_told(shards: Path) -> None:
+def test_a_shard_cut_short_or_changed_is_reported(shards: Path) -> None:
     shard = shards / "train" / "shard-000001.tar"
     whole = shard.read_bytes()
     for content, expected in (
@@ -161,14 +161,14 @@ def test_a_shard_cut_short_or_changed_is_told(shards: Path) -> None:
         ('{"shards": [{"name": "x.tar", "pairs": "1", "size": 1}]}', "pairs"),
     ],
 )
-def test_an_index_that_is_none_is_told(index: str, expected: str, shards: Path) -> None:
+def test_an_index_that_is_none_is_reported(index: str, expected: str, shards: Path) -> None:
     (shards / "train" / "shards.json").write_text(index)
     with pytest.raises(DataError, match=rf"shards\.json: .*{expected}"):
         WebDataset("train", shards)
 
 
 @pytest.mark.parametrize("folders", [[], ["train"]])
-def test_no_shards_are_told(folders: list[str], tmp_path: Path) -> None:
+def test_no_shards_are_reported(folders: list[str], tmp_path: Path) -> None:
     for folder in folders:
         (tmp_path / folder).mkdir()
     with pytest.raises(DataError, match=r"neither shards\.json nor shards"):

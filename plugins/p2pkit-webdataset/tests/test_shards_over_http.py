@@ -73,7 +73,7 @@ def test_those_who_want_one_shard_download_it_once(site: Site, cache: Path) -> N
     assert len(keys) == 4 and len(set(keys)) == 1 and len(asked(site)) == 1
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_stopped(site: Site, cache: Path) -> None:
+def test_a_connection_that_breaks_is_resumed_where_it_stopped(site: Site, cache: Path) -> None:
     read = WebDatasetOverHTTP("train", site.url, cache)
     site.asked.clear()
     site.cut_after = [1000, 1000]
@@ -99,7 +99,7 @@ def test_a_server_in_trouble_is_asked_again_and_then_given_up(site: Site, cache:
         read[2]
 
 
-def test_a_shard_that_is_not_there_is_told_at_once(site: Site, shards: Path, cache: Path) -> None:
+def test_a_shard_that_is_not_there_is_reported_at_once(site: Site, shards: Path, cache: Path) -> None:
     read = WebDatasetOverHTTP("train", site.url, cache)
     (shards / "train" / "shard-000001.tar").unlink()
     with pytest.raises(DataError, match=rf"{site.url}/train/shard-000001\.tar: .*HTTP 404"):
@@ -136,7 +136,7 @@ def test_over_http_an_index_is_needed(site: Site, shards: Path, cache: Path) -> 
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_server_that_is_not_there_is_told(split: Split, site: Site, cache: Path) -> None:
+def test_a_server_that_is_not_there_is_reported(split: Split, site: Site, cache: Path) -> None:
     site.status = 500
     with pytest.raises(DataError, match="HTTP 500"):
         WebDatasetOverHTTP(split, site.url, cache)

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from p2pkit.contracts import ShardedDataset
-from p2pkit.data import sampler as order
-from p2pkit.data.sampler import Order
+from p2pkit.data import sampler
+from p2pkit.data.sampler import EpochSampler
 from p2pkit_webdataset import dataset
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.shard import open_shard
@@ -34,7 +34,7 @@ def results(run: Path) -> list[bytes]:
 @pytest.fixture
 def trained(program: Call, sharded: Path, tmp_path: Path) -> Path:
     outcome = program("run", sharded, "--out", tmp_path / "trained", *SEVEN_STEPS)
-    assert outcome.code == 0 and "held_out/mae" in outcome.out, outcome.err
+    assert outcome.code == 0 and "validation/mae" in outcome.out, outcome.err
     return tmp_path / "trained"
 
 
@@ -46,7 +46,7 @@ def test_workers_change_nothing(program: Call, sharded: Path, trained: Path, tmp
     assert results(tmp_path / "run")[1:] == results(trained)[1:]
 
 
-def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_exactly(
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_exactly(
     program: Call, plugins: Path, sharded: Path, trained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "killed"
@@ -61,7 +61,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_exactly(
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     resumed = program("run", "--resume", run, "--device", "cpu")
-    assert resumed.code == 0 and "going on from step" in resumed.err, resumed.err
+    assert resumed.code == 0 and "resuming from step" in resumed.err, resumed.err
     assert results(run) == results(trained)
 
 
@@ -76,7 +76,7 @@ def test_a_run_reads_each_shard_once_an_epoch(
 
     monkeypatch.setattr(dataset, "open_shard", opening)
     monkeypatch.setattr(dataset, "OPEN_SHARDS", 1)
-    monkeypatch.setattr(order, "WINDOW", 2)
+    monkeypatch.setattr(sampler, "WINDOW", 2)
     settings = ("loader.batch_size=1", "train.max_steps=60", "train.sample_every=100", "train.checkpoint_every=60")
     words = [word for setting in settings for word in ("--set", setting)]
     assert program("run", sharded, "--out", tmp_path / "run", *words).code == 0
@@ -90,7 +90,7 @@ def test_every_process_sees_its_share_of_the_same_batches(shards: Path) -> None:
     assert isinstance(pairs, ShardedDataset)
 
     def keys(rank: int, processes: int) -> list[list[str]]:
-        batches = Order(len(pairs), 2, seed=0, first_step=0, rank=rank, processes=processes, shards=pairs.shards)
+        batches = EpochSampler(len(pairs), 2, seed=0, first_step=0, rank=rank, processes=processes, shards=pairs.shards)
         return [[pairs[index].key for _, index in batch] for batch in islice(batches, 9)]
 
     shares = zip(keys(0, 2), keys(1, 2), strict=True)

@@ -1,4 +1,4 @@
-"""What this plugin registers keeps the promises of its kind."""
+"""What this plugin registers passes the checks of its kind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.web import Site
 
 
 @pytest.mark.parametrize("component", registered_by("p2pkit-webdataset"), ids=str)
-def test_components_keep_their_promises(component: tuple[str, str], shards: Path, site: Site, tmp_path: Path) -> None:
+def test_components_pass_their_checks(component: tuple[str, str], shards: Path, site: Site, tmp_path: Path) -> None:
     parameters = {"webdataset": {"root": shards}, "webdataset_http": {"url": site.url, "cache": tmp_path / "cache"}}
     check_component(*component, **parameters[component[1]])

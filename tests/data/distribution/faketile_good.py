@@ -70,17 +70,17 @@ def register_discriminators(register: Any) -> None:
     import torch
     from torch import nn
 
-    from p2pkit.contracts import Judgement
+    from p2pkit.contracts import DiscriminatorOutput
 
     class Judge(nn.Module):
-        """Answers with a Judgement of two scales."""
+        """Answers with a DiscriminatorOutput of two scales."""
 
         def __init__(self, source_channels: int, target_channels: int) -> None:
             super().__init__()
             self.logits = nn.Conv2d(target_channels, 1, 3)
 
-        def forward(self, source: torch.Tensor, image: torch.Tensor) -> Judgement:
-            return Judgement([self.logits(image), self.logits(image[:, :, ::2, ::2])], [])
+        def forward(self, source: torch.Tensor, image: torch.Tensor) -> DiscriminatorOutput:
+            return DiscriminatorOutput([self.logits(image), self.logits(image[:, :, ::2, ::2])], [])
 
     register("judge", Judge)
 

@@ -46,7 +46,7 @@ def _paint_neighbour(scene: Scene, box: PixelBox, light: float) -> None:
 
 
 def _paint_roof(scene: Scene) -> None:
-    tall = scene.length(scene.look.roof_height) if scene.look.roof_height else 0
+    tall = scene.length(scene.style.roof_height) if scene.style.roof_height else 0
     walls = scene.walls
     courses = 5
     slopes_left, slopes_right = walls.left > 0, walls.right < scene.canvas.pixels.shape[1]

@@ -67,7 +67,7 @@ class PixelBox(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One labelled rectangle of a facade. ``form`` tells kinds of a class apart, ``variation`` (0 to 255) pieces."""
+    """One labelled rectangle of a facade: ``form`` is its kind within the class, ``variation`` is 0 to 255."""
 
     label: Label
     box: Box

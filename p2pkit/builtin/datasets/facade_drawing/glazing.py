@@ -16,9 +16,9 @@ def paint_window(scene: Scene, part: PlacedPart) -> None:
     canvas, box = scene.canvas, part.box
     frame, bar = scene.length(0.035), scene.length(0.02)
     paint_glass(scene, box, (part.variation - 128) * 0.08)
-    if part.variation % 4 == 0 and scene.look.panes[1] < 4:
+    if part.variation % 4 == 0 and scene.style.panes[1] < 4:
         _hang_curtains(scene, box.inset(frame))
-    paint_bars(scene, box, scene.look.panes, bar, scene.paints["frame"])
+    paint_bars(scene, box, scene.style.panes, bar, scene.paints["frame"])
     paint_border(scene, box, frame, scene.paints["frame"])
     canvas.dim(box.rows(0, scene.length(0.05)), 0.5)
     canvas.fade(box.rows(scene.length(0.05), scene.length(0.12)), 0.7, 1.0)

@@ -8,57 +8,57 @@ from p2pkit.builtin.datasets.facade_drawing.geometry import Box, Plan
 from p2pkit.builtin.datasets.facade_drawing.ground_floor import add_ground_floor
 from p2pkit.builtin.datasets.facade_drawing.openings import add_balconies, add_upper_windows
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
-from p2pkit.builtin.datasets.facade_drawing.priors import HABITS, Habits
-from p2pkit.builtin.datasets.facade_drawing.rng import Chance
-from p2pkit.builtin.datasets.facade_drawing.styles import LOOKS
+from p2pkit.builtin.datasets.facade_drawing.priors import PRIORS, Priors
+from p2pkit.builtin.datasets.facade_drawing.rng import Rng
+from p2pkit.builtin.datasets.facade_drawing.styles import STYLES
 
 TOP_HEIGHTS = {"flat": 0.0, "parapet": 0.24, "attic": 0.52}
-STYLES: tuple[str, ...] = tuple(HABITS)
+STYLE_NAMES: tuple[str, ...] = tuple(PRIORS)
 
 
-def style_of(index: int, chance_of_block: Callable[[int], Chance]) -> str:
+def style_of(index: int, rng_of_block: Callable[[int], Rng]) -> str:
     """The style of a facade: each block of as many facades as there are styles has all of them, in a random order.
 
     So a small data set has its share of every style, and a test split the styles of the training split.
     """
-    block, place = divmod(index, len(STYLES))
-    chance, left = chance_of_block(block), list(STYLES)
-    order = [left.pop(chance.whole(0, len(left) - 1)) for _ in STYLES]
+    block, place = divmod(index, len(STYLE_NAMES))
+    rng, left = rng_of_block(block), list(STYLE_NAMES)
+    order = [left.pop(rng.whole(0, len(left) - 1)) for _ in STYLE_NAMES]
     return order[place]
 
 
-def lay_out(style: str, chance: Chance, aspect: float) -> Plan:
+def lay_out(style: str, rng: Rng, aspect: float) -> Plan:
     """A facade for a picture of height 1 and width ``aspect``."""
-    habits = HABITS[style]
-    top = chance.pick(habits.tops)
-    plan = _outline(style, habits, top, chance, aspect)
+    priors = PRIORS[style]
+    top = rng.pick(priors.tops)
+    plan = _outline(style, priors, top, rng, aspect)
     plan.add(Label.FACADE, plan.walls, "wall")
     plan.add(Label.FACADE, plan.walls._replace(top=plan.floor_lines[-2]), "ground wall")
-    _add_moldings(plan, chance.pick(habits.moldings))
-    add_upper_windows(plan, habits, chance)
-    add_ground_floor(plan, habits, chance)
-    _add_pillars(plan, chance.pick(habits.pillars))
-    add_balconies(plan, habits, chance)
-    _add_cornice(plan, top, chance)
+    _add_moldings(plan, rng.pick(priors.moldings))
+    add_upper_windows(plan, priors, rng)
+    add_ground_floor(plan, priors, rng)
+    _add_pillars(plan, rng.pick(priors.pillars))
+    add_balconies(plan, priors, rng)
+    _add_cornice(plan, top, rng)
     return plan
 
 
-def _outline(style: str, habits: Habits, top: str, chance: Chance, aspect: float) -> Plan:
-    floors = chance.whole(*habits.floors)
-    ground = chance.between(*habits.ground_height)
-    cornice = chance.between(*habits.cornice)
-    sky = chance.between(0.02, 0.13)
-    street = chance.between(0.06, 0.11)
-    left = 0.0 if chance.flip(0.3) else chance.between(0.05, 0.15) * aspect
-    right = 0.0 if chance.flip(0.3) else chance.between(0.05, 0.15) * aspect
-    above = max(TOP_HEIGHTS[top], LOOKS[style].roof_height)
+def _outline(style: str, priors: Priors, top: str, rng: Rng, aspect: float) -> Plan:
+    floors = rng.whole(*priors.floors)
+    ground = rng.between(*priors.ground_height)
+    cornice = rng.between(*priors.cornice)
+    sky = rng.between(0.02, 0.13)
+    street = rng.between(0.06, 0.11)
+    left = 0.0 if rng.flip(0.3) else rng.between(0.05, 0.15) * aspect
+    right = 0.0 if rng.flip(0.3) else rng.between(0.05, 0.15) * aspect
+    above = max(TOP_HEIGHTS[top], STYLES[style].roof_height)
     unit = (1.0 - sky - street) / (floors - 1 + ground + cornice + above)
     walls = Box(sky + above * unit, left, 1.0 - street, aspect - right)
 
     lines = [walls.top + cornice * unit + floor * unit for floor in range(floors)] + [walls.bottom]
-    edge = chance.between(0.05, 0.16) * unit
+    edge = rng.between(0.05, 0.16) * unit
     span = walls.width - 2 * edge
-    bays = max(1, int(span / (chance.between(*habits.bay_width) * unit) + 0.5))
+    bays = max(1, int(span / (rng.between(*priors.bay_width) * unit) + 0.5))
     bay_lines = [walls.left + edge + span * bay / bays for bay in range(bays + 1)]
     return Plan(style, walls, unit, lines, bay_lines)
 
@@ -87,13 +87,13 @@ def _add_pillars(plan: Plan, pattern: str) -> None:
         plan.add(Label.PILLAR, Box(plan.floor_lines[0], centre - half, bottom, centre + half))
 
 
-def _add_cornice(plan: Plan, top: str, chance: Chance) -> None:
+def _add_cornice(plan: Plan, top: str, rng: Rng) -> None:
     walls, unit = plan.walls, plan.unit
     cornice = Box(walls.top, walls.left, plan.floor_lines[0], walls.right)
     height = TOP_HEIGHTS[top] * unit
     crest = Box(walls.top - height, walls.left, walls.top, walls.right)
     if top == "attic":
-        half = walls.width * chance.between(0.14, 0.24)
+        half = walls.width * rng.between(0.14, 0.24)
         centre = (walls.left + walls.right) / 2
         crest = crest._replace(left=centre - half, right=centre + half)
     if top != "flat":

@@ -46,7 +46,7 @@ def _table(scene: Scene, spread: float) -> Pixels:
 
 
 def _lay_bricks(scene: Scene, box: PixelBox, view: Pixels) -> None:
-    rows, depth, course = _courses(scene, box, scene.look.courses)
+    rows, depth, course = _courses(scene, box, scene.style.courses)
     brick = course * 2.6
     columns = np.arange(box.left, box.right, dtype=np.float32)
     table = _table(scene, 0.09)
@@ -65,7 +65,7 @@ def _lay_bricks(scene: Scene, box: PixelBox, view: Pixels) -> None:
 
 
 def _lay_boards(scene: Scene, box: PixelBox, view: Pixels) -> None:
-    rows, depth, course = _courses(scene, box, scene.look.courses)
+    rows, depth, course = _courses(scene, box, scene.style.courses)
     if course >= 2:
         lip = 1.0 / course
         light = np.where(depth > 1.0 - lip, 0.7, 1.07 - 0.08 * depth).astype(np.float32)
@@ -73,7 +73,7 @@ def _lay_boards(scene: Scene, box: PixelBox, view: Pixels) -> None:
 
 
 def _lay_blocks(scene: Scene, box: PixelBox, view: Pixels) -> None:
-    rows, depth, course = _courses(scene, box, scene.look.courses)
+    rows, depth, course = _courses(scene, box, scene.style.courses)
     block = course * 2.2
     columns = np.arange(box.left, box.right, dtype=np.float32)
     table = _table(scene, 0.03)

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from p2pkit.builtin.datasets.facade_drawing.geometry import Box, Plan
 from p2pkit.builtin.datasets.facade_drawing.palette import Label
-from p2pkit.builtin.datasets.facade_drawing.priors import Habits
-from p2pkit.builtin.datasets.facade_drawing.rng import Chance
+from p2pkit.builtin.datasets.facade_drawing.priors import Priors
+from p2pkit.builtin.datasets.facade_drawing.rng import Rng
 
 
-def add_upper_windows(plan: Plan, habits: Habits, chance: Chance) -> None:
+def add_upper_windows(plan: Plan, priors: Priors, rng: Rng) -> None:
     """Add the windows above the ground floor."""
-    width = chance.between(*habits.window_width)
-    height = chance.between(*habits.window_height)
-    deco = chance.pick(habits.decos)
-    blinds = chance.between(*habits.blind_share)
+    width = rng.between(*priors.window_width)
+    height = rng.between(*priors.window_height)
+    deco = rng.pick(priors.decos)
+    blinds = rng.between(*priors.blind_share)
     for floor_line in plan.floor_lines[1:-1]:
-        foot = floor_line - habits.window_foot * plan.unit
+        foot = floor_line - priors.window_foot * plan.unit
         for left, right in zip(plan.bay_lines, plan.bay_lines[1:], strict=False):
             half = (right - left) * width / 2
             centre = (left + right) / 2
             window = Box(foot - height * plan.unit, centre - half, foot, centre + half)
-            add_window(plan, window, habits, deco, chance)
-            add_blind(plan, window, habits.blind, blinds, chance)
+            add_window(plan, window, priors, deco, rng)
+            add_blind(plan, window, priors.blind, blinds, rng)
 
 
-def add_window(plan: Plan, window: Box, habits: Habits, deco: str, chance: Chance) -> None:
+def add_window(plan: Plan, window: Box, priors: Priors, deco: str, rng: Rng) -> None:
     """Add one window with its sill and its decoration."""
     unit = plan.unit
-    plan.add(Label.WINDOW, window, variation=chance.whole(0, 255))
-    if habits.sill:
+    plan.add(Label.WINDOW, window, variation=rng.whole(0, 255))
+    if priors.sill:
         reach = 0.05 * unit
-        sill = Box(window.bottom, window.left - reach, window.bottom + habits.sill * unit, window.right + reach)
+        sill = Box(window.bottom, window.left - reach, window.bottom + priors.sill * unit, window.right + reach)
         plan.add(Label.SILL, sill)
     if deco == "panel":
-        foot = window.bottom + habits.sill * unit
+        foot = window.bottom + priors.sill * unit
         plan.add(Label.DECO, Box(foot + 0.03 * unit, window.left, foot + 0.12 * unit, window.right), deco)
     elif deco != "none":
         tall, reach = {"lintel": (0.1, 0.04), "pediment": (0.15, 0.08), "cap": (0.08, 0.06)}[deco]
@@ -41,10 +41,10 @@ def add_window(plan: Plan, window: Box, habits: Habits, deco: str, chance: Chanc
         plan.add(Label.DECO, box, deco)
 
 
-def add_blind(plan: Plan, window: Box, form: str, share: float, chance: Chance) -> None:
+def add_blind(plan: Plan, window: Box, form: str, share: float, rng: Rng) -> None:
     """Add a roller blind to some windows, or shutters to all: a share of those is closed."""
-    drawn = chance.flip(share)
-    length = chance.pick((0.3, 0.45, 0.65, 1.0))
+    drawn = rng.flip(share)
+    length = rng.pick((0.3, 0.45, 0.65, 1.0))
     if form == "roller" and drawn:
         plan.add(Label.BLIND, window._replace(bottom=window.top + length * window.height), form)
     elif form == "shutters" and drawn:
@@ -55,18 +55,18 @@ def add_blind(plan: Plan, window: Box, form: str, share: float, chance: Chance) 
         plan.add(Label.BLIND, window._replace(left=window.right + gap, right=window.right + gap + leaf), "leaf")
 
 
-def add_balconies(plan: Plan, habits: Habits, chance: Chance) -> None:
+def add_balconies(plan: Plan, priors: Priors, rng: Rng) -> None:
     """Add balconies in one of the patterns of the style."""
-    pattern = chance.pick(habits.balconies)
+    pattern = rng.pick(priors.balconies)
     floors = plan.floor_lines[1:-1]
     bays = list(zip(plan.bay_lines, plan.bay_lines[1:], strict=False))
-    middle, start, step = len(bays) // 2, chance.whole(0, 1), chance.whole(2, 3)
-    long_floor = chance.whole(0, max(0, len(floors) - 1))
+    middle, start, step = len(bays) // 2, rng.whole(0, 1), rng.whole(2, 3)
+    long_floor = rng.whole(0, max(0, len(floors) - 1))
     for number, line in enumerate(floors):
         if pattern == "row" and number == long_floor:
-            _add_balcony(plan, line, plan.bay_lines[0], plan.bay_lines[-1], habits.balcony_form)
+            _add_balcony(plan, line, plan.bay_lines[0], plan.bay_lines[-1], priors.balcony_form)
         for bay, (left, right) in enumerate(bays):
-            scattered = chance.flip(0.3)
+            scattered = rng.flip(0.3)
             wanted = {
                 "every": True,
                 "columns": bay % step == start or len(bays) == 1,
@@ -74,8 +74,8 @@ def add_balconies(plan: Plan, habits: Habits, chance: Chance) -> None:
                 "scatter": scattered,
             }.get(pattern, False)
             if wanted:
-                margin = (right - left) * (0.2 if habits.balcony_form == "stone" else 0.1)
-                _add_balcony(plan, line, left + margin, right - margin, habits.balcony_form)
+                margin = (right - left) * (0.2 if priors.balcony_form == "stone" else 0.1)
+                _add_balcony(plan, line, left + margin, right - margin, priors.balcony_form)
 
 
 def _add_balcony(plan: Plan, floor_line: float, left: float, right: float, form: str) -> None:

@@ -1,7 +1,7 @@
-"""How the builders of each style lay out a facade. Lengths are fractions of a storey's height unless said otherwise.
+"""How the builders of each style lay out a facade. Lengths are fractions of a storey's height unless noted otherwise.
 
 The styles keep apart in what a label map shows (proportions of windows, what goes with them, pillars, bands), so that
-a network can tell from the labels which materials and colours the photo has.
+a network can learn from the labels which materials and colours the photo has.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Habits:
+class Priors:
     """The ranges and options that one style chooses from; of a tuple of words, one is picked for each facade."""
 
     floors: tuple[int, int]
@@ -36,8 +36,8 @@ class Habits:
     tops: tuple[str, ...] = ("flat",)
 
 
-HABITS: dict[str, Habits] = {
-    "tenement": Habits(
+PRIORS: dict[str, Priors] = {
+    "tenement": Priors(
         floors=(3, 5),
         bay_width=(0.62, 0.74),
         window_width=(0.46, 0.54),
@@ -54,7 +54,7 @@ HABITS: dict[str, Habits] = {
         door_width=0.36,
         tops=("flat", "flat", "attic"),
     ),
-    "classical": Habits(
+    "classical": Priors(
         floors=(3, 5),
         bay_width=(0.74, 0.9),
         window_width=(0.38, 0.44),
@@ -72,7 +72,7 @@ HABITS: dict[str, Habits] = {
         door_width=0.44,
         tops=("attic", "parapet", "flat"),
     ),
-    "concrete": Habits(
+    "concrete": Priors(
         floors=(4, 7),
         bay_width=(1.25, 1.55),
         window_width=(0.66, 0.78),
@@ -88,7 +88,7 @@ HABITS: dict[str, Habits] = {
         door="glazed",
         door_width=0.5,
     ),
-    "riviera": Habits(
+    "riviera": Priors(
         floors=(2, 4),
         bay_width=(0.92, 1.15),
         window_width=(0.27, 0.32),
@@ -104,7 +104,7 @@ HABITS: dict[str, Habits] = {
         ground=("windows", "mixed", "windows"),
         door_width=0.38,
     ),
-    "clapboard": Habits(
+    "clapboard": Priors(
         floors=(2, 4),
         bay_width=(0.62, 0.76),
         window_width=(0.54, 0.62),
@@ -120,7 +120,7 @@ HABITS: dict[str, Habits] = {
         door_width=0.36,
         tops=("attic", "flat", "parapet"),
     ),
-    "loft": Habits(
+    "loft": Priors(
         floors=(3, 5),
         bay_width=(0.95, 1.2),
         window_width=(0.68, 0.76),
@@ -136,7 +136,7 @@ HABITS: dict[str, Habits] = {
         door_width=0.62,
         tops=("parapet", "parapet", "flat"),
     ),
-    "villa": Habits(
+    "villa": Priors(
         floors=(2, 4),
         bay_width=(0.9, 1.2),
         window_width=(0.56, 0.7),
@@ -154,4 +154,4 @@ HABITS: dict[str, Habits] = {
         tops=("flat", "parapet"),
     ),
 }
-"""The habits of each style."""
+"""The priors of each style, by its name."""

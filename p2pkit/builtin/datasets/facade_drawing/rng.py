@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-class Chance:
+class Rng:
     """A stream of choices that the integers of its key determine.
 
     Only ``random`` and ``integers`` are drawn, and the drawing made from them adds, multiplies, divides, takes square

@@ -9,24 +9,33 @@ import numpy as np
 
 from p2pkit.builtin.datasets.facade_drawing.canvas import FINENESS, Canvas, Pixels, colour
 from p2pkit.builtin.datasets.facade_drawing.geometry import PixelBox, Plan, place, to_pixel
-from p2pkit.builtin.datasets.facade_drawing.rng import Chance
-from p2pkit.builtin.datasets.facade_drawing.styles import LOOKS, Look
+from p2pkit.builtin.datasets.facade_drawing.rng import Rng
+from p2pkit.builtin.datasets.facade_drawing.styles import STYLES, Style
 
 SHADOW_BANDS = 24
-JITTER = {"wall": 8, "ground_wall": 8, "trim": 4, "sky_high": 5, "sky_low": 5, "glass_high": 5, "sign": 12, "door": 8}
+COLOUR_SPREAD = {
+    "wall": 8,
+    "ground_wall": 8,
+    "trim": 4,
+    "sky_high": 5,
+    "sky_low": 5,
+    "glass_high": 5,
+    "sign": 12,
+    "door": 8,
+}
 
 
 class Paints:
-    """The colours of a look for one photo, each a little off."""
+    """The colours of a style for one photo, each a little off."""
 
-    def __init__(self, look: Look, chance: Chance) -> None:
-        common = chance.between(-1.0, 1.0)
+    def __init__(self, style: Style, rng: Rng) -> None:
+        common = rng.between(-1.0, 1.0)
         self._paints: dict[str, Pixels] = {}
-        for entry in fields(look):
-            value = getattr(look, entry.name)
+        for entry in fields(style):
+            value = getattr(style, entry.name)
             if isinstance(value, tuple) and len(value) == 3:
-                tint = [0.75 * common + 0.25 * chance.between(-1.0, 1.0) for _ in range(3)]
-                offset = np.array(tint, dtype=np.float32) * JITTER.get(entry.name, 0)
+                tint = [0.75 * common + 0.25 * rng.between(-1.0, 1.0) for _ in range(3)]
+                offset = np.array(tint, dtype=np.float32) * COLOUR_SPREAD.get(entry.name, 0)
                 self._paints[entry.name] = colour(value) + offset
 
     def __getitem__(self, name: str) -> Pixels:
@@ -38,13 +47,13 @@ class Scene:
     """One photo in the making; boxes and lines are in pixels of the canvas."""
 
     canvas: Canvas
-    look: Look
+    style: Style
     paints: Paints
     unit: float
     walls: PixelBox
     floor_lines: list[int]
     bay_lines: list[int]
-    grain: Chance
+    grain: Rng
 
     def length(self, fraction: float) -> int:
         """A fraction of a storey's height in canvas pixels, at least 1."""
@@ -71,13 +80,13 @@ class Scene:
         self.canvas.dim(lower, 1.0 - 0.25 * strength)
 
 
-def set_scene(plan: Plan, height: int, width: int, grain: Chance) -> Scene:
+def set_scene(plan: Plan, height: int, width: int, grain: Rng) -> Scene:
     """An empty canvas for a photo of ``height`` by ``width``, with the plan's lines where the label map has them."""
-    look = LOOKS[plan.style]
+    style = STYLES[plan.style]
     return Scene(
         canvas=Canvas(height * FINENESS, width * FINENESS),
-        look=look,
-        paints=Paints(look, grain),
+        style=style,
+        paints=Paints(style, grain),
         unit=plan.unit * height * FINENESS,
         walls=place(plan.walls, height, width).times(FINENESS),
         floor_lines=[to_pixel(line, height) * FINENESS for line in plan.floor_lines],

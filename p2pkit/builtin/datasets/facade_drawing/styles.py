@@ -8,7 +8,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """What one style is made of. The sky goes from ``sky_high`` at the top of the picture to ``sky_low``."""
 
     material: str
@@ -35,8 +35,8 @@ class Look:
     pavement: Colour
 
 
-LOOKS: dict[str, Look] = {
-    "tenement": Look(
+STYLES: dict[str, Style] = {
+    "tenement": Style(
         material="brick",
         courses=9,
         wall=(158, 76, 58),
@@ -57,7 +57,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(126, 96, 84),
         pavement=(138, 134, 128),
     ),
-    "classical": Look(
+    "classical": Style(
         material="stucco",
         courses=4,
         wall=(226, 206, 154),
@@ -78,7 +78,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(190, 170, 142),
         pavement=(172, 164, 150),
     ),
-    "concrete": Look(
+    "concrete": Style(
         material="panels",
         courses=1,
         wall=(142, 146, 150),
@@ -99,7 +99,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(120, 120, 122),
         pavement=(122, 124, 126),
     ),
-    "riviera": Look(
+    "riviera": Style(
         material="render",
         courses=3,
         wall=(214, 142, 68),
@@ -120,7 +120,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(206, 168, 124),
         pavement=(198, 180, 150),
     ),
-    "clapboard": Look(
+    "clapboard": Style(
         material="boards",
         courses=11,
         wall=(104, 150, 156),
@@ -141,7 +141,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(158, 152, 136),
         pavement=(150, 150, 146),
     ),
-    "loft": Look(
+    "loft": Style(
         material="brick",
         courses=10,
         wall=(88, 62, 56),
@@ -162,7 +162,7 @@ LOOKS: dict[str, Look] = {
         neighbour=(92, 84, 82),
         pavement=(108, 106, 106),
     ),
-    "villa": Look(
+    "villa": Style(
         material="plaster",
         courses=2,
         wall=(236, 234, 228),
@@ -184,4 +184,4 @@ LOOKS: dict[str, Look] = {
         pavement=(186, 186, 184),
     ),
 }
-"""The look of each style."""
+"""The materials and colours of each style, by its name."""

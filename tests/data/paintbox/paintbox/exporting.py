@@ -15,7 +15,7 @@ class Program:
     """A program for torch.export.load whose batch, height and width may change."""
 
     def __init__(self) -> None:
-        """Say what the person must know of the format."""
+        """Set what users must know of the format."""
         self.facts = {"name": "exported program of PyTorch", "torch": str(torch.__version__)}
 
     def write(self, exportable: Exportable, file: Path) -> None:

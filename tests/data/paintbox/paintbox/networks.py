@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.contracts import Judgement, Resampling
+from p2pkit.contracts import DiscriminatorOutput, Resampling
 
 
 class Brush(nn.Module):
@@ -35,16 +35,16 @@ class Brush(nn.Module):
 
 
 class Critic(nn.Module):
-    """Looks at two scales."""
+    """Logits at two scales."""
 
     def __init__(self, source_channels: int, target_channels: int, width: Annotated[int, Field(gt=0)] = 4) -> None:
         super().__init__()
-        self.look = nn.Conv2d(source_channels + target_channels, width, 3, stride=2)
-        self.say = nn.Conv2d(width, 1, 1)
+        self.scales = nn.Conv2d(source_channels + target_channels, width, 3, stride=2)
+        self.logits = nn.Conv2d(width, 1, 1)
 
-    def forward(self, source: Tensor, image: Tensor) -> Judgement:
+    def forward(self, source: Tensor, image: Tensor) -> DiscriminatorOutput:
         seen = torch.cat([source, image], dim=1)
-        return Judgement([self.say(self.look(part).relu()) for part in (seen, seen[:, :, ::2, ::2])], [])
+        return DiscriminatorOutput([self.logits(self.scales(part).relu()) for part in (seen, seen[:, :, ::2, ::2])], [])
 
 
 class Thermometer(nn.Module):

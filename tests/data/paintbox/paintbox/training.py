@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from p2pkit.contracts import Batch, Step, Update
-from p2pkit.training.step import StepView, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
 
 
 class Contrast:
@@ -23,7 +23,7 @@ class Contrast:
 
 
 class Alternating:
-    """Discriminator and generator, the latter as often as is said."""
+    """Discriminator and generator, the latter ``strokes`` times."""
 
     networks = ("generator", "discriminator")
 
@@ -38,5 +38,5 @@ class Alternating:
                 seen = self._view(batch, self.generator(batch.source))
                 update("generator", generator_terms(self.losses, seen))
 
-    def _view(self, batch: Batch, fake: Tensor) -> StepView:
-        return StepView(batch.source, batch.target, fake, self.discriminator)
+    def _view(self, batch: Batch, fake: Tensor) -> StepContext:
+        return StepContext(batch.source, batch.target, fake, self.discriminator)

@@ -1,4 +1,4 @@
-"""Held-out figures taken on the way, the best step kept, and the average of the generator's weights."""
+"""Validation on the way, the best step kept, and the moving average (EMA) of the generator's weights."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from safetensors.torch import load_file
 import p2pkit as library
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 
-# a learning rate so high that the figures get worse again
-RESTLESS = ("train.max_steps=12", "evaluation.every=2", "train.checkpoint_every=4", "optimizer.lr=0.02")
+# a learning rate so high that the metrics get worse again
+RESTLESS = ("train.max_steps=12", "validation.every=2", "train.checkpoint_every=4", "optimizer.lr=0.02")
 
 
-def held_out(run: Path) -> dict[int, float]:
-    return {line["step"]: line["held_out/mae"] for line in lines(run) if line["split"] == "held_out"}
+def validated(run: Path) -> dict[int, float]:
+    return {line["step"]: line["validation/mae"] for line in lines(run) if line["split"] == "validation"}
 
 
 def test_the_best_step_is_kept_beside_the_last_ones(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     run = train(p2pkit, recipe, tmp_path / "run", *RESTLESS)
-    figures = held_out(run)
-    assert list(figures) == [2, 4, 6, 8, 10, 12]
-    best = min(figures, key=lambda step: figures[step])
+    metrics = validated(run)
+    assert list(metrics) == [2, 4, 6, 8, 10, 12]
+    best = min(metrics, key=lambda step: metrics[step])
     last_two = [8, 12] if best not in (10, 12) else [10, 12]
     assert steps_of_checkpoints(run) == sorted({best, *last_two})
     header = library.load_model(run / "best.safetensors").header
-    assert header.step == best and header.metrics == {"held_out/mae": figures[best]}
+    assert header.step == best and header.metrics == {"validation/mae": metrics[best]}
     assert library.load_model(run / "model.safetensors").header.step == 12
     saved = load_file(run / "checkpoints" / f"step_{best:08}" / "networks.safetensors")
     generator = {name.removeprefix("generator|"): value for name, value in saved.items() if name.startswith("gen")}
@@ -36,8 +36,8 @@ def test_the_best_step_is_kept_beside_the_last_ones(p2pkit: Call, recipe: Path, 
     assert all(torch.equal(best_weights[name], generator[name]) for name in generator)
 
 
-@pytest.mark.parametrize("settings", [RESTLESS, (*RESTLESS, "train.average_decay=0.5", "evaluation.every=3")])
-def test_going_on_keeps_the_best_the_average_and_every_line(
+@pytest.mark.parametrize("settings", [RESTLESS, (*RESTLESS, "train.ema_decay=0.5", "validation.every=3")])
+def test_resuming_keeps_the_best_the_ema_and_every_line(
     p2pkit: Call, recipe: Path, tmp_path: Path, settings: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from p2pkit.training.trainer import Trainer
@@ -54,7 +54,7 @@ def test_going_on_keeps_the_best_the_average_and_every_line(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_write_what_is_due", killed_at_seven)
         assert p2pkit("run", recipe, "--out", tmp_path / "run", *words).code == 130
-    for _ in range(2):  # a run that has ended goes on to the same end
+    for _ in range(2):  # a run that has ended comes to the same end
         assert p2pkit("run", "--resume", tmp_path / "run").code == 0
         for name in ("model.safetensors", "best.safetensors", "metrics.jsonl"):
             assert (tmp_path / "run" / name).read_bytes() == (alone / name).read_bytes(), name
@@ -62,14 +62,14 @@ def test_going_on_keeps_the_best_the_average_and_every_line(
 
 
 def test_the_baseline_is_measured_once_at_the_end(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
-    run = train(p2pkit, recipe, tmp_path / "run", "evaluation.every=2", "evaluation.baseline=class_mean_colour")
-    measured = [line for line in lines(run) if line["split"] == "held_out"]
+    run = train(p2pkit, recipe, tmp_path / "run", "validation.every=2", "validation.baseline=class_mean_colour")
+    measured = [line for line in lines(run) if line["split"] == "validation"]
     assert [(line["step"], "class_mean_colour/mae" in line) for line in measured] == [(2, False), (4, True)]
 
 
-def test_the_model_is_the_average_of_the_weights(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+def test_the_model_is_the_ema_of_the_weights(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     decay, every_step = 0.75, ("train.checkpoint_every=1", "train.keep_checkpoints=9")
-    run = train(p2pkit, recipe, tmp_path / "run", f"train.average_decay={decay}", *every_step)
+    run = train(p2pkit, recipe, tmp_path / "run", f"train.ema_decay={decay}", *every_step)
     plain = train(p2pkit, recipe, tmp_path / "plain", *every_step)
     name, average = "decoders.0.1.weight", torch.empty(0)
     for step in range(1, 5):
@@ -83,4 +83,4 @@ def test_the_model_is_the_average_of_the_weights(p2pkit: Call, recipe: Path, tmp
     assert torch.allclose(model[name], average, atol=1e-6)
     assert not torch.allclose(model[name], weight, atol=1e-6)
     assert model.keys() == load_file(plain / "model.safetensors").keys()
-    assert held_out(run) != held_out(plain)
+    assert validated(run) != validated(plain)

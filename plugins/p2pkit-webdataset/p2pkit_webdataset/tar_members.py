@@ -1,4 +1,4 @@
-"""The members of a tar that nobody vouches for, one at a time."""
+"""The members of a tar from an untrusted source, one at a time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ LONGEST_READ = 16 * 2**20
 def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """The headers in an uncompressed tar, each with the open tar. Data is skipped by seeking, not read.
 
-    Raises tarfile.ReadError when the tar is damaged or cut short, or has a header that would fill the memory; only the
-    end tells, so take nothing for whole before it has come. OSError and the errors of ``stream`` go through.
+    Raises tarfile.ReadError when the tar is damaged or cut short, or has a header that would fill the memory. Damage
+    may show only at the end: nothing is known to be whole before it. OSError and the errors of ``stream`` go through.
     """
     guarded = _TarStream(stream)
     with tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:") as tar:
@@ -23,7 +23,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.Ta
     if guarded.last != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends without an end mark")
     if len(guarded.read(LONGEST_READ)) == LONGEST_READ:
-        raise tarfile.ReadError("it goes on after its end mark")
+        raise tarfile.ReadError("it continues after its end mark")
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from p2pkit.errors import PluginError, UnknownComponent, did_you_mean
@@ -26,17 +26,17 @@ class Registered:
         return f"{self.distribution} {self.version}"
 
 
+@dataclass
 class Registry:
     """The components of one kind, by name.
 
     A name that two plugins offer belongs to neither: asking for it is an error that names both, everything else works.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self.failures: list[str] = []
-        """Why some plugin could not offer its components of this kind."""
-        self._offers: dict[str, list[Registered]] = {}
+    kind: str
+    failures: list[str] = field(default_factory=list)
+    """Why some plugin could not offer its components of this kind."""
+    _offers: dict[str, list[Registered]] = field(default_factory=dict)
 
     def add(self, name: str, factory: Factory, distribution: str, version: str) -> None:
         """Take in one component; a name offered twice becomes a conflict.

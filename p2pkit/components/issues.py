@@ -1,4 +1,4 @@
-"""Mistakes in a configuration, told so that they can be mended: where, what was found, what is allowed."""
+"""Issues of a configuration, pydantic's complaints in our words: where, what was found, what is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2pkit.errors import did_you_mean
 
 
 @dataclass(frozen=True)
-class Problem:
+class Issue:
     """One mistake: the dotted key, what is wrong with it, and the file that it came from (filled in by the recipe)."""
 
     key: str
@@ -25,14 +25,12 @@ class Problem:
         return f"{where}{self.key}: {self.message}"
 
 
-def report(problems: Sequence[Problem]) -> str:
-    """All problems as one message, a line each."""
-    return "\n".join(str(problem) for problem in problems)
+def report(issues: Sequence[Issue]) -> str:
+    """All issues as one message, a line each."""
+    return "\n".join(str(issue) for issue in issues)
 
 
-def problems_in(
-    error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], prefix: str
-) -> list[Problem]:
+def issues_in(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], prefix: str) -> list[Issue]:
     """Pydantic's complaints about ``values`` in our words, with keys below ``prefix``."""
     found: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
@@ -42,7 +40,7 @@ def problems_in(
         # a union complains once a member: keep them together, as alternatives for one key
         if message not in found.setdefault(key, []):
             found[key].append(message)
-    return [Problem(key, "; or ".join(messages)) for key, messages in found.items()]
+    return [Issue(key, "; or ".join(messages)) for key, messages in found.items()]
 
 
 def _path_in(values: Any, location: tuple[int | str, ...]) -> list[int | str]:

@@ -1,0 +1,201 @@
+"""From a validated recipe to live objects: data, networks, losses, method and metrics, each made once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+
+from p2pkit.components.signature import build_component, plain
+from p2pkit.contracts import Component, Method, Resampling, ValueRange, WeightedLoss
+from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.samples import Data
+from p2pkit.errors import DataError, RecipeError, did_you_mean
+from p2pkit.evaluation.validation import Validation
+from p2pkit.inference.model_file import EncodingHeader, ModelHeader
+from p2pkit.networks.encoding import Encoded
+from p2pkit.recipe.document import Overrides
+from p2pkit.recipe.recipe import Chosen, Recipe
+from p2pkit.recipe.resolve import read_recipe
+from p2pkit.settings import height_width
+from p2pkit.training.parts import TrainingParts
+from p2pkit.utils.seeds import derived
+
+
+def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = ()) -> Data:
+    """The train and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
+
+    Raises:
+        RecipeError: the recipe is missing or invalid.
+        DataError: the data is missing, or there is no training sample.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = read_recipe(recipe, overrides)
+    train, test = _make(recipe.data, split="train"), _make(recipe.data, split="test")
+    if not len(train):
+        raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
+    encoded = recipe.encoding is not None
+    return Data(train, test, recipe.loader.bad_data, recipe.source.range, recipe.target.range, encoded)
+
+
+def augmentation(recipe: Recipe, encoding: Any = None) -> Augmentation:
+    """What the samples go through, sources as ``encoding`` (if there is one) wants them."""
+    return Augmentation(recipe.transform, recipe.run.seed, getattr(encoding, "resampling", "bicubic"))
+
+
+def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> TrainingParts:
+    """Everything that a run is made of: networks, losses, method and metrics, in this order, from the recipe's seed.
+
+    ``device`` is where networks are made.
+
+    Raises:
+        RecipeError: a component cannot be made, or is not what its kind has to be.
+    """
+    networks = _Networks(recipe, data.channels, data.value_range("source"))
+    set_seed(derived(recipe.run.seed, "weights") % 2**32)
+    with device or nullcontext():
+        generator, discriminator = networks.made(recipe.generator), networks.made(recipe.discriminator)
+    losses = _losses(recipe, data)
+    supplied = {"make_discriminator": partial(networks.made, recipe.discriminator), "losses": losses, **data.channels}
+    with device or nullcontext():
+        method: Method = _make(recipe.method, generator=generator, discriminator=discriminator, **supplied)
+    for name in method.networks:
+        _refuse_untrainable(recipe.method, method, name)
+    samples = (data.spec, augmentation(recipe, networks.encoding))
+    metrics = list(map(_make, recipe.metrics))
+    return TrainingParts(
+        recipe.run, recipe.loader, recipe.optimizers, recipe.schedule, recipe.train, data.train, data.test, *samples,
+        generator=generator,
+        discriminator=discriminator,
+        method=method,
+        validation=Validation(
+            data.train, data.test, *samples, metrics, recipe.validation, data.bad_data, networks.encoding
+        ),
+        header=_model_header(recipe, data),
+        picture=getattr(networks.encoding, "picture", None),
+        origins=_origins(recipe, losses),
+    )  # fmt: skip
+
+
+def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
+    """The same with networks on torch's meta device, which take no memory; real ones where that cannot be."""
+    try:
+        return build(recipe, data, torch.device("meta"))
+    except RecipeError:  # a network that looks at its own weights as it is made
+        return build(recipe, data)
+
+
+def build_discriminator(recipe: Recipe, data: Data) -> nn.Module:
+    """The recipe's discriminator for the sources themselves: it sees as far as behind an encoding, with less memory."""
+    return _module(recipe.discriminator, data.channels)
+
+
+def _make(chosen: Chosen, **supplied: Any) -> Component:
+    return build_component(chosen.registered, chosen.kind, dict(chosen.parameters), supplied)
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """Makes a recipe's networks, each behind the recipe's encoding if it has one."""
+
+    recipe: Recipe
+    channels: Mapping[str, int]
+    """Of sources and targets, as components ask for them."""
+    source_range: ValueRange
+
+    @cached_property
+    def encoding(self) -> Any:
+        """The recipe's encoding; None if it has none."""
+        chosen = self.recipe.encoding
+        if chosen is None:
+            return None
+        supplied = {"source_channels": self.channels["source_channels"], "source_range": self.source_range}
+        encoding = _module(chosen, supplied)
+        channels, resampling = getattr(encoding, "channels", None), getattr(encoding, "resampling", None)
+        if not isinstance(channels, int) or channels < 1:
+            raise RecipeError(f"{chosen.origin}: channels is {channels!r}, expected a number from 1 on")
+        if resampling not in get_args(Resampling):
+            allowed = ", ".join(get_args(Resampling))
+            raise RecipeError(f"{chosen.origin}: resampling is {resampling!r}, expected one of: {allowed}")
+        return encoding
+
+    def made(self, chosen: Chosen) -> nn.Module:
+        """A network for the channels that it sees."""
+        if not self.encoding:
+            return _module(chosen, self.channels)
+        network = _module(chosen, {**self.channels, "source_channels": self.encoding.channels})
+        # a copy, because networks go to other devices
+        return Encoded(deepcopy(self.encoding), network)
+
+
+def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
+    made = _make(chosen, **supplied)
+    if not isinstance(made, nn.Module):
+        raise RecipeError(f"{chosen.origin} makes a {type(made).__name__} where a torch.nn.Module is expected")
+    return made
+
+
+def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
+    """The recipe's losses; a number is put behind each name that has come before: l1, gan, l1_2."""
+    losses: list[WeightedLoss] = []
+    counts: Counter[str] = Counter()
+    for chosen in recipe.losses:
+        counts[chosen.name] += 1
+        name = chosen.name if counts[chosen.name] == 1 else f"{chosen.name}_{counts[chosen.name]}"
+        losses.append(WeightedLoss(name, chosen.weight or 0.0, _make(chosen, **data.channels)))
+    return losses
+
+
+def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
+    network = getattr(method, name, None)
+    if not isinstance(network, nn.Module):
+        guess = did_you_mean(name, [key for key, value in vars(method).items() if isinstance(value, nn.Module)])
+        raise RecipeError(f"{chosen.origin}: its networks name {name!r}, but it has no such torch module{guess}")
+    if not any(map(attrgetter("requires_grad"), network.parameters())):
+        raise RecipeError(f"{chosen.origin}: {name} has nothing to train: no parameter of it takes a gradient")
+
+
+def _origins(recipe: Recipe, losses: Sequence[WeightedLoss]) -> dict[str, str]:
+    origins = {}
+    for kind in ("generator", "discriminator", "method", "encoding"):
+        if (chosen := getattr(recipe, kind)) is not None:
+            origins[kind] = chosen.origin
+    for loss, chosen in zip(losses, recipe.losses, strict=True):
+        origins[f"losses.{loss.name}"] = chosen.origin
+    for number, chosen in enumerate(recipe.metrics):
+        origins[f"metrics.{number}"] = chosen.origin
+    return origins
+
+
+def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
+    size, encoding, spec = recipe.transform.crop_size or recipe.transform.load_size, recipe.encoding, data.spec
+    return ModelHeader(
+        generator=recipe.generator.name,
+        parameters=plain(recipe.generator.parameters),
+        distribution=recipe.generator.registered.distribution,
+        distribution_version=recipe.generator.registered.version,
+        encoding=None if encoding is None else EncodingHeader(
+            name=encoding.name, parameters=plain(encoding.parameters), distribution=encoding.registered.distribution,
+            distribution_version=encoding.registered.version,
+        ),
+        source_dtype=str(data.first.source.dtype),
+        target_dtype=str(data.first.target.dtype),
+        source_range=spec.source,
+        target_range=spec.target,
+        target_ending=getattr(data.train, "target_ending", ""),
+        size=None if size is None else height_width(size),
+        recipe=recipe.toml(),
+        data=f"{recipe.data.name} {data.fingerprint}",
+        source_channels=data.channels["source_channels"],
+        target_channels=data.channels["target_channels"],
+    )  # fmt: skip

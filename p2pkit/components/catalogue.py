@@ -1,0 +1,172 @@
+"""Components by kind and name: made, listed and described."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from p2pkit.components.host import manager
+from p2pkit.components.issues import issues_in, report
+from p2pkit.components.registry import Registered
+from p2pkit.components.signature import (
+    build_component,
+    defined,
+    fixed,
+    is_plain,
+    parameters_model,
+    plain,
+    type_text,
+    validate,
+)
+from p2pkit.contracts import KINDS, SUPPLIED, Component
+from p2pkit.errors import P2PKitError, RecipeError, UnknownComponent
+
+ARGS = re.compile(r"^Args:\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
+"""The part of a docstring that is about parameters."""
+
+
+def create(kind: str, name: str, /, **parameters: Any) -> Component:
+    """Build the component of ``kind`` (``"generators"``, or ``"generator"``) called ``name``.
+
+    ``parameters`` are its own and those that the assembly supplies (``source_channels``, ``split`` ...), the latter
+    ignored by a component that does not ask for them.
+
+    Raises:
+        UnknownComponent: nothing has that name.
+        RecipeError: a parameter is unknown, missing, of a wrong type or out of bounds.
+    """
+    registry = manager().registry(kind)
+    return create_registered(registry.get(name), registry.kind, parameters)
+
+
+def create_registered(registered: Registered, kind: str, parameters: Mapping[str, Any]) -> Component:
+    """What :func:`create` does, for a component that need not be in a registry."""
+    own = {key: value for key, value in parameters.items() if key not in SUPPLIED[kind]}
+    model = parameters_model(registered, kind)
+    try:
+        arguments = dict(validate(model, own))
+    except ValidationError as error:
+        raise RecipeError(report(issues_in(error, model, own, registered.name))) from error
+    return build_component(
+        registered, kind, arguments, {key: parameters[key] for key in parameters.keys() - own.keys()}
+    )
+
+
+@dataclass(frozen=True)
+class ParameterDescription:
+    """One parameter of a component, as documentation shows it."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    help: str = ""
+    """What the component's docstring says of it."""
+
+
+@dataclass(frozen=True)
+class ComponentDescription:
+    """What ``p2pkit components`` shows of one component."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    file: str
+    line: int
+    documentation: str
+    fixed: dict[str, Any]
+    """Parameters in the documentation that this component has set for good."""
+    parameters: list[ParameterDescription]
+    problem: str | None = None
+    base: str | None = None
+    """The component of the same kind that this one is, with what is in ``fixed`` set."""
+
+    @property
+    def prose(self) -> str:
+        """The documentation without what it says of the parameters."""
+        return ARGS.sub("", self.documentation).strip()
+
+    def as_json(self) -> dict[str, Any]:
+        """The description in types that JSON knows."""
+        return asdict(self)
+
+
+def describe(kind: str) -> list[ComponentDescription]:
+    """Every component of ``kind``, with its parameters and the place that defines it."""
+    return [_describe(kind, registered) for registered in manager().registry(kind)]
+
+
+def describe_named(name: str) -> list[ComponentDescription]:
+    """The components called ``name``, of whatever kinds they are; none if nothing is called so.
+
+    Raises:
+        PluginError: two plugins offer the name.
+    """
+    found = []
+    for kind in KINDS:
+        try:
+            found.append(_describe(kind, manager().registry(kind).get(name)))
+        except UnknownComponent:
+            continue
+    return found
+
+
+def _describe(kind: str, registered: Registered) -> ComponentDescription:
+    documentation = inspect.getdoc(defined(registered.factory)) or ""
+    helps = _helps(documentation)
+    problem, parameters = None, []
+    try:
+        for name, field in parameters_model(registered, kind).model_fields.items():
+            default = None if field.is_required() else field.default
+            # a path as it is written: made absolute, it would be documented differently in each folder
+            shown = str(default) if isinstance(default, Path) else plain(default)
+            parameters.append(
+                ParameterDescription(name, type_text(field), shown, field.is_required(), helps.get(name, ""))
+            )
+    except P2PKitError as error:
+        problem = str(error)
+    file, line = place(registered)
+    return ComponentDescription(
+        kind, registered.name, registered.distribution, registered.version, file, line, documentation,
+        _always(registered), parameters, problem, _base(kind, registered),
+    )  # fmt: skip
+
+
+def _always(registered: Registered) -> dict[str, Any]:
+    values = fixed(registered.factory).items()
+    return {name: plain(value) if is_plain(value) else repr(value) for name, value in values}
+
+
+def _base(kind: str, registered: Registered) -> str | None:
+    own = fixed(registered.factory).keys()
+    alike = [
+        each
+        for each in manager().registry(kind)
+        if defined(each.factory) is defined(registered.factory) and fixed(each.factory).keys() <= own
+    ]
+    first = min(alike, key=lambda each: (len(fixed(each.factory)), each.name), default=registered)
+    return None if first.name == registered.name else first.name
+
+
+def _helps(documentation: str) -> dict[str, str]:
+    """What the section ``Args:`` of a docstring says of each parameter."""
+    section = ARGS.search(documentation)
+    entries = inspect.cleandoc("\n" + section["entries"]) if section else ""
+    found = re.finditer(r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ \t]+.*|$))*)", entries, re.MULTILINE)
+    return {entry[1]: " ".join(entry[2].split()) for entry in found}
+
+
+def place(registered: Registered) -> tuple[str, int]:
+    """The file and line that define a component; ("", 0) where that cannot be found."""
+    factory = defined(registered.factory)
+    try:
+        return inspect.getsourcefile(factory) or "", inspect.getsourcelines(factory)[1]
+    except (OSError, TypeError):
+        return "", 0

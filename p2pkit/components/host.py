@@ -1,0 +1,214 @@
+"""The plugins of this process: imported, their hooks called when they are wanted, a broken one kept from the rest."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from p2pkit import __version__, hookspecs
+from p2pkit.components.discovery import OWN_DISTRIBUTION, FoundEntryPoint, find_entry_points, source_trees_in
+from p2pkit.components.registry import Registry
+from p2pkit.contracts import KINDS, kind_called
+from p2pkit.errors import PluginError, did_you_mean, visible
+
+if TYPE_CHECKING:
+    import click
+
+VARIABLE = "P2PKIT_PLUGINS"
+
+
+@dataclass
+class Plugin:
+    """One entry point: its distribution, the hooks it implements, and what is wrong with it."""
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    wants: str = ""
+    """The versions of p2pkit that its distribution requires, such as ">=0.2"."""
+    hooks: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+    @property
+    def origin(self) -> str:
+        """Name, distribution and version, as messages show them."""
+        return f"{self.name} ({self.distribution} {self.version})"
+
+    def recipes(self) -> dict[str, Path]:
+        """The recipes in the folder ``recipes`` of the plugin's package, by name."""
+        module = sys.modules.get(self.module.partition(":")[0])
+        folders = getattr(sys.modules.get(getattr(module, "__package__", None) or ""), "__path__", ())
+        return {file.stem: file for folder in folders for file in sorted(Path(folder, "recipes").glob("*.toml"))}
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """The result of ``call``; what a plugin raises becomes its problem, gives None and stops nobody else."""
+        try:
+            with _stdout_kept_for_results():
+                return call()
+        except (Exception, SystemExit) as error:
+            self.problem = self._reason(error)
+            return None
+
+    def _reason(self, error: BaseException) -> str:
+        both = f"pip install --upgrade p2pkit {self.distribution}"
+        other_version = f"if it was written for another version than p2pkit {__version__}: {both}"
+        text = visible(" ".join(f"{type(error).__name__}: {error}".split()))
+        if isinstance(error, pluggy.PluginValidationError):
+            unknown = re.search(r"unknown hook '(\w+)'", str(error))
+            if unknown is None:
+                return f"{text}; {other_version}"
+            guess = did_you_mean(unknown[1], [name for name in vars(hookspecs) if name.startswith("register_")])
+            return f"p2pkit {__version__} has no hook {unknown[1]!r}{guess}; {other_version}"
+        module = (getattr(error, "name", None) or "") if isinstance(error, ImportError) else ""
+        if module.partition(".")[0] == OWN_DISTRIBUTION:
+            return f"{text}; {other_version}"
+        if isinstance(error, ModuleNotFoundError):
+            return f"{text}; if it is a library that the plugin needs: pip install {self.distribution}"
+        return f"{text}; report it to the authors of {self.distribution}"
+
+
+class PluginManager:
+    """The plugins of one process and the registries that they fill.
+
+    A kind's hooks are called when that kind is first asked for, so that asking for data sets never imports networks.
+    """
+
+    def __init__(
+        self, disabled: Sequence[str] = (), only: Sequence[str] | None = None, source_trees: Sequence[Path] = ()
+    ) -> None:
+        self.plugins: list[Plugin] = []
+        self._loaded: dict[str, Plugin] = {}
+        self._registries: dict[str, Registry] = {}
+        self._host = pluggy.PluginManager(hookspecs.PROJECT)
+        self._host.add_hookspecs(hookspecs)
+        found = find_entry_points(source_trees)
+        if disabled or only:
+            _refuse_unknown(disabled, only or (), [one.entry.name for one in found])
+        for one in found:
+            wanted = only is None or one.entry.name in only or one.distribution == OWN_DISTRIBUTION
+            if wanted and one.entry.name not in disabled:
+                self._load(one)
+
+    def registry(self, kind: str) -> Registry:
+        """The registry of ``kind`` ("generators", or "generator"), filled by the plugins' hooks on the first call."""
+        kind = kind if kind in KINDS else kind_called(kind)
+        if kind not in self._registries:
+            registry = self._registries[kind] = Registry(kind)
+            for plugin, function in self._implementations(f"register_{kind}"):
+                add = partial(registry.add, distribution=plugin.distribution, version=plugin.version)
+                plugin.run(partial(function, register=add))
+            for plugin in self.plugins:
+                if plugin.problem:
+                    registry.failures.append(f"{plugin.origin}: {plugin.problem}")
+        return self._registries[kind]
+
+    def add_commands(self, group: click.Group, hook: str = "register_commands", argument: str = "cli") -> None:
+        """Let every plugin add its commands to ``group``."""
+        for plugin, function in self._implementations(hook):
+            plugin.run(partial(function, **{argument: group}))
+
+    def broken(self) -> list[Plugin]:
+        """The plugins that could not be loaded, or of which a hook failed."""
+        return [plugin for plugin in self.plugins if plugin.problem]
+
+    def _implementations(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
+        for implementation in getattr(self._host.hook, hook).get_hookimpls():
+            plugin = self._loaded[implementation.plugin_name]
+            if not plugin.problem:
+                yield plugin, implementation.function
+
+    def _load(self, found: FoundEntryPoint) -> None:
+        plugin = Plugin(found.entry.name, found.distribution, found.version, found.entry.value, found.wants)
+        self.plugins.append(plugin)
+        taken = self._loaded.setdefault(plugin.name, plugin)
+        if taken is not plugin:
+            plugin.problem = f"its name is taken by {taken.origin}; rename or uninstall one of the two"
+        elif found.wants and not found.fits():
+            plugin.problem = (
+                f"it is built for p2pkit{found.wants}, and this is {__version__}; for versions that go together: "
+                f"pip install --upgrade p2pkit {plugin.distribution}"
+            )
+        elif (module := plugin.run(found.entry.load)) is not None:
+            plugin.run(partial(self._register, plugin, module))
+
+    def _register(self, plugin: Plugin, module: ModuleType) -> None:
+        try:
+            self._host.register(module, plugin.name)
+            self._host.check_pending()
+        except pluggy.PluginValidationError:
+            if self._host.has_plugin(plugin.name):
+                self._host.unregister(name=plugin.name)
+            raise
+        for caller in self._host.get_hookcallers(module) or []:
+            plugin.hooks.append(caller.name)
+
+
+def _refuse_unknown(disabled: Sequence[str], only: Sequence[str], names: Sequence[str]) -> None:
+    for option, name in [*(("--no-plugin", name) for name in disabled), *((VARIABLE, name) for name in only)]:
+        if name not in names:
+            known = ", ".join(names)
+            raise PluginError(f"{option} {name}: no such plugin{did_you_mean(name, names)}; there are: {known}")
+
+
+@contextmanager
+def _stdout_kept_for_results() -> Iterator[None]:
+    """Send to stderr what a plugin prints while it loads, and what libraries in C and child processes print for it."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        kept = None
+    with redirect_stdout(sys.stderr):
+        if kept is not None:
+            print(end="", file=sys.__stdout__, flush=True)
+            with suppress(OSError):
+                os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            if kept is not None:
+                with suppress(OSError, ValueError):
+                    print(end="", file=sys.__stdout__, flush=True)
+                os.dup2(kept, 1)
+                os.close(kept)
+
+
+_current: PluginManager | None = None
+
+
+def manager() -> PluginManager:
+    """The plugin manager of this process, made on the first call.
+
+    The variable P2PKIT_PLUGINS (names, separated by commas) limits it to those plugins and the built-ins.
+    """
+    if _current is None:
+        configure()
+    assert _current is not None
+    return _current
+
+
+def configure(disabled: Sequence[str] = (), plugins_dir: Path | None = None) -> None:
+    """Make the plugin manager anew, without the ``disabled`` plugins and with the distributions in ``plugins_dir``.
+
+    Raises:
+        PluginError: a disabled plugin is not there, or the folder is missing or holds no plugin.
+    """
+    global _current
+    trees: list[Path] = []
+    if plugins_dir is not None:
+        trees = source_trees_in(plugins_dir)
+        sources = [file.parent / "src" if (file.parent / "src").is_dir() else file.parent for file in trees]
+        sys.path[:0] = [str(folder.absolute()) for folder in (plugins_dir, *sources)]
+    wanted = os.environ.get(VARIABLE)
+    only = None if wanted is None else wanted.replace(",", " ").split()
+    _current = PluginManager(disabled, only, trees)

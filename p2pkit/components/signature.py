@@ -1,0 +1,236 @@
+"""A factory's signature as a configuration schema: names, types, defaults and bounds, checked and documented."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
+from math import ceil, floor
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.fields import FieldInfo
+
+from p2pkit.components.registry import Factory, Registered
+from p2pkit.contracts import SINGULAR, SUPPLIED, Component
+from p2pkit.errors import P2PKitError, PluginError, RecipeError
+
+
+@cache
+def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
+    """The pydantic model of what a recipe may set for a component: its signature without what the assembly supplies.
+
+    Raises:
+        PluginError: the factory cannot be called, lacks an annotation, or takes what no recipe could set.
+    """
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
+    try:
+        model: type[BaseModel] = create_model(registered.name, __config__=config, **_fields(registered, kind))
+        model.model_json_schema()
+    except PluginError:
+        raise
+    except Exception as error:  # whatever a stranger's annotations may raise
+        called = _called(registered)
+        raise PluginError(f"{called}: its signature is not a schema: {type(error).__name__}: {error}") from error
+    return model
+
+
+def _fields(registered: Registered, kind: str) -> dict[str, Any]:
+    hints = _type_hints(registered)
+    fields: dict[str, Any] = {}
+    for name, parameter in _signature(registered.factory).items():
+        if name in SUPPLIED[kind]:
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise PluginError(f"{_called(registered)}: parameter {name!r} has no name that a recipe could set")
+        if name == "name" or (name == "weight" and kind == "losses"):
+            raise PluginError(f"{_called(registered)}: in recipes {name!r} is not a parameter; rename it")
+        if name not in hints:
+            raise PluginError(f"{_called(registered)}: parameter {name!r} has no type annotation; add one")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        if default is not ... and not is_plain(default):
+            raise PluginError(f"{_called(registered)}: the default of {name!r} is nothing that TOML knows: {default!r}")
+        fields[name] = (hints[name], default)
+    return fields
+
+
+def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
+    """The reserved parameters that ``factory`` asks the assembly for."""
+    return frozenset(_signature(factory)) & SUPPLIED[kind]
+
+
+def build_component(
+    registered: Registered, kind: str, arguments: dict[str, Any], supplied: dict[str, Any]
+) -> Component:
+    """Call a factory with its validated ``arguments`` and with what it asks for of that which is ``supplied``.
+
+    Raises:
+        RecipeError: it cannot be made with these.
+    """
+    wanted = dict(arguments)
+    for name in supplied_names(registered.factory, kind) & supplied.keys():
+        wanted[name] = supplied[name]
+    try:
+        return registered.factory(**wanted)
+    except P2PKitError:
+        raise
+    except (ValueError, RuntimeError, ArithmeticError, MemoryError, TypeError) as error:
+        given = ", ".join(f"{name} = {value!r}" for name, value in arguments.items())
+        raise RecipeError(
+            f"{SINGULAR[kind]} {registered.name!r} of {registered.origin} cannot be made with "
+            f"{given or 'no parameters'}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    """``values`` coerced by ``model``; raises pydantic's ValidationError, or PluginError for a bound that fits no type.
+
+    TOML and JSON know the same types, and pydantic's strict JSON mode takes them at their word: a string is not a
+    number, but it may be a path, and a list may be a tuple.
+    """
+    text = json.dumps(values, default=str)
+    try:
+        return model.model_validate_json(text, strict=True)
+    except TypeError as error:
+        raise PluginError(f"{model.__name__!r}: one of its bounds does not go with its type: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """A value as TOML has it, where it has one; a model as a table. Paths become absolute, to hold from any folder."""
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, list | tuple):
+        return list(map(plain, value))
+    if not isinstance(value, dict | BaseModel):
+        return value
+    table = {}
+    for name, item in dict(value).items():
+        if item is not None:
+            table[name] = plain(item)
+    return table
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is, or can be written as, something that TOML and JSON know."""
+    try:
+        json.dumps(plain(value))
+    except TypeError:
+        return False
+    return True
+
+
+def type_text(field: FieldInfo) -> str:
+    """A parameter's type and bounds, as a person writes them: "whole number from 1 on", "one of: batch, none"."""
+    return _in_words(field.annotation, field.metadata)
+
+
+_NOUNS: Mapping[Any, tuple[str, str]] = {
+    int: ("whole number", "whole numbers"),
+    float: ("float", "floats"),
+    str: ("text", "texts"),
+    Path: ("a path", "paths"),
+}
+"""What one value of a type is called, and several."""
+_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
+
+
+def _in_words(kind: Any, metadata: Iterable[Any] = (), plural: bool = False) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _in_words(arguments[0], [*arguments[1:], *metadata], plural)
+    if origin in (Union, UnionType):
+        # TOML has no null: who may leave a key out need not read of it
+        return " or ".join(_in_words(each, metadata) for each in arguments if each is not type(None))
+    bounds = _bounds(metadata)
+    if isinstance(kind, type) and kind in _NOUNS:
+        return _NOUNS[kind][plural] + _range(bounds, whole=kind is int) + _further(bounds)
+    if origin is Literal:
+        return f"one of: {', '.join(map(str, arguments))}"
+    if origin in (list, tuple, set, frozenset, Sequence):
+        return f"list{_of_items(arguments)}{_further(bounds)}"
+    if origin is dict or (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
+        values = arguments[1] if arguments else Any
+        return "table" if values is Any else f"table of {_in_words(values, plural=True)}"
+    if kind in (bool, Any):
+        return "true or false" if kind is bool else "anything"
+    return getattr(kind, "__name__", str(kind)) + _further(bounds)
+
+
+def _of_items(kinds: tuple[Any, ...]) -> str:
+    several = [kind for kind in kinds if kind is not ...]
+    if not several or several == [Any]:
+        return ""
+    count = f"{len(several)} " if len(kinds) > 1 and ... not in kinds else ""
+    if any(kind != several[0] for kind in several):
+        return f" of {count.strip()}: {', '.join(map(_in_words, several))}"
+    bare = get_args(several[0])[0] if get_origin(several[0]) is Annotated else several[0]
+    if isinstance(bare, type) and bare in _NOUNS:
+        return f" of {count}{_in_words(several[0], plural=True)}"
+    return f" of {count.strip() or 'values'}, each {_in_words(several[0])}"
+
+
+def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in metadata:
+        if isinstance(each, FieldInfo):
+            found |= _bounds(each.metadata)
+        found |= {name: value for name in _BOUNDS if (value := getattr(each, name, None)) is not None}
+    return found
+
+
+def _range(bounds: Mapping[str, Any], whole: bool) -> str:
+    low, high, above, below = (bounds.get(name) for name in ("ge", "le", "gt", "lt"))
+    if whole and above is not None:
+        low, above = floor(above) + 1, None
+    if whole and below is not None:
+        high, below = ceil(below) - 1, None
+    start = f" from {low}" if low is not None else f" above {above}" if above is not None else ""
+    if high is not None:
+        return f"{start} to {high}" if start else f" up to {high}"
+    if below is not None:
+        return f"{start} to below {below}" if start else f" below {below}"
+    return f"{start} on" if low is not None else start
+
+
+def _further(bounds: Mapping[str, Any]) -> str:
+    words = {
+        "multiple_of": "a multiple of {}", "min_length": "at least {} long", "max_length": "at most {} long",
+        "pattern": "matching {}",
+    }  # fmt: skip
+    return "".join(f", {words[name].format(value)}" for name, value in bounds.items() if name in words)
+
+
+def fixed(factory: Factory) -> dict[str, Any]:
+    """The parameters that a functools.partial has set for good; a recipe cannot set them."""
+    return dict(factory.keywords) if isinstance(factory, partial) else {}
+
+
+def defined(factory: Factory) -> Any:
+    """The class or function behind a factory, where its documentation and its source are."""
+    return factory.func if isinstance(factory, partial) else factory
+
+
+def _signature(factory: Factory) -> Mapping[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(factory).parameters)
+    for name in factory.keywords if isinstance(factory, partial) else ():
+        parameters.pop(name, None)
+    return parameters
+
+
+def _type_hints(registered: Registered) -> dict[str, Any]:
+    factory = defined(registered.factory)
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise PluginError(
+            f"{_called(registered)}: an annotation cannot be resolved ({error}); import its name at run time, "
+            "not under TYPE_CHECKING"
+        ) from error
+
+
+def _called(registered: Registered) -> str:
+    return f"{registered.name!r} of {registered.origin}"

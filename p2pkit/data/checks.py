@@ -1,0 +1,271 @@
+"""Checks of a data set before it is trained on: the headers of all samples, and all pixels where that is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
+from torch import nn
+
+from p2pkit.contracts import DatasetWithHeaders, PairedDataset, PairHeader
+from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.loader import ONE_SIZE
+from p2pkit.data.samples import Data, refuse_unlike
+from p2pkit.errors import DataError, WriteError, listed
+from p2pkit.networks.fitting import refuse_unfitting
+from p2pkit.utils.atomic import write_text
+from p2pkit.utils.progress import Progress
+
+SHOWN, SHOWN_IN_NOTICE = 50, 3
+"""How many bad samples an error lists, and how many a notice."""
+SKIP = 'To train without them, set loader.bad_data = "skip"'
+
+T = TypeVar("T")
+
+
+class SampleRef(NamedTuple):
+    """Which sample: of the train set or of the test set, and its number there; in the order of the data set."""
+
+    test: bool
+    number: int
+
+    def dataset(self, data: Data) -> PairedDataset:
+        """The set that the sample is in."""
+        return data.test if self.test else data.train
+
+
+def sample_refs(data: Data) -> list[SampleRef]:
+    """All samples of both sets."""
+    train, test = range(len(data.train)), range(len(data.test))
+    return [*map(SampleRef, repeat(False), train), *map(SampleRef, repeat(True), test)]
+
+
+def scan(title: str, refs: Sequence[SampleRef], look: Callable[[SampleRef], T]) -> Iterator[T]:
+    """What ``look`` makes of each sample, in their order; several threads look at once."""
+    with ThreadPoolExecutor() as pool, Progress(title, len(refs), "pair") as progress:
+        for found in pool.map(look, refs):
+            yield found
+            progress.advance()
+
+
+class HeaderGroup(BaseModel):
+    """Samples of one set that have the same shapes: which is the first, its header, and how many there are."""
+
+    ref: SampleRef
+    header: PairHeader
+    count: int
+
+
+class HeaderScan(BaseModel):
+    """What the headers of a data set say; ``unread`` are the samples whose headers could not be read."""
+
+    groups: list[HeaderGroup] = []
+    unread: list[SampleRef] = []
+    count: int = 0
+    """How many samples have been looked at."""
+
+
+class _Finding(NamedTuple):
+    """What is wrong with so many samples."""
+
+    message: str
+    samples: int
+
+
+@dataclass
+class SampleChecks:
+    """What each sample must be, by its shapes alone; ``first`` is a training sample that is as it should be.
+
+    Raises:
+        DataError: the crop is larger than what all samples are resized to.
+    """
+
+    first: PairHeader
+    augmentation: Augmentation
+    batched: bool
+
+    def __post_init__(self) -> None:
+        if self.augmentation.settings.load_size is not None:
+            self.augmentation.refuse_smaller_than_crop(self.first.source[:2], self.first.key)
+
+    def refuse_unusable(self, header: PairHeader, trained: bool) -> None:
+        """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""
+        refuse_unlike(header, self.first)
+        if trained:
+            self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
+
+    def refuse_size(self, header: PairHeader, generator: nn.Module) -> None:
+        """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
+        size = self.augmentation.training_size(header.source[:2])
+        refuse_unfitting(generator, size, header.key)
+        if self.batched and size != self.augmentation.training_size(self.first.source[:2]):
+            raise DataError(
+                f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
+            )
+
+
+@dataclass
+class HeaderCheck:
+    """All headers of a data set looked at: :meth:`scan` before anything is built, :meth:`refuse_sizes` after that.
+
+    Data sets without headers are not looked at.
+    """
+
+    data: Data
+    augmentation: Augmentation
+    batched: bool
+    checks: SampleChecks | None = None
+    count: int = 0
+    usable: list[HeaderGroup] = field(default_factory=list)
+
+    def scan(self, identity: str) -> str:
+        """Scan the headers, kept for the next run under ``identity``; a notice on samples that are skipped, if any.
+
+        Raises:
+            DataError: samples cannot be used and the policy is to stop, or none can.
+        """
+        if not isinstance(self.data.train, DatasetWithHeaders) or not isinstance(self.data.test, DatasetWithHeaders):
+            return ""
+        headers, unreadable = _scan_headers(self.data, identity)
+        findings, self.count = list(map(_Finding, unreadable, repeat(1))), headers.count
+        self.checks = _checks_by_first(headers, self.augmentation, self.batched)
+        if self.checks is None:
+            raise _cannot_be_used(findings, self.count)
+        for group in headers.groups:
+            try:
+                self.checks.refuse_unusable(group.header, trained=not group.ref.test)
+                self.usable.append(group)
+            except DataError as error:
+                findings.append(_of_group(group, error))
+        if findings and self.data.bad_data == "stop":
+            raise DataError(f"{_cannot_be_used(findings, self.count)}\n{SKIP}")
+        if not findings:
+            return ""
+        few = listed([finding.message for finding in findings], SHOWN_IN_NOTICE)
+        skipped = sum(finding.samples for finding in findings)
+        return f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}"
+
+    def refuse_sizes(self, generator: nn.Module) -> None:
+        """Raise DataError when training samples have sizes that the generator, or a batch, does not take."""
+        if self.checks is None:
+            return
+        self.checks.refuse_size(self.checks.first, generator)
+        findings = []
+        for group in self.usable:
+            try:
+                if not group.ref.test:
+                    self.checks.refuse_size(group.header, generator)
+            except DataError as error:
+                findings.append(_of_group(group, error))
+        if findings:
+            raise _cannot_be_used(findings, self.count)
+
+
+def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generator: nn.Module) -> tuple[int, list[str]]:
+    """Read every sample as training reads it: how many there are, and a message for each that cannot be used.
+
+    Raises:
+        DataError: no training sample can be used, or the generator takes none of that size.
+    """
+    data = replace(data, bad_data="skip")
+    spec = data.spec
+    checks = SampleChecks(spec.first, augmentation, batched)
+    checks.refuse_size(spec.first, generator)
+
+    def wrong(ref: SampleRef) -> str | None:
+        try:
+            pair = ref.dataset(data)[ref.number]
+            spec.tensors(pair)
+            checks.refuse_unusable(pair.header, trained=not ref.test)
+            if not ref.test:
+                checks.refuse_size(pair.header, generator)
+        except DataError as error:
+            return str(error)
+        return None
+
+    refs = sample_refs(data)
+    return len(refs), [found for found in scan("reading", refs, wrong) if found]
+
+
+def cannot_be_used(count: int, total: int, messages: Sequence[str]) -> DataError:
+    """The error of a data set of which ``count`` of so many samples cannot be used."""
+    return DataError(f"{count} of {total} pairs cannot be used:{listed(messages, SHOWN)}")
+
+
+def _cannot_be_used(findings: Sequence[_Finding], total: int) -> DataError:
+    return cannot_be_used(sum(each.samples for each in findings), total, [each.message for each in findings])
+
+
+def _of_group(group: HeaderGroup, error: DataError) -> _Finding:
+    more = f" (and {group.count - 1} more of that shape)" if group.count > 1 else ""
+    return _Finding(f"{error}{more}", group.count)
+
+
+def _checks_by_first(headers: HeaderScan, augmentation: Augmentation, batched: bool) -> SampleChecks | None:
+    """Checks by the first training sample whose images agree with each other; None where there is none."""
+    for group in headers.groups:
+        with suppress(DataError):
+            refuse_unlike(group.header, group.header)
+            if not group.ref.test:
+                break
+    else:
+        return None
+    return SampleChecks(group.header, augmentation, batched)
+
+
+def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
+    """What the headers say, as far as it is known from the cache, and what is wrong with those that are unreadable.
+
+    A file may be repaired without a change of its size, so those that could not be read are looked at each time.
+    """
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    cache, known, refs = caches / "p2pkit" / "headers" / f"{digest}.json", HeaderScan(), sample_refs(data)
+    with suppress(OSError, ValueError):  # not there, not allowed, or damaged
+        cached = HeaderScan.model_validate_json(cache.read_bytes())
+        if cached.count == len(refs):
+            known, refs = cached, cached.unread
+    if not refs:
+        return known, []
+
+    def header(ref: SampleRef) -> PairHeader | str:
+        split = ref.dataset(data)
+        assert isinstance(split, DatasetWithHeaders)
+        try:
+            return split.header(ref.number)
+        except DataError as error:
+            return str(error)
+
+    headers, messages = HeaderScan(count=known.count or len(refs)), []
+    groups = list(known.groups)
+    for ref, seen in zip(refs, scan("checking headers", refs, header), strict=True):
+        if isinstance(seen, str):
+            headers.unread.append(ref)
+            messages.append(seen)
+        else:
+            groups.append(HeaderGroup(ref=ref, header=seen, count=1))
+    headers.groups = _grouped(groups)
+    with suppress(WriteError):  # the next run reads the headers again
+        write_text(cache, headers.model_dump_json())
+    return headers, messages
+
+
+def _grouped(groups: Iterable[HeaderGroup]) -> list[HeaderGroup]:
+    """Groups of the same set and shapes made one, in the order of the data set."""
+    merged: dict[object, HeaderGroup] = {}
+    for group in sorted(groups, key=attrgetter("ref")):
+        kind = (group.ref.test, group.header.source, group.header.target)
+        if kind in merged:
+            merged[kind].count += group.count
+        else:
+            merged[kind] = group
+    return list(merged.values())

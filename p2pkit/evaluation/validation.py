@@ -1,0 +1,106 @@
+"""Validation: metrics of a translator on the test set, beside a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from p2pkit.contracts import Metric, PairedDataset
+from p2pkit.data.augmentation import Augmentation, TensorPair
+from p2pkit.data.bad_samples import none_usable
+from p2pkit.data.samples import SampleSpec
+from p2pkit.errors import DataError, Unavailable
+from p2pkit.evaluation.baselines import ClassMeanColour
+from p2pkit.settings import BadData, ValidationSettings
+from p2pkit.utils.progress import Progress
+
+Translate = Callable[[Tensor], Tensor]
+"""Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+Report = Callable[[Sequence[str]], None]
+"""Takes the messages on samples that could not be used and were skipped."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The test set of a run, the metrics to take on it, and the baseline to compare with.
+
+    Samples that cannot be used end the run, or are skipped.
+    """
+
+    train_set: PairedDataset
+    test_set: PairedDataset
+    spec: SampleSpec
+    augmentation: Augmentation
+    metrics: Sequence[Metric]
+    """As they were built: each measurement is taken by copies of them."""
+    settings: ValidationSettings
+    bad_data: BadData
+    encoding: Translate | None = None
+    """What the networks see of sources [1, Cs, H, W], and so what the baseline knows colours by."""
+
+    def measure(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
+        """The metrics of ``translate`` as ``validation/NAME``; {} without a test set or metrics.
+
+        ``before_each`` is called before each sample is read, and may raise; ``report`` gets those that are skipped.
+
+        Raises:
+            DataError: a sample cannot be used and the policy is to stop, or none can.
+        """
+        return self._measure(translate, "validation", before_each, report)
+
+    def measure_baseline(self, before_each: Callable[[], None], report: Report) -> dict[str, float]:
+        """The metrics of the baseline as ``BASELINE/NAME``; {} without one. All else is as for :meth:`measure`."""
+        name = self.settings.baseline
+        if name == "none" or not self._can_measure():
+            return {}
+        encode = self.encoding or (lambda source: source)
+        pairs = self._tensors(self.train_set, len(self.train_set), "measuring the baseline", before_each, report)
+        baseline = ClassMeanColour((encode(source[None])[0], target) for source, target in pairs)
+        return self._measure(lambda source: baseline(encode(source)), name, before_each, report)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The first number of the recipe's first metric, negated where lower is better; NaN is the worst."""
+        first = next(iter(metrics.values()))
+        if math.isnan(first):
+            return -math.inf
+        return first if self.metrics[0].higher_is_better else -first
+
+    def _can_measure(self) -> bool:
+        return bool(len(self.test_set) and self.metrics)
+
+    def _measure(
+        self, translate: Translate, name: str, before_each: Callable[[], None], report: Report
+    ) -> dict[str, float]:
+        if not self._can_measure():
+            return {}
+        metrics = deepcopy(list(self.metrics))
+        count = min(len(self.test_set), self.settings.max_images)
+        for source, target in self._tensors(self.test_set, count, f"measuring {name}", before_each, report):
+            output = translate(source[None]).cpu()
+            for metric in metrics:
+                metric.add(output, target[None])
+        return {f"{name}/{key}": value for metric in metrics for key, value in metric.result().items()}
+
+    def _tensors(
+        self, pairs: PairedDataset, count: int, title: str, before_each: Callable[[], None], report: Report
+    ) -> Iterator[TensorPair]:
+        skipped: list[str] = []
+        with Progress(title, count, "pair") as progress:
+            for index in range(count):
+                before_each()
+                try:
+                    tensors = self.augmentation.test(self.spec.tensors(pairs[index]))
+                except DataError as error:
+                    if self.bad_data == "stop" or isinstance(error, Unavailable):
+                        raise
+                    skipped.append(str(error))
+                    report(skipped[-1:])
+                else:
+                    yield tensors
+                progress.advance()
+        if len(skipped) == count:
+            raise none_usable(skipped)

@@ -1,0 +1,41 @@
+"""Fitting images to a network: the sizes that it takes, and the memory layout that is fastest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from p2pkit.contracts import SizedGenerator
+from p2pkit.errors import DataError
+
+LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
+
+
+def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
+    """Images or a network in the memory layout that is fastest on ``device``: channels last on a CPU."""
+    # oneDNN's convolutions run up to 1.8 times as fast so; the values are the same
+    return what.to(memory_format=torch.channels_last) if device.type == "cpu" else what
+
+
+def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:
+    """The smallest (height, width) not below ``size`` that ``generator`` takes."""
+    if not isinstance(generator, SizedGenerator):
+        return size[0], size[1]
+    multiple, smallest = generator.size_multiple, generator.smallest_size
+    height, width = max(size[0], smallest), max(size[1], smallest)
+    return math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple
+
+
+def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
+    """Raise DataError, beginning with ``key``, when ``generator`` does not take images of (height, width)."""
+    height, width = size
+    if isinstance(generator, SizedGenerator) and fitting_size(generator, size) != (height, width):
+        raise DataError(
+            f"{key}: {height}x{width} (height x width) is not a size that the generator takes; it takes multiples of "
+            f"{generator.size_multiple}, from {generator.smallest_size} on. Set transform.load_size or "
+            "transform.crop_size"
+        )

@@ -1,0 +1,305 @@
+"""Runs: a recipe trained, a run resumed, a step replayed; each a function, for Python and for the command line."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from p2pkit import __version__
+from p2pkit.build import augmentation, build, load_data
+from p2pkit.components.host import manager
+from p2pkit.components.signature import plain
+from p2pkit.contracts import ValueRange
+from p2pkit.data.checks import HeaderCheck
+from p2pkit.data.samples import Data
+from p2pkit.data.value_ranges import find_ranges
+from p2pkit.distributed.accelerator import make_accelerator
+from p2pkit.distributed.collectives import broadcast_text, on_main_process
+from p2pkit.errors import RecipeError
+from p2pkit.inference.translator import Translator, load_model
+from p2pkit.recipe.document import Overrides, Source
+from p2pkit.recipe.recipe import Recipe, differences
+from p2pkit.recipe.resolve import read_recipe
+from p2pkit.run_dir import RunDir
+from p2pkit.training.not_finite import replay_step
+from p2pkit.training.parts import TrainingParts
+from p2pkit.training.prepare import to_device
+from p2pkit.training.trainer import Trainer
+from p2pkit.training.trial import try_training
+from p2pkit.utils.progress import print_line
+
+LISTED_ELSEWHERE = "process 0 has found data that cannot be used, and lists it"
+HowToResume = Callable[[Path, bool], str]
+"""What a person types to resume the run in a folder; with True, although its data has changed."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run has come to: its folder, the model file, and the metrics that were taken at the end."""
+
+    run_dir: Path
+    model_path: Path
+    metrics: Mapping[str, float]
+    """By name, such as ``validation/mae``; empty without a test set, and on all processes but the main one."""
+    step: int
+    """How many steps have been trained."""
+    best_step: int | None = None
+    """The step with the best metrics, where they are also taken while training; ``best.safetensors`` is its model."""
+
+    def load_model(self, **options: Any) -> Translator:
+        """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
+        return load_model(self.model_path, **options)
+
+
+def train(
+    recipe: Source | Recipe,
+    overrides: Overrides = (),
+    out: Path | str | None = None,
+    device: str | None = None,
+    how_to_resume: HowToResume | None = None,
+) -> TrainingResult:
+    """Train a recipe in a new run folder.
+
+    Args:
+        recipe: a recipe file, PLUGIN:RECIPE, or the tables of a recipe as a dict.
+        overrides: what is set on top of it, values by dotted key: ``{"train.max_steps": 100}``.
+        out: the run folder; ``runs/NAME/DATE-TIME`` unless given.
+        device: "cpu", "cuda", or None for the best there is.
+        how_to_resume: what messages say of resuming the run in a folder; a call of :func:`p2pkit.resume` unless given.
+
+    Raises:
+        RecipeError: the recipe is invalid, or one of its components cannot be used; nothing has been written then.
+        DataError: the data cannot be used.
+        RunDirError: ``out`` is taken.
+        Interrupted: Ctrl-C, or another signal; a checkpoint has been written. It is a KeyboardInterrupt.
+    """
+    resolved = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
+    with _session(resolved, device, how_to_resume) as session:
+        return _start(session, resolved, overrides, None if out is None else Path(out))
+
+
+def resume(
+    run_dir: Path | str,
+    device: str | None = None,
+    accept_changed_data: bool = False,
+    how_to_resume: HowToResume | None = None,
+) -> TrainingResult:
+    """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
+
+    Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set.
+    """
+    folder = RunDir.open(Path(run_dir))
+    recipe = read_recipe(folder.recipe)
+    with _session(recipe, device, how_to_resume) as session:
+        return _resume(session, recipe, folder, accept_changed_data)
+
+
+def train_or_resume(
+    recipe: Recipe,
+    overrides: Overrides,
+    out: Path,
+    device: str | None = None,
+    accept_changed_data: bool = False,
+    how_to_resume: HowToResume | None = None,
+) -> TrainingResult:
+    """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
+    folder = RunDir(out)
+    with _session(recipe, device, how_to_resume) as session:
+        begun = _has_begun(folder, recipe) if session.accelerator.is_main_process else False
+        if broadcast_text(session.accelerator, str(begun)) == str(True):
+            return _resume(session, recipe, folder, accept_changed_data)
+        return _start(session, recipe, overrides, out)
+
+
+def replay(left: Path, device: str | None = None) -> Iterator[str]:
+    """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found."""
+    folder = RunDir.open(left.absolute().parent.parent)
+    recipe = read_recipe(folder.recipe)
+    accelerator = make_accelerator(recipe.train.precision, device, [])
+    parts = build(recipe, _with_ranges(recipe, load_data(recipe), accelerator, folder.ranges()))
+    to_device(parts, accelerator.device)
+    trainer = Trainer(parts, accelerator, folder)
+    return replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed)
+
+
+@dataclass
+class _Session:
+    """The processes of a run, and what is typed to resume it."""
+
+    accelerator: Accelerator
+    how_to_resume: HowToResume
+    heartbeat: Any = None
+    """The watch over other processes; None where there is none."""
+
+
+@contextmanager
+def _session(recipe: Recipe, device: str | None, how_to_resume: HowToResume | None) -> Iterator[_Session]:
+    accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
+    session = _Session(accelerator, how_to_resume or partial(_resume_call, device))
+    if accelerator.num_processes == 1:
+        yield session
+        return
+    from p2pkit.distributed.watch import watched
+
+    with watched(accelerator) as session.heartbeat:
+        yield session
+
+
+def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) -> str:
+    """What resumes a run in Python."""
+    on = f", device={device!r}" if device else ""
+    return f"p2pkit.resume({str(folder)!r}{on}{', accept_changed_data=True' if accept_changed_data else ''})"
+
+
+def _trainer(session: _Session, parts: TrainingParts, folder: RunDir) -> Trainer:
+    command = session.how_to_resume(folder.path, False)
+    if session.heartbeat is not None:
+        advice = f"\nTo resume from the last checkpoint:\n  {command}"
+        session.heartbeat.advice = lambda: advice if folder.has_checkpoint else ""
+    return Trainer(parts, session.accelerator, folder, command, session.how_to_resume(folder.path, True))
+
+
+def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
+    accelerator = session.accelerator
+    data, parts = _prepare(recipe, accelerator, {})
+    autocast = accelerator.autocast if recipe.train.precision != "no" else None
+    try_training(parts, accelerator.device, accelerator.num_processes, autocast)
+    created = RunDir.create(out, recipe.run.name).path if accelerator.is_main_process else ""
+    folder = RunDir(Path(broadcast_text(accelerator, str(created))))
+    trainer = _trainer(session, parts, folder)
+    with folder.held() if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            folder.begin(recipe.toml(), recipe.document.text, _environment(recipe, data, overrides))
+            print_line(f"run folder: {folder.path}")
+        return _train(trainer)
+
+
+def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
+    accelerator = session.accelerator
+    recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
+    _, parts = _prepare(recipe, accelerator, folder.ranges(), recorded, folder)
+    trainer = _trainer(session, parts, folder)
+    with folder.held() if accelerator.is_main_process else nullcontext():
+        damaged = trainer.resume()
+        if accelerator.is_main_process:
+            for notice in damaged:
+                print_line(f"NOTICE: {notice}")
+            print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
+        return _train(trainer)
+
+
+def _prepare(
+    recipe: Recipe,
+    accelerator: Accelerator,
+    known: Mapping[str, ValueRange],
+    recorded: str | None = None,
+    folder: RunDir | None = None,
+) -> tuple[Data, TrainingParts]:
+    """Data, checked, with the ranges of its values, and all that is built for it, on the device."""
+    data = load_data(recipe)
+    for notice in data.notices if accelerator.is_main_process else ():
+        print_line(f"NOTICE: {notice}")
+    if accelerator.num_processes > 1:
+        _refuse_differences(recipe, data, accelerator)
+    if recorded is not None and recorded != data.fingerprint:
+        raise RecipeError(
+            f"{folder.path if folder else ''}: the data of {recipe.data.name!r} is not what this run began with: its "
+            "fingerprint differs. Restore that data, start a new run, or accept the change: --accept-changed-data, in "
+            "Python accept_changed_data=True"
+        )
+    headers = HeaderCheck(data, augmentation(recipe), recipe.loader.batch_size > 1)
+    scan = partial(headers.scan, f"{recipe.data.name} {data.fingerprint}")
+    notice = on_main_process(accelerator, scan, LISTED_ELSEWHERE)
+    if notice and accelerator.is_main_process:
+        print_line(f"NOTICE: {notice}")
+    data = _with_ranges(recipe, data, accelerator, known)
+    parts = build(recipe, data)
+    on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
+    to_device(parts, accelerator.device)
+    return data, parts
+
+
+def _refuse_differences(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
+    """Every process must see the same recipe and data."""
+    for what, seen in (("another recipe", recipe.toml()), (f"other data for {recipe.data.name!r}", data.fingerprint)):
+        if broadcast_text(accelerator, seen) != seen:
+            raise RecipeError(
+                f"process {accelerator.process_index} finds {what} than process 0 does; every machine must see the "
+                "same files by the same paths"
+            )
+
+
+def _with_ranges(recipe: Recipe, data: Data, accelerator: Accelerator, known: Mapping[str, ValueRange]) -> Data:
+    """The data with the ranges that its percentiles are: ``known`` ones, or those that the main process finds."""
+    wanted, ranges = recipe.percentiles(), dict[str, ValueRange]()
+    if not wanted.keys() - known.keys():
+        for side in wanted:
+            ranges[side] = known[side]
+        return data.with_ranges(ranges)
+    found = json.loads(on_main_process(accelerator, lambda: json.dumps(find_ranges(data, wanted))))
+    for side, (low, high) in found.items() if accelerator.is_main_process else ():
+        print_line(f"{side}: values from {low:g} to {high:g} become -1 to 1, as its percentiles say")
+    return data.with_ranges({side: (low, high) for side, (low, high) in found.items()})
+
+
+def _train(trainer: Trainer) -> TrainingResult:
+    metrics, folder = trainer.train(), trainer.folder
+    main = trainer.accelerator.is_main_process
+    if main and (skipped := trainer.outputs.skipped.summary()):
+        print_line(f"NOTICE: {skipped}")
+    best = trainer.state.best.step if trainer.state.best else None
+    return TrainingResult(folder.path, folder.model, metrics if main else {}, trainer.state.step, best)
+
+
+def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
+    """Whether a folder holds a run of ``recipe`` to resume; RecipeError where it holds one of another recipe."""
+    if not folder.has_checkpoint:
+        return False
+    found = differences(read_recipe(folder.recipe), recipe)
+    if found:
+        raise RecipeError(
+            "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *found])
+            + f"\nChoose another --out, or resume that run: p2pkit run --resume {shlex.quote(str(folder.path))}"
+        )
+    return True
+
+
+def _environment(recipe: Recipe, data: Data, overrides: Overrides) -> dict[str, Any]:
+    """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
+    libraries, plugins, ranges = {}, [], {}
+    for library in ("torch", "torchvision", "accelerate", "timm", "safetensors"):
+        libraries[library] = version(library)
+    for plugin in manager().plugins:
+        if not plugin.problem:
+            plugins.append(plugin.origin)
+    for side in ("source", "target"):
+        if (found := getattr(data, side)) is not None:
+            ranges[side] = found
+    return {
+        "p2pkit": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": libraries,
+        "plugins": plugins,
+        "command": sys.argv,
+        "overrides": plain(overrides),
+        "data": {
+            "name": recipe.data.name,
+            "pairs": len(data.train),
+            "test_pairs": len(data.test),
+            "fingerprint": data.fingerprint,
+            "notices": data.notices,
+            "ranges": ranges,
+        },
+    }

@@ -1,0 +1,267 @@
+"""What a run is made of, tried once before the run folder is made: shapes, losses, metrics, method, optimizers.
+
+What fails is one sentence that names the component and its distribution. Nothing is changed by it: buffers, random
+states and metrics are as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import convert_outputs_to_fp32
+from torch import Tensor, nn
+
+from p2pkit.contracts import Batch, DiscriminatorOutput, Terms
+from p2pkit.data.augmentation import TensorPair
+from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.loader import Example, Examples, on_device, steps_per_epoch
+from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.networks.encoding import Encoded
+from p2pkit.networks.fitting import refuse_unfitting
+from p2pkit.training.optimizers import try_optimizer
+from p2pkit.training.parts import TrainingParts
+from p2pkit.training.prepare import networks_of
+from p2pkit.training.step import StepContext, frozen
+from p2pkit.utils.seeds import random_states_kept
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes of a source [C, H, W], of what the generator makes of it, and of the logits [N, 1, h, w]."""
+
+    source: torch.Size
+    fake: torch.Size
+    logits: Sequence[torch.Size]
+
+
+def first_batch(parts: TrainingParts, count: int) -> Batch:
+    """``count`` times the first training example. The first test sample is read too, since it is needed late.
+
+    Raises:
+        DataError: they cannot be read or cropped, or there are too few samples for a batch.
+    """
+    example = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)[0, 0]
+    if not isinstance(example, Example):
+        raise example
+
+    def read(index: int) -> TensorPair:
+        return parts.spec.tensors(parts.test_set[index])
+
+    if len(parts.test_set):
+        SkipBadSamples(len(parts.test_set), parts.loader.bad_data).first_usable(0, read)
+    source, target = example.tensors
+    return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [example.key] * count)
+
+
+def try_training(
+    parts: TrainingParts, device: torch.device, processes: int = 1,
+    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+) -> Shapes:  # fmt: skip
+    """Try all parts on ``device``, where their networks are, at this process's share of the recipe's batch size.
+
+    With ``autocast`` networks compute in mixed precision, and all else in float32, as in training.
+
+    Raises:
+        DataError: there are too few samples for a batch, the first cannot be used, or the generator does not take it.
+        RecipeError: a component does not do what its kind is for.
+    """
+    _try_settings(parts, processes)
+    batch = on_device(first_batch(parts, parts.loader.batch_size // processes), device)
+    networks, losses = networks_of(parts), []
+    for loss in parts.method.losses:
+        if isinstance(loss.loss, nn.Module):
+            losses.append(loss.loss)
+    mixed = _mixed_precision(networks, autocast) if autocast else nullcontext()
+    with random_states_kept(), _buffers_kept([*networks, *losses]), mixed:
+        shapes, fake = _try_networks(parts, batch)
+        _try_losses(parts, batch, fake, parts.discriminator)
+        _try_metrics(parts, batch, fake)
+        with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
+            parts.method.train_step(batch, _TriedUpdate(parts))
+    return shapes
+
+
+def try_shapes(parts: TrainingParts) -> Shapes:
+    """Try parts whose networks have no weights (torch's meta device): shapes there, losses and metrics on two images.
+
+    Raises: as :func:`try_training`.
+    """
+    device = next(parts.generator.parameters()).device
+    if device.type != "meta":
+        return try_training(parts, device)
+    _try_settings(parts, 1)
+    batch = first_batch(parts, min(parts.loader.batch_size, 2))
+    shapes, _ = _try_networks(parts, on_device(batch, device))
+    with random_states_kept():
+        # images of which losses that take their logarithm, or divide by their spread, have something to see
+        fake = (torch.rand(len(batch.target), *shapes.fake) * 2 - 1).requires_grad_()
+        _try_losses(parts, batch, fake, _ShapedLike(parts.discriminator))
+        _try_metrics(parts, batch, fake)
+    return shapes
+
+
+def _try_settings(parts: TrainingParts, processes: int) -> None:
+    steps_per_epoch(len(parts.train_set), parts.loader, processes)
+    for settings in set(parts.optimizers.values()):
+        try_optimizer(settings)
+
+
+def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
+    """Send a batch through both networks; what they give has to be what their kinds are for."""
+    generator, source = parts.generator, batch.source
+    refuse_unfitting(generator, source.shape[2:], batch.keys[0])
+    if isinstance(generator, Encoded):
+        _image(parts.origins["encoding"], generator.encoding, batch, generator.encoding.channels)
+    fake = _image(parts.origins["generator"], generator, batch, batch.target.shape[1])
+    expected = "logits [N, 1, h, w], a list of them, or a DiscriminatorOutput"
+    with _named(parts.origins["discriminator"], batch, expected):
+        output = DiscriminatorOutput.of(parts.discriminator(source, fake.detach()))
+        logits = list(map(Tensor.size, output.logits))
+    return Shapes(source.shape[1:], fake.shape[1:], logits), fake
+
+
+def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tensor:
+    """What ``network`` makes of the sources [N, Cs, H, W], which has to be [N, channels, H, W]."""
+    expected = (len(batch.source), channels, *batch.source.shape[2:])
+    with _named(origin, batch, f"images {_sides(expected)}"):
+        made = network(batch.source)
+    if not isinstance(made, Tensor):
+        raise RecipeError(f"{origin} gives a {type(made).__name__} where a tensor is expected")
+    if made.shape != expected:
+        raise RecipeError(f"{origin} gives {_sides(made.shape[1:])} where {_sides(expected[1:])} is expected")
+    return made
+
+
+def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module) -> None:
+    """Ask each loss for both of its terms, as methods do."""
+    for name, weight, loss in parts.method.losses:
+        if not weight:
+            continue
+        origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
+        with frozen(discriminator), _named(origin, batch, "a scalar tensor, or None"):
+            term = loss.generator_term(StepContext(batch.source, batch.target, fake, discriminator))
+        _refuse_no_scalar(origin, "generator_term", term, batch)
+        with _named(origin, batch, "a scalar tensor, or None"):
+            term = loss.discriminator_term(StepContext(batch.source, batch.target, fake.detach(), discriminator))
+        _refuse_no_scalar(origin, "discriminator_term", term, batch)
+
+
+def _refuse_no_scalar(origin: str, name: str, term: Any, batch: Batch) -> None:
+    if term is None or (isinstance(term, Tensor) and term.ndim == 0):
+        return
+    found = f"a tensor {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+    raise RecipeError(f"{origin}: {name} gives {found} for {_described(batch)}; expected a scalar tensor, or None")
+
+
+def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
+    """Let copies of the metrics measure one image, as validation does."""
+    output, target = fake.detach()[:1].cpu(), batch.target[:1].cpu()
+    for number, built in enumerate(parts.validation.metrics):
+        origin, metric = parts.origins[f"metrics.{number}"], deepcopy(built)
+        with _named(origin, batch, "numbers by name"):
+            metric.add(output, target)
+            result = metric.result()
+        numbers = isinstance(result, Mapping) and {int, float}.issuperset(map(type, result.values()))
+        if not numbers:
+            raise RecipeError(f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}")
+
+
+@dataclass
+class _TriedUpdate:
+    """Takes the place of the optimisation (contracts.Update): looks at the terms, and changes no weight."""
+
+    parts: TrainingParts
+    progress: float = 0.0
+
+    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+        if unknown := ({networks} if isinstance(networks, str) else set(networks)) - set(self.parts.method.networks):
+            raise ValueError(f"an update of {', '.join(unknown)}, which its networks do not name")
+        for name, term in terms.items():
+            if not isinstance(term, Tensor) or term.ndim:
+                raise ValueError(f"the term {name!r} is not a scalar tensor")
+
+
+class _ShapedLike(nn.Module):
+    """Logits and features of the shapes that a discriminator without weights gives, which depend on the image."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self._shapes = [discriminator]  # in a list: its weights are not this module's
+        self.has_features = True
+
+    def forward(self, source: Tensor, image: Tensor, features: bool = False) -> DiscriminatorOutput:
+        discriminator = self._shapes[0]
+        source, target = (one.detach().to("meta") for one in (source, image))
+        asked = StepContext(source, target, target, discriminator).pred_real
+        value = image.mean(dim=(1, 2, 3))
+
+        def filled(shapes: Sequence[Tensor]) -> list[Tensor]:
+            return [value.view(-1, *[1] * (one.ndim - 1)).expand(one.shape) for one in shapes]
+
+        return DiscriminatorOutput(filled(asked.logits), filled(asked.features))
+
+
+@contextmanager
+def _named(origin: str, batch: Batch, expected: str) -> Iterator[None]:
+    """Turn what a component raises in the body into one sentence that names it and what was expected."""
+    try:
+        yield
+    except (P2PKitError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RecipeError(f"{origin} fails on {_described(batch)}: {what}; expected {expected}") from error
+
+
+@contextmanager
+def _mixed_precision(
+    networks: Sequence[nn.Module], autocast: Callable[[], AbstractContextManager[Any]]
+) -> Iterator[None]:
+    """Let networks compute in mixed precision and give float32, as Accelerate's prepared models do."""
+
+    def mixed(forward: Callable[..., Any]) -> Any:
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            with autocast():
+                return forward(*arguments, **keywords)
+
+        return convert_outputs_to_fp32(run)
+
+    try:
+        for network in networks:
+            network.forward = mixed(network.forward)
+        yield
+    finally:
+        for network in networks:
+            vars(network).pop("forward", None)
+
+
+@contextmanager
+def _buffers_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Put back the buffers of what is in training mode: running statistics, power iterations."""
+    kept = []
+    for network in networks:
+        for module in network.modules():
+            for buffer in module.buffers(recurse=False) if module.training else ():
+                kept.append((buffer, buffer.clone()))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
+
+
+def _described(batch: Batch) -> str:
+    count, _, height, width = batch.source.shape
+    return f"a batch of {count} training image{'s' if count > 1 else ''} of {height}x{width}"
+
+
+def _sides(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))

@@ -1,3 +1,0 @@
-"""Which p2pkit this is."""
-
-__version__ = "0.1.0"

@@ -1,0 +1,203 @@
+"""The trial before a run: what does not do what its kind is for is one sentence, and no run folder is made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import Call, Outcome, distribution, lines, train
+
+NETWORK = """
+class Odd(nn.Module):
+    def __init__(self, source_channels: int, target_channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(source_channels, target_channels, 3, padding=1)
+
+    def forward(self, source):
+        return {made}
+"""
+DISCRIMINATOR = """
+class Odd(nn.Module):
+    def __init__(self, source_channels: int, target_channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(source_channels + target_channels, 1, 3)
+
+    def forward(self, source, image):
+        return self.layer(torch.cat({given}))
+"""
+LOSS = """
+class Odd:
+    def generator_term(self, step):
+        return {term}
+"""
+WITHOUT_PART = """
+    def discriminator_term(self, step):
+        return {term}
+"""
+METRIC = """
+class Odd:
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        self.values = []
+
+    def add(self, output, target):
+        self.values.append((output - target).abs().mean())
+
+    def result(self):
+        return {result}
+"""
+METHOD = """
+class Odd:
+    networks = ("generator", "discriminator")
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: list) -> None:
+        self.generator, self.discriminator, self.losses = generator, discriminator, losses
+
+    def train_step(self, batch, update):
+        fake = self.generator(batch.source)
+        {step}
+"""
+MEAN, DIFFERENCES = "(step.fake - step.target).abs().mean()", "(step.fake - step.target).abs().mean(dim=(1, 2, 3))"
+IN_BATCH = "a batch of 2 training images of 16x16"
+SCALAR = "expected a scalar tensor, or None"
+
+LOSSES = {
+    "no scalar for the generator": (
+        LOSS.format(term=DIFFERENCES) + WITHOUT_PART.format(term="None"),
+        f": generator_term gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+    ),
+    "no scalar for the discriminator": (
+        LOSS.format(term=MEAN) + WITHOUT_PART.format(term=DIFFERENCES),
+        f": discriminator_term gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+    ),
+    "no tensor": (
+        LOSS.format(term="0.5") + WITHOUT_PART.format(term="None"),
+        f": generator_term gives a float for {IN_BATCH}; {SCALAR}",
+    ),
+    "it knows single images only": (
+        LOSS.format(term="step.fake.view(3, 16, 16).mean()") + WITHOUT_PART.format(term="None"),
+        f" fails on {IN_BATCH}: RuntimeError: shape '[3, 16, 16]' is invalid for input of size 1536; {SCALAR}",
+    ),
+    "no discriminator_term": (
+        LOSS.format(term=MEAN),
+        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'discriminator_term'; {SCALAR}",
+    ),
+}
+METRICS = {
+    "result raises": (
+        METRIC.format(result="{'odd': 1 / (len(self.values) - 1)}"),
+        f" fails on {IN_BATCH}: ZeroDivisionError: ",
+    ),
+    "result is a tensor": (METRIC.format(result="torch.stack(self.values).mean()"), ": result() gives tensor("),
+    "a number is a tensor": (
+        METRIC.format(result="{'odd': torch.stack(self.values)}"),
+        ": result() gives {'odd': tensor(",
+    ),
+    "no add": (
+        METRIC.format(result="{'odd': 0.0}").replace("def add", "def added"),
+        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'add'; expected numbers by name",
+    ),
+}
+NETWORKS = {
+    "half the size": (
+        "generators",
+        NETWORK.format(made="self.layer(source)[:, :, ::2, ::2]"),
+        " gives 3x8x8 where 3x16x16 is expected",
+    ),
+    "one image": ("generators", NETWORK.format(made="self.layer(source)[:1]"), "expected"),
+    "the generator fails": (
+        "generators",
+        NETWORK.format(made="self.layer(source[:, :2])"),
+        f" fails on {IN_BATCH}: RuntimeError: ",
+    ),
+    "the discriminator fails": (
+        "discriminators",
+        DISCRIMINATOR.format(given="[source, image]"),  # one below another
+        f" fails on {IN_BATCH}: RuntimeError: ",
+    ),
+    "the step fails": ("methods", METHOD.format(step="batch.images"), f" fails on {IN_BATCH}: AttributeError: "),
+    "a term is no scalar": (
+        "methods",
+        METHOD.format(step="update('generator', {'odd': (fake - batch.target).abs().mean(dim=(1, 2, 3))})"),
+        f" fails on {IN_BATCH}: ValueError: the term 'odd' is not a scalar tensor; expected ",
+    ),
+}
+TABLES = {
+    "losses": 'losses=[{name = "l1"}, {name = "odd"}]',
+    "metrics": 'metrics=[{name = "mae"}, {name = "odd"}]',
+    "generators": "generator.name=odd",
+    "discriminators": "discriminator.name=odd",
+    "methods": "method.name=odd",
+}
+
+
+def refused(
+    command: str, kind: str, code: str, p2pkit: Call, recipe: Path, folder: Path, patch: pytest.MonkeyPatch
+) -> Outcome:
+    """How ``command`` ends for a recipe whose ``kind`` is the component Odd of p2pkit-odd 0.4."""
+    plugins = distribution(folder / "plugins", "p2pkit-odd", "0.4", {"odd": "plugin_odd"})
+    offer = f'\n@p2pkit.hookimpl\ndef register_{kind}(register):\n    register("odd", Odd)\n'
+    (plugins / "plugin_odd.py").write_text(f"import p2pkit\nimport torch\nfrom torch import nn\n{code}\n{offer}")
+    patch.setattr(sys, "path", list(sys.path))
+    patch.delitem(sys.modules, "plugin_odd", raising=False)
+    out = ("--out", folder / "run") if command == "run" else ()
+    return p2pkit("--plugins-dir", plugins, command, recipe, *out, "--set", TABLES[kind])
+
+
+def assert_one_sentence(outcome: Outcome, singular: str, reason: str) -> None:
+    assert outcome.code == 2, outcome.err
+    said = [line for line in outcome.err.splitlines() if not line.startswith("checking headers")]
+    assert len(said) == 1, outcome.err
+    assert said[0].startswith(f"Error: {singular} 'odd' of p2pkit-odd 0.4"), outcome.err
+    assert reason in said[0], outcome.err
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("mistake", LOSSES)
+def test_losses(
+    mistake: str, command: str, p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, reason = LOSSES[mistake]
+    assert_one_sentence(refused(command, "losses", code, p2pkit, recipe, tmp_path, monkeypatch), "loss", reason)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("mistake", METRICS)
+def test_metrics(
+    mistake: str, command: str, p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, reason = METRICS[mistake]
+    assert_one_sentence(refused(command, "metrics", code, p2pkit, recipe, tmp_path, monkeypatch), "metric", reason)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mistake", NETWORKS)
+def test_networks_and_methods(
+    mistake: str, p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, code, reason = NETWORKS[mistake]
+    outcome = refused("run", kind, code, p2pkit, recipe, tmp_path, monkeypatch)
+    assert_one_sentence(outcome, kind.removesuffix("s"), reason)
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_leaves_no_trace(p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ("train.max_steps=3", "generator.norm=batch", "discriminator.norm=batch")
+    spectral = ("discriminator.spectral_norm=true", "generator.dropout=0.5")
+    tried = train(p2pkit, recipe, tmp_path / "tried", *settings, *spectral)
+    left_out: list[object] = []
+    monkeypatch.setattr("p2pkit.training.trial.try_training", lambda *given, **_: left_out.append(given))
+    monkeypatch.setattr("p2pkit.runs.try_training", lambda *given, **_: left_out.append(given))
+    untried = train(p2pkit, recipe, tmp_path / "untried", *settings, *spectral)
+    assert left_out
+    one, other = (load_file(run / "checkpoints/step_00000003/networks.safetensors") for run in (tried, untried))
+    assert any("running_mean" in name for name in one) and any("_u" in name for name in one)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert lines(tried) == lines(untried)
