@@ -79,7 +79,8 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
         discriminator=discriminator,
         method=method,
         validation=Validation(
-            data.train, data.test, *samples, metrics, recipe.validation, data.bad_data, networks.encoding
+            data.train, data.test, *samples, metrics, recipe.validation, data.bad_data,
+            list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
         ),
         header=_model_header(recipe, data),
         picture=getattr(networks.encoding, "picture", None),
@@ -172,8 +173,6 @@ def _origins(recipe: Recipe, losses: Sequence[WeightedLoss]) -> dict[str, str]:
             origins[kind] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    for number, chosen in enumerate(recipe.metrics):
-        origins[f"metrics.{number}"] = chosen.origin
     return origins
 
 

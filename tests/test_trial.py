@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from p2pkit.contracts import SINGULAR
 from tests.conftest import Call, Outcome, distribution, lines, train
 
 NETWORK = """
@@ -91,7 +92,7 @@ LOSSES = {
 METRICS = {
     "result raises": (
         METRIC.format(result="{'odd': 1 / (len(self.values) - 1)}"),
-        f" fails on {IN_BATCH}: ZeroDivisionError: ",
+        ": result() fails: ZeroDivisionError: ",
     ),
     "result is a tensor": (METRIC.format(result="torch.stack(self.values).mean()"), ": result() gives tensor("),
     "a number is a tensor": (
@@ -100,7 +101,7 @@ METRICS = {
     ),
     "no add": (
         METRIC.format(result="{'odd': 0.0}").replace("def add", "def added"),
-        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'add'; expected numbers by name",
+        " fails on images 1x3x16x16: AttributeError: 'Odd' object has no attribute 'add'",
     ),
 }
 NETWORKS = {
@@ -158,23 +159,31 @@ def assert_one_sentence(outcome: Outcome, singular: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-@pytest.mark.parametrize("mistake", LOSSES)
-def test_losses(
+@pytest.mark.parametrize("mistake", LOSSES | METRICS)
+def test_losses_and_metrics(
     mistake: str, command: str, p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, reason = LOSSES[mistake]
-    assert_one_sentence(refused(command, "losses", code, p2pkit, recipe, tmp_path, monkeypatch), "loss", reason)
+    kind = "losses" if mistake in LOSSES else "metrics"
+    code, reason = (LOSSES | METRICS)[mistake]
+    outcome = refused(command, kind, code, p2pkit, recipe, tmp_path, monkeypatch)
+    assert_one_sentence(outcome, SINGULAR[kind], reason)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "check"])
-@pytest.mark.parametrize("mistake", METRICS)
-def test_metrics(
-    mistake: str, command: str, p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_metric_that_fails_after_training_loses_nothing(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, reason = METRICS[mistake]
-    assert_one_sentence(refused(command, "metrics", code, p2pkit, recipe, tmp_path, monkeypatch), "metric", reason)
-    assert not (tmp_path / "run").exists()
+    code = METRIC.format(result="{'odd': 1 / (len(self.values) % 2)}")  # well for one image, and not for four
+    outcome = refused("run", "metrics", code, p2pkit, recipe, tmp_path, monkeypatch)
+    assert outcome.code == 2, outcome.err
+    said = "metric 'odd' of p2pkit-odd 0.4: result() fails: ZeroDivisionError: "
+    assert said in outcome.err and "Traceback" not in outcome.err
+    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (len(self.values) % 2)", "0.5")
+    (tmp_path / "plugins/plugin_odd.py").write_text(mended)
+    monkeypatch.delitem(sys.modules, "plugin_odd")
+    resumed = p2pkit("--plugins-dir", tmp_path / "plugins", "run", "--resume", tmp_path / "run")
+    assert resumed.code == 0, resumed.err
+    assert lines(tmp_path / "run")[-1]["validation/odd"] == 0.5
 
 
 @pytest.mark.parametrize("mistake", NETWORKS)
@@ -183,7 +192,7 @@ def test_networks_and_methods(
 ) -> None:
     kind, code, reason = NETWORKS[mistake]
     outcome = refused("run", kind, code, p2pkit, recipe, tmp_path, monkeypatch)
-    assert_one_sentence(outcome, kind.removesuffix("s"), reason)
+    assert_one_sentence(outcome, SINGULAR[kind], reason)
     assert not (tmp_path / "run").exists()
 
 

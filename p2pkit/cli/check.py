@@ -54,11 +54,16 @@ def _print_data(recipe: Recipe, data: Data) -> None:
 
 
 def _print_networks(recipe: Recipe, data: Data) -> None:
-    from p2pkit.build import build_discriminator, build_without_weights
+    from p2pkit.build import augmentation, build_discriminator, build_without_weights
+    from p2pkit.data.checks import HeaderCheck
     from p2pkit.networks.receptive_field import receptive_field
     from p2pkit.training.trial import try_shapes
 
+    headers = HeaderCheck(data, augmentation(recipe), recipe.loader.batch_size > 1)
+    if notice := headers.scan(f"{recipe.data.name} {data.fingerprint}"):
+        click.echo(f"NOTICE: {notice}")
     parts = build_without_weights(recipe, data)
+    headers.refuse_sizes(parts.generator)
     shapes = try_shapes(parts)
     named = {"generator": recipe.generator.name, "discriminator": recipe.discriminator.name}
     found = {

@@ -13,7 +13,7 @@ from p2pkit.contracts import Metric, PairedDataset
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.samples import SampleSpec
-from p2pkit.errors import DataError, Unavailable
+from p2pkit.errors import DataError, RecipeError, Unavailable
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import BadData, ValidationSettings
 from p2pkit.utils.progress import Progress
@@ -22,6 +22,33 @@ Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
 Report = Callable[[Sequence[str]], None]
 """Takes the messages on samples that could not be used and were skipped."""
+
+
+def add_images(origin: str, metric: Metric, output: Tensor, target: Tensor) -> None:
+    """Let a metric take in images [N, C, H, W]. Raises RecipeError, which names it as ``origin``, when it cannot."""
+    try:
+        metric.add(output, target)
+    except Exception as error:
+        raise RecipeError(f"{origin} fails on images {_sides(output)}: {_text(error)}") from error
+
+
+def result_of(origin: str, metric: Metric) -> Mapping[str, float]:
+    """The numbers of a metric by name. Raises RecipeError, which names it as ``origin``, when they are not that."""
+    try:
+        result = metric.result()
+    except Exception as error:
+        raise RecipeError(f"{origin}: result() fails: {_text(error)}; expected numbers by name") from error
+    if not isinstance(result, Mapping) or not {int, float}.issuperset(map(type, result.values())):
+        raise RecipeError(f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}")
+    return result
+
+
+def _sides(images: Tensor) -> str:
+    return "x".join(map(str, images.shape))
+
+
+def _text(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @dataclass(frozen=True)
@@ -39,6 +66,8 @@ class Validation:
     """As they were built: each measurement is taken by copies of them."""
     settings: ValidationSettings
     bad_data: BadData
+    origins: Sequence[str]
+    """What messages call each of the metrics."""
     encoding: Translate | None = None
     """What the networks see of sources [1, Cs, H, W], and so what the baseline knows colours by."""
 
@@ -81,9 +110,13 @@ class Validation:
         count = min(len(self.test_set), self.settings.max_images)
         for source, target in self._tensors(self.test_set, count, f"measuring {name}", before_each, report):
             output = translate(source[None]).cpu()
-            for metric in metrics:
-                metric.add(output, target[None])
-        return {f"{name}/{key}": value for metric in metrics for key, value in metric.result().items()}
+            for origin, metric in zip(self.origins, metrics, strict=True):
+                add_images(origin, metric, output, target[None])
+        found = {}
+        for origin, metric in zip(self.origins, metrics, strict=True):
+            for key, value in result_of(origin, metric).items():
+                found[f"{name}/{key}"] = float(value)
+        return found
 
     def _tensors(
         self, pairs: PairedDataset, count: int, title: str, before_each: Callable[[], None], report: Report

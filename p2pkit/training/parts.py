@@ -39,5 +39,5 @@ class TrainingParts:
     picture: Callable[[Tensor], Tensor] | None
     """Pictures [1, 3, H, W] of sources [1, Cs, H, W] for sample grids; None where sources are pictures themselves."""
     origins: Mapping[str, str]
-    """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding",
-    "losses.NAME" and "metrics.NUMBER" to text such as "generator 'unet' of p2pkit 0.1.0"."""
+    """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding"
+    and "losses.NAME" to text such as "generator 'unet' of p2pkit 0.1.0"."""

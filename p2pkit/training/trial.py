@@ -6,7 +6,7 @@ states and metrics are as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.evaluation.validation import add_images, result_of
 from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.training.optimizers import try_optimizer
@@ -128,7 +129,7 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
 def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tensor:
     """What ``network`` makes of the sources [N, Cs, H, W], which has to be [N, channels, H, W]."""
     expected = (len(batch.source), channels, *batch.source.shape[2:])
-    with _named(origin, batch, f"images {_sides(expected)}"):
+    with _named(origin, batch, "images of the same size"):
         made = network(batch.source)
     if not isinstance(made, Tensor):
         raise RecipeError(f"{origin} gives a {type(made).__name__} where a tensor is expected")
@@ -140,35 +141,25 @@ def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tens
 def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module) -> None:
     """Ask each loss for both of its terms, as methods do."""
     for name, weight, loss in parts.method.losses:
-        if not weight:
-            continue
         origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
-        with frozen(discriminator), _named(origin, batch, "a scalar tensor, or None"):
-            term = loss.generator_term(StepContext(batch.source, batch.target, fake, discriminator))
-        _refuse_no_scalar(origin, "generator_term", term, batch)
-        with _named(origin, batch, "a scalar tensor, or None"):
-            term = loss.discriminator_term(StepContext(batch.source, batch.target, fake.detach(), discriminator))
-        _refuse_no_scalar(origin, "discriminator_term", term, batch)
-
-
-def _refuse_no_scalar(origin: str, name: str, term: Any, batch: Batch) -> None:
-    if term is None or (isinstance(term, Tensor) and term.ndim == 0):
-        return
-    found = f"a tensor {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
-    raise RecipeError(f"{origin}: {name} gives {found} for {_described(batch)}; expected a scalar tensor, or None")
+        for term, image in (("generator_term", fake), ("discriminator_term", fake.detach())) if weight else ():
+            held = frozen(discriminator) if term == "generator_term" else nullcontext()
+            with held, _named(origin, batch, "a scalar tensor, or None"):
+                value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
+            if value is None or (isinstance(value, Tensor) and value.ndim == 0):
+                continue
+            found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            expected = "expected a scalar tensor, or None"
+            raise RecipeError(f"{origin}: {term} gives {found} for {_described(batch)}; {expected}")
 
 
 def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
     """Let copies of the metrics measure one image, as validation does."""
     output, target = fake.detach()[:1].cpu(), batch.target[:1].cpu()
-    for number, built in enumerate(parts.validation.metrics):
-        origin, metric = parts.origins[f"metrics.{number}"], deepcopy(built)
-        with _named(origin, batch, "numbers by name"):
-            metric.add(output, target)
-            result = metric.result()
-        numbers = isinstance(result, Mapping) and {int, float}.issuperset(map(type, result.values()))
-        if not numbers:
-            raise RecipeError(f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}")
+    for origin, built in zip(parts.validation.origins, parts.validation.metrics, strict=True):
+        metric = deepcopy(built)
+        add_images(origin, metric, output, target)
+        result_of(origin, metric)
 
 
 @dataclass
