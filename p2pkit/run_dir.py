@@ -38,10 +38,11 @@ class RunDir:
         if out is None:
             return cls(_dated(Path("runs") / name))
         folder = cls(out)
-        untrained = folder._has_run() and not folder.model.exists() and not folder.has_checkpoint  # nothing to lose
+        trained = folder.model.exists() or folder.has_checkpoint
+        untrained = folder.recipe.is_file() and not trained  # there is nothing to lose
         if not untrained and out.exists() and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
             resuming = f", or resume the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
-            raise RunDirError(f"{out}: there is something in that place already; choose another --out{resuming}")
+            raise RunDirError(f"{out}: there is something in that place already; choose another folder{resuming}")
         with os_errors_described(out):
             out.mkdir(parents=True, exist_ok=True)
         return folder
@@ -50,17 +51,14 @@ class RunDir:
     def open(cls, path: Path) -> RunDir:
         """The folder of an earlier run. Raises RunDirError when it is none."""
         folder = cls(path)
-        if not folder._has_run():
+        if not folder.recipe.is_file():
             raise RunDirError(f"{path}: this is not a run folder: it holds no recipe.toml")
         return folder
-
-    def _has_run(self) -> bool:
-        return self.recipe.is_file()
 
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a run here, with a checkpoint to resume from."""
-        return self._has_run() and any(self.checkpoints.glob("step_*"))
+        return self.recipe.is_file() and any(self.checkpoints.glob("step_*"))
 
     @property
     def recipe(self) -> Path:

@@ -185,7 +185,7 @@ def test_out_of_memory_says_what_to_lower(
 def test_an_out_folder_in_use_is_left_alone(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("mine")
-    clear(p2pkit("run", recipe, "--out", tmp_path / "out"), tmp_path / "out", "choose another --out")
+    clear(p2pkit("run", recipe, "--out", tmp_path / "out"), tmp_path / "out", "choose another folder")
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious"]
 
 

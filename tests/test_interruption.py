@@ -38,3 +38,14 @@ def test_one_of_several_processes_takes_no_echo_for_a_second_signal(
         time.sleep(ECHO_SECONDS + 0.05)
         os.kill(os.getpid(), signal.SIGINT)
         assert left == [130]
+
+
+def test_a_signal_that_is_ignored_stays_ignored(left: list[int]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for what it runs in the background
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interruption.signal and left == []
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

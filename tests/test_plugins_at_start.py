@@ -176,6 +176,13 @@ def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
     assert ended.returncode == 0 and "Traceback" not in ended.stderr and "left out" not in ended.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_standard_output_is_no_plugins_fault() -> None:
+    command = shlex.join([sys.executable, "-m", "p2pkit", "components"])
+    ended = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "No space left on device" in ended.stderr and "builtin" not in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

@@ -243,3 +243,9 @@ def test_an_old_name_in_an_override_is_refused_with_the_present_one(
 ) -> None:
     outcome = p2pkit("show", recipe, "--set", override)
     assert outcome.code == 2 and f"it is called {now} now" in outcome.err and "Traceback" not in outcome.err
+
+
+def test_an_unknown_section_is_said_to_come_from_the_override(recipe: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("show", recipe, "--set", "trian.max_steps=3")
+    assert outcome.code == 2
+    assert "--set trian.max_steps=3: trian: unknown section; did you mean 'train'?" in outcome.err

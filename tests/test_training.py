@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -109,6 +110,12 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     assert lines(whole) == lines(cut)
     final = [run / "samples" / "step_00000007.png" for run in (whole, cut)]
     assert final[0].read_bytes() == final[1].read_bytes()
+
+
+def test_a_run_with_standard_error_closed_trains_to_the_end(recipe: Path, tmp_path: Path) -> None:
+    words = ["-m", "p2pkit", "run", str(recipe), "--out", str(tmp_path / "run"), "--set", "train.max_steps=2"]
+    ended = subprocess.run(f"{shlex.join([sys.executable, *words])} 2>&-", shell=True, check=False)
+    assert ended.returncode == 0 and (tmp_path / "run/model.safetensors").exists()
 
 
 def test_interrupting_writes_a_checkpoint_and_the_command_it_prints_resumes(recipe: Path, tmp_path: Path) -> None:

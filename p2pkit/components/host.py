@@ -170,8 +170,8 @@ def _stdout_kept_for_results() -> Iterator[None]:
         kept = None
     with redirect_stdout(sys.stderr):
         if kept is not None:
-            print(end="", file=sys.__stdout__, flush=True)
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
+                print(end="", file=sys.__stdout__, flush=True)
                 os.dup2(2, 1)
         try:
             yield

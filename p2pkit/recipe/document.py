@@ -45,13 +45,12 @@ class Document:
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def origin(self, key: str) -> str | None:
-        """The file (or ``--set``) that gave the dotted ``key`` or the nearest thing above it; None for a default."""
-        path = tuple(key.split("."))
-        while path:
-            if path in self.origins:
-                return self.origins[path]
-            path = path[:-1]
-        return None
+        """Which file (or ``--set``) gave the dotted ``key``, or what is above or below it; None for a default."""
+        whole = tuple(key.split("."))
+        for length in range(len(whole), 0, -1):
+            if whole[:length] in self.origins:
+                return self.origins[whole[:length]]
+        return next((origin for known, origin in self.origins.items() if known[: len(whole)] == whole), None)
 
 
 def read_document(source: Source, overrides: Overrides = ()) -> Document:
@@ -61,7 +60,7 @@ def read_document(source: Source, overrides: Overrides = ()) -> Document:
         RecipeError: a file is missing or no TOML, ``extends`` goes in a circle, or an override cannot be placed.
     """
     if isinstance(source, Mapping):
-        file, text = Path("recipe.toml"), _as_toml(source)
+        file, text = Path("recipe"), _as_toml(source)
     else:
         file = recipe_file(str(source))
         text = _read_text(file, None)
@@ -74,7 +73,7 @@ def read_document(source: Source, overrides: Overrides = ()) -> Document:
         else:
             path, value = tuple(override[0].split(".")), _plain(override[1])
             override = f"{override[0]}={override[1]}"
-        _apply(document, path, value, f"{COMMAND_LINE} {override}")
+        _apply(document, path, value, f"{COMMAND_LINE if isinstance(overrides, Sequence) else 'overrides'} {override}")
     return document
 
 

@@ -44,7 +44,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._began = self._last_line = time.monotonic()
-        if self.shown and sys.stderr.isatty():
+        if self.shown and sys.stderr is not None and sys.stderr.isatty():
             self._bar = _terminal_bar()
             self._task = self._bar.add_task(self.title, total=1.0, summary="")
             self._bar.start()
@@ -112,7 +112,9 @@ def print_line(message: str) -> None:
     if _bars and (bar := _bars[-1]._bar) is not None:
         bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         return
-    with suppress(OSError):  # nobody listens, or where it goes is full; the work goes on
+    if sys.stderr is None:  # it is closed
+        return
+    with suppress(OSError):  # nobody listens, or where it goes is full; the work continues
         print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
 
 

@@ -46,7 +46,8 @@ class Interruption:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._former[number] = signal.signal(number, self._remember)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, say
+                    self._former[number] = signal.signal(number, self._remember)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -75,7 +76,8 @@ def stopped_by_signals(message: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.signal(number, stop) for number in SIGNALS}
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     except KeyboardInterrupt:
