@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from p2pkit.run_dir import RunDir
-from tests.conftest import Call, Outcome, picture, save
+from tests.conftest import Call, Outcome, picture, save, train
 
 
 def clear(outcome: Outcome, *said: object) -> None:
@@ -247,6 +248,16 @@ def test_resuming_with_other_data(recipe: Path, pairs: Path, p2pkit: Call, tmp_p
     assert p2pkit("run", recipe, "--out", run).code == 0
     save(pairs / "train" / "new.png", picture(24, 48, 0))
     clear(p2pkit("run", "--resume", run), "fingerprint")
+
+
+@pytest.mark.parametrize(("version", "said"), [(1, "an earlier p2pkit"), (99, "a later p2pkit")])
+def test_a_checkpoint_of_another_version_is_refused(
+    version: int, said: str, recipe: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    run = train(p2pkit, recipe, tmp_path / "run", "train.max_steps=2")
+    file = run / "checkpoints/step_00000002/progress.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": version}))
+    clear(p2pkit("run", "--resume", run), file.parent, said)
 
 
 @pytest.mark.parametrize("name", ["networks.safetensors", "optimizers.safetensors", "progress.json"])

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from p2pkit.errors import RunDirError
 from p2pkit.utils.atomic import atomic_write, os_errors_described, sync_folder, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _OWN_CHECKSUM = "sha256_of_the_rest"
 _SEPARATOR = "|"
@@ -89,7 +89,7 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
     Returns the progress that was saved with it, ``step`` included, and a message for each later one that is damaged.
 
     Raises:
-        RunDirError: there is none, all are damaged, or it is of other networks or of a later p2pkit.
+        RunDirError: there is none, all are damaged, or it is of other networks or of another version of p2pkit.
     """
     folders = _checkpoint_folders(checkpoints)
     damaged: list[str] = []
@@ -124,6 +124,11 @@ def _read_record(folder: Path) -> dict[str, Any]:
     record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
     if record["format_version"] > FORMAT_VERSION:
         raise RunDirError(f"{folder}: a checkpoint of a later p2pkit; upgrade to resume from it")
+    if record["format_version"] < FORMAT_VERSION:
+        raise RunDirError(
+            f"{folder}: a checkpoint of an earlier p2pkit, which this one cannot resume from; resume with the version "
+            "that environment.json in the run folder names, or train anew"
+        )
     if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
         raise ValueError(f"the checksum of {_PROGRESS} is wrong")
     return record
