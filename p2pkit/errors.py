@@ -79,6 +79,11 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
+def in_one_line(error: BaseException) -> str:
+    """The type of an error and all that it says, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, for libraries that say much."""
     return str(error).strip().partition("\n")[0]

@@ -19,7 +19,7 @@ from p2pkit import __version__, hookspecs
 from p2pkit.components.discovery import OWN_DISTRIBUTION, FoundEntryPoint, find_entry_points, source_trees_in
 from p2pkit.components.registry import Registry
 from p2pkit.contracts import KINDS, kind_called
-from p2pkit.errors import PluginError, did_you_mean, visible
+from p2pkit.errors import PluginError, did_you_mean, in_one_line, visible
 
 if TYPE_CHECKING:
     import click
@@ -63,7 +63,7 @@ class Plugin:
     def _reason(self, error: BaseException) -> str:
         both = f"pip install --upgrade p2pkit {self.distribution}"
         other_version = f"if it was written for another version than p2pkit {__version__}: {both}"
-        text = visible(" ".join(f"{type(error).__name__}: {error}".split()))
+        text = visible(in_one_line(error))
         if isinstance(error, pluggy.PluginValidationError):
             unknown = re.search(r"unknown hook '(\w+)'", str(error))
             if unknown is None:

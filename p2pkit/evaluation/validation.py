@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from p2pkit.contracts import Metric, PairedDataset
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.samples import SampleSpec
-from p2pkit.errors import DataError, RecipeError, Unavailable
+from p2pkit.errors import DataError, RecipeError, Unavailable, in_one_line
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import BadData, ValidationSettings
 from p2pkit.utils.progress import Progress
@@ -22,33 +22,6 @@ Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
 Report = Callable[[Sequence[str]], None]
 """Takes the messages on samples that could not be used and were skipped."""
-
-
-def add_images(origin: str, metric: Metric, output: Tensor, target: Tensor) -> None:
-    """Let a metric take in images [N, C, H, W]. Raises RecipeError, which names it as ``origin``, when it cannot."""
-    try:
-        metric.add(output, target)
-    except Exception as error:
-        raise RecipeError(f"{origin} fails on images {_sides(output)}: {_text(error)}") from error
-
-
-def result_of(origin: str, metric: Metric) -> Mapping[str, float]:
-    """The numbers of a metric by name. Raises RecipeError, which names it as ``origin``, when they are not that."""
-    try:
-        result = metric.result()
-    except Exception as error:
-        raise RecipeError(f"{origin}: result() fails: {_text(error)}; expected numbers by name") from error
-    if not isinstance(result, Mapping) or not {int, float}.issuperset(map(type, result.values())):
-        raise RecipeError(f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}")
-    return result
-
-
-def _sides(images: Tensor) -> str:
-    return "x".join(map(str, images.shape))
-
-
-def _text(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @dataclass(frozen=True)
@@ -91,6 +64,34 @@ class Validation:
         baseline = ClassMeanColour((encode(source[None])[0], target) for source, target in pairs)
         return self._measure(lambda source: baseline(encode(source)), name, before_each, report)
 
+    def take(self, images: Iterable[TensorPair]) -> dict[str, float]:
+        """The numbers that copies of the metrics give for outputs and targets [N, Ct, H, W], by name.
+
+        Raises:
+            RecipeError: a metric does not take the images, or does not give numbers by name; it says which.
+        """
+        metrics, found = deepcopy(list(self.metrics)), {}
+        for output, target in images:
+            for origin, metric in zip(self.origins, metrics, strict=True):
+                try:
+                    metric.add(output, target)
+                except Exception as error:
+                    size = "x".join(map(str, output.shape))
+                    raise RecipeError(f"{origin} fails on images {size}: {in_one_line(error)}") from error
+        for origin, metric in zip(self.origins, metrics, strict=True):
+            try:
+                result = metric.result()
+            except Exception as error:
+                reason = f"result() fails: {in_one_line(error)}; expected numbers by name"
+                raise RecipeError(f"{origin}: {reason}") from error
+            if not isinstance(result, Mapping) or not {int, float}.issuperset(map(type, result.values())):
+                raise RecipeError(
+                    f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}"
+                )
+            for name, value in result.items():
+                found[name] = float(value)
+        return found
+
     def score(self, metrics: Mapping[str, float]) -> float:
         """The first number of the recipe's first metric, negated where lower is better; NaN is the worst."""
         first = next(iter(metrics.values()))
@@ -106,17 +107,10 @@ class Validation:
     ) -> dict[str, float]:
         if not self._can_measure():
             return {}
-        metrics = deepcopy(list(self.metrics))
         count = min(len(self.test_set), self.settings.max_images)
-        for source, target in self._tensors(self.test_set, count, f"measuring {name}", before_each, report):
-            output = translate(source[None]).cpu()
-            for origin, metric in zip(self.origins, metrics, strict=True):
-                add_images(origin, metric, output, target[None])
-        found = {}
-        for origin, metric in zip(self.origins, metrics, strict=True):
-            for key, value in result_of(origin, metric).items():
-                found[f"{name}/{key}"] = float(value)
-        return found
+        pairs = self._tensors(self.test_set, count, f"measuring {name}", before_each, report)
+        found = self.take((translate(source[None]).cpu(), target[None]) for source, target in pairs)
+        return {f"{name}/{key}": value for key, value in found.items()}
 
     def _tensors(
         self, pairs: PairedDataset, count: int, title: str, before_each: Callable[[], None], report: Report

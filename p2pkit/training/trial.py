@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,7 @@ from p2pkit.contracts import Batch, DiscriminatorOutput, Terms
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, on_device, steps_per_epoch
-from p2pkit.errors import P2PKitError, RecipeError
-from p2pkit.evaluation.validation import add_images, result_of
+from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.training.optimizers import try_optimizer
@@ -154,12 +152,8 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
 
 
 def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
-    """Let copies of the metrics measure one image, as validation does."""
-    output, target = fake.detach()[:1].cpu(), batch.target[:1].cpu()
-    for origin, built in zip(parts.validation.origins, parts.validation.metrics, strict=True):
-        metric = deepcopy(built)
-        add_images(origin, metric, output, target)
-        result_of(origin, metric)
+    """Take the metrics of one image, as validation does."""
+    parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
 
 
 @dataclass
@@ -202,12 +196,10 @@ def _named(origin: str, batch: Batch, expected: str) -> Iterator[None]:
     """Turn what a component raises in the body into one sentence that names it and what was expected."""
     try:
         yield
-    except (P2PKitError, MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:
-        if "can't allocate memory" in str(error):
+        if isinstance(error, P2PKitError) or is_out_of_memory(error):
             raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())
+        what = in_one_line(error)
         raise RecipeError(f"{origin} fails on {_described(batch)}: {what}; expected {expected}") from error
 
 
