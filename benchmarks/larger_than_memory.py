@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from p2pkit.contracts import Pair
+from p2pkit.contracts import Sample
 from p2pkit_webdataset.writing import make_shards
 
 SIZE = 256
@@ -60,9 +60,9 @@ class Noise:
     def __len__(self) -> int:
         return self._pairs
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         source, target = np.random.default_rng(index).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-        return Pair(source, target, f"{index:07}")
+        return Sample(source, target, f"{index:07}")
 
     def fingerprint(self) -> str:
         """All pairs are functions of their index."""

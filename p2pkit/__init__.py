@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 import p2pkit.components  # noqa: F401 - before the function of that name, which an import would replace
 from p2pkit import contracts, errors
-from p2pkit.contracts import Batch, DiscriminatorOutput, Pair, WeightedLoss
+from p2pkit.contracts import Batch, DiscriminatorOutput, Sample, WeightedLoss
 from p2pkit.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from p2pkit.runs import TrainingResult, resume, train
 
 __all__ = [
-    "Batch", "DiscriminatorOutput", "Pair", "TrainingResult", "Translator", "WeightedLoss", "__version__", "components",
-    "contracts", "create", "errors", "hookimpl", "load_data", "load_model", "resume", "train",
+    "Batch", "DiscriminatorOutput", "Sample", "TrainingResult", "Translator", "WeightedLoss", "__version__",
+    "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model", "resume", "train",
 ]  # fmt: skip
 
 _HOMES = {

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from p2pkit.errors import UnknownComponent, did_you_mean
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -44,51 +42,8 @@ class Policy:
 Component = Any
 """A live component: what its factory returned."""
 
-SUPPLIED: Mapping[str, frozenset[str]] = {
-    "generators": frozenset({"source_channels", "target_channels", "weights_follow"}),
-    "discriminators": frozenset({"source_channels", "target_channels"}),
-    "losses": frozenset({"source_channels", "target_channels"}),
-    "datasets": frozenset({"split"}),
-    "methods": frozenset(
-        {"generator", "discriminator", "make_discriminator", "losses", "source_channels", "target_channels"}
-    ),
-    "metrics": frozenset(),
-    "exporters": frozenset(),
-    "encodings": frozenset({"source_channels", "source_range"}),
-}
-"""The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets.
 
-``weights_follow`` (give it the default false) is true when a model file's weights will be put into the generator: it
-need not, and must not, look for others.
-"""
-
-KINDS: tuple[str, ...] = tuple(SUPPLIED)
-SINGULAR: Mapping[str, str] = {
-    "generators": "generator",
-    "discriminators": "discriminator",
-    "losses": "loss",
-    "datasets": "dataset",
-    "methods": "method",
-    "metrics": "metric",
-    "exporters": "exporter",
-    "encodings": "encoding",
-}
-"""What one component of each kind is called."""
-
-
-def kind_called(name: str) -> str:
-    """The kind that ``name`` means, which may be singular or plural: "generators" for "generator".
-
-    Raises:
-        UnknownComponent: there is no such kind.
-    """
-    kind = next((kind for kind in KINDS if name in (kind, SINGULAR[kind])), None)
-    if kind is None:
-        raise UnknownComponent(f"there is no kind {name!r}{did_you_mean(name, KINDS)}; kinds: {', '.join(KINDS)}")
-    return kind
-
-
-class PairHeader(NamedTuple):
+class SampleHeader(NamedTuple):
     """What is known of a pair without its pixels: both shapes (height, width, channels), and the key of the pair."""
 
     source: Shape
@@ -96,7 +51,7 @@ class PairHeader(NamedTuple):
     key: str
 
 
-class Pair(NamedTuple):
+class Sample(NamedTuple):
     """One example: two pixel arrays of one height and width, and a key for messages and file names."""
 
     source: NDArray[Any]
@@ -104,11 +59,11 @@ class Pair(NamedTuple):
     key: str
 
     @property
-    def header(self) -> PairHeader:
+    def header(self) -> SampleHeader:
         """The shapes of this pair."""
         source: Any = self.source.shape
         target: Any = self.target.shape
-        return PairHeader(source, target, self.key)
+        return SampleHeader(source, target, self.key)
 
 
 class PairedDataset(Protocol):
@@ -128,7 +83,7 @@ class PairedDataset(Protocol):
         """The number of pairs."""
         ...
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         """The pair at ``index``; raises DataError naming the file when it cannot be read."""
         ...
 
@@ -141,7 +96,7 @@ class PairedDataset(Protocol):
 class DatasetWithHeaders(Protocol):
     """A data set whose pairs ``p2pkit run`` looks at before it trains, all of them; others are read as they come."""
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index`` from the headers of its files; must be cheap, and safe in threads.
 
         Raises DataError naming the file when it is missing, unreadable or incomplete, as far as that can be seen.
@@ -224,11 +179,11 @@ class Loss(Protocol):
     of another form (features, say) raises a P2PKitError.
     """
 
-    def generator_term(self, step: Step) -> Tensor | None:
+    def generator_loss(self, step: Step) -> Tensor | None:
         """A scalar for the generator to lower, or None when this loss has no say there."""
         ...
 
-    def discriminator_term(self, step: Step) -> Tensor | None:
+    def discriminator_loss(self, step: Step) -> Tensor | None:
         """A scalar for the discriminator to lower (``step.fake`` is detached), or None."""
         ...
 
@@ -282,10 +237,10 @@ class Method(Protocol):
 
 
 @runtime_checkable
-class MethodThatBegins(Method, Protocol):
+class MethodWithStart(Method, Protocol):
     """A method with something to do once a run, such as taking weights from another run's model file."""
 
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         """Called before the first step, on every process; not where a run is resumed from a checkpoint behind that."""
         ...
 

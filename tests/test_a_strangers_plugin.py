@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from p2pkit.components.host import configure
-from p2pkit.contracts import KINDS
+from p2pkit.components.kinds import KINDS
 from p2pkit.training.trainer import Trainer
 from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment

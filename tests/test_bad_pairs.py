@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from p2pkit import build
-from p2pkit.contracts import Pair, PairedDataset
+from p2pkit.contracts import PairedDataset, Sample
 from p2pkit.data.sampler import EpochSampler
 from p2pkit.recipe.recipe import Chosen
 from p2pkit.utils.progress import Progress, print_line
@@ -304,7 +304,7 @@ class WithoutHeaders:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         return self._pairs[index]
 
     def fingerprint(self) -> str:

@@ -23,11 +23,11 @@ def register_losses(register):
     class Spoilt:
         """NaN for a black source."""
 
-        def generator_term(self, step):
+        def generator_loss(self, step):
             term = (step.fake - step.target).square().mean()
             return term * torch.nan if bool((step.source < -0.99).flatten(1).all(dim=1).any()) else term
 
-        def discriminator_term(self, step):
+        def discriminator_loss(self, step):
             return None
 
     register("spoilt", Spoilt)

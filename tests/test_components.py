@@ -156,8 +156,8 @@ def test_values_of_losses(name: str, generator: float, discriminator: float | No
     loss = p2pkit.create("losses", name)
     # a real image judged 0, a fake judged 0.5
     seen = step(real=0.0, fake=0.5)
-    assert loss.generator_term(seen).item() == pytest.approx(generator, abs=1e-4)
-    term = loss.discriminator_term(seen)
+    assert loss.generator_loss(seen).item() == pytest.approx(generator, abs=1e-4)
+    term = loss.discriminator_loss(seen)
     if discriminator is None:
         assert term is None
     else:

@@ -11,7 +11,7 @@ import torch
 
 from p2pkit import testing
 from p2pkit.components.host import configure, manager
-from p2pkit.contracts import KINDS
+from p2pkit.components.kinds import KINDS
 from p2pkit.testing import check_component, check_export, components_of, signature
 from tests.broken import Broken, datasets, discriminators, generators, losses, methods, others
 from tests.conftest import REPOSITORY

@@ -58,13 +58,13 @@ def step(discriminator: nn.Module, target: Tensor, fake: Tensor) -> StepContext:
     return StepContext(target, target, fake, discriminator)
 
 
-def discriminator_term(name: str, seen: StepContext, **parameters: float) -> Tensor:
-    term: Tensor = p2pkit.create("losses", name, **parameters).discriminator_term(seen)
+def discriminator_loss(name: str, seen: StepContext, **parameters: float) -> Tensor:
+    term: Tensor = p2pkit.create("losses", name, **parameters).discriminator_loss(seen)
     return term
 
 
-def generator_term(name: str, target: Tensor, fake: Tensor, discriminator: nn.Module | None = None) -> Tensor:
-    term: Tensor = p2pkit.create("losses", name).generator_term(step(discriminator or Layers(), target, fake))
+def generator_loss(name: str, target: Tensor, fake: Tensor, discriminator: nn.Module | None = None) -> Tensor:
+    term: Tensor = p2pkit.create("losses", name).generator_loss(step(discriminator or Layers(), target, fake))
     return term
 
 
@@ -76,10 +76,10 @@ def test_the_wasserstein_loss_by_hand(batch: int) -> None:
     value = 0.5 * 0.625 * (fake - target).sum() / batch
     norm = 0.5 * 0.625 * math.sqrt(3 * 4 * 4)
     expected = float(value) + 10 * (norm - 1) ** 2
-    term = discriminator_term("wgan_gp", seen)
+    term = discriminator_loss("wgan_gp", seen)
     assert term.item() == pytest.approx(expected, abs=1e-5)
-    assert discriminator_term("wgan_gp", seen, penalty=0.0).item() == pytest.approx(float(value), abs=1e-5)
-    assert generator_term("wgan_gp", target, fake, Linear(0.5)).item() == pytest.approx(
+    assert discriminator_loss("wgan_gp", seen, penalty=0.0).item() == pytest.approx(float(value), abs=1e-5)
+    assert generator_loss("wgan_gp", target, fake, Linear(0.5)).item() == pytest.approx(
         float(-0.5 * 0.625 * fake.sum() / batch), abs=1e-5
     )
 
@@ -90,7 +90,7 @@ def test_the_wasserstein_penalty_is_taken_between_real_and_fake() -> None:
     torch.manual_seed(0)
     places = torch.rand(64, 1, 1, 1)
     torch.manual_seed(0)
-    term = discriminator_term("wgan_gp", step(Squares(), target, fake), penalty=1.0)
+    term = discriminator_loss("wgan_gp", step(Squares(), target, fake), penalty=1.0)
     expected = 2 * 9.0 + (2 * 3.0 * places - 1).square().mean()
     assert term.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -99,16 +99,16 @@ def test_the_wasserstein_penalty_is_taken_between_real_and_fake() -> None:
 def test_gradient_penalties_move_the_weights(name: str, slope: float) -> None:
     # with D = w * |image|^2 / 2 and an image of norm 2, the penalties at w = 1 are 10 (2w - 1)^2 and (2w)^2 / 2
     discriminator, image = Squares(), torch.ones(1, 1, 2, 2)
-    discriminator_term(name, step(discriminator, image, image)).backward()
+    discriminator_loss(name, step(discriminator, image, image)).backward()
     assert discriminator.weight.grad is not None
     assert discriminator.weight.grad.item() == pytest.approx(slope, rel=1e-5)
 
 
 def test_r1_is_half_the_squared_norm_of_the_gradient_on_real_images() -> None:
     target, fake = images(1, 3, 2, 4, 4), images(2, 3, 2, 4, 4)
-    term = discriminator_term("r1", step(Squares(), target, fake))
+    term = discriminator_loss("r1", step(Squares(), target, fake))
     assert term.item() == pytest.approx(float(target.square().sum() / 3 / 2), rel=1e-5)
-    assert p2pkit.create("losses", "r1").generator_term(step(Squares(), target, fake)) is None
+    assert p2pkit.create("losses", "r1").generator_loss(step(Squares(), target, fake)) is None
 
 
 class Half(nn.Module):
@@ -120,7 +120,7 @@ class Half(nn.Module):
 
 def test_the_gradient_of_many_patches_survives_half_precision() -> None:
     target = images(1, 1, 1, 128, 128)
-    term = discriminator_term("r1", step(Half(), target, target))
+    term = discriminator_loss("r1", step(Half(), target, target))
     assert term.item() == pytest.approx((1e-3) ** 2 / 128**2 / 2, rel=2e-3)
 
 
@@ -137,7 +137,7 @@ def test_gradient_penalties_reach_every_convolution(
     )
     target, fake = images(1, 1, 3, 32, 32), images(2, 1, 3, 32, 32)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-        term = discriminator_term(name, step(discriminator, target, fake))
+        term = discriminator_loss(name, step(discriminator, target, fake))
     term.backward()
     weights = [value for value in discriminator.parameters() if value.ndim == 4]
     assert term.isfinite() and len(weights) == 4
@@ -146,7 +146,7 @@ def test_gradient_penalties_reach_every_convolution(
 
 def test_feature_matching_sums_the_mean_differences_of_all_features() -> None:
     target, fake = images(1, 2, 1, 3, 5).requires_grad_(), images(2, 2, 1, 3, 5).requires_grad_()
-    term = generator_term("feature_matching", target, fake)
+    term = generator_loss("feature_matching", target, fake)
     difference = (fake - target).abs().detach()
     assert term.item() == pytest.approx(float(difference.mean() + 2 * difference[..., :1].mean()), rel=1e-5)
     term.backward()
@@ -160,20 +160,20 @@ def test_feature_matching_adds_up_the_patchgans_layers() -> None:
     real, faked = (discriminator(target, image, features=True).features for image in (target, fake))
     expected = sum(float((one - other).abs().mean().detach()) for one, other in zip(real, faked, strict=True))
     assert len(real) == 2
-    assert generator_term("feature_matching", target, fake, discriminator).item() == pytest.approx(expected, rel=1e-4)
+    assert generator_loss("feature_matching", target, fake, discriminator).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_discriminator_without_features_is_refused_with_what_to_do() -> None:
     image = images(1, 1, 1, 2, 2)
     with pytest.raises(RecipeError, match=r'choose one that does, such as "patchgan_70".* has_features = True'):
-        generator_term("feature_matching", image, image, Squares())
+        generator_loss("feature_matching", image, image, Squares())
 
 
 def test_the_charbonnier_distance() -> None:
     target = torch.zeros(1, 1, 1, 2)
     fake = torch.tensor([[[[0.0, 0.5]]]], requires_grad=True)
     loss = p2pkit.create("losses", "charbonnier", epsilon=0.01)
-    term = loss.generator_term(step(Layers(), target, fake))
+    term = loss.generator_loss(step(Layers(), target, fake))
     assert term.item() == pytest.approx((0.01 + math.hypot(0.5, 0.01)) / 2, rel=1e-6)
     term.backward()
     slopes = [0.0, 0.5 * 0.5 / math.hypot(0.5, 0.01)]
@@ -186,8 +186,8 @@ def test_the_total_variation_counts_steps_between_neighbours() -> None:
     fake = torch.zeros(1, 2, 3, 4)
     fake[:, :, :, 2:] = 0.5  # a step of 0.5 in each of the three rows, in both channels
     fake[:, 0, 2, :] += 0.25  # and one of 0.25 down each of the four columns, in one of them
-    assert generator_term("total_variation", torch.zeros(1), fake).item() == pytest.approx((6 * 0.5 + 4 * 0.25) / 24)
-    assert generator_term("total_variation", torch.zeros(1), torch.ones(2, 3, 1, 1)).item() == 0.0
+    assert generator_loss("total_variation", torch.zeros(1), fake).item() == pytest.approx((6 * 0.5 + 4 * 0.25) / 24)
+    assert generator_loss("total_variation", torch.zeros(1), torch.ones(2, 3, 1, 1)).item() == 0.0
 
 
 def ssim_by_hand(one: Tensor, other: Tensor) -> float:
@@ -210,7 +210,7 @@ def test_the_structural_similarity_of_one_window(size: int) -> None:
     # one channel after another: a window of 11, or all of an image that is smaller
     target, fake = images(1, 1, 4, size, size), images(2, 1, 4, size, size) * 0.5 + images(1, 1, 4, size, size) * 0.5
     expected = np.mean([ssim_by_hand(target[0, channel], fake[0, channel]) for channel in range(4)])
-    assert generator_term("ssim", target, fake).item() == pytest.approx(1 - expected, abs=1e-5)
+    assert generator_loss("ssim", target, fake).item() == pytest.approx(1 - expected, abs=1e-5)
     assert 0.05 < expected < 0.95
 
 
@@ -218,7 +218,7 @@ def test_the_structural_similarity_is_the_mean_over_all_windows() -> None:
     target, fake = images(1, 1, 1, 12, 13), images(2, 1, 1, 12, 13)
     windows = [(slice(row, row + 11), slice(column, column + 11)) for row in range(2) for column in range(3)]
     expected = np.mean([ssim_by_hand(target[0, 0][window], fake[0, 0][window]) for window in windows])
-    assert generator_term("ssim", target, fake).item() == pytest.approx(1 - expected, abs=1e-5)
+    assert generator_loss("ssim", target, fake).item() == pytest.approx(1 - expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_structural_similarity_is_the_mean_over_all_windows() -> None:
 )
 def test_an_image_is_like_itself(make: Callable[[], Tensor]) -> None:
     fake = make().requires_grad_()
-    term = generator_term("ssim", make(), fake)
+    term = generator_loss("ssim", make(), fake)
     assert term.item() == pytest.approx(0.0, abs=1e-6)
     term.backward()
     assert fake.grad is not None and fake.grad.isfinite().all()

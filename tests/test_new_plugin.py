@@ -14,7 +14,7 @@ import pytest
 
 import p2pkit as library
 from p2pkit.components.host import configure
-from p2pkit.contracts import KINDS
+from p2pkit.components.kinds import KINDS
 from p2pkit.new_plugin.names import checked_names
 from p2pkit.new_plugin.writing import PUBLIC_MODULES
 from tests.conftest import FAKE_DISTRIBUTION, REPOSITORY, Call, distribution

@@ -11,7 +11,7 @@ import pytest
 
 from p2pkit import hookspecs
 from p2pkit.components.host import configure
-from p2pkit.contracts import KINDS, SUPPLIED
+from p2pkit.components.kinds import KINDS, SUPPLIED
 from p2pkit.testing import check_component
 from tests.conftest import REPOSITORY, Call, distribution, train
 

@@ -228,10 +228,10 @@ import p2pkit
 class Flat:
     \"\"\"Zero.\"\"\"
 
-    def generator_term(self, step):
+    def generator_loss(self, step):
         return step.fake.abs().mean()
 
-    def discriminator_term(self, step):
+    def discriminator_loss(self, step):
         return None
 
 

@@ -46,8 +46,8 @@ def test_the_distance_is_the_weighted_one_of_timms_own_features(distance: Any, w
     of_target, of_fake = (network(((image + 1) / 2 - mean) / std) for image in (target, fake))
     power = 1 if distance == "l1" else 2
     expected = sum(weight * ((of_target[n] - of_fake[n]).abs() ** power).mean() for n, weight in ((2, 0.5), (0, 2.0)))
-    assert loss.generator_term(seen(target, fake)).item() == pytest.approx(expected.item(), rel=1e-4)
-    assert loss.generator_term(seen(target, target)).item() == 0
+    assert loss.generator_loss(seen(target, fake)).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert loss.generator_loss(seen(target, target)).item() == 0
 
 
 def test_the_loss_is_frozen_and_lets_gradients_through(weights: Path) -> None:
@@ -55,19 +55,19 @@ def test_the_loss_is_frozen_and_lets_gradients_through(weights: Path) -> None:
     assert list(loss.parameters()) == [] and not any(module.training for module in loss.features.modules())
     before = {name: value.clone() for name, value in loss.state_dict().items()}
     fake = images(3, 64, 64).requires_grad_()
-    loss.generator_term(seen(-fake.detach(), fake)).backward()
+    loss.generator_loss(seen(-fake.detach(), fake)).backward()
     assert fake.grad is not None and fake.grad.any()
     assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
-    assert loss.discriminator_term(seen(fake, fake)) is None
+    assert loss.discriminator_loss(seen(fake, fake)) is None
 
 
 def test_grey_images_are_seen_as_grey_colours_and_other_counts_have_a_first_layer_of_their_own(weights: Path) -> None:
     grey, other = images(1, 64, 64), -images(1, 64, 64)
-    of_grey = perceptual(weights, target_channels=1).generator_term(seen(grey, other))
-    of_colours = perceptual(weights).generator_term(seen(grey.expand(-1, 3, -1, -1), other.expand(-1, 3, -1, -1)))
+    of_grey = perceptual(weights, target_channels=1).generator_loss(seen(grey, other))
+    of_colours = perceptual(weights).generator_loss(seen(grey.expand(-1, 3, -1, -1), other.expand(-1, 3, -1, -1)))
     assert of_grey.item() == pytest.approx(of_colours.item(), rel=1e-5)
     many = perceptual(weights, target_channels=5)
-    assert many.generator_term(seen(images(5, 64, 64), -images(5, 64, 64))) > 0
+    assert many.generator_loss(seen(images(5, 64, 64), -images(5, 64, 64))) > 0
 
 
 @pytest.mark.parametrize("wrong", [{"layers": [0, 0]}, {"layer_weights": [1.0]}, {"layers": []}, {"layers": [7]}])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2pkit.contracts import SINGULAR
+from p2pkit.components.kinds import SINGULAR
 from tests.conftest import Call, Outcome, distribution, lines, train
 
 NETWORK = """
@@ -32,11 +32,11 @@ class Odd(nn.Module):
 """
 LOSS = """
 class Odd:
-    def generator_term(self, step):
+    def generator_loss(self, step):
         return {term}
 """
 WITHOUT_PART = """
-    def discriminator_term(self, step):
+    def discriminator_loss(self, step):
         return {term}
 """
 METRIC = """
@@ -70,23 +70,23 @@ SCALAR = "expected a scalar tensor, or None"
 LOSSES = {
     "no scalar for the generator": (
         LOSS.format(term=DIFFERENCES) + WITHOUT_PART.format(term="None"),
-        f": generator_term gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+        f": generator_loss gives a tensor [2] for {IN_BATCH}; {SCALAR}",
     ),
     "no scalar for the discriminator": (
         LOSS.format(term=MEAN) + WITHOUT_PART.format(term=DIFFERENCES),
-        f": discriminator_term gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+        f": discriminator_loss gives a tensor [2] for {IN_BATCH}; {SCALAR}",
     ),
     "no tensor": (
         LOSS.format(term="0.5") + WITHOUT_PART.format(term="None"),
-        f": generator_term gives a float for {IN_BATCH}; {SCALAR}",
+        f": generator_loss gives a float for {IN_BATCH}; {SCALAR}",
     ),
     "it knows single images only": (
         LOSS.format(term="step.fake.view(3, 16, 16).mean()") + WITHOUT_PART.format(term="None"),
         f" fails on {IN_BATCH}: RuntimeError: shape '[3, 16, 16]' is invalid for input of size 1536; {SCALAR}",
     ),
-    "no discriminator_term": (
+    "no discriminator_loss": (
         LOSS.format(term=MEAN),
-        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'discriminator_term'; {SCALAR}",
+        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'discriminator_loss'; {SCALAR}",
     ),
 }
 METRICS = {

@@ -26,7 +26,7 @@ from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update
 from p2pkit.networks.latent import Latent
-from p2pkit.training.step import StepContext, unwrap_model, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, unwrap_model, discriminator_losses, frozen, generator_losses
 
 class Noisy(nn.Module):
     """A pixel plus a latent."""
@@ -48,7 +48,7 @@ class Twofold:
         self.fixed_until = fixed_until
         self.second = make_discriminator()
         self.encoder = nn.Linear(target_channels, unwrap_model(generator).latent.size)
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         print("begins")
         nn.init.constant_(unwrap_model(self.encoder).weight, 0.125)
     def train_step(self, batch: Batch, update: Update) -> None:
@@ -56,11 +56,11 @@ class Twofold:
         fake = self.generator(batch.source, self.encoder(batch.target.mean(dim=(2, 3))))
         for name in ("discriminator", "second"):
             seen = StepContext(batch.source, batch.target, fake.detach(), getattr(self, name))
-            update(name, discriminator_terms(self.losses, seen))
+            update(name, discriminator_losses(self.losses, seen))
         with frozen(self.discriminator):
             seen = StepContext(batch.source, batch.target, fake, self.discriminator)
             fixed = unwrap_model(self.encoder).parameters() if update.progress < self.fixed_until else ()
-            update(("generator", "encoder"), generator_terms(self.losses, seen), fixed)
+            update(("generator", "encoder"), generator_losses(self.losses, seen), fixed)
 
 @p2pkit.hookimpl
 def register_generators(register):

@@ -11,7 +11,7 @@ import click
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_table, print_text
 from p2pkit.components.discovery import OWN_DISTRIBUTION
-from p2pkit.contracts import KINDS, SINGULAR, kind_called
+from p2pkit.components.kinds import KINDS, SINGULAR, kind_called
 from p2pkit.errors import UnknownComponent, did_you_mean
 from p2pkit.utils.progress import print_line
 

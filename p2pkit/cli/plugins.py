@@ -11,7 +11,7 @@ import click
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_text
 from p2pkit.components.host import manager
-from p2pkit.contracts import KINDS, kind_called
+from p2pkit.components.kinds import KINDS, kind_called
 
 
 @click.group("plugins", invoke_without_command=True, short_help="List the plugins that are installed.")

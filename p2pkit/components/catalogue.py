@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from p2pkit.components.host import manager
 from p2pkit.components.issues import issues_in, report
+from p2pkit.components.kinds import KINDS, SUPPLIED
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import (
     build_component,
@@ -24,7 +25,7 @@ from p2pkit.components.signature import (
     type_text,
     validate,
 )
-from p2pkit.contracts import KINDS, SUPPLIED, Component
+from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, RecipeError, UnknownComponent
 
 ARGS = re.compile(r"^Args:\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)

@@ -17,8 +17,8 @@ import pluggy
 
 from p2pkit import __version__, hookspecs
 from p2pkit.components.discovery import OWN_DISTRIBUTION, FoundEntryPoint, find_entry_points, source_trees_in
+from p2pkit.components.kinds import KINDS, kind_called
 from p2pkit.components.registry import Registry
-from p2pkit.contracts import KINDS, kind_called
 from p2pkit.errors import PluginError, did_you_mean, in_one_line, visible
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.fields import FieldInfo
 
+from p2pkit.components.kinds import SINGULAR, SUPPLIED
 from p2pkit.components.registry import Factory, Registered
-from p2pkit.contracts import SINGULAR, SUPPLIED, Component
+from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
 
 

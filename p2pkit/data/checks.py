@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 from torch import nn
 
-from p2pkit.contracts import DatasetWithHeaders, PairedDataset, PairHeader
+from p2pkit.contracts import DatasetWithHeaders, PairedDataset, SampleHeader
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.loader import ONE_SIZE
 from p2pkit.data.samples import Data, refuse_unlike
@@ -61,7 +61,7 @@ class HeaderGroup(BaseModel):
     """Samples of one set that have the same shapes: which is the first, its header, and how many there are."""
 
     ref: SampleRef
-    header: PairHeader
+    header: SampleHeader
     count: int
 
 
@@ -89,7 +89,7 @@ class SampleChecks:
         DataError: the crop is larger than what all samples are resized to.
     """
 
-    first: PairHeader
+    first: SampleHeader
     augmentation: Augmentation
     batched: bool
 
@@ -97,13 +97,13 @@ class SampleChecks:
         if self.augmentation.settings.load_size is not None:
             self.augmentation.refuse_smaller_than_crop(self.first.source[:2], self.first.key)
 
-    def refuse_unusable(self, header: PairHeader, trained: bool) -> None:
+    def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
         """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""
         refuse_unlike(header, self.first)
         if trained:
             self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
 
-    def refuse_size(self, header: PairHeader, generator: nn.Module) -> None:
+    def refuse_size(self, header: SampleHeader, generator: nn.Module) -> None:
         """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
         size = self.augmentation.training_size(header.source[:2])
         refuse_unfitting(generator, size, header.key)
@@ -237,7 +237,7 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     if not refs:
         return known, []
 
-    def header(ref: SampleRef) -> PairHeader | str:
+    def header(ref: SampleRef) -> SampleHeader | str:
         split = ref.dataset(data)
         assert isinstance(split, DatasetWithHeaders)
         try:

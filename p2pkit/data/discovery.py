@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.errors import DataError
 from p2pkit.images.reading import image_header, read_image
 
@@ -54,23 +54,23 @@ class FilePairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         source, target = self._pairs[index]
-        pair = Pair(read_image(source), read_image(target), self._key(index))
+        pair = Sample(read_image(source), read_image(target), self._key(index))
         self._refuse_unequal(index, pair.header)
         return pair
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the headers of its files."""
         source, target = self._pairs[index]
-        header = PairHeader(image_header(source), image_header(target), self._key(index))
+        header = SampleHeader(image_header(source), image_header(target), self._key(index))
         self._refuse_unequal(index, header)
         return header
 
     def _key(self, index: int) -> str:
         return str(self._pairs[index][0].relative_to(self._sources))
 
-    def _refuse_unequal(self, index: int, header: PairHeader) -> None:
+    def _refuse_unequal(self, index: int, header: SampleHeader) -> None:
         if header.source[:2] != header.target[:2]:
             files = zip(self._pairs[index], (header.source, header.target), strict=True)
             sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from p2pkit.contracts import Batch, Pair, PairedDataset
+from p2pkit.contracts import Batch, PairedDataset, Sample
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
@@ -49,7 +49,7 @@ class Examples(Dataset[Example | P2PKitError]):
     ) -> None:
         self._pairs, self._spec, self._augmentation = pairs, spec, augmentation
         self._bad_samples = SkipBadSamples(len(pairs), settings.bad_data)
-        self._caching, self._cache = settings.cache, dict[int, Pair]()
+        self._caching, self._cache = settings.cache, dict[int, Sample]()
 
     def __getitem__(self, at: SampleIndex) -> Example | P2PKitError:
         epoch, index = at

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from p2pkit.contracts import Pair, PairedDataset, PairHeader, ValueRange, dtype_range
+from p2pkit.contracts import PairedDataset, Sample, SampleHeader, ValueRange, dtype_range
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, RecipeError
@@ -20,11 +20,11 @@ from p2pkit.settings import BadData
 class SampleSpec(NamedTuple):
     """The ``first`` sample, whose channels all have, and each side's range of values; None for that of its type."""
 
-    first: PairHeader
+    first: SampleHeader
     source: ValueRange | None = None
     target: ValueRange | None = None
 
-    def tensors(self, pair: Pair) -> TensorPair:
+    def tensors(self, pair: Sample) -> TensorPair:
         """The two images of a pair as tensors in [-1, 1].
 
         Raises:
@@ -35,7 +35,7 @@ class SampleSpec(NamedTuple):
         return source, normalize(pair.target, f"{pair.key}, its target", self.target)
 
 
-def refuse_unlike(pair: PairHeader, first: PairHeader) -> None:
+def refuse_unlike(pair: SampleHeader, first: SampleHeader) -> None:
     """Raise DataError when the images of a pair differ in size, or in channels from those of the ``first`` pair."""
     for side in ("source", "target"):
         found, expected = getattr(pair, side)[2], getattr(first, side)[2]
@@ -63,14 +63,14 @@ class Data:
     """Sources are numbers for an encoding, which mean the same in files of any type."""
 
     @cached_property
-    def first(self) -> Pair:
+    def first(self) -> Sample:
         """The first training sample that can be used: the channels are known from it.
 
         Raises:
             DataError: it cannot be used and the policy is to stop, or none can.
         """
 
-        def checked(index: int) -> Pair:
+        def checked(index: int) -> Sample:
             pair = self.train[index]
             SampleSpec(pair.header, self.source, self.target).tensors(pair)
             return pair

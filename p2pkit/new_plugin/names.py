@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from p2pkit.components.discovery import OWN_DISTRIBUTION
 from p2pkit.components.host import manager
-from p2pkit.contracts import SINGULAR
+from p2pkit.components.kinds import SINGULAR
 from p2pkit.errors import PluginError, visible
 
 ALLOWED = "lowercase letters from a to z, digits, and single hyphens between them, beginning with a letter"

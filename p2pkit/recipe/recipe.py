@@ -9,9 +9,9 @@ from typing import Any
 import tomlkit
 from pydantic import BaseModel
 
+from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import plain
-from p2pkit.contracts import SINGULAR
 from p2pkit.recipe.document import Document
 from p2pkit.settings import (
     LoaderSettings,

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from p2pkit.components.host import manager
+from p2pkit.components.kinds import KINDS
 from p2pkit.components.registry import Factory, Registered
-from p2pkit.contracts import KINDS
 from p2pkit.testing import (
     datasets,
     discriminators,

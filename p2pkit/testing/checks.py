@@ -11,8 +11,9 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from p2pkit.components.catalogue import create_registered, place
+from p2pkit.components.kinds import SUPPLIED
 from p2pkit.components.registry import Registered
-from p2pkit.contracts import SUPPLIED, Component
+from p2pkit.contracts import Component
 from p2pkit.utils.seeds import random_states_kept
 
 READ = {

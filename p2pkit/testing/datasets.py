@@ -11,7 +11,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.components.signature import supplied_names
-from p2pkit.contracts import DatasetWithHeaders, Pair, PairHeader, dtype_range
+from p2pkit.contracts import DatasetWithHeaders, Sample, SampleHeader, dtype_range
 from p2pkit.testing.checks import Subject, contract, require
 
 LOOKED_AT = 6
@@ -29,7 +29,7 @@ def _places(count: int, most: int = LOOKED_AT) -> list[int]:
     return sorted({int(place) for place in np.linspace(0, count - 1, min(most, count))})
 
 
-def _same(one: Pair, other: Pair) -> bool:
+def _same(one: Sample, other: Sample) -> bool:
     sides = zip(one[:2], other[:2], strict=True)
     same_pixels = all(np.array_equal(*both) and both[0].dtype == both[1].dtype for both in sides)
     return same_pixels and one.key == other.key
@@ -54,7 +54,7 @@ def has_a_length(subject: Subject) -> None:
         require(False, f"no IndexError for index {len(pairs)} of {len(pairs)} pairs in the split {split!r}")
 
 
-@contract("[index] is a Pair of pixel arrays as stored, [height, width, channels] of one height and width, with a key")
+@contract("[index] is a Sample of pixel arrays as stored, [height, width, channels] of one size, with a key")
 def gives_pairs(subject: Subject) -> None:
     """Types and shapes of the pairs of both splits."""
     for split in ("train", "test"):
@@ -64,7 +64,7 @@ def gives_pairs(subject: Subject) -> None:
 
 
 def _require_pair(pair: Any, where: str) -> None:
-    require(isinstance(pair, Pair), f"{type(pair).__name__} instead of a Pair, {where}")
+    require(isinstance(pair, Sample), f"{type(pair).__name__} instead of a Sample, {where}")
     require(isinstance(pair.key, str) and pair.key, f"the key {pair.key!r}, {where}")
     for name, pixels in (("source", pair.source), ("target", pair.target)):
         require(isinstance(pixels, np.ndarray), f"a {name} that is {type(pixels).__name__}, {where}")
@@ -95,7 +95,7 @@ def _most(pairs: Any) -> int:
 
 
 def _key(pairs: Any, index: int) -> str:
-    entry: PairHeader | Pair = pairs.header(index) if isinstance(pairs, DatasetWithHeaders) else pairs[index]
+    entry: SampleHeader | Sample = pairs.header(index) if isinstance(pairs, DatasetWithHeaders) else pairs[index]
     return entry.key
 
 
@@ -110,7 +110,7 @@ def has_true_headers(subject: Subject) -> None:
         with ThreadPoolExecutor(4) as threads:
             headers = list(threads.map(pairs.header, places))
         for index, header in zip(places, headers, strict=True):
-            require(isinstance(header, PairHeader), f"{type(header).__name__} instead of a PairHeader, at {index}")
+            require(isinstance(header, SampleHeader), f"{type(header).__name__} instead of a SampleHeader, at {index}")
             true = pairs[index].header  # type: ignore[index]
             require(header == true, f"{tuple(header)}, but the pair itself is {tuple(true)}")
 
@@ -139,7 +139,7 @@ def works_in_workers(subject: Subject) -> None:
         require(_same(pairs[index], pair), f"another pair at {index} in a worker process")
 
 
-class _Places(Dataset[Pair]):
+class _Places(Dataset[Sample]):
     """Some pairs, for workers."""
 
     def __init__(self, pairs: Any, places: Sequence[int]) -> None:
@@ -148,8 +148,8 @@ class _Places(Dataset[Pair]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Pair:
-        pair: Pair = self.pairs[self.places[index]]
+    def __getitem__(self, index: int) -> Sample:
+        pair: Sample = self.pairs[self.places[index]]
         return pair
 
 

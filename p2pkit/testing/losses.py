@@ -29,14 +29,14 @@ class _Trial:
     discriminator: SmallDiscriminator
     batch: Batch
 
-    def discriminator_term(self) -> Tensor | None:
+    def discriminator_loss(self) -> Tensor | None:
         """The discriminator's term, asked for as methods do: the fake is detached."""
-        return self._term("discriminator_term", self.generator(self.batch.source).detach())
+        return self._term("discriminator_loss", self.generator(self.batch.source).detach())
 
-    def generator_term(self, fake: Tensor) -> Tensor | None:
+    def generator_loss(self, fake: Tensor) -> Tensor | None:
         """The generator's term, asked for as methods do: the discriminator is frozen."""
         with frozen(self.discriminator):
-            return self._term("generator_term", fake)
+            return self._term("generator_loss", fake)
 
     def _term(self, name: str, fake: Tensor) -> Tensor | None:
         ask = getattr(self.loss, name, None)
@@ -79,7 +79,7 @@ def gives_terms(subject: Subject) -> None:
     """Terms with discriminators of one scale and several, with features and without, for one image and several."""
 
     def check(trial: _Trial) -> None:
-        terms = trial.discriminator_term(), trial.generator_term(trial.generator(trial.batch.source))
+        terms = trial.discriminator_loss(), trial.generator_loss(trial.generator(trial.batch.source))
         require(any(term is not None for term in terms), f"None for both, with {trial.discriminator}")
 
     _with_each_form(subject, check, counts=(2, 1))
@@ -91,7 +91,7 @@ def has_gradients_for_the_generator(subject: Subject) -> None:
 
     def check(trial: _Trial) -> None:
         fake = trial.generator(trial.batch.source).detach().requires_grad_()
-        term = trial.generator_term(fake)
+        term = trial.generator_loss(fake)
         if term is not None:
             term.backward()  # type: ignore[no-untyped-call]
             _require_gradient([fake], f"of the fake, with {trial.discriminator}")
@@ -107,14 +107,14 @@ def has_gradients_for_the_discriminator(subject: Subject) -> None:
         for _ in range(2):
             trial.discriminator.zero_grad()
             trial.generator.zero_grad()
-            term = trial.discriminator_term()
+            term = trial.discriminator_loss()
             if term is None:
                 return
             term.backward()  # type: ignore[no-untyped-call]
             _require_gradient(list(trial.discriminator.parameters()), f"of the weights of {trial.discriminator}")
             reached = any(each.grad is not None and each.grad.any() for each in trial.generator.parameters())
             require(not reached, "the generator gets a gradient; keep no fake from one step to the next undetached")
-            trial.generator_term(trial.generator(trial.batch.source))
+            trial.generator_loss(trial.generator(trial.batch.source))
 
     _with_each_form(subject, check)
 
@@ -136,7 +136,7 @@ def repeats_itself(subject: Subject) -> None:
             set_seed(1)
             fake = trial.generator(trial.batch.source)
             drawn = fake.detach().clone()
-            found.append([trial.discriminator_term(), trial.generator_term(fake)])
+            found.append([trial.discriminator_loss(), trial.generator_loss(fake)])
             same = torch.equal(before[0], trial.batch.source) and torch.equal(before[1], trial.batch.target)
             require(same and torch.equal(drawn, fake), "it has changed the source, the target or the fake in place")
         for first, second in zip(*found, strict=True):

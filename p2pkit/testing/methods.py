@@ -11,7 +11,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, MethodThatBegins, Terms
+from p2pkit.contracts import Batch, MethodWithStart, Terms
 from p2pkit.settings import OptimizerSettings
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.fixtures import parts_of_a_method
@@ -74,8 +74,8 @@ def _made(subject: Subject, seed: int = 0, begins: bool = True) -> Any:
     channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
     set_seed(seed)
     method = subject.make(seed, **parts_of_a_method(**channels))
-    if begins and isinstance(method, MethodThatBegins):
-        method.begin()
+    if begins and isinstance(method, MethodWithStart):
+        method.on_train_start()
     return method
 
 

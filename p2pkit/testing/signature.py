@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from p2pkit.components.issues import issues_in, report
+from p2pkit.components.kinds import SUPPLIED
 from p2pkit.components.signature import defined, parameters_model, plain, validate
-from p2pkit.contracts import SUPPLIED
 from p2pkit.testing.checks import Subject, contract, require
 
 

@@ -52,20 +52,20 @@ class StepContext:
         return DiscriminatorOutput.of(output)
 
 
-def generator_terms(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
+def generator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
     """The weighted terms that the losses have for the generator, by the losses' names."""
     terms = {}
     for name, weight, loss in losses:
-        if weight and (term := loss.generator_term(step)) is not None:
+        if weight and (term := loss.generator_loss(step)) is not None:
             terms[name] = weight * term
     return terms
 
 
-def discriminator_terms(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
+def discriminator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
     """The weighted terms that the losses have for the discriminator, by the losses' names."""
     terms = {}
     for name, weight, loss in losses:
-        if weight and (term := loss.discriminator_term(step)) is not None:
+        if weight and (term := loss.discriminator_loss(step)) is not None:
             terms[name] = weight * term
     return terms
 

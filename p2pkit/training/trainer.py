@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from p2pkit.contracts import Batch, MethodThatBegins, ShardedDataset
+from p2pkit.contracts import Batch, MethodWithStart, ShardedDataset
 from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, on_device, steps_per_epoch
 from p2pkit.data.sampler import EpochSampler
 from p2pkit.distributed.accelerator import start_trackers
@@ -123,8 +123,8 @@ class Trainer:
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             if state.step:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
-            elif isinstance(self.parts.method, MethodThatBegins):
-                self.parts.method.begin()
+            elif isinstance(self.parts.method, MethodWithStart):
+                self.parts.method.on_train_start()
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, before + time.monotonic() - began)

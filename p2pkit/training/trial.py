@@ -140,8 +140,8 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
     """Ask each loss for both of its terms, as methods do."""
     for name, weight, loss in parts.method.losses:
         origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
-        for term, image in (("generator_term", fake), ("discriminator_term", fake.detach())) if weight else ():
-            held = frozen(discriminator) if term == "generator_term" else nullcontext()
+        for term, image in (("generator_loss", fake), ("discriminator_loss", fake.detach())) if weight else ():
+            held = frozen(discriminator) if term == "generator_loss" else nullcontext()
             with held, _named(origin, batch, "a scalar tensor, or None"):
                 value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
             if value is None or (isinstance(value, Tensor) and value.ndim == 0):

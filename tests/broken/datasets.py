@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from p2pkit.contracts import Pair, PairHeader, Split
+from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.testing import datasets
 from tests.broken import Broken
 
@@ -27,7 +27,7 @@ class Good:
     def __getitem__(self, index: int) -> Any:
         if not 0 <= index < self.count:
             raise IndexError(index)
-        return Pair(self.pixels(index), 255 - self.pixels(index), self.key(index))
+        return Sample(self.pixels(index), 255 - self.pixels(index), self.key(index))
 
     def pixels(self, index: int) -> Any:
         return np.random.default_rng(index).integers(0, 255, (4, 6, 3), dtype=np.uint8)
@@ -98,8 +98,8 @@ class TestPairsInTrain(Good):
 class WrongHeaders(Good):
     """A data set whose headers are of other pixels."""
 
-    def header(self, index: int) -> PairHeader:
-        return PairHeader((6, 4, 3), (6, 4, 3), self.key(index))
+    def header(self, index: int) -> SampleHeader:
+        return SampleHeader((6, 4, 3), (6, 4, 3), self.key(index))
 
 
 class Unstable(Good):
@@ -168,7 +168,7 @@ BROKEN = [
         (datasets.gives_pairs, TwoDimensions, "a source of shape (4, 6)"),
         (datasets.gives_pairs, Unequal, "sizes that differ"),
         (datasets.gives_pairs, Wide, "a source of int64"),
-        (datasets.gives_pairs, Tuples, "tuple instead of a Pair"),
+        (datasets.gives_pairs, Tuples, "tuple instead of a Sample"),
         (datasets.has_unique_keys, OneKey, "the same key of several pairs: train"),
         (datasets.has_unique_keys, TestPairsInTrain, "keys in both splits: 0, 1, 2"),
         (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0')"),

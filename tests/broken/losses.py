@@ -17,89 +17,89 @@ from tests.broken import Broken
 class Good:
     """A loss as it should be, for both."""
 
-    def generator_term(self, step: Step) -> Any:
+    def generator_loss(self, step: Step) -> Any:
         return F.l1_loss(step.fake, step.target) - step.pred_fake.logits[0].mean()
 
-    def discriminator_term(self, step: Step) -> Any:
+    def discriminator_loss(self, step: Step) -> Any:
         return (step.pred_fake.logits[0] - step.pred_real.logits[0]).square().mean()
 
 
 class NoTerms(Good):
     """A loss without a method for the discriminator."""
 
-    discriminator_term = None  # type: ignore[assignment]
+    discriminator_loss = None  # type: ignore[assignment]
 
 
 class PerImage(Good):
     """A loss that gives a number for each image."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return (step.fake - step.target).abs().mean(dim=(1, 2, 3))
 
 
 class PlainNumber(Good):
     """A loss that gives a number of Python."""
 
-    def generator_term(self, step: Step) -> float:
+    def generator_loss(self, step: Step) -> float:
         return float((step.fake.detach() - step.target).abs().mean())
 
 
 class NotFinite(Good):
     """A loss that is the logarithm of something negative."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return torch.log(-(step.fake - step.target).abs().mean())
 
 
 class Nothing(Good):
     """A loss without terms."""
 
-    def generator_term(self, step: Step) -> None:
+    def generator_loss(self, step: Step) -> None:
         return None
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         return None
 
 
 class Constant(Good):
     """A loss that does not see the fake."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return step.target.mean()
 
 
 class VarianceOfBatch(Good):
     """A loss that cannot be computed of one image: a variance over the batch."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return (step.fake - step.fake.mean(dim=0)).square().sum() / (len(step.fake) - 1)
 
 
 class Picky(Good):
     """A loss that no discriminator pleases."""
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         raise P2PKitError("it needs another discriminator")
 
 
 class FlatForTheFake(Good):
     """A loss whose gradient is zero at every fake."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return (step.fake * 0).mean()
 
 
 class SharpCorner(Good):
     """A loss whose gradient is infinite where it is zero."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return (step.fake - step.fake.detach()).square().sum().sqrt()
 
 
 class FlatForTheDiscriminator(Good):
     """A loss whose gradient is zero at every discriminator."""
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         return (step.pred_fake.logits[0] * 0).mean()
 
 
@@ -108,11 +108,11 @@ class Remembering(Good):
 
     last: Tensor | None = None
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         self.last = step.fake
-        return super().generator_term(step)
+        return super().generator_loss(step)
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         image = self.last if self.last is not None and len(self.last) == len(step.fake) else step.fake
         return step.discriminate(image).logits[0].square().mean()
 
@@ -122,28 +122,28 @@ class Counting(Good):
 
     steps = 0
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         self.steps += 1
-        return super().discriminator_term(step) * self.steps
+        return super().discriminator_loss(step) * self.steps
 
 
 class InPlace(Good):
     """A loss that changes the target."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         step.target.mul_(0.5)
-        return super().generator_term(step)
+        return super().generator_loss(step)
 
 
 BROKEN = [
     Broken("losses", check, factory, found)
     for check, factory, found in (
-        (losses.gives_terms, NoTerms, "it has no method discriminator_term"),
-        (losses.gives_terms, PerImage, "generator_term is a tensor [2]"),
-        (losses.gives_terms, PlainNumber, "generator_term is a float"),
-        (losses.gives_terms, NotFinite, "generator_term is nan"),
+        (losses.gives_terms, NoTerms, "it has no method discriminator_loss"),
+        (losses.gives_terms, PerImage, "generator_loss is a tensor [2]"),
+        (losses.gives_terms, PlainNumber, "generator_loss is a float"),
+        (losses.gives_terms, NotFinite, "generator_loss is nan"),
         (losses.gives_terms, Nothing, "None for both"),
-        (losses.gives_terms, Constant, "generator_term depends on no trainable weight"),
+        (losses.gives_terms, Constant, "generator_loss depends on no trainable weight"),
         (losses.gives_terms, VarianceOfBatch, "a batch of 1"),
         (losses.gives_terms, Picky, "it refuses every discriminator: it needs another discriminator"),
         (losses.has_gradients_for_the_generator, FlatForTheFake, "no gradient of the fake"),

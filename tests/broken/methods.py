@@ -10,7 +10,7 @@ from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.testing import methods
-from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 from tests.broken import Broken
 
 
@@ -26,11 +26,11 @@ class Good:
         fake = self.generator(batch.source)
         self.train_discriminator(StepContext(batch.source, batch.target, fake.detach(), self.discriminator), update)
         with frozen(self.discriminator):
-            terms = generator_terms(self.losses, StepContext(batch.source, batch.target, fake, self.discriminator))
+            terms = generator_losses(self.losses, StepContext(batch.source, batch.target, fake, self.discriminator))
             update("generator", terms)
 
     def train_discriminator(self, seen: StepContext, update: Update) -> None:
-        update("discriminator", discriminator_terms(self.losses, seen))
+        update("discriminator", discriminator_losses(self.losses, seen))
 
 
 class OneWord(Good):
@@ -139,7 +139,7 @@ class Warming(Good):
     def train_discriminator(self, seen: StepContext, update: Update) -> None:
         self.steps += 1
         penalty = self.steps * torch.stack([each.square().sum() for each in self.discriminator.parameters()]).sum()
-        update("discriminator", {**discriminator_terms(self.losses, seen), "penalty": penalty})
+        update("discriminator", {**discriminator_losses(self.losses, seen), "penalty": penalty})
 
 
 BROKEN = [

@@ -8,7 +8,7 @@ from typing import Literal
 
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
-from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 from p2pkit.downloads.download import Unreachable, WrongChecksum, download
 from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError
@@ -58,10 +58,10 @@ class Facades:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         return self._pairs[index]
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``."""
         return self._pairs.header(index)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from p2pkit.builtin.datasets.facade_drawing import REVISION, draw_facade
-from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 
 Side = Annotated[int, Field(ge=32)]
 Size = Side | tuple[Side, Side]
@@ -46,17 +46,17 @@ class ProceduralFacades:
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self._count:
             raise IndexError(f"the {self._split} split has {self._count} facades: there is none at {index}")
         photo, labels = draw_facade(self._seed, SPLIT_NUMBERS[self._split], index, self._height, self._width)
         source, target = (labels, photo) if self._direction == "BtoA" else (photo, labels)
-        return Pair(source, target, self._key(index))
+        return Sample(source, target, self._key(index))
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, which are those of all."""
         shape = (self._height, self._width, 3)
-        return PairHeader(shape, shape, self._key(index))
+        return SampleHeader(shape, shape, self._key(index))
 
     def _key(self, index: int) -> str:
         return f"{self._split}_{index:05d}"

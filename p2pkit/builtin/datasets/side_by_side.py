@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 from p2pkit.data.discovery import fingerprint_of, split_folder
 from p2pkit.errors import DataError
 from p2pkit.images.names import ending
@@ -30,20 +30,20 @@ class SideBySide:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         file = self._files[index]
         pixels = read_image(file)
         middle = _half(file, pixels.shape[1])
         left, right = pixels[:, :middle], pixels[:, middle:]
         source, target = (left, right) if self._direction == "AtoB" else (right, left)
-        return Pair(source, target, self._key(file))
+        return Sample(source, target, self._key(file))
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the header of its file."""
         file = self._files[index]
         height, width, channels = image_header(file)
         half = (height, _half(file, width), channels)
-        return PairHeader(half, half, self._key(file))
+        return SampleHeader(half, half, self._key(file))
 
     def _key(self, file: Path) -> str:
         return str(file.relative_to(self._root))

@@ -26,11 +26,11 @@ class AdversarialLoss:
         """How far logits of fakes are from what the generator wants."""
         return self.real(logits)
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The generator's term: its fakes should pass for real."""
         return _mean(self.generator, step.pred_fake.logits)
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's term: real and fake should be classified as what they are."""
         return (_mean(self.real, step.pred_real.logits) + _mean(self.fake, step.pred_fake.logits)) / 2
 

@@ -17,7 +17,7 @@ class FeatureMatching:
     patchgan does.
     """
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The sum over all layers, and all scales, of the mean |real feature - fake feature|.
 
         Raises:
@@ -32,5 +32,5 @@ class FeatureMatching:
         pairs = zip(step.pred_fake.features, step.pred_real.features, strict=True)
         return torch.stack([F.l1_loss(fake, real.detach()) for fake, real in pairs]).sum()
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator's own features must not be pulled together."""

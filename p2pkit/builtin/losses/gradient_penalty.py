@@ -29,11 +29,11 @@ class WGANGP:
     def __init__(self, penalty: Annotated[float, Field(ge=0)] = 10.0) -> None:
         self.penalty = penalty
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The mean value of the fakes, negated."""
         return -_values(step.pred_fake).mean()
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """The mean value of fakes less that of real images, and the penalty (gradient norm - 1)^2."""
         difference = _values(step.pred_fake).mean() - _values(step.pred_real).mean()
         place = torch.rand(len(step.target), 1, 1, 1, device=step.target.device)
@@ -48,10 +48,10 @@ class R1:
     The recipe's weight is the paper's gamma. The gradient is taken with respect to the image alone, beside its source.
     """
 
-    def generator_term(self, step: Step) -> None:
+    def generator_loss(self, step: Step) -> None:
         """None: the generator has no part in it."""
 
-    def discriminator_term(self, step: Step) -> Tensor:
+    def discriminator_loss(self, step: Step) -> Tensor:
         """Half the mean squared norm of the gradient."""
         return _gradient(step, step.target).square().sum(1).mean() / 2
 

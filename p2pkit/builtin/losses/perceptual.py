@@ -58,7 +58,7 @@ class Perceptual(nn.Module):
         self.features = FrozenFeatures(backbone, target_channels, pretrained, weights, timm, out_indices=indices)
         self.distance = DISTANCES[distance]
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The weighted sum of the distances, over all layers."""
         with torch.no_grad():
             wanted = self.features(step.target)
@@ -66,5 +66,5 @@ class Perceptual(nn.Module):
         distances = [self.distance(one, other) for one, other in zip(found, wanted, strict=True)]
         return torch.stack([weight * one for weight, one in zip(self.layer_weights, distances, strict=True)]).sum()
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""

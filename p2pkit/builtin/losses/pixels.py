@@ -14,22 +14,22 @@ from p2pkit.contracts import Step
 class L1:
     """The mean absolute difference (Isola et al. 2017, equation 3)."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The mean of |target - fake|."""
         return F.l1_loss(step.fake, step.target)
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""
 
 
 class L2:
     """The mean squared difference."""
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The mean of (target - fake)^2."""
         return F.mse_loss(step.fake, step.target)
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""
 
 
@@ -43,9 +43,9 @@ class Charbonnier:
     def __init__(self, epsilon: Annotated[float, Field(gt=0)] = 1e-3) -> None:
         self.epsilon = epsilon
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The mean over all pixels."""
         return ((step.target - step.fake).square() + self.epsilon**2).sqrt().mean()
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""

@@ -21,12 +21,12 @@ class TotalVariation:
     It asks for smooth areas, whatever the target is, so it is weak beside a distance to the target.
     """
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """The sum of |difference| down and across, over the number of values."""
         down, across = (step.fake.diff(dim=axis).abs().sum() for axis in (2, 3))
         return (down + across) / step.fake.numel()
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""
 
 
@@ -36,11 +36,11 @@ class SSIM:
     In images with a side shorter than the window's 11 pixels, the window is as long as that side.
     """
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         """1 - the mean index of fake and target, between 0 and 2."""
         return 1 - structural_similarity(step.fake, step.target).mean()
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         """None: the discriminator has no part in it."""
 
 

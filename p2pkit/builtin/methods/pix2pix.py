@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from p2pkit.contracts import Batch, Update, WeightedLoss
-from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 
 
 class Pix2Pix:
@@ -25,7 +25,7 @@ class Pix2Pix:
         """One step on one batch."""
         fake = self.generator(batch.source)
         seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
-        update("discriminator", discriminator_terms(self.losses, seen))
+        update("discriminator", discriminator_losses(self.losses, seen))
         with frozen(self.discriminator):
             seen = StepContext(batch.source, batch.target, fake, self.discriminator)
-            update("generator", generator_terms(self.losses, seen))
+            update("generator", generator_losses(self.losses, seen))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.errors import RecipeError
 from p2pkit.networks.latent import Latent
-from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms, unwrap_model
+from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses, unwrap_model
 from p2pkit_bicyclegan.encoder import ResidualEncoder
 
 Weight = Annotated[float, Field(ge=0)]
@@ -64,16 +64,16 @@ class BicycleGAN:
         random = self.generator(source, latent)
 
         seen = StepContext(source, target, encoded.detach(), self.discriminator)
-        update("discriminator", discriminator_terms(self.losses, seen))
+        update("discriminator", discriminator_losses(self.losses, seen))
         seen = StepContext(source, target, random.detach(), self.latent_discriminator)
-        random_terms = discriminator_terms(self.losses, seen)
+        random_terms = discriminator_losses(self.losses, seen)
         update("latent_discriminator", random_terms)
 
         adversarial = [loss for loss in self.losses if loss.name in random_terms]
         with frozen(self.discriminator), frozen(self.latent_discriminator):
-            terms = generator_terms(self.losses, StepContext(source, target, encoded, self.discriminator))
+            terms = generator_losses(self.losses, StepContext(source, target, encoded, self.discriminator))
             seen = StepContext(source, target, random, self.latent_discriminator)
-            terms |= {f"random_{name}": term for name, term in generator_terms(adversarial, seen).items()}
+            terms |= {f"random_{name}": term for name, term in generator_losses(adversarial, seen).items()}
             update(("generator", "encoder"), {**terms, **self._latent_terms(mean, log_variance, random, latent)})
 
     def _latent_terms(self, mean: Tensor, log_variance: Tensor, random: Tensor, latent: Tensor) -> Terms:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from p2pkit.contracts import Direction, Pair, PairHeader, Split
+from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 from p2pkit_earth.images import SHA256, earth
 from p2pkit_earth.tiles import BLOCK, Tile, tiles
 
@@ -47,17 +47,17 @@ class ReliefToSatellite:
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         place = self._tiles[index].place
         relief, satellite = (image[place] for image in earth())
         source, target = (relief, satellite) if self._direction == "AtoB" else (satellite, relief)
-        return Pair(source, target, _key(self._tiles[index]))
+        return Sample(source, target, _key(self._tiles[index]))
 
-    def header(self, index: int) -> PairHeader:
+    def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, which are those of all."""
         tile = self._tiles[index]
         shape = (tile.side, tile.side, 3)
-        return PairHeader(shape, shape, _key(tile))
+        return SampleHeader(shape, shape, _key(tile))
 
     def fingerprint(self) -> str:
         """A digest of the images, of the tiles cut from them, and of the direction."""

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from p2pkit.contracts import DatasetWithHeaders, PairHeader, Split
+from p2pkit.contracts import DatasetWithHeaders, SampleHeader, Split
 from p2pkit_earth import images
 from p2pkit_earth.dataset import ReliefToSatellite
 from tests.conftest import Call
@@ -48,7 +48,7 @@ def settings(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-def place(header: PairHeader) -> tuple[slice, slice]:
+def place(header: SampleHeader) -> tuple[slice, slice]:
     """Rows and columns of both images that a pair's key names."""
     named = re.fullmatch(r"row_(\d{4})_column_(\d{4})", header.key)
     assert named is not None

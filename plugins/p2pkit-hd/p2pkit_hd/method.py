@@ -12,7 +12,7 @@ from torch import nn
 import p2pkit
 from p2pkit.contracts import Batch, Update, WeightedLoss
 from p2pkit.errors import RecipeError
-from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms, unwrap_model
+from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses, unwrap_model
 from p2pkit_hd.generator import EnhancedTrunk, GlobalTrunk, HDGenerator
 
 
@@ -48,7 +48,7 @@ class Pix2PixHD:
         if coarse_model is not None:
             self._coarse_part()
 
-    def begin(self) -> None:
+    def on_train_start(self) -> None:
         """Take the weights of the coarse part from the earlier run.
 
         Raises:
@@ -69,9 +69,9 @@ class Pix2PixHD:
         fake = self.generator(batch.source)
         with frozen(self.discriminator):
             seen = StepContext(batch.source, batch.target, fake, self.discriminator)
-            update("generator", generator_terms(self.losses, seen), self._fixed(update.progress))
+            update("generator", generator_losses(self.losses, seen), self._fixed(update.progress))
         seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
-        update("discriminator", discriminator_terms(self.losses, seen))
+        update("discriminator", discriminator_losses(self.losses, seen))
 
     def _fixed(self, progress: float) -> Iterable[nn.Parameter]:
         return self._coarse_part().parameters() if progress < self.fixed_until else ()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from p2pkit.contracts import Pair, Split
+from p2pkit.contracts import Sample, Split
 from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError
 from p2pkit.utils.progress import Progress
@@ -41,7 +41,7 @@ class _Shards:
     def __len__(self) -> int:
         return sum(self.shards)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
         number = bisect_right(self._ends, index)

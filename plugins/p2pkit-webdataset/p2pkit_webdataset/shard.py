@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.contracts import Pair
+from p2pkit.contracts import Sample
 from p2pkit.errors import DataError
 from p2pkit.images.reading import read_image_bytes
 from p2pkit_webdataset.names import key_of, split_name
@@ -55,7 +55,7 @@ class Shard:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def pair(self, place: int) -> Pair:
+    def pair(self, place: int) -> Sample:
         """The pair at a place; raises DataError naming shard, key and member."""
         stored = self._keys[place].decode(errors="surrogateescape")
         key = key_of(stored) if self._quoted else stored
@@ -63,7 +63,7 @@ class Shard:
             self._pixels(key, side, offset, size)
             for side, (offset, size) in zip(self._sides, self._extents[place].tolist(), strict=True)
         )
-        return Pair(source, target, key)
+        return Sample(source, target, key)
 
     def _pixels(self, key: str, side: str, offset: int, size: int) -> NDArray[Any]:
         name = f"{self._name}: {key}.{side}"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import p2pkit as library
-from p2pkit.contracts import Pair
+from p2pkit.contracts import Sample
 from p2pkit.errors import DataError
 from p2pkit.images.reading import read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
@@ -34,8 +34,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._pixels)
 
-    def __getitem__(self, index: int) -> Pair:
-        return Pair(self._pixels[index], self._pixels[-1 - index], self._key.format(index))
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self._pixels[index], self._pixels[-1 - index], self._key.format(index))
 
     def fingerprint(self) -> str:
         return "these"

@@ -90,10 +90,10 @@ def register_losses(register: Any) -> None:
     class Brightness:
         """The difference in mean brightness."""
 
-        def generator_term(self, step: Any) -> Any:
+        def generator_loss(self, step: Any) -> Any:
             return (step.fake.mean() - step.target.mean()).abs()
 
-        def discriminator_term(self, step: Any) -> None:
+        def discriminator_loss(self, step: Any) -> None:
             return None
 
     register("brightness", Brightness)

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from p2pkit.contracts import Pair, Split
+from p2pkit.contracts import Sample, Split
 from p2pkit.errors import DataError
 
 
@@ -21,14 +21,14 @@ class Gradients:
     def __len__(self) -> int:
         return self.count if self.split == "train" else 2
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise DataError(f"there is no gradient {index}")
         low, high = np.random.default_rng([self.split == "test", index]).integers(0, 60000, 2)
         gray = np.linspace(low, high, 256).reshape(16, 16, 1).astype(np.uint16)
         target = np.zeros((16, 16, 3), np.uint8)
         target[:, :, ["red", "green", "blue"].index(self.colour)] = gray[:, :, 0] >> 8
-        return Pair(gray, target, f"{self.split} {index}")
+        return Sample(gray, target, f"{self.split} {index}")
 
     def fingerprint(self) -> str:
         return f"{self.count} {self.colour}"

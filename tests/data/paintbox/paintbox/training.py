@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from p2pkit.contracts import Batch, Step, Update
-from p2pkit.training.step import StepContext, discriminator_terms, frozen, generator_terms
+from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 
 
 class Contrast:
@@ -15,10 +15,10 @@ class Contrast:
     def __init__(self, power: Annotated[int, Field(gt=0)] = 1) -> None:
         self.power = power
 
-    def generator_term(self, step: Step) -> Tensor:
+    def generator_loss(self, step: Step) -> Tensor:
         return (step.fake.std() - step.target.std()).abs() ** self.power
 
-    def discriminator_term(self, step: Step) -> None:
+    def discriminator_loss(self, step: Step) -> None:
         return None
 
 
@@ -32,11 +32,11 @@ class Alternating:
 
     def train_step(self, batch: Batch, update: Update) -> None:
         fake = self.generator(batch.source).detach()
-        update("discriminator", discriminator_terms(self.losses, self._view(batch, fake)))
+        update("discriminator", discriminator_losses(self.losses, self._view(batch, fake)))
         for _ in range(self.strokes):
             with frozen(self.discriminator):
                 seen = self._view(batch, self.generator(batch.source))
-                update("generator", generator_terms(self.losses, seen))
+                update("generator", generator_losses(self.losses, seen))
 
     def _view(self, batch: Batch, fake: Tensor) -> StepContext:
         return StepContext(batch.source, batch.target, fake, self.discriminator)
