@@ -14,10 +14,12 @@ import p2pkit.components  # noqa: F401 - before the function of that name, which
 from p2pkit import contracts, errors
 from p2pkit.contracts import Batch, DiscriminatorOutput, Sample, WeightedLoss
 from p2pkit.hookspecs import hookimpl
+from p2pkit.images import formats
 
 if TYPE_CHECKING:
     from p2pkit.build import load_data
     from p2pkit.components.catalogue import create
+    from p2pkit.components.host import PluginManager
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.runs import TrainingResult, resume, train
 
@@ -39,6 +41,16 @@ def components(kind: str) -> list[str]:
     from p2pkit.components.host import manager
 
     return manager().registry(kind).names()
+
+
+def _plugins() -> PluginManager:
+    from p2pkit.components.host import manager
+
+    return manager()
+
+
+# asked when a file is read or written, so that p2pkit.images need not know where plugins come from
+formats.plugins = _plugins
 
 
 def __getattr__(name: str) -> Any:

@@ -67,6 +67,11 @@ def register_encodings(register: Register) -> None:
 
 
 @hookspec
+def register_image_formats(register: Register) -> None:
+    """Image formats: files of pixels, known by their endings or beginnings, read and perhaps written."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""
 

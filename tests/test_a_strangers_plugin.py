@@ -15,6 +15,7 @@ import pytest
 
 from p2pkit.components.host import configure
 from p2pkit.components.kinds import KINDS
+from p2pkit.images.reading import read_image
 from p2pkit.training.trainer import Trainer
 from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment
@@ -22,6 +23,7 @@ from tests.environment import Environment
 COMPONENTS = {
     "generators": "brush", "discriminators": "critic", "losses": "contrast", "datasets": "gradients",
     "methods": "alternating", "metrics": "worst_pixel", "exporters": "program", "encodings": "thermometer",
+    "image_formats": "swatch",
 }  # fmt: skip
 RECIPE = "box:everything"
 
@@ -114,6 +116,9 @@ def test_its_model_names_it_and_needs_it(p2pkit: Call, program: Call, run: Path,
         "brush", "paintbox", "2.3",
     )  # fmt: skip
     assert program("translate", run, source, "--out", tmp_path / "with").code == 0
+    swatch = ("--format", "swatch")
+    assert program("translate", run, source, "--out", tmp_path / "with", *swatch).code == 0
+    assert np.array_equal(read_image(tmp_path / "with" / "gray.swatch"), read_image(tmp_path / "with" / "gray.png"))
     exported = program("export", run, "--format", "program", "--out", tmp_path / "brush.pt2")
     assert exported.code == 0, exported.err
     sys.path[:] = [path for path in sys.path if "environment" not in path]

@@ -17,7 +17,7 @@ from p2pkit.components.host import configure
 from p2pkit.components.kinds import KINDS
 from p2pkit.new_plugin.names import checked_names
 from p2pkit.new_plugin.writing import PUBLIC_MODULES
-from tests.conftest import FAKE_DISTRIBUTION, REPOSITORY, Call, distribution
+from tests.conftest import FAKE_DISTRIBUTION, REPOSITORY, Call, distribution, picture, save
 from tests.environment import Environment
 
 CHECKS = ("ruff check", "ruff format --check", "mypy", "lint-imports")
@@ -97,6 +97,10 @@ def test_a_new_plugin_of_each_kind_trains_from_its_recipe(kind: str, p2pkit: Cal
     assert (fresh["distribution"], fresh["problem"]) == ("p2pkit-fresh", None)
     if kind == "exporters":
         assert p2pkit(*options, "export", "run", "--format", "fresh", "--out", "exported").code == 0
+    elif kind == "image_formats":
+        for source, out in ((save(here / "a.png", picture(32, 32, seed=0)), "first"), (here / "first", "second")):
+            assert p2pkit(*options, "translate", "run", source, "--out", out, "--format", "fresh").code == 0
+        assert (here / "second" / "a.fresh").read_bytes().startswith(b"fresh\n")
     else:
         assert 'name = "fresh"' in p2pkit(*options, "show", recipe).out.partition("[run]")[2].partition("\n")[2]
 

@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from p2pkit import hookspecs
 from p2pkit.components.host import configure
 from p2pkit.components.kinds import KINDS, SUPPLIED
+from p2pkit.images.reading import read_image
+from p2pkit.images.writing import write_image
 from p2pkit.testing import check_component
 from tests.conftest import REPOSITORY, Call, distribution, train
 
@@ -85,6 +88,29 @@ def test_the_example_of_an_exporter_exports(installed: str, model: Path, tmp_pat
     outcome = p2pkit("export", model, "--format", installed, "--out", tmp_path / "model.pt2.gz")
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "model.pt2.gz").is_file()
+
+
+@pytest.mark.parametrize("installed", ["register_image_formats"], indirect=True)
+def test_the_example_of_an_image_format_is_trained_on_and_translated_to(
+    installed: str, recipe: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 2)):
+        for index in range(count):
+            pixels = rng.random((24, 24, 3), np.float32)
+            write_image(tmp_path / "maps" / split / "target" / f"{index}.pfm", pixels)
+            write_image(tmp_path / "maps" / split / "source" / f"{index}.pfm", 1 - pixels)
+    settings = ('data.name="paired_folders"', f'data.root="{tmp_path / "maps"}"')
+    options = [part for setting in settings for part in ("--set", setting)]
+    for command in (("check",), ("data", "check")):
+        checked = p2pkit(*command, recipe, *options)
+        assert checked.code == 0, checked.err
+    run, out = train(p2pkit, recipe, tmp_path / "run", *settings), tmp_path / "out"
+    assert p2pkit("translate", run, tmp_path / "maps" / "test" / "source", "--out", out).code == 0
+    assert sorted(file.name for file in out.iterdir()) == ["0.pfm", "1.pfm"]
+    assert read_image(out / "0.pfm").shape == (24, 24, 3) and read_image(out / "0.pfm").dtype == np.float32
+    assert p2pkit("translate", run, out, "--out", out, "--format", "tif").code == 0
+    assert (out / "0.tif").is_file()
 
 
 @pytest.mark.parametrize("installed", ["register_commands"], indirect=True)

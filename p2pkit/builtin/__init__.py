@@ -105,3 +105,24 @@ def register_exporters(register: Register) -> None:
 
     register("onnx", ONNX)
     register("torch_program", TorchProgram)
+
+
+@hookimpl
+def register_image_formats(register: Register) -> None:
+    """What Pillow reads, TIFF, NumPy's arrays, and DICOM and NIfTI, whose libraries are imported when one is read."""
+    from p2pkit.images.arrays import NPY, NPZ
+    from p2pkit.images.medical import DICOM, CompressedNIfTI, NIfTI
+    from p2pkit.images.pictures import BMP, GIF, JPEG, PNG, WebP
+    from p2pkit.images.tiff import TIFF
+
+    register("png", PNG)
+    register("jpeg", JPEG)
+    register("webp", WebP)
+    register("bmp", BMP)
+    register("gif", GIF)
+    register("npy", NPY)
+    register("npz", NPZ)
+    register("dicom", DICOM)  # before TIFF: a file may be both
+    register("tiff", TIFF)
+    register("nifti", NIfTI)
+    register("nifti_gz", CompressedNIfTI)

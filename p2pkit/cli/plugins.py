@@ -66,7 +66,7 @@ def new_plugin(name: str, kind: str) -> None:
     names = checked_names(name, kind_called(kind))
     folder = write_distribution(names, Path()).as_posix()
     click.echo(
-        f"{folder}/ has the {names.singular} {names.name}, in {names.package}/{names.singular}.py. Next:\n\n"
+        f"{folder}/ has the {names.singular} {names.name}, in {names.package}/{names.module}.py. Next:\n\n"
         f"    pip install -e ./{folder}\n"
         f"    p2pkit run {names.name}:quickstart\n\n"
         f"Its tests: pip install -e './{folder}[test]' && cd {folder} && pytest"

@@ -29,8 +29,8 @@ COUNT = click.IntRange(min=1)
 @click.option("--dropout/--no-dropout", default=None, help="The paper's noise at translation. [default: the model's]")
 @click.option(
     "--format",
-    type=click.Choice(["png", "tif", "npy"]),
-    help="Format of the outputs. [default: that of the training targets; TIFF for what PNG cannot hold]",
+    metavar="ENDING",
+    help="Ending of the outputs: png, tif, npy or a plugin's. [default: that of the training targets, else png or tif]",
 )
 @click.option(
     "--batch-size", metavar="N", type=COUNT, default=1, help="Images, or tiles, at once on a GPU. [default: 1]"

@@ -87,6 +87,7 @@ class PluginManager:
     def __init__(
         self, disabled: Sequence[str] = (), only: Sequence[str] | None = None, source_trees: Sequence[Path] = ()
     ) -> None:
+        self._chosen = (tuple(disabled), only, tuple(source_trees))
         self.plugins: list[Plugin] = []
         self._loaded: dict[str, Plugin] = {}
         self._registries: dict[str, Registry] = {}
@@ -99,6 +100,10 @@ class PluginManager:
             wanted = only is None or one.entry.name in only or one.distribution == OWN_DISTRIBUTION
             if wanted and one.entry.name not in disabled:
                 self._load(one)
+
+    def __reduce__(self) -> tuple[Callable[..., PluginManager], tuple[Any, ...]]:
+        # a process that is started anew, a worker that reads data, has the plugins of the one that starts it
+        return _taken_over, self._chosen
 
     def registry(self, kind: str) -> Registry:
         """The registry of ``kind`` ("generators", or "generator"), filled by the plugins' hooks on the first call."""
@@ -194,6 +199,12 @@ def manager() -> PluginManager:
     if _current is None:
         configure()
     assert _current is not None
+    return _current
+
+
+def _taken_over(disabled: Sequence[str], only: Sequence[str] | None, source_trees: Sequence[Path]) -> PluginManager:
+    global _current
+    _current = PluginManager(disabled, only, source_trees)
     return _current
 
 

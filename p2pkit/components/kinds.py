@@ -17,6 +17,7 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "metrics": frozenset(),
     "exporters": frozenset(),
     "encodings": frozenset({"source_channels", "source_range"}),
+    "image_formats": frozenset(),
 }
 """The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets.
 
@@ -34,6 +35,7 @@ SINGULAR: Mapping[str, str] = {
     "metrics": "metric",
     "exporters": "exporter",
     "encodings": "encoding",
+    "image_formats": "image format",
 }
 """What one component of each kind is called."""
 

@@ -51,6 +51,10 @@ class Registry:
     def __iter__(self) -> Iterator[Registered]:
         return (self._offers[name][0] for name in self.names())
 
+    def offers(self) -> Iterator[Registered]:
+        """All that was offered, in its order, also under names that belong to neither of two."""
+        return (offer for offers in self._offers.values() for offer in offers)
+
     def names(self) -> list[str]:
         """The names that can be used, sorted."""
         return sorted(name for name, offers in self._offers.items() if len(offers) == 1)

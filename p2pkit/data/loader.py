@@ -15,6 +15,7 @@ from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
 from p2pkit.data.samples import SampleSpec
 from p2pkit.errors import DataError, P2PKitError, first_line
+from p2pkit.images import formats
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
 from p2pkit.utils.signals import SIGNALS
@@ -50,6 +51,10 @@ class Examples(Dataset[Example | P2PKitError]):
         self._pairs, self._spec, self._augmentation = pairs, spec, augmentation
         self._bad_samples = SkipBadSamples(len(pairs), settings.bad_data)
         self._caching, self._cache = settings.cache, dict[int, Sample]()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # first of all: a worker that is spawned, not forked, reads files with the plugins of this process
+        return {"_plugins": formats.plugins(), **vars(self)}
 
     def __getitem__(self, at: SampleIndex) -> Example | P2PKitError:
         epoch, index = at

@@ -7,18 +7,17 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
 from p2pkit.images.plausible import refuse_implausible
+from p2pkit.images.regions import Regions, npy_regions
 
-NPY_MAGIC = npy.MAGIC_PREFIX
-ZIP_MAGIC = b"PK\x03\x04"
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _SHOWN = 8
 """How many of the arrays in a file a message names."""
@@ -33,26 +32,56 @@ class _Array(NamedTuple):
     values: IO[bytes]
 
 
-def read(stream: IO[bytes]) -> NDArray[Any]:
-    """The array in a file, with a third axis."""
-    with _found(stream) as array:
-        values = np.frombuffer(array.values.read(), array.dtype)
-        pixels = values.reshape(array.shape, order="F" if array.column_major else "C")
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+class _Arrays:
+    def read(self, stream: IO[bytes]) -> NDArray[Any]:
+        """The array in a file."""
+        with _found(stream) as array:
+            values = np.frombuffer(array.values.read(), array.dtype)
+            return values.reshape(array.shape, order="F" if array.column_major else "C")
+
+    def header(self, stream: IO[bytes]) -> tuple[int, ...]:
+        """The shape of the array; the values are not read."""
+        with _found(stream) as array:
+            return array.shape
 
 
-def header(stream: IO[bytes]) -> Shape:
-    """The shape that :func:`read` gives; the values are not read."""
-    with _found(stream) as array:
-        height, width, *channels = array.shape
-    return height, width, channels[0] if channels else 1
+class NPY(_Arrays):
+    """An array of NumPy: integers or floating point, [height, width] or [height, width, channels]."""
+
+    endings = (".npy",)
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` begins an array."""
+        return head.startswith(npy.MAGIC_PREFIX)
+
+    def write(self, stream: IO[bytes], pixels: NDArray[Any]) -> None:
+        """Write pixels [height, width, channels]."""
+        np.save(stream, pixels, allow_pickle=False)
+
+    def open_regions(self, file: Path) -> Regions | None:
+        """The parts of an array that lies in the file as it would in memory."""
+        return npy_regions(file)
+
+
+class NPZ(_Arrays):
+    """An archive of NumPy that holds a single array. Translations become NPY."""
+
+    endings = (".npz",)
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` begins an archive."""
+        return head.startswith(b"PK\x03\x04")
+
+    def output_ending(self, targets: str, source: str) -> str:
+        """NPY."""
+        return ".npy"
 
 
 @contextmanager
 def _found(stream: IO[bytes]) -> Iterator[_Array]:
     """The single array in a file, its header checked against the file's length."""
     stream.seek(0)
-    if stream.read(len(NPY_MAGIC)) == NPY_MAGIC:
+    if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
         yield _checked(stream, stream.seek(0, os.SEEK_END))
         return
     try:
@@ -83,8 +112,3 @@ def _checked(stream: IO[bytes], size: int) -> _Array:
     if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise DataError(f"it is not as long as its shape {shape} says, it is damaged or incomplete")
     return _Array(shape, column_major, dtype, stream)
-
-
-def write(stream: IO[bytes], pixels: NDArray[Any]) -> None:
-    """Write pixels [height, width, channels] as NPY."""
-    np.save(stream, pixels, allow_pickle=False)

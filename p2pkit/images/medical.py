@@ -6,7 +6,7 @@ import gzip
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,63 +16,110 @@ from p2pkit.errors import DataError
 from p2pkit.images.plausible import largest_plausible, refuse_implausible
 
 GZIP_MAGIC = b"\x1f\x8b"
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+NIFTI_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 NIFTI_MAGIC = (344, (b"n+1\0", b"ni1\0"))
 """Where a NIfTI-1 file has its mark, and what it is."""
 NIFTI2_MAGIC = (4, (b"n+2\0", b"ni2\0"))
 
 
-def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is DICOM."""
-    return head[128:132] == b"DICM"
+class DICOM:
+    """DICOM, with pip install 'p2pkit[medical]'; CT is in Hounsfield units. Translations become TIFF."""
+
+    endings = (".dcm",)
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` has the mark of DICOM."""
+        return head[128:132] == b"DICM"
+
+    def read(self, stream: IO[bytes]) -> NDArray[Any]:
+        """The pixels of a DICOM file; the frames of several are channels.
+
+        Where the file has a rescale slope and intercept (CT: Hounsfield units), they are applied, to float32.
+        """
+        pydicom = _library("pydicom", "DICOM")
+        dataset = pydicom.dcmread(stream)
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            raise DataError("its pixels are numbers of colours in a palette; expected gray or RGB, so convert it first")
+        pixels = import_module("pydicom.pixels").pixel_array(dataset)
+        frames = dataset.get("NumberOfFrames") or 1
+        if int(frames) > 1:
+            pixels = np.moveaxis(pixels, 0, 2)  # [height, width, frames], or with samples behind
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        slope, intercept = (dataset.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
+        if slope is None or intercept is None:
+            return np.asarray(pixels)
+        return np.asarray(pixels * float(slope) + float(intercept), dtype=np.float32)
+
+    def output_ending(self, targets: str, source: str) -> str:
+        """TIFF."""
+        return ".tif"
 
 
-def is_nifti(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` may be NIfTI; nothing else that is read here is gzipped."""
-    marked = any(head[place : place + 4] in marks for place, marks in (NIFTI_MAGIC, NIFTI2_MAGIC))
-    return marked or head.startswith(GZIP_MAGIC)
+class NIfTI:
+    """NIfTI, with pip install 'p2pkit[medical]': its first axis is the height, its second the width."""
+
+    endings: ClassVar[tuple[str, ...]] = (".nii",)
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` has the mark of NIfTI."""
+        return any(head[place : place + 4] in marks for place, marks in (NIFTI_MAGIC, NIFTI2_MAGIC))
+
+    def read(self, stream: IO[bytes]) -> NDArray[Any]:
+        """The array of a NIfTI file: its first axis is the height, its second the width, all further ones are channels.
+
+        Where the file scales its values, that is done, and pixels are float32.
+        """
+        image = _nifti(stream)
+        values = np.asanyarray(image.dataobj)
+        if image.dataobj.slope != 1 or image.dataobj.inter != 0:
+            values = values.astype(np.float32)
+        return np.asarray(values).reshape(_nifti_shape(image))
+
+    def header(self, stream: IO[bytes]) -> Shape:
+        """The shape that ``read`` gives. The values are unpacked where they are compressed."""
+        return _nifti_shape(_nifti(stream))
+
+    def holds(self, dtype: np.dtype[Any], channels: int) -> bool:
+        """Whether NIfTI has that type."""
+        return str(dtype) in NIFTI_DTYPES
+
+    def write(self, stream: IO[bytes], pixels: NDArray[Any]) -> None:
+        """Write pixels [height, width, channels], without a place in space."""
+        stream.write(self._content(pixels, np.eye(4)))
+
+    def write_like(self, stream: IO[bytes], pixels: NDArray[Any], source: Path) -> None:
+        """Write pixels, in the place in space of the file ``source`` if that is NIfTI."""
+        affine = np.eye(4)
+        if source.name.lower().endswith(NIFTI_ENDINGS):
+            with source.open("rb") as opened:
+                affine = _nifti(opened).affine
+        stream.write(self._content(pixels, affine if np.isfinite(affine).all() else np.eye(4)))
+
+    def output_ending(self, targets: str, source: str) -> str:
+        """That of the source: only of NIfTI the place in space is known."""
+        return source if source in NIFTI_ENDINGS else ""
+
+    def _content(self, pixels: NDArray[Any], affine: NDArray[Any]) -> bytes:
+        content = _library("nibabel", "NIfTI").Nifti1Image(pixels, affine, dtype=pixels.dtype).to_bytes()
+        return bytes(content)
 
 
-def read_dicom(stream: IO[bytes]) -> NDArray[Any]:
-    """The pixels of a DICOM file; the frames of several are channels.
+class CompressedNIfTI(NIfTI):
+    """NIfTI compressed by gzip, with pip install 'p2pkit[medical]'."""
 
-    Where the file has a rescale slope and intercept (CT: Hounsfield units) they are applied, and pixels are float32.
-    """
-    pydicom = _library("pydicom", "DICOM")
-    stream.seek(0)
-    dataset = pydicom.dcmread(stream)
-    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        raise DataError("its pixels are numbers of colours in a palette; expected gray or RGB, so convert it first")
-    pixels = import_module("pydicom.pixels").pixel_array(dataset)
-    frames = dataset.get("NumberOfFrames") or 1
-    if int(frames) > 1:
-        pixels = np.moveaxis(pixels, 0, 2)  # [height, width, frames], or with samples behind
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    slope, intercept = (dataset.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
-    if slope is None or intercept is None:
-        return np.asarray(pixels)
-    return np.asarray(pixels * float(slope) + float(intercept), dtype=np.float32)
+    endings = (".nii.gz",)
 
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` begins a file compressed by gzip."""
+        return head.startswith(GZIP_MAGIC)
 
-def read_nifti(stream: IO[bytes]) -> NDArray[Any]:
-    """The array of a NIfTI file: its first axis is the height, its second the width, all further ones are channels.
-
-    Where the file scales its values, that is done, and pixels are float32.
-    """
-    image = _nifti(stream)
-    values = np.asanyarray(image.dataobj)
-    if image.dataobj.slope != 1 or image.dataobj.inter != 0:
-        values = values.astype(np.float32)
-    return np.asarray(values).reshape(_nifti_shape(image))
-
-
-def nifti_header(stream: IO[bytes]) -> Shape:
-    """The shape that :func:`read_nifti` gives. The values are unpacked where they are compressed."""
-    return _nifti_shape(_nifti(stream))
+    def _content(self, pixels: NDArray[Any], affine: NDArray[Any]) -> bytes:
+        return gzip.compress(super()._content(pixels, affine), mtime=0)
 
 
 def _nifti(stream: IO[bytes]) -> Any:
     nibabel = _library("nibabel", "NIfTI")
-    stream.seek(0)
     content = stream.read()
     if content.startswith(GZIP_MAGIC):
         packed = len(content)
@@ -92,18 +139,6 @@ def _nifti_shape(image: Any) -> Shape:
     if len(shape) < 2:
         raise DataError(f"its shape is {shape}; expected at least a height and a width")
     return shape[0], shape[1], int(np.prod(shape[2:]))
-
-
-def write_nifti(stream: IO[bytes], pixels: NDArray[Any], compressed: bool, like: Path | None) -> None:
-    """Write pixels as NIfTI, in the place in space of the file ``like``, if that is NIfTI."""
-    nibabel = _library("nibabel", "NIfTI")
-    affine = np.eye(4)
-    if like is not None:
-        with like.open("rb") as source:
-            found = _nifti(source).affine
-        affine = found if np.isfinite(found).all() else affine
-    content = nibabel.Nifti1Image(pixels, affine, dtype=pixels.dtype).to_bytes()
-    stream.write(gzip.compress(content, mtime=0) if compressed else content)
 
 
 def _library(name: str, format_name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,30 +26,86 @@ TAIL = 4096
 _FILTERING = threading.Lock()
 
 
-def read(stream: IO[bytes]) -> NDArray[Any]:
-    """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
-    image = _opened(stream)
-    if not _is_deep_png(image):
-        return image_pixels(image)
-    stream.seek(0)  # Pillow would cut it to 8 bits
-    encoded = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
-    try:
-        decoded = decode_image(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    except RuntimeError as error:
-        raise ValueError(str(error).splitlines()[0]) from error
-    return np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0))
+class Picture:
+    """What Pillow reads, whichever of its formats it is. Translations become PNG."""
+
+    endings: ClassVar[tuple[str, ...]] = ()
+    begins: ClassVar[bytes] = b""
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` begins such a file."""
+        return head.startswith(self.begins)
+
+    def read(self, stream: IO[bytes]) -> NDArray[Any]:
+        """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
+        image = _opened(stream)
+        if not _is_deep_png(image):
+            return image_pixels(image)
+        stream.seek(0)  # Pillow would cut it to 8 bits
+        encoded = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
+        try:
+            decoded = decode_image(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
+        except RuntimeError as error:
+            raise ValueError(str(error).splitlines()[0]) from error
+        return np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0))
+
+    def header(self, stream: IO[bytes]) -> Shape:
+        """The shape that ``read`` gives. A file whose end is not that of its format is read whole."""
+        image = _opened(stream)
+        width, height = image.size
+        channels = _bands_of_deep_png(image) if _is_deep_png(image) else Image.getmodebands(_pixel_mode(image))
+        turned = _is_turned(image)
+        if _header_is_enough(stream, image, turned):
+            return (width, height, channels) if turned else (height, width, channels)
+        height, width, channels = self.read(stream).shape
+        return height, width, channels
+
+    def output_ending(self, targets: str, source: str) -> str:
+        """PNG."""
+        return ".png"
 
 
-def header(stream: IO[bytes]) -> Shape:
-    """The shape that :func:`read` gives. A file whose end is not that of its format is read whole."""
-    image = _opened(stream)
-    width, height = image.size
-    channels = _bands_of_deep_png(image) if _is_deep_png(image) else Image.getmodebands(_pixel_mode(image))
-    turned = _is_turned(image)
-    if _header_is_enough(stream, image, turned):
-        return (width, height, channels) if turned else (height, width, channels)
-    height, width, channels = read(stream).shape
-    return height, width, channels
+class PNG(Picture):
+    """8 and 16 bits, gray, RGB, with or without alpha. Written for 8 bits with 1 to 4 channels, and 16-bit gray."""
+
+    endings = (".png",)
+    begins = b"\x89PNG"
+
+    def holds(self, dtype: np.dtype[Any], channels: int) -> bool:
+        """Whether :func:`to_pillow` takes such pixels."""
+        return _fits_png(dtype, channels)
+
+    def write(self, stream: IO[bytes], pixels: NDArray[Any]) -> None:
+        """Write pixels [height, width, channels]."""
+        to_pillow(pixels).save(stream, format="PNG")
+
+
+class JPEG(Picture):
+    """8 bits, gray or RGB. Translations become PNG."""
+
+    endings = (".jpg", ".jpeg")
+    begins = b"\xff\xd8"
+
+
+class WebP(Picture):
+    """8 bits, RGB, with or without alpha. Translations become PNG."""
+
+    endings = (".webp",)
+    begins = b"RIFF"
+
+
+class BMP(Picture):
+    """8 bits, gray or RGB. Translations become PNG."""
+
+    endings = (".bmp",)
+    begins = b"BM"
+
+
+class GIF(Picture):
+    """8 bits, RGB, a single picture. Translations become PNG."""
+
+    endings = (".gif",)
+    begins = b"GIF8"
 
 
 def image_pixels(image: Image.Image) -> NDArray[Any]:
@@ -62,6 +118,24 @@ def image_pixels(image: Image.Image) -> NDArray[Any]:
     image = ImageOps.exif_transpose(image)
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def to_pillow(pixels: NDArray[Any]) -> Image.Image:
+    """A Pillow image of pixels [height, width, channels]: 8 bits with 1 to 4 channels, or 16-bit gray.
+
+    Raises:
+        DataError: they are others.
+    """
+    channels = pixels.shape[2]
+    if not _fits_png(pixels.dtype, channels):
+        raise DataError(
+            f"a PNG cannot hold {channels} channels of {pixels.dtype}; it holds 1 to 4 channels of 8 bits, or 1 of 16"
+        )
+    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+
+
+def _fits_png(dtype: np.dtype[Any], channels: int) -> bool:
+    return (dtype == np.uint8 and channels in (1, 2, 3, 4)) or (dtype == np.uint16 and channels == 1)
 
 
 def _opened(stream: IO[bytes]) -> Image.Image:

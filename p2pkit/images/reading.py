@@ -1,48 +1,22 @@
-"""Image files to pixel arrays as stored: which reader a file needs, found from how it begins."""
+"""Image files to pixel arrays as stored: which format a file has, found from how it begins and what it is called."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from p2pkit.contracts import Shape
-from p2pkit.errors import DataError
-from p2pkit.images import arrays, medical, pictures, tiff
-from p2pkit.images.names import IMAGE_SUFFIXES, ending
-
-HEAD = 352
-"""How many bytes at the beginning of a file determine its format."""
-
-
-class Format(NamedTuple):
-    """A kind of image file: how it is known by its first bytes, and what reads its pixels, and their shape alone."""
-
-    is_it: Callable[[bytes], bool]
-    read: Callable[[IO[bytes]], NDArray[Any]]
-    header: Callable[[IO[bytes]], Shape]
-
-
-def _dicom_header(stream: IO[bytes]) -> Shape:
-    height, width, channels = medical.read_dicom(stream).shape
-    return height, width, channels
-
-
-FORMATS = (
-    Format(lambda head: head.startswith((arrays.NPY_MAGIC, arrays.ZIP_MAGIC)), arrays.read, arrays.header),
-    Format(medical.is_dicom, medical.read_dicom, _dicom_header),
-    Format(lambda head: head.startswith(tiff.MAGIC), tiff.read, tiff.header),
-    Format(medical.is_nifti, medical.read_nifti, medical.nifti_header),
-    Format(lambda head: True, pictures.read, pictures.header),
-)
-"""The first that knows a file reads it."""
+from p2pkit.errors import DataError, P2PKitError
+from p2pkit.images.formats import HEAD, InstalledFormat, installed
+from p2pkit.images.pictures import PNG
 
 
 def read_image(file: Path) -> NDArray[Any]:
@@ -52,17 +26,20 @@ def read_image(file: Path) -> NDArray[Any]:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
     with _failures_of(str(file)), file.open("rb") as stream:
-        return _read(stream)
+        return _pixels(_format_of(stream, file.name), stream)
 
 
 def read_image_bytes(data: bytes, name: str) -> NDArray[Any]:
     """The pixels of an image file that is in memory, as :func:`read_image` gives them; messages begin with ``name``.
 
+    A format that knows its files by their endings alone goes by the end of ``name``.
+
     Raises:
         DataError: it is truncated, no image, or too large to be one.
     """
     with _failures_of(name):
-        return _read(BytesIO(data))
+        stream = BytesIO(data)
+        return _pixels(_format_of(stream, name), stream)
 
 
 def image_header(file: Path) -> Shape:
@@ -74,22 +51,33 @@ def image_header(file: Path) -> Shape:
         DataError: as read_image does, but for damage in the middle of a file.
     """
     with _failures_of(str(file)), file.open("rb") as stream:
-        return _format_of(stream).header(stream)
+        found = _format_of(stream, file.name)
+        if found.has("header"):
+            return found.header(stream)
+        height, width, channels = _pixels(found, stream).shape
+        return height, width, channels
 
 
-def _format_of(stream: IO[bytes]) -> Format:
-    head = stream.read(HEAD)
-    return next(known for known in FORMATS if known.is_it(head))
+def _format_of(stream: IO[bytes], name: str) -> InstalledFormat:
+    # what no format knows is left to Pillow, which knows many more
+    return installed().of(name, stream.read(HEAD)) or InstalledFormat("picture", PNG())
 
 
-def _read(stream: IO[bytes]) -> NDArray[Any]:
-    pixels = _format_of(stream).read(stream)
+def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
+    """What a format reads, seen to be pixels [height, width, channels] and in this machine's byte order."""
+    pixels = np.asarray(found.read(stream))
+    by = f", read by the {found.blame}" if found.blame else ""
     if pixels.dtype.kind == "b":
-        return pixels.astype(np.uint8) * np.uint8(255)
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype.kind not in "iuf" or pixels.dtype.itemsize > 8:
-        raise DataError(f"its pixels are of type {pixels.dtype}; expected integers or real numbers of up to 64 bits")
-    if not math.prod(pixels.shape):
-        raise DataError(f"its shape is {pixels.shape}; expected at least one pixel")
+        raise DataError(
+            f"its pixels are of type {pixels.dtype}; expected integers or real numbers of up to 64 bits{by}"
+        )
+    if pixels.ndim not in (2, 3) or not math.prod(pixels.shape):
+        raise DataError(
+            f"its shape is {pixels.shape}; expected [height, width] or [height, width, channels], none of them 0{by}"
+        )
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
 
 
@@ -106,8 +94,10 @@ def _failures_of(name: str) -> Iterator[None]:
         raise DataError(f"{name}: reading it is not permitted") from error
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
+    except P2PKitError:  # what is wrong is not the file
+        raise
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: this is not an image that can be read") from error
+        raise DataError(f"{name}: this is not an image that can be read{installed().failed()}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{name}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except Exception as error:  # damage makes decoders trip over whatever they were about to do
@@ -119,11 +109,13 @@ def find_images(folder: Path) -> list[Path]:
 
     Raises:
         DataError: the folder is missing or holds no image.
+        PluginError: two plugins offer a format for the ending of one of them.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    found = sorted(path for path in folder.rglob("*") if ending(path) in IMAGE_SUFFIXES and path.is_file())
+    formats = installed()
+    found = sorted(path for path in folder.rglob("*") if formats.is_image(path.name) and path.is_file())
     if not found:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{folder}: the folder holds no images (looked for {suffixes}, in subfolders too)")
+        looked_for = f"looked for {' '.join(formats.endings)}, in subfolders too"
+        raise DataError(f"{folder}: the folder holds no images ({looked_for}){formats.failed()}")
     return found

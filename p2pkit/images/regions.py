@@ -1,10 +1,10 @@
-"""Regions of images that are larger than memory: NPY, and TIFF whose strips or tiles can be read one by one."""
+"""Regions of images larger than memory: NPY, TIFF whose strips or tiles can be read one by one, plugins' formats."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage
 
 from p2pkit.errors import DataError
+from p2pkit.images.formats import installed
 from p2pkit.images.reading import read_image
 
 CACHED_BYTES = 64 << 20
@@ -107,6 +108,19 @@ class TiffRegions:
             return unpacked
 
 
+class _PluginRegions:
+    """Regions that a plugin's format gives; what they raise names the file and the plugin."""
+
+    def __init__(self, file: Path, regions: Regions, blame: str) -> None:
+        self._file, self._regions, self._blame = file, regions, blame
+        self.shape = regions.shape
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part."""
+        with _damage_named(self._file, f" in open_regions of {self._blame}"):
+            return self._regions.read(rows, columns)
+
+
 def _paste(pixels: NDArray[Any], segment: NDArray[Any], top: int, left: int) -> None:
     """Put what lies within of ``segment``, whose corner belongs at (top, left), into ``pixels``."""
     bottom, right = min(top + segment.shape[0], pixels.shape[0]), min(left + segment.shape[1], pixels.shape[1])
@@ -119,32 +133,34 @@ def _paste(pixels: NDArray[Any], segment: NDArray[Any], top: int, left: int) -> 
 def open_regions(file: Path) -> Regions:
     """The regions of an image file.
 
-    NPY and TIFF (gray or RGB samples, or many channels, upright, on one page) are read part by part; what can only be
-    unpacked whole, as PNG, JPEG and WebP, is read at once and kept.
+    What its format can read part by part is read so; what can only be unpacked whole, as PNG, JPEG and WebP, is read at
+    once and kept.
 
     Raises:
         DataError: as :func:`p2pkit.images.read_image`.
     """
-    regions: Regions | None = None
-    try:
-        match file.suffix.lower():
-            case ".npy":
-                regions = _of_npy(file)
-            case ".tif" | ".tiff":
-                regions = _of_tiff(file)
-    except Exception:  # whatever is wrong with it, reading it whole can say
-        regions = None
+    formats = installed()
+    found, regions = formats.with_ending(formats.ending(file.name)), None
+    with suppress(Exception):  # whatever is wrong with it, reading it whole can say
+        regions = found.open_regions(file) if found else None
+    if found and regions and found.blame:
+        return _PluginRegions(file, regions, found.blame)
     return regions or ArrayRegions(read_image(file))
 
 
-def _of_npy(file: Path) -> Regions | None:
+def npy_regions(file: Path) -> Regions | None:
+    """The regions of an NPY file of numbers, the last axis together; None, or any error, for others."""
     mapped = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(mapped, np.memmap) or mapped.ndim not in (2, 3) or not mapped.flags.c_contiguous:
         return None
     return MappedRegions(file, mapped.dtype, mapped.offset, mapped.shape) if _is_number(mapped.dtype) else None
 
 
-def _of_tiff(file: Path) -> Regions | None:
+def tiff_regions(file: Path) -> Regions | None:
+    """The regions of a TIFF of one page, upright, of gray or RGB samples or many channels.
+
+    None, or any error, for others.
+    """
     with TiffFile(file, is_ome=False) as tiff:
         series = tiff.series[0]
         page = series.keyframe
@@ -192,8 +208,8 @@ def _native(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 @contextmanager
-def _damage_named(file: Path) -> Iterator[None]:
+def _damage_named(file: Path, where: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damage makes decoders trip over whatever they were about to do
-        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}") from error
+        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}{where}") from error

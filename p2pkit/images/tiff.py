@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TIFF, TiffFile, TiffPage, TiffPageSeries, imwrite
+from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TiffFile, TiffPage, TiffPageSeries, imwrite
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
-from p2pkit.images import pictures
+from p2pkit.images.pictures import Picture
 from p2pkit.images.plausible import refuse_implausible
+from p2pkit.images.regions import Regions, tiff_regions
 
 # what it has to say of a damaged file is said by the error
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -37,28 +39,58 @@ CLASSIC_LIMIT = 4_000_000_000
 """Offsets of a TIFF that is not a BigTIFF have 32 bits."""
 
 
-def read(stream: IO[bytes]) -> NDArray[Any]:
-    """The pixels [height, width, channels] of a TIFF, in the type in which they are stored."""
-    with _opened(stream) as series:
-        page = _page(series)
-        if _is_for_pillow(stream, series, page):
-            return pictures.read(stream)
-        pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
-    swap, rows, columns = UPRIGHT.get(_orientation(page), (False, False, False))
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    return (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
+class TIFF:
+    """TIFF and BigTIFF: integers of 8 to 32 bits, floating point of 16 to 64, any number of channels."""
 
+    endings = (".tif", ".tiff")
 
-def header(stream: IO[bytes]) -> Shape:
-    """The shape that :func:`read` gives, from the tags alone."""
-    with _opened(stream) as series:
-        page = _page(series)
-        if _is_for_pillow(stream, series, page):
-            return pictures.header(stream)
-        height, width = (series.shape[axis] for axis in _image_axes(series))
-        if _orientation(page) >= 5:
-            height, width = width, height
-        return height, width, math.prod(series.shape) // (height * width)
+    def recognises(self, head: bytes) -> bool:
+        """Whether ``head`` begins a TIFF."""
+        return head.startswith(MAGIC)
+
+    def read(self, stream: IO[bytes]) -> NDArray[Any]:
+        """The pixels [height, width, channels] of a TIFF, in the type in which they are stored."""
+        with _opened(stream) as series:
+            page = _page(series)
+            if _is_for_pillow(stream, series, page):
+                return Picture().read(stream)
+            pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
+        swap, rows, columns = UPRIGHT.get(_orientation(page), (False, False, False))
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        return (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
+
+    def header(self, stream: IO[bytes]) -> Shape:
+        """The shape that ``read`` gives, from the tags alone."""
+        with _opened(stream) as series:
+            page = _page(series)
+            if _is_for_pillow(stream, series, page):
+                return Picture().header(stream)
+            height, width = (series.shape[axis] for axis in _image_axes(series))
+            if _orientation(page) >= 5:
+                height, width = width, height
+            return height, width, math.prod(series.shape) // (height * width)
+
+    def write(self, stream: IO[bytes], pixels: NDArray[Any], like: Mapping[str, Any] | None = None) -> None:
+        """Write pixels [height, width, channels], with what ``like`` says of them (see :func:`carried_over`)."""
+        colour = pixels.shape[2] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
+        imwrite(
+            stream,
+            pixels if pixels.shape[2] > 1 else pixels[:, :, 0],
+            photometric=PHOTOMETRIC.RGB if colour else PHOTOMETRIC.MINISBLACK,
+            planarconfig="contig" if pixels.shape[2] > 1 else None,
+            compression=COMPRESSION.ADOBE_DEFLATE,
+            bigtiff=pixels.nbytes > CLASSIC_LIMIT,
+            metadata=None,
+            **(like or {}),
+        )
+
+    def write_like(self, stream: IO[bytes], pixels: NDArray[Any], source: Path) -> None:
+        """Write pixels, with resolution, description and place on earth of ``source`` if that is a TIFF too."""
+        self.write(stream, pixels, carried_over(source) if source.suffix.lower() in self.endings else None)
+
+    def open_regions(self, file: Path) -> Regions | None:
+        """The parts of a TIFF in strips or tiles."""
+        return tiff_regions(file)
 
 
 @contextmanager
@@ -111,7 +143,7 @@ def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) ->
     ):
         return True
     try:
-        TIFF.DECOMPRESSORS[page.compression], TIFF.UNPREDICTORS[page.predictor]
+        tifffile.TIFF.DECOMPRESSORS[page.compression], tifffile.TIFF.UNPREDICTORS[page.predictor]
     except KeyError as error:
         if _is_exact_in_pillow(series, page):
             return True
@@ -124,21 +156,6 @@ def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
     kind = (page.photometric, page.samplesperpixel, str(page.dtype))
     gray = [(PHOTOMETRIC.MINISBLACK, 1, depth) for depth in ("uint8", "uint16")]
     return len(series.pages) == 1 and kind in (*gray, (PHOTOMETRIC.RGB, 3, "uint8"))
-
-
-def write(stream: IO[bytes], pixels: NDArray[Any], like: Path | None = None) -> None:
-    """Write pixels [height, width, channels] as TIFF, with resolution, description and place on earth of ``like``."""
-    colour = pixels.shape[2] in (3, 4) and pixels.dtype in (np.uint8, np.uint16)
-    imwrite(
-        stream,
-        pixels if pixels.shape[2] > 1 else pixels[:, :, 0],
-        photometric=PHOTOMETRIC.RGB if colour else PHOTOMETRIC.MINISBLACK,
-        planarconfig="contig" if pixels.shape[2] > 1 else None,
-        compression=COMPRESSION.ADOBE_DEFLATE,
-        bigtiff=pixels.nbytes > CLASSIC_LIMIT,
-        metadata=None,
-        **({} if like is None else carried_over(like)),
-    )
 
 
 def carried_over(like: Path) -> dict[str, Any]:

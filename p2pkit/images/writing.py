@@ -1,4 +1,4 @@
-"""Pixel arrays to image files and Pillow images. A file appears whole or not at all."""
+"""Pixel arrays to image files. A file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,49 +6,56 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from PIL import Image
 
 from p2pkit.errors import DataError
-from p2pkit.images import arrays, medical, tiff
-from p2pkit.images.names import ending, fits_png
+from p2pkit.images.formats import InstalledFormat, installed
+from p2pkit.images.names import ending
+from p2pkit.images.pictures import to_pillow
 from p2pkit.utils.atomic import atomic_write
 
 
 def write_image(file: Path, pixels: NDArray[Any], source: Path | None = None) -> None:
-    """Write pixels [height, width, channels] in the format of ``file``'s ending: .png, .tif, .npy, .nii, .nii.gz.
+    """Write pixels [height, width, channels] in the format of ``file``'s ending: .png, .tif, .npy, .nii, .nii.gz ...
 
-    TIFF and NIfTI take over what describes ``source``, an image file of the same size and format, if there is one.
+    TIFF and NIfTI take over what describes ``source``, an image file of the same size and format, if there is one; so
+    does a plugin's format that has ``write_like``.
 
     Raises:
-        DataError: that format does not hold pixels of that depth and number of channels.
+        DataError: that format does not hold pixels of that depth and number of channels, or is not written.
+        PluginError: two plugins offer a format of that ending.
         WriteError: the disk is full, or writing is not allowed.
     """
-    kind = ending(file)
     try:
-        image = None if kind in (".npy", ".tif", ".tiff", ".nii", ".nii.gz") else to_pillow(pixels)
+        found, channels = format_written(ending(file)), pixels.shape[2]
+        if not found.holds(pixels.dtype, channels):
+            name = found.name.upper()
+            raise DataError(f"a {name} cannot hold {channels} channels of {pixels.dtype}; choose another format")
+        with atomic_write(file) as aside, aside.open("wb") as stream:
+            found.write(stream, pixels, source)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
-    like = source if source is not None and _alike(ending(source), kind) else None
-    with atomic_write(file) as aside, aside.open("wb") as stream:
-        if image is not None:
-            image.save(stream, format=Image.registered_extensions()[kind])
-        elif kind == ".npy":
-            arrays.write(stream, pixels)
-        elif kind.startswith(".tif"):
-            tiff.write(stream, pixels, like)
-        else:
-            medical.write_nifti(stream, pixels, kind == ".nii.gz", like)
 
 
-def _alike(one: str, other: str) -> bool:
-    return one[:4] == other[:4]  # .tif and .tiff, .nii and .nii.gz
+def format_written(ending: str) -> InstalledFormat:
+    """The format that files with an ending are written in.
+
+    Raises:
+        DataError: there is none.
+        PluginError: two plugins offer one.
+    """
+    formats = installed()
+    found = formats.with_ending(ending)
+    if found is None or not found.has("write"):
+        written = [each for each in formats.endings if formats.writes(each)]
+        raise DataError(f"no image format writes {ending!r}; expected one of {' '.join(written)}{formats.failed()}")
+    return found
 
 
-def to_pillow(pixels: NDArray[Any]) -> Image.Image:
-    """A Pillow image of pixels [height, width, channels]: 8 bits with 1 to 4 channels, or 16-bit gray."""
-    channels = pixels.shape[2]
-    if not fits_png(pixels.dtype, channels):
-        raise DataError(
-            f"a PNG cannot hold {channels} channels of {pixels.dtype}; it holds 1 to 4 channels of 8 bits, or 1 of 16"
-        )
-    return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+def write_picture(file: Path, pixels: NDArray[Any]) -> None:
+    """Write pixels [height, width, channels] of 8 bits, 1 to 4 channels, as PNG, whatever formats are installed.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed.
+    """
+    with atomic_write(file) as aside:
+        to_pillow(pixels).save(aside, format="PNG")

@@ -17,7 +17,7 @@ from p2pkit.images.names import output_ending, without_ending
 from p2pkit.images.reading import find_images, read_image
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import open_regions
-from p2pkit.images.writing import write_image
+from p2pkit.images.writing import format_written, write_image
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
@@ -36,7 +36,7 @@ class FileOptions:
 
     ``batch_size`` images of one size (or tiles) go through the network together on a GPU. With ``tile`` images go
     through in tiles of so many pixels, which ``overlap`` by so many (None: an eighth), and become TIFF or NPY.
-    ``skip_existing`` leaves out what is done already. ``format`` ("png", "tif", "npy") is that of the outputs; None
+    ``skip_existing`` leaves out what is done already. ``format`` is the ending of the outputs ("png", "tif" ...); None
     is that of the training targets, or a TIFF for what PNG cannot hold.
     """
 
@@ -81,9 +81,13 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, o
     pixels, unless ``format`` says another; with several samples each has its number behind.
 
     Raises:
-        DataError: an input is missing, a folder holds no images, or the generator takes no such tiles.
+        DataError: an input is missing, a folder holds no images, the generator takes no such tiles, or no image format
+            is written with that ending.
+        PluginError: two plugins offer an image format for the ending of a file.
         WriteError: the disk is full, or writing is not allowed.
     """
+    if options.format is not None:
+        format_written(f".{options.format}")
     report = Report()
     jobs = _jobs(translator, inputs, out, options, report)
     if options.tile is None:

@@ -18,12 +18,11 @@ from p2pkit.components.catalogue import create
 from p2pkit.components.host import manager
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
-from p2pkit.images.pictures import image_pixels
+from p2pkit.images.pictures import image_pixels, to_pillow
 from p2pkit.images.pixels import denormalize, normalize
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
-from p2pkit.images.writing import to_pillow
 from p2pkit.inference.model_file import FILE_NAME, ModelHeader, read_model
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.statistics import ImageStatistics

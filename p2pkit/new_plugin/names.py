@@ -38,13 +38,18 @@ class Names:
 
     @property
     def singular(self) -> str:
-        """What one component of the kind is called, and the module that holds it: ``generator``."""
+        """What one component of the kind is called: ``generator``, ``image format``."""
         return SINGULAR[self.kind]
+
+    @property
+    def module(self) -> str:
+        """The module that holds it: ``generator``, ``image_format``."""
+        return self.singular.replace(" ", "_")
 
     @property
     def component(self) -> str:
         """The class: ``RedStripesGenerator``."""
-        return "".join(word.capitalize() for word in (*self.name.split("_"), self.singular))
+        return "".join(word.capitalize() for word in (*self.name.split("_"), *self.singular.split()))
 
 
 def checked_names(given: str, kind: str) -> Names:

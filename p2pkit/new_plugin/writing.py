@@ -56,7 +56,7 @@ def _rendered(names: Names) -> dict[str, str]:
     """The files of the distribution, by their places in it."""
     templates = dict(_texts(files("p2pkit.new_plugin") / "templates"))
     texts = {
-        f"{names.package}/{names.singular}.py": templates[f"{names.kind}/component.py"],
+        f"{names.package}/{names.module}.py": templates[f"{names.kind}/component.py"],
         f"{names.package}/recipes/quickstart.toml": _merged(
             templates["quickstart.toml"], templates[f"{names.kind}/quickstart.toml"]
         ),
@@ -74,6 +74,7 @@ def _words(names: Names) -> Mapping[str, str]:
         "name": names.name,
         "kind": names.kind,
         "singular": names.singular,
+        "module": names.module,
         "component": names.component,
         "distribution": names.distribution,
         "package": names.package,

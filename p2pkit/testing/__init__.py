@@ -23,6 +23,7 @@ from p2pkit.testing import (
     encodings,
     exporters,
     generators,
+    image_formats,
     losses,
     methods,
     metrics,
@@ -42,6 +43,7 @@ CHECKS: Mapping[str, Sequence[ContractCheck]] = {
     "metrics": metrics.CHECKS,
     "exporters": exporters.CHECKS,
     "encodings": encodings.CHECKS,
+    "image_formats": image_formats.CHECKS,
 }
 """The checks of each kind, beside those of all kinds; the first that fails is reported."""
 

@@ -19,8 +19,9 @@ from p2pkit.utils.seeds import random_states_kept
 READ = {
     "generators": "Generator", "discriminators": "Discriminator", "losses": "Loss", "datasets": "PairedDataset",
     "methods": "Method", "metrics": "Metric", "exporters": "Exporter", "encodings": "Encoding",
+    "image_formats": "images.formats.ImageFormat",
 }  # fmt: skip
-"""Where each kind is described, in p2pkit.contracts."""
+"""Where each kind is described: a class in p2pkit.contracts, or in another module of p2pkit."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def run_checks(subject: Subject, checks: Sequence[ContractCheck]) -> None:
 def _report(subject: Subject, failed: ContractCheck, found: str) -> str:
     registered = subject.registered
     file, line = place(registered)
+    read = READ[subject.kind] if "." in READ[subject.kind] else f"contracts.{READ[subject.kind]}"
     given = ", ".join(f"{name} = {_short(value)}" for name, value in subject.parameters.items())
     return (
         f"{subject.kind}: {registered.name!r} of {registered.origin} breaks its contract"
@@ -98,7 +100,7 @@ def _report(subject: Subject, failed: ContractCheck, found: str) -> str:
         f"\n  found: {found}"
         f"\n  made with: {given or 'its defaults'}"
         f"\n  defined in: {file or 'an unknown place'}{f':{line}' if file else ''}"
-        f"\n  read: p2pkit.contracts.{READ[subject.kind]}"
+        f"\n  read: p2pkit.{read}"
     )
 
 

@@ -16,7 +16,7 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.samples import SampleSpec
 from p2pkit.images.pixels import denormalize
-from p2pkit.images.writing import write_image
+from p2pkit.images.writing import write_picture
 from p2pkit.settings import BadData
 
 ROWS = 4
@@ -41,7 +41,7 @@ def write_samples(
         skipped += found_bad
         shown = picture(source[None])[0] if picture else source
         rows.append((shown, translate(source[None])[0], target))
-    write_image(file, sample_grid(rows))
+    write_picture(file, sample_grid(rows))
     return skipped
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
-from p2pkit.images.writing import to_pillow
+from p2pkit.images.pictures import to_pillow
 
 
 def encode(pixels: NDArray[Any], key: str) -> tuple[str, bytes]:

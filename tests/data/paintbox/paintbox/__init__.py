@@ -58,3 +58,10 @@ def register_exporters(register: Register) -> None:
     from paintbox.exporting import Program
 
     register("program", Program)
+
+
+@hookimpl
+def register_image_formats(register: Register) -> None:
+    from paintbox.pictures import Swatch
+
+    register("swatch", Swatch)

@@ -47,3 +47,16 @@ class WorstPixel:
 
     def result(self) -> dict[str, float]:
         return {"worst_pixel": self.worst}
+
+
+class Swatch:
+    """One line of text with height, width, channels and type, then the pixels."""
+
+    endings = ".swatch"
+
+    def read(self, stream):
+        *shape, dtype = stream.readline().split()
+        return np.frombuffer(stream.read(), dtype.decode()).reshape([int(side) for side in shape])
+
+    def write(self, stream, pixels):
+        stream.write(" ".join(map(str, (*pixels.shape, pixels.dtype))).encode() + b"\n" + pixels.tobytes())
