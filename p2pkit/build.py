@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from p2pkit.components.signature import build_component, plain
+from p2pkit.components.signature import build_component, defined, plain
 from p2pkit.contracts import Component, Method, Resampling, ValueRange, WeightedLoss
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Data
@@ -28,6 +28,7 @@ from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.settings import height_width
+from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
 from p2pkit.utils.seeds import derived
 
@@ -131,12 +132,27 @@ class _Networks:
         return encoding
 
     def made(self, chosen: Chosen) -> nn.Module:
-        """A network for the channels that it sees."""
-        if not self.encoding:
-            return _module(chosen, self.channels)
-        network = _module(chosen, {**self.channels, "source_channels": self.encoding.channels})
+        """A network for the channels that it sees; a discriminator with the recipe's augmentation."""
+        seen = {"source_channels": self.encoding.channels} if self.encoding else {}
+        network, settings = _module(chosen, {**self.channels, **seen}), self.recipe.discriminator_augmentation
+        if settings.policy and chosen.kind == "discriminators":
+            network = AugmentedDiscriminator(network, settings, _decision_boundary(self.recipe))
         # a copy, because networks go to other devices
-        return Encoded(deepcopy(self.encoding), network)
+        return Encoded(deepcopy(self.encoding), network) if self.encoding else network
+
+
+def _decision_boundary(recipe: Recipe) -> float:
+    """The logit between real and fake, as the losses have it, where an adaptive augmentation asks for it."""
+    boundary = 0.0
+    for chosen in recipe.losses if recipe.discriminator_augmentation.adaptive_target is not None else ():
+        stated = getattr(defined(chosen.registered.factory), "decision_boundary", 0.0)
+        if stated is None:
+            raise RecipeError(
+                f"discriminator_augmentation.adaptive_target: {chosen.origin} has no logit that separates real from "
+                "fake, which an adaptive probability compares with. Leave the key out and set probability"
+            )
+        boundary = stated or boundary
+    return boundary
 
 
 def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:

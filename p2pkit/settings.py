@@ -119,6 +119,18 @@ class TransformSettings(Section):
     flip: bool = False
 
 
+class DiscriminatorAugmentationSettings(Section):
+    """``[discriminator_augmentation]``: how the discriminator's images are transformed in training; not by default."""
+
+    policy: list[Literal["colour", "translation", "cutout"]] = []
+    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """With which each transform is applied to each image; with ``adaptive_target`` the highest that it may become."""
+    adaptive_target: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Let the probability begin at 0, and hold the mean sign of logits of real images at this (ADA: 0.6)."""
+    adaptive_images: PositiveInt = 500_000
+    """Real images after which an adaptive probability can have gone from 0 to 1."""
+
+
 class OptimizerSettings(Section):
     """``[optimizer]``: any optimizer that timm knows by name, with the paper's Adam as the default."""
 

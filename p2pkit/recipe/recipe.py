@@ -14,6 +14,7 @@ from p2pkit.components.registry import Registered
 from p2pkit.components.signature import plain
 from p2pkit.recipe.document import Document
 from p2pkit.settings import (
+    DiscriminatorAugmentationSettings,
     LoaderSettings,
     OptimizerSettings,
     RunSettings,
@@ -25,8 +26,8 @@ from p2pkit.settings import (
 )
 
 ORDER = (
-    "run", "data", "source", "target", "loader", "transform", "encoding", "generator", "discriminator", "losses",
-    "method", "optimizer", "schedule", "train", "metrics", "validation",
+    "run", "data", "source", "target", "loader", "transform", "encoding", "generator", "discriminator",
+    "discriminator_augmentation", "losses", "method", "optimizer", "schedule", "train", "metrics", "validation",
 )  # fmt: skip
 """The sections, as people write them one after another."""
 
@@ -70,6 +71,7 @@ class Recipe:
     transform: TransformSettings
     generator: Chosen
     discriminator: Chosen
+    discriminator_augmentation: DiscriminatorAugmentationSettings
     losses: list[Chosen]
     method: Chosen
     optimizer: OptimizerSettings

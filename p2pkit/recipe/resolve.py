@@ -15,6 +15,7 @@ from p2pkit.errors import P2PKitError, PluginError, RecipeError, did_you_mean
 from p2pkit.recipe.document import Document, Overrides, Source, read_document
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import (
+    DiscriminatorAugmentationSettings,
     LoaderSettings,
     OptimizerSettings,
     RunSettings,
@@ -40,6 +41,7 @@ SETTINGS: dict[str, type[Section]] = {
     "target": SideSettings,
     "loader": LoaderSettings,
     "transform": TransformSettings,
+    "discriminator_augmentation": DiscriminatorAugmentationSettings,
     "optimizer": OptimizerSettings,
     "schedule": ScheduleSettings,
     "train": TrainSettings,

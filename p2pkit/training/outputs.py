@@ -18,6 +18,7 @@ from p2pkit.inference.model_file import write_model
 from p2pkit.inference.policy import infer, noise_seeds
 from p2pkit.run_dir import RunDir
 from p2pkit.training.checkpoint import Trained, write_checkpoint
+from p2pkit.training.discriminator_augmentation import augmentation_metrics
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.sample_grids import write_samples
 from p2pkit.training.state import Best, RunState
@@ -56,7 +57,8 @@ class Outputs:
         """Write the means of the window, which begins anew, over all processes."""
         means = all_reduce_mean(self.accelerator, state.window.means())
         state.window.clear()
-        self.record(state, epoch, "train", {**learning_rates, **means})
+        augmentation = dict(augmentation_metrics(self.trained.networks))
+        self.record(state, epoch, "train", {**learning_rates, **means, **augmentation})
         return means
 
     def record(

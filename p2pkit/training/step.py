@@ -9,14 +9,21 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
 from p2pkit.networks.encoding import Encoded
+from p2pkit.training.discriminator_augmentation import DRAWS, AugmentedDiscriminator
 
 
 def unwrap_model(network: nn.Module) -> Any:
-    """The component itself, out of what it is wrapped in: an encoding, DistributedDataParallel."""
+    """The component itself, out of what it is wrapped in: DistributedDataParallel, an encoding, augmentation."""
+    network = _behind_encoding(network)
+    return network.network if isinstance(network, AugmentedDiscriminator) else network
+
+
+def _behind_encoding(network: nn.Module) -> Any:
     network = getattr(network, "module", network)  # DistributedDataParallel
     return network.network if isinstance(network, Encoded) else network
 
@@ -45,11 +52,22 @@ class StepContext:
 
     def discriminate(self, image: Tensor) -> DiscriminatorOutput:
         """The discriminator's output for ``image`` [N, Ct, H, W] beside the step's source."""
-        if getattr(unwrap_model(self.discriminator), "has_features", False):
-            output = self.discriminator(self.source, image, features=True)
-        else:
-            output = self.discriminator(self.source, image)
-        return DiscriminatorOutput.of(output)
+        network = _behind_encoding(self.discriminator)
+        keywords: dict[str, Any] = {}
+        if getattr(network, "has_features", False):
+            keywords["features"] = True
+        augmented = isinstance(network, AugmentedDiscriminator)
+        if augmented:
+            keywords["draws"] = self._draws
+        output = DiscriminatorOutput.of(self.discriminator(self.source, image, **keywords))
+        if augmented and image is self.target and output.logits[0].requires_grad:  # False when frozen
+            network.adapt(output.logits)
+        return output
+
+    @cached_property
+    def _draws(self) -> Tensor:
+        """One discriminator augmentation for all images of the step, so that their features can be compared."""
+        return torch.rand(len(self.source), DRAWS, device=self.source.device)
 
 
 def generator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:

@@ -54,6 +54,8 @@ class GAN(AdversarialLoss):
 class LSGAN(AdversarialLoss):
     """Least squares (Mao et al. 2017): 1 for real, 0 for fake."""
 
+    decision_boundary = 0.5
+
     def real(self, logits: Tensor) -> Tensor:
         """(logits - 1)^2."""
         return (logits - 1).square().mean()

@@ -26,6 +26,8 @@ class WGANGP:
         penalty: weight of the gradient penalty beside the difference of the values.
     """
 
+    decision_boundary = None  # a critic's values have any offset
+
     def __init__(self, penalty: Annotated[float, Field(ge=0)] = 10.0) -> None:
         self.penalty = penalty
 

@@ -128,3 +128,13 @@ def test_two_processes_give_the_weights_of_one(plugins: Path, bicycle: Path, tmp
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-5
     changed = {name.partition("|")[0] for name in one if float((one[name] - before[name]).abs().max()) > 1e-5}
     assert changed == set(NETWORKS)
+
+
+def test_both_discriminators_are_augmented(program: Call, bicycle: Path, tmp_path: Path) -> None:
+    policy = 'discriminator_augmentation.policy=["colour", "translation", "cutout"]'
+    adaptive = [f"discriminator_augmentation.{key}" for key in ("adaptive_target=0.01", "adaptive_images=50")]
+    run = train(program, bicycle, tmp_path / "run", policy, *adaptive, "train.max_steps=2")
+    last = load_file(run / "checkpoints/step_00000002/networks.safetensors")
+    for name in ("discriminator", "latent_discriminator"):
+        assert float(last[f"{name}|real_sign"]) == lines(run)[1][f"{name}/real_sign"] != 0
+        assert float(last[f"{name}|probability"]) == lines(run)[1][f"{name}/augment_probability"]

@@ -193,3 +193,15 @@ def test_two_hundred_steps_at_256x512_learn_the_streets(tmp_path: Path, program:
     assert outcome.code == 0, outcome.err
     (metrics,) = (line for line in lines(tmp_path / "run") if line["split"] == "validation")
     assert metrics["validation/mae"] < 0.1  # 0.07 was measured
+
+
+def test_all_scales_of_the_discriminator_are_augmented(coarse_recipe: Path, tmp_path: Path, program: Call) -> None:
+    policy = 'discriminator_augmentation.policy=["colour", "translation", "cutout"]'
+    adaptive = "discriminator_augmentation.adaptive_target=0.01"
+    outcome = program(
+        "run", coarse_recipe, "--out", tmp_path / "run", "--set", policy, "--set", adaptive, "--device", "cpu"
+    )
+    assert outcome.code == 0, outcome.err
+    last = lines(tmp_path / "run")[3]
+    assert last["generator/feature_matching"] > 0 and last["discriminator/real_sign"] != 0
+    assert float(weights_at(tmp_path / "run", 4)["discriminator|network.real_sign"]) == last["discriminator/real_sign"]
