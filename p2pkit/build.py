@@ -16,10 +16,10 @@ import torch
 from accelerate.utils import set_seed
 from torch import nn
 
-from p2pkit.components.signature import build_component, defined, plain
-from p2pkit.contracts import Component, Method, Resampling, ValueRange, WeightedLoss
+from p2pkit.components.signature import build_component, defined, plain, splits_of
+from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
 from p2pkit.data.augmentation import Augmentation
-from p2pkit.data.samples import Data
+from p2pkit.data.samples import Data, Samples
 from p2pkit.errors import DataError, RecipeError, did_you_mean
 from p2pkit.evaluation.validation import Validation
 from p2pkit.inference.model_file import EncodingHeader, ModelHeader
@@ -34,19 +34,26 @@ from p2pkit.utils.seeds import derived
 
 
 def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = ()) -> Data:
-    """The train and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
+    """The train, val and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
 
     Raises:
-        RecipeError: the recipe is missing or invalid.
+        RecipeError: the recipe is missing or invalid, or its data set is not one.
         DataError: the data is missing, or there is no training sample.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
-    train, test = _make(recipe.data, split="train"), _make(recipe.data, split="test")
-    if not len(train):
-        raise DataError(f"data: {recipe.data.name!r} holds no training pairs")
-    encoded = recipe.encoding is not None
-    return Data(train, test, recipe.loader.bad_data, recipe.source.range, recipe.target.range, encoded)
+    chosen, sets, known = recipe.data, [], splits_of(recipe.data.registered)
+    for split in get_args(Split):
+        made = _make(chosen, split=split) if split in known else ()
+        sets.append(Samples(made, chosen.origin, split, recipe.run.seed))
+    encoded, (train, val, test) = recipe.encoding is not None, sets
+    if not len(train) or (train.targets is not None and not len(train.targets)):
+        raise DataError(f"data: {chosen.name!r} holds no training {'pairs' if train.targets is None else 'images'}")
+    if recipe.validation.split == "test" and len(val) and not len(test):
+        raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
+    validation = val if recipe.validation.split == "val" and len(val) else test
+    ranges = recipe.source.range, recipe.target.range
+    return Data(train, val, test, validation, recipe.loader.bad_data, *ranges, encoded)
 
 
 def augmentation(recipe: Recipe, encoding: Any = None) -> Augmentation:
@@ -75,12 +82,12 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
     samples = (data.spec, augmentation(recipe, networks.encoding))
     metrics = list(map(_make, recipe.metrics))
     return TrainingParts(
-        recipe.run, recipe.loader, recipe.optimizers, recipe.schedule, recipe.train, data.train, data.test, *samples,
+        recipe.run, recipe.loader, recipe.optimizers, recipe.schedule, recipe.train, data.train, *samples,
         generator=generator,
         discriminator=discriminator,
         method=method,
         validation=Validation(
-            data.train, data.test, *samples, metrics, recipe.validation, data.bad_data,
+            data.train, data.validation, *samples, metrics, recipe.validation, data.bad_data,
             list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
         ),
         header=_model_header(recipe, data),
@@ -204,10 +211,10 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
             distribution_version=encoding.registered.version,
         ),
         source_dtype=str(data.first.source.dtype),
-        target_dtype=str(data.first.target.dtype),
+        target_dtype="uint8" if data.first.target.dtype == bool else str(data.first.target.dtype),
         source_range=spec.source,
         target_range=spec.target,
-        target_ending=getattr(data.train, "target_ending", ""),
+        target_ending=data.train.target_ending,
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),
         data=f"{recipe.data.name} {data.fingerprint}",

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-Split = Literal["train", "test"]
+Split = Literal["train", "val", "test"]
 Direction = Literal["AtoB", "BtoA"]
 Normalisation = Literal["sample", "batch", "running"]
 """Whose statistics batch norm uses at translation: each image's own, the batch's, or those gathered in training."""
 Resampling = Literal["bicubic", "nearest"]
 Shape = tuple[int, int, int]
 """(height, width, channels) of pixels."""
+NO_IMAGE: Shape = (0, 0, 0)
+"""The shape of the side that a sample of an unpaired data set does not have."""
 ValueRange = tuple[float, float]
 """The lowest and highest pixel value, which become -1 and 1."""
 
@@ -44,7 +46,7 @@ Component = Any
 
 
 class SampleHeader(NamedTuple):
-    """What is known of a pair without its pixels: both shapes (height, width, channels), and the key of the pair."""
+    """What is known of a sample without its pixels: both shapes (height, width, channels), and its key."""
 
     source: Shape
     target: Shape
@@ -52,43 +54,77 @@ class SampleHeader(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One example: two pixel arrays of one height and width, and a key for messages and file names."""
+    """One example: two images of one height and width, and a key for messages and file names.
 
-    source: NDArray[Any]
-    target: NDArray[Any]
-    key: str
+    Images are pixels as stored: NumPy arrays [H, W, C] or [H, W], PIL images, or torch tensors [C, H, W] or [H, W].
+    p2pkit itself gives arrays [H, W, C], and None for the side that a sample of an unpaired data set does not have.
+    """
+
+    source: NDArray[Any] | Any
+    target: NDArray[Any] | Any
+    key: str = ""
 
     @property
     def header(self) -> SampleHeader:
-        """The shapes of this pair."""
-        source: Any = self.source.shape
-        target: Any = self.target.shape
+        """The shapes of this sample's arrays."""
+        source: Any = getattr(self.source, "shape", NO_IMAGE)
+        target: Any = getattr(self.target, "shape", NO_IMAGE)
         return SampleHeader(source, target, self.key)
 
 
 class PairedDataset(Protocol):
     """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
 
-    Keys are unique, among those of both splits where it has two. It goes to the processes that load data, forked
-    or pickled, and gives the same pairs there and whenever it is made again.
+    It goes to the processes that load data, forked or pickled, and gives the same samples there and whenever it is
+    made again. What it draws comes from the global random states of Python, NumPy or torch, which are seeded for
+    each sample by (seed, epoch, index) and put back afterwards; it keeps no generator of its own between samples.
 
-    Its factory may ask for ``split`` ("train" or "test"); a test split may be empty. An attribute ``notices`` (a
-    sequence of strings) is shown on the terminal and kept in the run folder: use it for what must not pass in silence.
-    An attribute ``target_ending`` (".tif", say) is that of its targets' files; translations become files of its format.
+    Its factory may ask for ``split`` and says by its annotation which it has: Literal["train", "val", "test"] is
+    :data:`Split`. Without the parameter there is a train set alone; annotated with anything else, train and test.
+    The val and the test set may be empty. Optional:
 
-    A data set that knows shapes without reading pixels also has ``header`` (:class:`DatasetWithHeaders`).
+    - ``header(index)``: shapes without reading pixels (:class:`DatasetWithHeaders`).
+    - ``fingerprint()``: a short text that changes when the data does; without it, it is made of 64 of the samples.
+    - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
+      shards, and pairs within about a thousand consecutive ones, instead of all pairs.
+    - ``notices``: texts for the terminal and the run folder, on what must not pass in silence.
+    - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
     """
 
     def __len__(self) -> int:
         """The number of pairs."""
         ...
 
-    def __getitem__(self, index: int) -> Sample:
-        """The pair at ``index``; raises DataError naming the file when it cannot be read."""
+    def __getitem__(self, index: int) -> Any:
+        """The pair at ``index``: a Sample, a tuple (source, target), or a dict with these names, and "key" perhaps.
+
+        Images are as in :class:`Sample`; keys are unique, in all splits together, and made of the index where there
+        are none. Raises DataError naming the file when it cannot be read.
+        """
         ...
 
-    def fingerprint(self) -> str:
-        """A short text that changes when the data changes."""
+
+class UnpairedDataset(Protocol):
+    """A data set whose sources and targets do not correspond: ``paired = False``, all else as in PairedDataset.
+
+    In training the target of each source is drawn by (seed, epoch, place in the epoch), and each is cropped, flipped
+    and augmented by itself. Beside ``header(index)`` it has ``target_header(index)``, with NO_IMAGE for the other side.
+    """
+
+    paired: Literal[False]
+    targets: int
+    """The number of targets."""
+
+    def __len__(self) -> int:
+        """The number of sources."""
+        ...
+
+    def __getitem__(self, index: int) -> Any:
+        """A source: the image alone, or a Sample whose target is None."""
+        ...
+
+    def target(self, index: int) -> Any:
+        """A target: the image alone, or a Sample whose source is None."""
         ...
 
 
@@ -102,17 +138,6 @@ class DatasetWithHeaders(Protocol):
         Raises DataError naming the file when it is missing, unreadable or incomplete, as far as that can be seen.
         """
         ...
-
-
-@runtime_checkable
-class ShardedDataset(PairedDataset, Protocol):
-    """A data set whose pairs lie in shards, of which it is best to read few at a time, one after another.
-
-    Training then shuffles shards, and pairs within about a thousand consecutive ones, instead of all pairs.
-    """
-
-    shards: Sequence[int]
-    """The number of pairs in each shard, in the order of their indices."""
 
 
 @dataclass
@@ -345,9 +370,9 @@ class Exporter(Protocol):
 def dtype_range(dtype: np.dtype[Any]) -> ValueRange:
     """The range of values that pixels of ``dtype`` have where none is declared.
 
-    All that the type holds for integers of up to 32 bits, (0, 1) for floats. Raises KeyError for other types.
+    All that the type holds for integers of up to 32 bits, (0, 1) for floats and bool. Raises KeyError for others.
     """
-    if dtype.kind == "f":
+    if dtype.kind in "fb":
         return 0.0, 1.0
     if dtype.kind not in "iu" or dtype.itemsize > 4:
         raise KeyError(dtype)

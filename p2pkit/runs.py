@@ -51,11 +51,13 @@ class TrainingResult:
     run_dir: Path
     model_path: Path
     metrics: Mapping[str, float]
-    """By name, such as ``validation/mae``; empty without a test set, and on all processes but the main one."""
+    """By name, such as ``validation/mae``; empty without a validation set, and on all processes but the main one."""
     step: int
     """How many steps have been trained."""
     best_step: int | None = None
     """The step with the best metrics, where they are also taken while training; ``best.safetensors`` is its model."""
+    validated_on: str = ""
+    """What the metrics are of: "val set", or "test set, which serves as val set too"."""
 
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
@@ -223,7 +225,8 @@ def _prepare(
     notice = on_main_process(accelerator, scan, LISTED_ELSEWHERE)
     if notice and accelerator.is_main_process:
         print_line(f"NOTICE: {notice}")
-    data = _with_ranges(recipe, data, accelerator, known)
+    if recipe.percentiles():
+        data = _with_ranges(recipe, data, accelerator, known)
     parts = build(recipe, data)
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
@@ -259,7 +262,8 @@ def _train(trainer: Trainer) -> TrainingResult:
     if main and (skipped := trainer.outputs.skipped.summary()):
         print_line(f"NOTICE: {skipped}")
     best = trainer.state.best.step if trainer.state.best else None
-    return TrainingResult(folder.path, folder.model, metrics if main else {}, trainer.state.step, best)
+    validated_on = trainer.parts.validation.called
+    return TrainingResult(folder.path, folder.model, metrics if main else {}, trainer.state.step, best, validated_on)
 
 
 def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
@@ -297,7 +301,9 @@ def _environment(recipe: Recipe, data: Data, overrides: Overrides) -> dict[str, 
         "data": {
             "name": recipe.data.name,
             "pairs": len(data.train),
+            "val_pairs": len(data.val),
             "test_pairs": len(data.test),
+            "validated_on": data.validation.split if len(data.validation) else None,
             "fingerprint": data.fingerprint,
             "notices": data.notices,
             "ranges": ranges,

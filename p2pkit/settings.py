@@ -166,11 +166,13 @@ class TrainSettings(Section):
 
 
 class ValidationSettings(Section):
-    """``[validation]``: when metrics are taken on the test set, and what the finished model is compared with.
+    """``[validation]``: when metrics are taken, on which set, and what the finished model is compared with.
 
     ``class_mean_colour`` paints each pixel with the mean target colour, over the train set, of its source colour.
     """
 
+    split: Literal["val", "test"] = "val"
+    """The set that metrics are taken on. Where there is no val set, the test set serves as both."""
     every: Interval | None = None
     """Also measure while training, and keep the best: by the first of the recipe's metrics."""
     baseline: Literal["none", "class_mean_colour"] = "none"

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import load_file
 
 from p2pkit.components.host import configure
 from p2pkit.components.kinds import KINDS
@@ -56,7 +58,7 @@ def test_pip_installs_it_into_a_running_environment(environment: Environment, tm
         plugin for plugin in json.loads(environment.run("p2pkit plugins --json", tmp_path)) if plugin["name"] == "box"
     ]
     assert (box["distribution"], box["version"], box["problem"]) == ("paintbox", "2.3", None)
-    assert box["hooks"] == sorted(f"register_{kind}" for kind in KINDS) and box["recipes"] == ["everything"]
+    assert box["hooks"] == sorted(f"register_{kind}" for kind in KINDS) and box["recipes"] == ["everything", "unpaired"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,25 +90,55 @@ def run(program: Call, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def stopped_at(step: int, program: Call, recipe: str, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped by Ctrl-C."""
+
+    def interrupted(trainer: Trainer, *arguments: object) -> None:
+        write(trainer, *arguments)
+        if trainer.state.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    write = Trainer._write_what_is_due
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_write_what_is_due", interrupted)
+        assert program("run", recipe, "--out", out, "--device", "cpu").code == 130
+    assert steps_of_checkpoints(out)[-1] == step
+    return out
+
+
 def test_a_run_with_all_of_them_stops_and_resumes_exactly(
     program: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert {"generator/contrast", "generator/gan", "discriminator/gan"} <= lines(run)[0].keys()
     assert "validation/worst_pixel" in lines(run)[-1]
 
-    def interrupted(trainer: Trainer, *arguments: object) -> None:
-        write(trainer, *arguments)
-        if trainer.state.step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    write, cut = Trainer._write_what_is_due, tmp_path / "cut"
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_write_what_is_due", interrupted)
-        assert program("run", RECIPE, "--out", cut, "--device", "cpu").code == 130
-    assert steps_of_checkpoints(cut)[-1] == 3
+    cut = stopped_at(3, program, RECIPE, tmp_path / "cut", monkeypatch)
     resumed = program("run", "--resume", cut, "--device", "cpu")
     assert resumed.code == 0, resumed.err
     assert (cut / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+
+
+def test_unpaired_data_is_trained_on_whatever_the_workers_and_resumes_exactly(
+    program: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = program("check", "box:unpaired")
+    assert checked.code == 0, checked.err
+    assert "5 training sources and 7 targets, 2 val sources" in checked.out and "metrics compare pairs" in checked.out
+    models = []
+    for workers in ("0", "2"):
+        run = tmp_path / workers
+        ended = program("run", "box:unpaired", "--out", run, "--device", "cpu", "--set", f"loader.workers={workers}")
+        assert ended.code == 0 and "validation/" not in ended.out, ended.err
+        assert {"generator/lsgan", "generator/identity"} <= lines(run)[0].keys() and lines(run)[-1]["split"] == "train"
+        models.append(load_file(run / "model.safetensors"))
+    assert all(bool((models[0][name] == models[1][name]).all()) for name in models[0])
+    grid = np.asarray(Image.open(tmp_path / "0" / "samples" / "step_00000003.png"))
+    assert grid.shape == (2 * (12 + 8), 2 * (12 + 4) + 4, 3)  # two sources, each beside its output alone
+    # in the middle of the first epoch, of two steps, and of the second
+    cut = stopped_at(3, program, "box:unpaired", tmp_path / "cut", monkeypatch)
+    resumed = program("run", "--resume", cut, "--device", "cpu")
+    assert resumed.code == 0, resumed.err
+    assert (cut / "model.safetensors").read_bytes() == (tmp_path / "0" / "model.safetensors").read_bytes()
 
 
 def test_its_model_names_it_and_needs_it(p2pkit: Call, program: Call, run: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
         for index in range(count):
             for side, channels in (("source", 1), ("target", 3)):
                 save(folders / split / side / f"{index}.png", picture(12, 16, seed=index, channels=channels))
-    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders}
+    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders, "unpaired_folders": folders}
 
 
 @pytest.mark.parametrize("component", DATA_SETS, ids=str)

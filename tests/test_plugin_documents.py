@@ -24,7 +24,8 @@ USED = {
     "generators": ['generator.name="pixelwise"'],
     "discriminators": ['discriminator.name="whole_image"'],
     "losses": ['losses=[{name = "edges"}]'],
-    "datasets": ['data={name = "gradients", pairs = 8, side = 24}'],
+    "datasets": ['data={name = "inverted", pairs = 8}'],
+    "datasets:1": ['data={name = "gradients", pairs = 8, side = 24}'],
     "methods": ['method.name="patient"'],
     "metrics": ['metrics=[{name = "rmse"}]'],
     "encodings": ['encoding={name = "waves"}'],
@@ -39,8 +40,9 @@ def section(hook: str) -> str:
 
 @pytest.fixture
 def installed(request: pytest.FixtureRequest, tmp_path: Path, p2pkit: Call) -> Iterator[str]:
-    """The distribution of the example below a hook; gives the name of the component that it registers."""
-    code = re.findall(r"^```python\n(.+?)^```", section(request.param), re.MULTILINE | re.DOTALL)[0]
+    """The distribution of an example below a hook (HOOK:1 is the second); the name of the component in it."""
+    hook, _, number = request.param.partition(":")
+    code = re.findall(r"^```python\n(.+?)^```", section(hook), re.MULTILINE | re.DOTALL)[int(number or 0)]
     folder = distribution(tmp_path / "plugins", "p2pkit-example", "1.0", {"example": "p2pkit_example"})
     (folder / "p2pkit_example.py").write_text(code)
     with pytest.MonkeyPatch.context() as patch:
@@ -63,7 +65,10 @@ def test_every_name_that_the_assembly_supplies_is_documented(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "kind"), [(f"register_{kind}", kind) for kind in KINDS], indirect=["installed"], ids=KINDS
+    ("installed", "kind"),
+    [(f"register_{example}", example.partition(":")[0]) for example in (*KINDS, "datasets:1")],
+    indirect=["installed"],
+    ids=[*KINDS, "datasets:1"],
 )
 def test_every_example_passes_the_contract_checks_of_its_kind(installed: str, kind: str, p2pkit: Call) -> None:
     assert "LEFT OUT" not in p2pkit("plugins").out

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from p2pkit.builtin.datasets.facade_drawing.palette import LABEL_COLOURS, Label
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
+from p2pkit.contracts import Split
 
 GOLDEN = "c91febe977d669ba98e2e4499a557669ed7f8a288c561ca4498eddd106798de4"
 SIZES = [(32, 32), (40, 96), (96, 40), (33, 257), (128, 128), (256, 512)]
@@ -40,13 +41,14 @@ def test_a_pair_does_not_depend_on_what_was_drawn_before() -> None:
 def test_splits_and_seeds_have_nothing_in_common() -> None:
     sets = [
         ProceduralFacades("train", size=48),
+        ProceduralFacades("val", size=48),
         ProceduralFacades("test", size=48),
         ProceduralFacades("train", 48, seed=1),
     ]
     photos = {data[index].target.tobytes() for data in sets for index in range(20)}
     labels = {data[index].source.tobytes() for data in sets for index in range(20)}
-    assert len(photos) == 60
-    assert len(labels) == 60
+    assert len(photos) == 80
+    assert len(labels) == 80
 
 
 def test_all_twelve_classes_appear_and_no_other_colour() -> None:
@@ -96,11 +98,12 @@ def test_direction_swaps_source_and_target() -> None:
 
 
 def test_lengths_keys_and_ends() -> None:
-    train, test = (ProceduralFacades(split, size=32, pairs=13, test_pairs=2) for split in ("train", "test"))
-    assert (len(train), len(test)) == (13, 2)
-    assert len(ProceduralFacades("test", test_pairs=0)) == 0
-    assert train[12].key == "train_00012"
-    assert test[0].key == "test_00000"
+    train, val, test = (
+        ProceduralFacades(split, size=32, pairs=13, val_pairs=4, test_pairs=2) for split in get_args(Split)
+    )
+    assert (len(train), len(val), len(test)) == (13, 4, 2)
+    assert len(ProceduralFacades("test", test_pairs=0)) == len(ProceduralFacades("val", val_pairs=0)) == 0
+    assert (train[12].key, val[0].key, test[0].key) == ("train_00012", "val_00000", "test_00000")
     for index in (13, -1):
         with pytest.raises(IndexError, match="13 facades"):
             train[index]
@@ -130,5 +133,5 @@ def test_the_signature_is_a_schema() -> None:
     for bad in (31, [31, 64], [64], "large"):
         with pytest.raises(ValidationError):
             size.validate_python(bad)
-    for name in ("split", "size", "pairs", "test_pairs", "seed", "direction"):
+    for name in ("split", "size", "pairs", "val_pairs", "test_pairs", "seed", "direction"):
         assert f"{name}: " in (ProceduralFacades.__doc__ or "")

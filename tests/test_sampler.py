@@ -49,6 +49,20 @@ def test_processes_share_one_global_batch(shards: Sequence[int] | None, processe
     assert [list(chain(*batch)) for batch in zip(*shares, strict=True)] == order(shards)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_targets_are_drawn_by_epoch_and_place_whatever_the_process_and_the_first_step(processes: int) -> None:
+    def drawn(first_step: int, processes: int, seed: int = 0) -> list[list[tuple[int, ...]]]:
+        samplers = [EpochSampler(9, 4, seed, first_step, rank, processes, targets=5) for rank in range(processes)]
+        return [list(chain(*parts)) for parts in islice(zip(*samplers, strict=True), 12)]
+
+    batches = drawn(0, 1)
+    assert drawn(0, processes) == batches and drawn(3, processes)[:9] == batches[3:]
+    assert [[at[:2] for at in batch] for batch in batches] == list(islice(EpochSampler(9, 4, 0, 0, 0, 1), 12))
+    targets = [target for batch in batches for _, _, target in batch]
+    assert set(targets) == set(range(5)) and targets[:8] != targets[8:16]
+    assert targets != [target for batch in drawn(0, 1, seed=1) for _, _, target in batch]
+
+
 def test_a_process_reads_its_shards_one_after_another() -> None:
     shards = [2500] * 40
     batches = islice(EpochSampler(100_000, 8, seed=3, first_step=0, rank=1, processes=4, shards=shards), 12_500)

@@ -66,9 +66,11 @@ def register_datasets(register: Register) -> None:
     from p2pkit.builtin.datasets.paired_folders import PairedFolders
     from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
     from p2pkit.builtin.datasets.side_by_side import SideBySide
+    from p2pkit.builtin.datasets.unpaired_folders import UnpairedFolders
 
     register("side_by_side", SideBySide)
     register("paired_folders", PairedFolders)
+    register("unpaired_folders", UnpairedFolders)
     register("facades", Facades)
     register("procedural_facades", ProceduralFacades)
 

@@ -14,7 +14,7 @@ from p2pkit.cli.tables import print_facts, print_text
 if TYPE_CHECKING:
     from torch import nn
 
-    from p2pkit.data.samples import Data
+    from p2pkit.data.samples import Data, Samples
     from p2pkit.recipe.recipe import Recipe
 
 
@@ -44,13 +44,20 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 def _print_data(recipe: Recipe, data: Data) -> None:
     for notice in data.notices:
         print_text(f"NOTICE: {notice}")
-    facts = [("data", f"{recipe.data.name}, {len(data.train)} training pairs, {len(data.test)} test pairs")]
+    facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
     for side in ("source", "target"):
         height, width, channels = getattr(data.first, side).shape
         low, high = data.value_range(side)
         of_values = f"{channels} channels of {getattr(data.first, side).dtype}, values {low:g} to {high:g}"
         facts.append((side, f"{height}x{width} (height x width), {of_values}"))
     print_facts(facts)
+
+
+def _count(samples: Samples) -> str:
+    called = "training" if samples.split == "train" else samples.split
+    if samples.targets is None:
+        return f"{len(samples)} {called} pairs"
+    return f"{len(samples)} {called} sources and {len(samples.targets)} targets"
 
 
 def _print_networks(recipe: Recipe, data: Data) -> None:

@@ -85,11 +85,13 @@ def _print(result: TrainingResult) -> None:
     if not is_main_process():
         return
     folder = RunDir(result.run_dir)
+    if result.metrics:
+        click.echo(f"metrics of the {result.validated_on}:")
     for name, value in result.metrics.items():
         click.echo(f"{name}: {value:.4f}")
     click.echo(f"model: {result.model_path}")
     if result.best_step is not None:
-        click.echo(f"best on the test set: {folder.best_model} (step {result.best_step})")
+        click.echo(f"best on the {result.validated_on}: {folder.best_model} (step {result.best_step})")
     click.echo(f"samples: {folder.sample(result.step)}")
 
 

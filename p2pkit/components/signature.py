@@ -63,6 +63,17 @@ def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
     return frozenset(_signature(factory)) & SUPPLIED[kind]
 
 
+def splits_of(registered: Registered) -> frozenset[str]:
+    """The sets that the factory of a data set can make, as the annotation of its ``split`` lists them in a Literal.
+
+    Annotated otherwise, it makes a train and a test set; without ``split``, a train set alone.
+    """
+    if "split" not in supplied_names(registered.factory, "datasets"):
+        return frozenset({"train"})
+    annotation = _type_hints(registered).get("split")
+    return frozenset(get_args(annotation) if get_origin(annotation) is Literal else ("train", "test"))
+
+
 def build_component(
     registered: Registered, kind: str, arguments: dict[str, Any], supplied: dict[str, Any]
 ) -> Component:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 from torch import nn
 
-from p2pkit.contracts import DatasetWithHeaders, PairedDataset, SampleHeader
+from p2pkit.contracts import DatasetWithHeaders, SampleHeader, Split
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.loader import ONE_SIZE
 from p2pkit.data.samples import Data, refuse_unlike
@@ -33,25 +33,25 @@ T = TypeVar("T")
 
 
 class SampleRef(NamedTuple):
-    """Which sample: of the train set or of the test set, and its number there; in the order of the data set."""
+    """Which sample: the place of its set in ``Data.sets``, and its number there; in the order of the data set."""
 
-    test: bool
+    place: int
     number: int
-
-    def dataset(self, data: Data) -> PairedDataset:
-        """The set that the sample is in."""
-        return data.test if self.test else data.train
 
 
 def sample_refs(data: Data) -> list[SampleRef]:
-    """All samples of both sets."""
-    train, test = range(len(data.train)), range(len(data.test))
-    return [*map(SampleRef, repeat(False), train), *map(SampleRef, repeat(True), test)]
+    """All samples of all sets."""
+    refs: list[SampleRef] = []
+    for place, samples in enumerate(data.sets):
+        refs += map(SampleRef, repeat(place), range(len(samples)))
+    return refs
 
 
-def scan(title: str, refs: Sequence[SampleRef], look: Callable[[SampleRef], T]) -> Iterator[T]:
-    """What ``look`` makes of each sample, in their order; several threads look at once."""
-    with ThreadPoolExecutor() as pool, Progress(title, len(refs), "pair") as progress:
+def scan(
+    title: str, refs: Sequence[SampleRef], look: Callable[[SampleRef], T], threads: int | None = None
+) -> Iterator[T]:
+    """What ``look`` makes of each sample, in their order; several threads look at once, unless ``threads`` is 1."""
+    with ThreadPoolExecutor(threads) as pool, Progress(title, len(refs), "pair") as progress:
         for found in pool.map(look, refs):
             yield found
             progress.advance()
@@ -61,6 +61,7 @@ class HeaderGroup(BaseModel):
     """Samples of one set that have the same shapes: which is the first, its header, and how many there are."""
 
     ref: SampleRef
+    split: Split
     header: SampleHeader
     count: int
 
@@ -100,17 +101,20 @@ class SampleChecks:
     def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
         """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""
         refuse_unlike(header, self.first)
-        if trained:
-            self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
+        for shape in header[:2]:
+            if trained and any(shape):
+                self.augmentation.refuse_smaller_than_crop(shape[:2], header.key)
 
     def refuse_size(self, header: SampleHeader, generator: nn.Module) -> None:
         """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
-        size = self.augmentation.training_size(header.source[:2])
-        refuse_unfitting(generator, size, header.key)
-        if self.batched and size != self.augmentation.training_size(self.first.source[:2]):
-            raise DataError(
-                f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
-            )
+        for shape, first in zip(header[:2], self.first[:2], strict=True):
+            size = self.augmentation.training_size(shape[:2])
+            if shape is header.source and any(shape):
+                refuse_unfitting(generator, size, header.key)
+            if self.batched and any(shape) and size != self.augmentation.training_size(first[:2]):
+                raise DataError(
+                    f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
+                )
 
 
 @dataclass
@@ -133,16 +137,24 @@ class HeaderCheck:
         Raises:
             DataError: samples cannot be used and the policy is to stop, or none can.
         """
-        if not isinstance(self.data.train, DatasetWithHeaders) or not isinstance(self.data.test, DatasetWithHeaders):
+        if not all(map(hasattr, self.data.sets, repeat("header"))):
             return ""
         headers, unreadable = _scan_headers(self.data, identity)
         findings, self.count = list(map(_Finding, unreadable, repeat(1))), headers.count
-        self.checks = _checks_by_first(headers, self.augmentation, self.batched)
-        if self.checks is None:
+        first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples
+        for group in headers.groups:
+            with suppress(DataError):
+                refuse_unlike(group.header, group.header)
+                for side in ("source", "target") if group.split == "train" else ():
+                    if any(getattr(group.header, side)):
+                        first.setdefault(side, group.header)
+        if len(first) < 2:
             raise _cannot_be_used(findings, self.count)
+        header = first["source"]._replace(target=first["target"].target)
+        self.checks = SampleChecks(header, self.augmentation, self.batched)
         for group in headers.groups:
             try:
-                self.checks.refuse_unusable(group.header, trained=not group.ref.test)
+                self.checks.refuse_unusable(group.header, trained=group.split == "train")
                 self.usable.append(group)
             except DataError as error:
                 findings.append(_of_group(group, error))
@@ -162,7 +174,7 @@ class HeaderCheck:
         findings = []
         for group in self.usable:
             try:
-                if not group.ref.test:
+                if group.split == "train":
                     self.checks.refuse_size(group.header, generator)
             except DataError as error:
                 findings.append(_of_group(group, error))
@@ -177,17 +189,17 @@ def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generato
         DataError: no training sample can be used, or the generator takes none of that size.
     """
     data = replace(data, bad_data="skip")
-    spec = data.spec
+    spec, sets = data.spec, data.sets
     checks = SampleChecks(spec.first, augmentation, batched)
     checks.refuse_size(spec.first, generator)
 
     def wrong(ref: SampleRef) -> str | None:
         try:
-            pair = ref.dataset(data)[ref.number]
-            spec.tensors(pair)
-            checks.refuse_unusable(pair.header, trained=not ref.test)
-            if not ref.test:
-                checks.refuse_size(pair.header, generator)
+            sample, trained = sets[ref.place][ref.number], sets[ref.place].split == "train"
+            spec.tensors(sample)
+            checks.refuse_unusable(sample.header, trained)
+            if trained:
+                checks.refuse_size(sample.header, generator)
         except DataError as error:
             return str(error)
         return None
@@ -210,18 +222,6 @@ def _of_group(group: HeaderGroup, error: DataError) -> _Finding:
     return _Finding(f"{error}{more}", group.count)
 
 
-def _checks_by_first(headers: HeaderScan, augmentation: Augmentation, batched: bool) -> SampleChecks | None:
-    """Checks by the first training sample whose images agree with each other; None where there is none."""
-    for group in headers.groups:
-        with suppress(DataError):
-            refuse_unlike(group.header, group.header)
-            if not group.ref.test:
-                break
-    else:
-        return None
-    return SampleChecks(group.header, augmentation, batched)
-
-
 def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     """What the headers say, as far as it is known from the cache, and what is wrong with those that are unreadable.
 
@@ -230,6 +230,7 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     cache, known, refs = caches / "p2pkit" / "headers" / f"{digest}.json", HeaderScan(), sample_refs(data)
+    sets: Sequence[DatasetWithHeaders] = data.sets
     with suppress(OSError, ValueError):  # not there, not allowed, or damaged
         cached = HeaderScan.model_validate_json(cache.read_bytes())
         if cached.count == len(refs):
@@ -238,34 +239,27 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
         return known, []
 
     def header(ref: SampleRef) -> SampleHeader | str:
-        split = ref.dataset(data)
-        assert isinstance(split, DatasetWithHeaders)
         try:
-            return split.header(ref.number)
+            return sets[ref.place].header(ref.number)
         except DataError as error:
             return str(error)
 
     headers, messages = HeaderScan(count=known.count or len(refs)), []
-    groups = list(known.groups)
+    groups: dict[object, HeaderGroup] = {}
+    found = list(known.groups)
     for ref, seen in zip(refs, scan("checking headers", refs, header), strict=True):
         if isinstance(seen, str):
             headers.unread.append(ref)
             messages.append(seen)
         else:
-            groups.append(HeaderGroup(ref=ref, header=seen, count=1))
-    headers.groups = _grouped(groups)
+            found.append(HeaderGroup(ref=ref, split=data.sets[ref.place].split, header=seen, count=1))
+    for group in sorted(found, key=attrgetter("ref")):
+        kind = (group.ref.place, group.header.source, group.header.target)
+        if kind in groups:
+            groups[kind].count += group.count
+        else:
+            groups[kind] = group
+    headers.groups = list(groups.values())
     with suppress(WriteError):  # the next run reads the headers again
         write_text(cache, headers.model_dump_json())
     return headers, messages
-
-
-def _grouped(groups: Iterable[HeaderGroup]) -> list[HeaderGroup]:
-    """Groups of the same set and shapes made one, in the order of the data set."""
-    merged: dict[object, HeaderGroup] = {}
-    for group in sorted(groups, key=attrgetter("ref")):
-        kind = (group.ref.test, group.header.source, group.header.target)
-        if kind in merged:
-            merged[kind].count += group.count
-        else:
-            merged[kind] = group
-    return list(merged.values())

@@ -10,33 +10,30 @@ from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.errors import DataError
 from p2pkit.images.reading import image_header, read_image
 
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
-
 
 def split_folder(root: Path, split: Split) -> Path | None:
-    """The folder of ``split`` below ``root``; None for a test split that is not there.
+    """The folder of ``split`` below ``root``; None for a val or test set that is not there.
 
     Without any such folder all of ``root`` is for training.
 
     Raises:
-        DataError: ``root`` is missing, or it has a test folder but no folder for training.
+        DataError: ``root`` is missing, or it has a val or test folder but no folder for training.
     """
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder (data.root)")
-    for name in SPLIT_FOLDERS[split]:
-        if (root / name).is_dir():
-            return root / name
-    if split == "test":
+    if (root / split).is_dir():
+        return root / split
+    if split != "train":
         return None
     refuse_test_alone(root)
     return root
 
 
 def refuse_test_alone(folder: Path) -> None:
-    """Raise DataError when ``folder`` has a test split, but no folder train: test pairs must not be trained on."""
-    for name in SPLIT_FOLDERS["test"]:
+    """Raise DataError when ``folder`` has a folder val or test, but no folder train: these must not be trained on."""
+    for name in ("val", "test"):
         if (folder / name).is_dir():
-            raise DataError(f"{folder}: it has the folder {name} of test pairs, but no folder train")
+            raise DataError(f"{folder}: it has the folder {name} of {name} pairs, but no folder train")
 
 
 class FilePairs:

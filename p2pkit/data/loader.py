@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from p2pkit.contracts import Batch, PairedDataset, Sample
+from p2pkit.contracts import Batch, Sample
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
-from p2pkit.data.samples import SampleSpec
+from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.errors import DataError, P2PKitError, first_line
 from p2pkit.images import formats
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
+from p2pkit.utils.seeds import derived
 from p2pkit.utils.signals import SIGNALS
 
 ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size = 1"
@@ -25,7 +27,7 @@ ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size
 
 
 class Example(NamedTuple):
-    """An augmented pair, its key, and the messages on those that were skipped on the way to it."""
+    """An augmented pair of images, its key, and the messages on those that were skipped on the way to it."""
 
     tensors: TensorPair
     key: str
@@ -40,27 +42,33 @@ class Loaded(NamedTuple):
 
 
 class Examples(Dataset[Example | P2PKitError]):
-    """Augmented tensors of the pairs of a data set; what is wrong with a pair is returned, not raised.
+    """Augmented tensors of the samples of a data set; what is wrong with one is returned, not raised.
 
-    A worker process that raises buries the message under its own traceback.
+    A worker process that raises buries the message under its own traceback. Targets of an unpaired data set are
+    examples of their own, augmented apart from the sources.
     """
 
     def __init__(
-        self, pairs: PairedDataset, spec: SampleSpec, augmentation: Augmentation, settings: LoaderSettings
+        self, samples: Samples, spec: SampleSpec, augmentation: Augmentation, settings: LoaderSettings
     ) -> None:
-        self._pairs, self._spec, self._augmentation = pairs, spec, augmentation
-        self._bad_samples = SkipBadSamples(len(pairs), settings.bad_data)
+        self._samples, self._spec, self._augmentation = samples, spec, augmentation
+        self._bad_samples = SkipBadSamples(len(samples), settings.bad_data)
         self._caching, self._cache = settings.cache, dict[int, Sample]()
+        self._targets: Examples | None = None
+        if samples.targets is not None:
+            apart = replace(augmentation, seed=derived(augmentation.seed, "targets"))
+            self._targets = Examples(samples.targets, spec, apart, settings)
 
     def __getstate__(self) -> dict[str, Any]:
         # first of all: a worker that is spawned, not forked, reads files with the plugins of this process
         return {"_plugins": formats.plugins(), **vars(self)}
 
     def __getitem__(self, at: SampleIndex) -> Example | P2PKitError:
-        epoch, index = at
+        epoch, index, *drawn = at
 
         def augmented(candidate: int) -> tuple[TensorPair, str]:
-            pair = self._cache.get(candidate) or self._pairs[candidate]
+            # what is kept is drawn as if in the first epoch, whichever worker comes to it first, and when
+            pair = self._cache.get(candidate) or self._samples.read(candidate, 0 if self._caching else epoch)
             if self._caching:
                 self._cache[candidate] = pair
             # augmented by the index that was asked for: a pair that stands for another one too is not seen twice alike
@@ -68,9 +76,14 @@ class Examples(Dataset[Example | P2PKitError]):
 
         try:
             (tensors, key), skipped = self._bad_samples.first_usable(index, augmented)
-            return Example(tensors, key, skipped)
         except P2PKitError as error:
             return error
+        if self._targets is None:
+            return Example(tensors, key, skipped)
+        target = self._targets[epoch, drawn[0] if drawn else 0]
+        if isinstance(target, P2PKitError):
+            return target
+        return Example((tensors[0], target.tensors[1]), f"{key}, {target.key}", skipped + target.skipped)
 
 
 def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int:
@@ -105,28 +118,23 @@ def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in _explaining_lost_workers(loader):
-        if isinstance(batch, P2PKitError):
-            raise batch
-        source, target, keys, skipped = batch
-        yield Loaded(Batch(source, target, keys), skipped)
+    try:
+        for batch in loader:
+            if isinstance(batch, P2PKitError):
+                raise batch
+            source, target, keys, skipped = batch
+            yield Loaded(Batch(source, target, keys), skipped)
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        lost = lost_worker(error)
+        if lost is None:
+            raise
+        raise lost from error
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the networks are, in the layout that is fastest there."""
     source, target = batch.source.to(device, non_blocking=True), batch.target.to(device, non_blocking=True)
     return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys)
-
-
-def _explaining_lost_workers(loader: DataLoader[Any]) -> Iterator[Any]:
-    """What the workers give; one that has been killed is an error that says what to do."""
-    try:
-        yield from loader
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        lost = lost_worker(error)
-        if lost is None:
-            raise
-        raise lost from error
 
 
 def lost_worker(error: Exception) -> DataError | None:
@@ -152,14 +160,15 @@ def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitE
         targets.append(example.tensors[1])
         keys.append(example.key)
         skipped += example.skipped
-        if sources[0].shape != sources[-1].shape:
+        if sources[0].shape != sources[-1].shape or targets[0].shape != targets[-1].shape:
             return _differing_sizes(examples)
     return torch.stack(sources), torch.stack(targets), keys, skipped
 
 
 def _differing_sizes(examples: list[Example | P2PKitError]) -> P2PKitError:
     whole = [example for example in examples if isinstance(example, Example)]
-    sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[0].shape[1:]) for each in whole)
+    of = 0 if any(each.tensors[0].shape != whole[0].tensors[0].shape for each in whole) else 1
+    sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[of].shape[1:]) for each in whole)
     return DataError(f"the images of a batch differ in size (height x width): {sizes}; {ONE_SIZE}")
 
 

@@ -10,8 +10,9 @@ from torch.utils.data import Sampler
 
 from p2pkit.utils.seeds import derived
 
-SampleIndex = tuple[int, int]
-"""(epoch, index): which pair, and in which epoch, since its augmentation depends on both."""
+SampleIndex = tuple[int, ...]
+"""(epoch, index): which sample, and in which epoch, since its augmentation depends on both; and behind them, for
+unpaired data, the index of the target drawn for it."""
 
 WINDOW = 1000
 """How many consecutive pairs of a stream are shuffled: as many as a shard holds, so a stream reads two at a time."""
@@ -22,16 +23,17 @@ class EpochSampler(Sampler[list[SampleIndex]]):
 
     A batch is cut from the whole run's global batch, so that results do not depend on the number of processes. What is
     left at the end of an epoch and fills no batch is dropped. With ``shards``, the numbers of pairs in each shard of
-    the data set, pairs that are near in the order are near in the data (see :func:`shard_shuffle`).
+    the data set, pairs that are near in the order are near in the data (see :func:`shard_shuffle`). With ``targets``,
+    the number of targets of an unpaired data set, one of them is drawn for each place of an epoch.
     """
 
     def __init__(
         self, pairs: int, batch_size: int, seed: int, first_step: int, rank: int, processes: int,
-        shards: Sequence[int] | None = None,
+        shards: Sequence[int] | None = None, targets: int = 0,
     ) -> None:  # fmt: skip
         assert shards is None or sum(shards) == pairs, "a data set's shards must hold its pairs"
         self.pairs, self.batch_size, self.seed, self.first_step = pairs, batch_size, seed, first_step
-        self.shards = shards
+        self.shards, self.targets = shards, targets
         share = batch_size // processes
         self.share = range(rank * share, (rank + 1) * share)
 
@@ -43,9 +45,15 @@ class EpochSampler(Sampler[list[SampleIndex]]):
                 batches = shuffle(self.pairs, self.batch_size, self.share, offset, seed)
             else:
                 batches = shard_shuffle(self.shards, self.batch_size, self.share, offset, seed)
-            for batch in batches:
-                yield list(zip(repeat(epoch), batch, strict=False))
+            for step, batch in enumerate(batches, offset):
+                drawn = [self._drawn(epoch, step)] if self.targets else []
+                yield list(zip(repeat(epoch), batch, *drawn, strict=False))
             epoch, offset = epoch + 1, 0
+
+    def _drawn(self, epoch: int, step: int) -> list[int]:
+        """The targets of this process's share of a batch."""
+        places = range(step * self.batch_size + self.share.start, step * self.batch_size + self.share.stop)
+        return [derived(self.seed, "target", epoch, place) % self.targets for place in places]
 
 
 def shuffle(pairs: int, batch_size: int, share: range, first: int, seed: int) -> Iterator[list[int]]:

@@ -1,20 +1,157 @@
-"""What a recipe trains and validates on: its train and test set, and what all of their samples have in common."""
+"""What a recipe trains and validates on: its sets, whatever a data set gives, and what all of their samples share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
+from torch.utils.data import IterableDataset
 
-from p2pkit.contracts import PairedDataset, Sample, SampleHeader, ValueRange, dtype_range
+from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.errors import DataError, RecipeError
+from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.images.pixels import normalize
 from p2pkit.settings import BadData
+from p2pkit.utils.seeds import derived, seeded
+
+if TYPE_CHECKING:
+    from p2pkit.data.adapter import Kind
+
+
+class Samples:
+    """One set of a data set as p2pkit reads it, whatever its author has made (contracts.PairedDataset and its kin).
+
+    ``[index]`` is a Sample of arrays [H, W, C]. An unpaired data set is two of these, the sources and beside them, as
+    ``targets``, the targets; a sample of theirs has one side alone. ``header(index)`` and ``shards`` are there where
+    the data set has them.
+    """
+
+    def __init__(self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair") -> None:
+        """``origin`` is what messages call the data set, ``seed`` the run's.
+
+        Raises:
+            RecipeError: it is not a map-style data set, or its shards do not hold its samples.
+        """
+        self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
+        self.target_ending = getattr(dataset, "target_ending", "")
+        self.targets: Samples | None = None
+        """The targets of an unpaired data set; None for pairs."""
+        self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
+        one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+        if not one_by_one or not hasattr(dataset, "__len__"):
+            found = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
+            raise RecipeError(f"{found}; expected a map-style data set")
+        if kind == "pair" and getattr(dataset, "paired", True) is False:
+            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target")
+        of_targets = kind == "target"
+        self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__
+        self._length = int(dataset.targets if of_targets else self._call("len()", dataset.__len__))
+        read_header = getattr(dataset, "target_header" if of_targets else "header", None)
+        if callable(read_header) or not self._length:
+            self._read_header: Any = read_header
+            self.header = self._checked_header
+        if self.targets is None and not of_targets and hasattr(dataset, "shards"):
+            self.shards = dataset.shards
+            if sum(self.shards) != self._length:
+                raise RecipeError(f"{origin}: its shards hold {sum(self.shards)} samples, but len() is {self._length}")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, index: int, epoch: int = 0) -> Sample:
+        """The sample at ``index``, as a data set that draws has it in ``epoch``: a function of seed, epoch and index.
+
+        Raises:
+            DataError: it cannot be read, or is not of a form that p2pkit takes.
+        """
+        if not 0 <= index < self._length:
+            raise IndexError(f"there is no sample {index} among {self._length}")
+        with seeded(derived(self._seed, self._kind, epoch, index)):
+            given = self._call(f"[{index}]", self._read, index)
+        if type(given) is Sample and self._kind == "pair" and given.key:
+            for image in given[:2]:
+                if (
+                    not isinstance(image, np.ndarray)
+                    or image.ndim != 3
+                    or image.dtype.kind not in "iufb"
+                    or not image.size
+                ):
+                    break
+            else:
+                return given
+        from p2pkit.data.adapter import as_sample
+
+        return as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
+
+    __getitem__ = read
+
+    def draws(self) -> bool:
+        """Whether the data set draws from the global random states where it gives a sample, the first for one."""
+        following = []
+        for reading in (True, False):
+            with seeded(0):
+                if reading and self._length:
+                    with suppress(DataError):
+                        self._call("[0]", self._read, 0)
+                following.append((random.random(), np.random.random(), float(torch.rand(()))))
+        return following[0] != following[1] or (self.targets is not None and self.targets.draws())
+
+    def fingerprint(self) -> str:
+        """A text that changes when the set does, its targets too: the data set's own, or one of its content.
+
+        Raises:
+            RecipeError: the data set's own is not a text.
+        """
+        if self._fingerprint:
+            return self._fingerprint
+        own = getattr(self._dataset, "fingerprint", None)
+        if callable(own):
+            found = self._call("fingerprint()", own)
+            if not isinstance(found, str) or not found:
+                raise RecipeError(f"{self.origin}: its fingerprint() gives {found!r}, expected a text")
+        else:
+            from p2pkit.data.adapter import fingerprint_of_content
+
+            targets = f" {self.targets.fingerprint()}" if self.targets else ""
+            found = fingerprint_of_content(self.__getitem__, self._length) + targets
+        self._fingerprint = found
+        return self._fingerprint
+
+    def _checked_header(self, index: int) -> SampleHeader:
+        """The header at ``index``; raises DataError where it cannot be read, or is not one."""
+        given = self._call(f"header({index})", self._read_header, index)
+        match given:
+            case SampleHeader((int(), int(), int()), (int(), int(), int()), str()) if self._kind == "pair":
+                return given
+        from p2pkit.data.adapter import as_header
+
+        return as_header(given, self._kind, self._named(index), self._placed(f"header({index})"))
+
+    def _named(self, index: int) -> str:
+        """What a sample without a key is called."""
+        return f"{self.split}_{'' if self._kind == 'pair' else f'{self._kind}_'}{index:05}"
+
+    def _call(self, what: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        """What the data set's ``method`` gives; an exception is a DataError that names the data set."""
+        try:
+            return method(*arguments)
+        except Exception as error:
+            if isinstance(error, P2PKitError) or is_out_of_memory(error):
+                raise
+            raise DataError(f"{self._placed(what)} fails: {in_one_line(error)}") from error
+
+    def _placed(self, what: str) -> str:
+        """What messages call a part of the set."""
+        return f"{self.origin}: {what} of its {self.split} {self._kind + 's' if self._kind != 'pair' else 'set'}"
 
 
 class SampleSpec(NamedTuple):
@@ -24,37 +161,43 @@ class SampleSpec(NamedTuple):
     source: ValueRange | None = None
     target: ValueRange | None = None
 
-    def tensors(self, pair: Sample) -> TensorPair:
-        """The two images of a pair as tensors in [-1, 1].
+    def tensors(self, sample: Sample) -> TensorPair:
+        """The two images of a sample as tensors in [-1, 1]; where it has one alone, that one twice.
 
         Raises:
             DataError: they differ in size, or in channels from those of the first pair, or a value cannot be mapped.
         """
-        refuse_unlike(pair.header, self.first)
-        source = normalize(pair.source, f"{pair.key}, its source", self.source)
-        return source, normalize(pair.target, f"{pair.key}, its target", self.target)
+        refuse_unlike(sample.header, self.first)
+        tensors = []
+        for side, values in (("source", self.source), ("target", self.target)):
+            if (image := getattr(sample, side)) is not None:
+                tensors.append(normalize(image, f"{sample.key}, its {side}", values))
+        return tensors[0], tensors[-1]
 
 
-def refuse_unlike(pair: SampleHeader, first: SampleHeader) -> None:
-    """Raise DataError when the images of a pair differ in size, or in channels from those of the ``first`` pair."""
+def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
+    """Raise DataError when the images of a sample differ in size, or in channels from those of the ``first``."""
     for side in ("source", "target"):
-        found, expected = getattr(pair, side)[2], getattr(first, side)[2]
-        if found != expected:
+        found, expected = getattr(sample, side)[2], getattr(first, side)[2]
+        if found not in (expected, NO_IMAGE[2]):
             raise DataError(
-                f"{pair.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
+                f"{sample.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
                 "all pairs of a data set must agree"
             )
-    if pair.source[:2] != pair.target[:2]:
-        sizes = " and ".join(f"{height}x{width}" for height, width, _ in (pair.source, pair.target))
-        raise DataError(f"{pair.key}: source and target differ in size (height x width): {sizes}")
+    if sample.source[:2] != sample.target[:2] and NO_IMAGE not in sample:
+        sizes = " and ".join(f"{height}x{width}" for height, width, _ in (sample.source, sample.target))
+        raise DataError(f"{sample.key}: source and target differ in size (height x width): {sizes}")
 
 
 @dataclass(frozen=True)
 class Data:
-    """Train and test set of a recipe; no sample is read before it is asked for."""
+    """The sets of a recipe, each of which may be empty but the train set; no sample is read before it is asked for."""
 
-    train: PairedDataset
-    test: PairedDataset
+    train: Samples
+    val: Samples
+    test: Samples
+    validation: Samples
+    """The one that metrics are taken on: the val or the test set, empty where there is neither."""
     bad_data: BadData
     source: ValueRange | None = None
     """The range of the sources' values; None for that of their type."""
@@ -63,19 +206,30 @@ class Data:
     """Sources are numbers for an encoding, which mean the same in files of any type."""
 
     @cached_property
+    def sets(self) -> list[Samples]:
+        """All sets: train, val and test, and after them the targets of those that are unpaired, if there are any."""
+        sets = [self.train, self.val, self.test]
+        return [*sets, *filter(None, map(attrgetter("targets"), sets))]
+
+    @cached_property
     def first(self) -> Sample:
         """The first training sample that can be used: the channels are known from it.
+
+        Of an unpaired data set its sides are the first source and the first target.
 
         Raises:
             DataError: it cannot be used and the policy is to stop, or none can.
         """
+        found: list[Sample] = []
+        for samples in filter(None, (self.train, self.train.targets)):
 
-        def checked(index: int) -> Sample:
-            pair = self.train[index]
-            SampleSpec(pair.header, self.source, self.target).tensors(pair)
-            return pair
+            def checked(index: int, samples: Samples = samples) -> Sample:
+                sample = samples[index]
+                SampleSpec(sample.header, self.source, self.target).tensors(sample)
+                return sample
 
-        return SkipBadSamples(len(self.train), self.bad_data).first_usable(0, checked)[0]
+            found.append(SkipBadSamples(len(samples), self.bad_data).first_usable(0, checked)[0])
+        return found[0]._replace(target=found[-1].target)
 
     @property
     def spec(self) -> SampleSpec:
@@ -110,11 +264,23 @@ class Data:
 
     @cached_property  # it looks at every file
     def fingerprint(self) -> str:
-        """A text that changes when either set does."""
-        train = self.train.fingerprint()
-        return f"{train} + {self.test.fingerprint()}" if len(self.test) else train
+        """A text that changes when any of the sets does."""
+        prints = []
+        for samples in (self.train, self.val, self.test):
+            if len(samples):
+                prints.append(f"{'' if samples is self.train else f'{samples.split} '}{samples.fingerprint()}")
+        return " + ".join(prints)
 
     @property
     def notices(self) -> list[str]:
-        """What the data set wants everybody to know."""
-        return list(getattr(self.train, "notices", ()))
+        """What the data set wants everybody to know, and what its sets mean for validation."""
+        notices = dict.fromkeys(chain.from_iterable(map(attrgetter("notices"), self.sets)))
+        if not len(self.validation):
+            notices["no validation: the data has neither a val nor a test set"] = None
+        elif self.train.targets is not None:
+            losses = "choose a method and losses that need no pairs (l1 compares pairs too)"
+            notices[f"the data is unpaired: metrics compare pairs, so none are taken; {losses}"] = None
+        elif not len(self.val):
+            seen = "metrics on it are optimistic for what has been selected by them"
+            notices[f"there is no val set: the test set serves as both, so {seen}"] = None
+        return list(notices)

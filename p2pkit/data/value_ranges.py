@@ -20,6 +20,8 @@ from p2pkit.images.pixels import refuse_not_finite
 def find_ranges(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[str, ValueRange]:
     """The range between the ``wanted`` percentiles of each side, over all training samples, which are read twice.
 
+    Several threads read, but for a data set that draws: global random states are the same ones in all threads.
+
     Raises:
         DataError: a pair cannot be read and the policy is to stop, none can, or all values of a side are the same.
     """
@@ -29,23 +31,25 @@ def find_ranges(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[s
 
     def add(ref: SampleRef) -> bool:
         try:
-            pair = ref.dataset(data)[ref.number]
-            for side in searches:
-                refuse_not_finite(getattr(pair, side), f"{pair.key}, its {side}")
+            sample = data.sets[ref.place][ref.number]
+            there = [side for side in searches if getattr(sample, side) is not None]
+            for side in there:
+                refuse_not_finite(getattr(sample, side), f"{sample.key}, its {side}")
         except DataError:
             if data.bad_data == "stop":
                 raise
             return False
-        for side, search in searches.items():
-            search.add(getattr(pair, side))
+        for side in there:
+            searches[side].add(getattr(sample, side))
         return True
 
-    trained = [ref for ref in sample_refs(data) if not ref.test]
-    if not any(list(scan("finding the range of values", trained, add))):
+    trained = [ref for ref in sample_refs(data) if data.sets[ref.place].split == "train"]
+    threads = 1 if data.train.draws() else None
+    if not any(list(scan("finding the range of values", trained, add, threads))):
         raise DataError("percentiles: none of the training pairs can be read")
     for search in searches.values():
         search.read_again()
-    list(scan("finding it exactly", trained, add))
+    list(scan("finding it exactly", trained, add, threads))
     return {side: _range(side, wanted[side], search) for side, search in searches.items()}
 
 

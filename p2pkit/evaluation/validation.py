@@ -1,4 +1,4 @@
-"""Validation: metrics of a translator on the test set, beside a baseline."""
+"""Validation: metrics of a translator on the val or test set, beside a baseline."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from p2pkit.contracts import Metric, PairedDataset
+from p2pkit.contracts import Metric
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import none_usable
-from p2pkit.data.samples import SampleSpec
+from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.errors import DataError, RecipeError, Unavailable, in_one_line
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import BadData, ValidationSettings
@@ -26,13 +26,14 @@ Report = Callable[[Sequence[str]], None]
 
 @dataclass(frozen=True)
 class Validation:
-    """The test set of a run, the metrics to take on it, and the baseline to compare with.
+    """The validation set of a run, the metrics to take on it, and the baseline to compare with.
 
     Samples that cannot be used end the run, or are skipped.
     """
 
-    train_set: PairedDataset
-    test_set: PairedDataset
+    train_set: Samples
+    validation_set: Samples
+    """The val set or the test set, as the recipe says; empty where there is neither."""
     spec: SampleSpec
     augmentation: Augmentation
     metrics: Sequence[Metric]
@@ -45,7 +46,7 @@ class Validation:
     """What the networks see of sources [1, Cs, H, W], and so what the baseline knows colours by."""
 
     def measure(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
-        """The metrics of ``translate`` as ``validation/NAME``; {} without a test set or metrics.
+        """The metrics of ``translate`` as ``validation/NAME``; {} without a validation set or metrics.
 
         ``before_each`` is called before each sample is read, and may raise; ``report`` gets those that are skipped.
 
@@ -92,6 +93,16 @@ class Validation:
                 found[name] = float(value)
         return found
 
+    @property
+    def called(self) -> str:
+        """What reports call the set that metrics are taken on."""
+        split = self.validation_set.split
+        return (
+            f"{split} set"
+            if split == self.settings.split
+            else f"{split} set, which serves as {self.settings.split} set too"
+        )
+
     def score(self, metrics: Mapping[str, float]) -> float:
         """The first number of the recipe's first metric, negated where lower is better; NaN is the worst."""
         first = next(iter(metrics.values()))
@@ -100,20 +111,20 @@ class Validation:
         return first if self.metrics[0].higher_is_better else -first
 
     def _can_measure(self) -> bool:
-        return bool(len(self.test_set) and self.metrics)
+        return bool(len(self.validation_set) and self.metrics and self.train_set.targets is None)
 
     def _measure(
         self, translate: Translate, name: str, before_each: Callable[[], None], report: Report
     ) -> dict[str, float]:
         if not self._can_measure():
             return {}
-        count = min(len(self.test_set), self.settings.max_images)
-        pairs = self._tensors(self.test_set, count, f"measuring {name}", before_each, report)
+        count = min(len(self.validation_set), self.settings.max_images)
+        pairs = self._tensors(self.validation_set, count, f"measuring {name}", before_each, report)
         found = self.take((translate(source[None]).cpu(), target[None]) for source, target in pairs)
         return {f"{name}/{key}": value for key, value in found.items()}
 
     def _tensors(
-        self, pairs: PairedDataset, count: int, title: str, before_each: Callable[[], None], report: Report
+        self, pairs: Samples, count: int, title: str, before_each: Callable[[], None], report: Report
     ) -> Iterator[TensorPair]:
         skipped: list[str] = []
         with Progress(title, count, "pair") as progress:

@@ -25,8 +25,15 @@ def normalize(pixels: NDArray[Any], key: str, values: ValueRange | None = None) 
         DataError: there are NaN or infinite pixels, or no range is given and floats lie outside [0, 1] or the type has
             no range of its own; the message begins with ``key``.
     """
-    refuse_not_finite(pixels, key)
-    low, high = values or _own_range(pixels, key)
+    if pixels.dtype.kind == "f":
+        refuse_not_finite(pixels, key)
+    try:
+        low, high = values or dtype_range(pixels.dtype)
+    except KeyError as error:
+        raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {SET_ONE}") from error
+    if values is None and not low <= pixels.min() <= pixels.max() <= high:
+        found = f"{pixels.min()} to {pixels.max()}"
+        raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {found}. For others {SET_ONE}")
     precise = torch.float64 if pixels.dtype.itemsize > 2 else torch.float32
     # a copy, whatever the pixels are: they are changed in place below
     tensor = torch.from_numpy(
@@ -40,19 +47,6 @@ def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
     """Raise DataError, beginning with ``key``, when pixels are NaN or infinite."""
     if pixels.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(pixels)))):
         raise DataError(f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); mend the file")
-
-
-def _own_range(pixels: NDArray[Any], key: str) -> ValueRange:
-    try:
-        low, high = dtype_range(pixels.dtype)
-    except KeyError as error:
-        raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {SET_ONE}") from error
-    smallest, largest = pixels.min(), pixels.max()
-    if smallest < low or largest > high:
-        raise DataError(
-            f"{key}: floating-point pixels must lie in [0, 1]; found {smallest} to {largest}. For others {SET_ONE}"
-        )
-    return low, high
 
 
 def denormalize(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:

@@ -89,7 +89,7 @@ class Outputs:
 
     def _write_sample(self, step: int) -> None:
         parts, file = self.parts, self.folder.sample(step)
-        shown = parts.test_set if len(parts.test_set) else parts.train_set
+        shown = parts.validation.validation_set if len(parts.validation.validation_set) else parts.train_set
         skipped = write_samples(
             file, shown, parts.spec, parts.augmentation, parts.loader.bad_data, self.translate, parts.picture
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from p2pkit.contracts import Method, PairedDataset
+from p2pkit.contracts import Method
 from p2pkit.data.augmentation import Augmentation
-from p2pkit.data.samples import SampleSpec
+from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.evaluation.validation import Validation
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings
@@ -24,8 +24,7 @@ class TrainingParts:
     optimizers: Mapping[str, OptimizerSettings]
     schedule: ScheduleSettings
     train: TrainSettings
-    train_set: PairedDataset
-    test_set: PairedDataset
+    train_set: Samples
     spec: SampleSpec
     """What all samples have in common, and how their values become those of tensors."""
     augmentation: Augmentation

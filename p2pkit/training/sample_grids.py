@@ -1,4 +1,4 @@
-"""Sample grids: sources of the test set, what the generator makes of them, and what they should become."""
+"""Sample grids: sources of the validation set, what the generator makes of them, and what they should become."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from p2pkit.contracts import PairedDataset
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.data.samples import SampleSpec
+from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.images.pixels import denormalize
 from p2pkit.images.writing import write_picture
 from p2pkit.settings import BadData
@@ -23,24 +22,25 @@ ROWS = 4
 
 
 def write_samples(
-    file: Path, pairs: PairedDataset, spec: SampleSpec, augmentation: Augmentation, bad_data: BadData,
+    file: Path, samples: Samples, spec: SampleSpec, augmentation: Augmentation, bad_data: BadData,
     translate: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor] | None,
 ) -> list[str]:  # fmt: skip
-    """Write a grid of source | output | target for a few of ``pairs``, spread evenly.
+    """Write a grid of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
 
-    ``picture`` makes pictures [1, 3, H, W] of sources that are none themselves. Returns the messages on pairs that
+    ``picture`` makes pictures [1, 3, H, W] of sources that are none themselves. Returns the messages on samples that
     could not be used and were skipped.
     """
-    rows, skipped = [], []
-    count = min(ROWS, len(pairs))
-    skipping = SkipBadSamples(len(pairs), bad_data)
+    rows: list[list[Tensor]] = []
+    skipped: list[str] = []
+    count = min(ROWS, len(samples))
+    skipping = SkipBadSamples(len(samples), bad_data)
     for row in range(count):
         (source, target), found_bad = skipping.first_usable(
-            row * len(pairs) // count, lambda index: augmentation.test(spec.tensors(pairs[index]))
+            row * len(samples) // count, lambda index: augmentation.test(spec.tensors(samples[index]))
         )
         skipped += found_bad
         shown = picture(source[None])[0] if picture else source
-        rows.append((shown, translate(source[None])[0], target))
+        rows.append([shown, translate(source[None])[0], *([target] if samples.targets is None else [])])
     write_picture(file, sample_grid(rows))
     return skipped
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import NoReturn, cast
@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from p2pkit.contracts import Batch, MethodWithStart, ShardedDataset
+from p2pkit.contracts import Batch, MethodWithStart
 from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, on_device, steps_per_epoch
 from p2pkit.data.sampler import EpochSampler
 from p2pkit.distributed.accelerator import start_trackers
@@ -94,7 +94,7 @@ class Trainer:
             )
 
     def train(self) -> dict[str, float]:
-        """Train until a limit ends the run, then measure; the metrics on the test set.
+        """Train until a limit ends the run, then measure; the metrics on the validation set.
 
         Raises:
             Interrupted: a signal came; a checkpoint has been written.
@@ -166,10 +166,11 @@ class Trainer:
         parts, rank = self.parts, self.accelerator.process_index
         examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
         batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
-        shards = parts.train_set.shards if isinstance(parts.train_set, ShardedDataset) else None
+        shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
         sampler = EpochSampler(
-            len(parts.train_set), batch_size, parts.run.seed, self.state.step, rank, processes, shards
-        )
+            len(parts.train_set), batch_size, parts.run.seed, self.state.step, rank, processes, shards,
+            len(parts.train_set.targets or ()),
+        )  # fmt: skip
         try:
             for loaded in batches(examples, sampler, parts.loader.workers):
                 batch = loaded.batch

@@ -16,7 +16,6 @@ from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, DiscriminatorOutput, Terms
-from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
@@ -39,7 +38,7 @@ class Shapes:
 
 
 def first_batch(parts: TrainingParts, count: int) -> Batch:
-    """``count`` times the first training example. The first test sample is read too, since it is needed late.
+    """``count`` times the first training example. The first validation sample is read too, since it is needed late.
 
     Raises:
         DataError: they cannot be read or cropped, or there are too few samples for a batch.
@@ -48,11 +47,10 @@ def first_batch(parts: TrainingParts, count: int) -> Batch:
     if not isinstance(example, Example):
         raise example
 
-    def read(index: int) -> TensorPair:
-        return parts.spec.tensors(parts.test_set[index])
-
-    if len(parts.test_set):
-        SkipBadSamples(len(parts.test_set), parts.loader.bad_data).first_usable(0, read)
+    samples = parts.validation.validation_set
+    if len(samples):
+        skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
+        skipping.first_usable(0, lambda index: parts.spec.tensors(samples[index]))
     source, target = example.tensors
     return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [example.key] * count)
 
@@ -152,7 +150,9 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
 
 
 def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
-    """Take the metrics of one image, as validation does."""
+    """Take the metrics of one image, as validation does where there are pairs."""
+    if parts.train_set.targets is not None:
+        return
     parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
 
 

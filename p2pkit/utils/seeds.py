@@ -10,6 +10,11 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+from numpy.random import mtrand
+
+_GENERATOR = np.random.MT19937()
+
 
 def derived(seed: int, *what: int | str) -> int:
     """A seed of 63 bits for one purpose, as in ``derived(seed, "order", epoch)``."""
@@ -25,9 +30,32 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and PyTorch's global random states for the body, and put them back at its end.
+
+    Those of the CPU alone: a worker that was forked must not touch CUDA. It takes some 25 microseconds.
+    """
+    import torch
+
+    before = random.getstate(), mtrand.get_bit_generator(), torch.default_generator.get_state()
+    nested = _GENERATOR.state if before[1] is _GENERATOR else None
+    random.seed(seed)
+    mtrand.set_bit_generator(_GENERATOR)  # to copy NumPy's state and put it back is four times as slow
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        mtrand.set_bit_generator(before[1])
+        if nested is not None:
+            _GENERATOR.state = nested
+        torch.default_generator.set_state(before[2])
+
+
+@contextmanager
 def random_states_kept() -> Iterator[None]:
     """Put Python's, NumPy's and PyTorch's global random states back at the end, those of all devices."""
-    import numpy as np
     import torch
 
     states = random.getstate(), np.random.get_state()

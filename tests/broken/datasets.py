@@ -52,11 +52,11 @@ class Endless(Good):
         return super().__getitem__(index % self.count)
 
 
-class TwoDimensions(Good):
-    """A data set of pixels without channels."""
+class FourDimensions(Good):
+    """A data set of batches of one."""
 
     def pixels(self, index: int) -> Any:
-        return super().pixels(index)[:, :, 0]
+        return super().pixels(index)[None]
 
 
 class Unequal(Good):
@@ -74,11 +74,12 @@ class Wide(Good):
         return super().pixels(index).astype(np.int64)
 
 
-class Tuples(Good):
-    """A data set of plain tuples."""
+class OtherNames(Good):
+    """A data set of dicts with other names."""
 
     def __getitem__(self, index: int) -> Any:
-        return tuple(super().__getitem__(index))
+        pair = super().__getitem__(index)
+        return {"image": pair.source, "label": pair.target}
 
 
 class OneKey(Good):
@@ -165,12 +166,12 @@ BROKEN = [
     for check, factory, found in (
         (datasets.has_a_length, Empty, "no pair to train on"),
         (datasets.has_a_length, Endless, "no IndexError for index 3"),
-        (datasets.gives_pairs, TwoDimensions, "a source of shape (4, 6)"),
-        (datasets.gives_pairs, Unequal, "sizes that differ"),
-        (datasets.gives_pairs, Wide, "a source of int64"),
-        (datasets.gives_pairs, Tuples, "tuple instead of a Sample"),
-        (datasets.has_unique_keys, OneKey, "the same key of several pairs: train"),
-        (datasets.has_unique_keys, TestPairsInTrain, "keys in both splits: 0, 1, 2"),
+        (datasets.gives_samples, FourDimensions, "as its source a ndarray of shape (1, 4, 6, 3)"),
+        (datasets.gives_samples, Unequal, "sizes that differ"),
+        (datasets.gives_samples, Wide, "a source of int64"),
+        (datasets.gives_samples, OtherNames, "a dict with the names image, label"),
+        (datasets.has_unique_keys, OneKey, "the same key of several samples: train"),
+        (datasets.has_unique_keys, TestPairsInTrain, "keys in both train and val: 0, 1, 2"),
         (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0')"),
         (datasets.repeats_itself, Unstable, "read twice, pixels differ"),
         (datasets.repeats_itself, NewFingerprint, "several fingerprints"),

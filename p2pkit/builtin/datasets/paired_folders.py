@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.contracts import Split
-from p2pkit.data.discovery import SPLIT_FOLDERS, FilePairs, refuse_test_alone
+from p2pkit.data.discovery import FilePairs, refuse_test_alone
 from p2pkit.errors import DataError, listed
 from p2pkit.images.names import ending, without_ending
 from p2pkit.images.reading import find_images
@@ -17,8 +17,8 @@ SHOWN = 5
 class PairedFolders(FilePairs):
     """A folder of sources and one of targets; files of one stem are a pair, whatever their endings.
 
-    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, and
-    test or val). Without such folders, ``root/source`` and ``root/target`` hold training pairs only.
+    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, val
+    or test). Without such folders, ``root/source`` and ``root/target`` hold training pairs only.
 
     Args:
         root: the folder of the data set.
@@ -27,23 +27,27 @@ class PairedFolders(FilePairs):
     """
 
     def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
-        if not root.is_dir():
-            raise DataError(f"{root}: there is no such folder (data.root)")
-        folders = _folders(root, split, source, target)
+        folders = side_folders(root, split, source, target)
         pairs = _matched(*folders) if folders else []
         super().__init__(root, pairs)
         self.target_ending = ending(pairs[0][1]) if pairs else ""
 
 
-def _folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, Path] | None:
-    for name in SPLIT_FOLDERS[split]:
-        for sources, targets in (
-            (root / name / source, root / name / target),
-            (root / source / name, root / target / name),
-        ):
-            if sources.is_dir() or targets.is_dir():
-                return sources, targets
-    if split == "test":
+def side_folders(root: Path, split: Split, source: str, target: str) -> tuple[Path, Path] | None:
+    """The folders of a split's sources and targets; None for a val or test set that is not there.
+
+    Raises:
+        DataError: ``root`` is missing, or has a val or test set but no train set.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder (data.root)")
+    for sources, targets in (
+        (root / split / source, root / split / target),
+        (root / source / split, root / target / split),
+    ):
+        if sources.is_dir() or targets.is_dir():
+            return sources, targets
+    if split != "train":
         return None
     for folder in (root, root / source, root / target):
         refuse_test_alone(folder)

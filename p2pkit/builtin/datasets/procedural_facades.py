@@ -11,7 +11,7 @@ from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 
 Side = Annotated[int, Field(ge=32)]
 Size = Side | tuple[Side, Side]
-SPLIT_NUMBERS: dict[str, int] = {"train": 0, "test": 1}
+SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "test": 1, "val": 2}
 
 
 class ProceduralFacades:
@@ -20,10 +20,11 @@ class ProceduralFacades:
     Every pair is drawn when it is asked for, and is the same on every machine.
 
     Args:
-        split: Which split to give, "train" or "test". The two have no drawing in common.
+        split: Which split to give, "train", "val" or "test". They have no drawing in common.
         size: Pixels of a side of the pictures, or [height, width]; at least 32.
-        pairs: How many pairs the training split has.
-        test_pairs: How many pairs the test split has; it may be 0.
+        pairs: How many pairs the train set has.
+        val_pairs: How many pairs the val set has; it may be 0.
+        test_pairs: How many pairs the test set has; it may be 0.
         seed: Another seed gives other facades.
         direction: "BtoA" has the labels as source and the photo as target; "AtoB" the other way round.
     """
@@ -33,13 +34,14 @@ class ProceduralFacades:
         split: Split,
         size: Size = 256,
         pairs: Annotated[int, Field(gt=0)] = 400,
+        val_pairs: Annotated[int, Field(ge=0)] = 100,
         test_pairs: Annotated[int, Field(ge=0)] = 100,
         seed: Annotated[int, Field(ge=0)] = 0,
         direction: Direction = "BtoA",
     ) -> None:
         self._split = split
         self._height, self._width = (size, size) if isinstance(size, int) else size
-        self._count = pairs if split == "train" else test_pairs
+        self._count = {"train": pairs, "val": val_pairs, "test": test_pairs}[split]
         self._seed = seed
         self._direction = direction
 
@@ -51,15 +53,12 @@ class ProceduralFacades:
             raise IndexError(f"the {self._split} split has {self._count} facades: there is none at {index}")
         photo, labels = draw_facade(self._seed, SPLIT_NUMBERS[self._split], index, self._height, self._width)
         source, target = (labels, photo) if self._direction == "BtoA" else (photo, labels)
-        return Sample(source, target, self._key(index))
+        return Sample(source, target, self.header(index).key)
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, which are those of all."""
         shape = (self._height, self._width, 3)
-        return SampleHeader(shape, shape, self._key(index))
-
-    def _key(self, index: int) -> str:
-        return f"{self._split}_{index:05d}"
+        return SampleHeader(shape, shape, f"{self._split}_{index:05d}")
 
     def fingerprint(self) -> str:
         """A short text that changes when the data changes."""

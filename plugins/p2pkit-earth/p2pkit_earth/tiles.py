@@ -1,4 +1,4 @@
-"""Where tiles lie on the images, and which longitudes are the test set."""
+"""Where tiles lie on the images, and which longitudes are the val and the test set."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ PIXELS_PER_DEGREE = 15
 NORTH, SOUTH = (90 - 60) * PIXELS_PER_DEGREE, (90 + 60) * PIXELS_PER_DEGREE
 """Rows from 60° N to 60° S. Nearer to the poles pixels are stretched more than twofold, and snow hides the land."""
 BLOCK = 30 * PIXELS_PER_DEGREE
-"""30° of longitude. Test blocks lie between training blocks, with land from the tropics to the north."""
+"""30° of longitude. Val and test blocks lie between training blocks, with land from the tropics to the north."""
 STRIPS: dict[Split, tuple[tuple[int, int], ...]] = {
     "train": ((0, 3 * BLOCK), (4 * BLOCK, 7 * BLOCK), (8 * BLOCK, 10 * BLOCK), (11 * BLOCK, 12 * BLOCK)),
-    "test": ((3 * BLOCK, 4 * BLOCK), (7 * BLOCK, 8 * BLOCK), (10 * BLOCK, 11 * BLOCK)),
+    "val": ((7 * BLOCK, 8 * BLOCK),),
+    "test": ((3 * BLOCK, 4 * BLOCK), (10 * BLOCK, 11 * BLOCK)),
 }
-"""Columns (first, last + 1) of each split; 90-60° W, 30-60° E and 120-150° E are the test set."""
+"""Columns (first, last + 1) of each split; 30-60° E is the val set, 90-60° W and 120-150° E are the test set."""
 
 
 class Tile(NamedTuple):

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -66,16 +67,17 @@ def covered(split: Split, tile: int, stride: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("tile", "stride"), [(16, 100), (100, 64), (256, 128), (450, 300)])
-def test_train_and_test_set_have_no_pixel_in_common(tile: int, stride: int) -> None:
-    train, test = covered("train", tile, stride), covered("test", tile, stride)
-    assert not (train & test).any()
+def test_the_sets_have_no_pixel_in_common(tile: int, stride: int) -> None:
+    train, val, test = (covered(split, tile, stride) for split in get_args(Split))
+    assert not (train & val).any() and not (train & test).any() and not (val & test).any()
+    earth = train | val | test
     if stride <= tile:  # together they are the whole earth between 60 N and 60 S
-        assert (train | test)[450:2250].all()
-    assert not (train | test)[:450].any() and not (train | test)[2250:].any()
-    assert test.any(axis=0).sum() == 3 * 450
+        assert earth[450:2250].all()
+    assert not earth[:450].any() and not earth[2250:].any()
+    assert val.any(axis=0).sum() == 450 and test.any(axis=0).sum() == 2 * 450
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", get_args(Split))
 def test_pixels_are_those_of_the_files(split: Split) -> None:
     relief, satellite = (np.asarray(Image.open(str(files(images.PACKAGE) / name))) for name in images.SHA256)
     there, back = ReliefToSatellite(split, 100), ReliefToSatellite(split, 100, direction="BtoA")
@@ -90,10 +92,10 @@ def test_pixels_are_those_of_the_files(split: Split) -> None:
 
 def test_coasts_lie_on_each_other() -> None:
     """Of all shifts by up to 4 pixels, one of at most 1 makes land and sea agree best, in nearly all tiles."""
-    pairs = ReliefToSatellite("test", 225, land=0.1)
+    test, val = ReliefToSatellite("test", 225, land=0.1), ReliefToSatellite("val", 225, land=0.1)
     shifts = [(down, right) for down in range(-4, 5) for right in range(-4, 5)]
     best = []
-    for relief, satellite, _ in (pairs[index] for index in range(len(pairs))):
+    for relief, satellite, _ in (pairs[index] for pairs in (test, val) for index in range(len(pairs))):
         land = relief[..., 2] < relief[..., 0] + 30.0
         ground = satellite[..., 0] > 0.55 * satellite[..., 2]
         if land.mean() < 0.9:
@@ -121,7 +123,8 @@ def test_open_sea_is_skipped() -> None:
 def test_the_fingerprint_follows_what_pairs_there_are() -> None:
     assert ReliefToSatellite("train", 100).fingerprint() == ReliefToSatellite("train", 100).fingerprint()
     others = [
-        ReliefToSatellite("train", 100), ReliefToSatellite("test", 100), ReliefToSatellite("train", 101),
+        ReliefToSatellite("train", 100), ReliefToSatellite("val", 100), ReliefToSatellite("test", 100),
+        ReliefToSatellite("train", 101),
         ReliefToSatellite("train", 100, 64), ReliefToSatellite("train", 100, land=0.3),
         ReliefToSatellite("train", 100, direction="BtoA"),
     ]  # fmt: skip

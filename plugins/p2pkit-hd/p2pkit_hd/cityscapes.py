@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from p2pkit.contracts import Split
 from p2pkit.data.discovery import FilePairs
 from p2pkit.errors import DataError, listed
 
 PHOTOS, MAPS = "leftImg8bit", "gtFine"
 PHOTO, MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"
-FOLDERS: dict[Split, str] = {"train": "train", "test": "val"}
-"""The labels of Cityscapes' own test split are not published."""
 SHOWN = 5
 """How many of the files without a partner a message names."""
 
@@ -19,9 +17,9 @@ SHOWN = 5
 class Cityscapes(FilePairs):
     """Photos in ``root/leftImg8bit/SPLIT/CITY`` and their 16-bit instanceIds in ``root/gtFine/SPLIT/CITY``.
 
-    The train set is train, the test set val. Its site gives the archives
-    leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip to people who have registered and agreed to its licence;
-    unpack both in ``root``.
+    There is a train and a val set; the labels of Cityscapes' own test set are not published. Its site gives the
+    archives leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip to people who have registered and agreed to its
+    licence; unpack both in ``root``.
 
     Args:
         root: the folder that holds leftImg8bit and gtFine.
@@ -30,8 +28,8 @@ class Cityscapes(FilePairs):
     target_ending = ".png"
     called = "a photo and its map"
 
-    def __init__(self, split: Split, root: Path = Path("datasets/cityscapes")) -> None:
-        photos, maps = root / PHOTOS / FOLDERS[split], root / MAPS / FOLDERS[split]
+    def __init__(self, split: Literal["train", "val"], root: Path = Path("datasets/cityscapes")) -> None:
+        photos, maps = root / PHOTOS / split, root / MAPS / split
         missing = [str(folder) for folder in (photos, maps) if not folder.is_dir()]
         if missing and (split == "train" or len(missing) == 1):
             raise DataError(

@@ -19,14 +19,14 @@ NAME = "lindau/lindau_000001_000019"
 
 def test_pairs_are_maps_of_instances_and_photos(streets: Path) -> None:
     (streets / "gtFine/val/lindau/lindau_000001_000019_gtFine_labelIds.png").write_bytes(b"of no interest")
-    train, test = Cityscapes("train", streets), Cityscapes("test", streets)
-    assert (len(train), len(test)) == (6, 2)
-    pair = test[1]
+    train, val = Cityscapes("train", streets), Cityscapes("val", streets)
+    assert (len(train), len(val)) == (6, 2)
+    pair = val[1]
     objects, photo = street(1001)
     assert np.array_equal(pair.source[:, :, 0], objects) and pair.source.dtype == np.uint16
     assert np.array_equal(pair.target, photo)
     assert pair.key == f"val/{NAME}_gtFine_instanceIds.png"
-    assert test.header(1) == pair.header
+    assert val.header(1) == pair.header
 
 
 def test_headers_do_not_read_pixels(streets: Path) -> None:
@@ -34,10 +34,10 @@ def test_headers_do_not_read_pixels(streets: Path) -> None:
     data = bytearray(file.read_bytes())
     data[60:80] = bytes(20)  # within the pixels
     file.write_bytes(data)
-    test = Cityscapes("test", streets)
-    assert test.header(1).source == (64, 128, 1)
+    val = Cityscapes("val", streets)
+    assert val.header(1).source == (64, 128, 1)
     with pytest.raises(DataError, match=NAME):
-        test[1]
+        val[1]
 
 
 def test_files_without_a_counterpart_are_reported(streets: Path, coarse_recipe: Path, program: Call) -> None:
@@ -59,16 +59,16 @@ def test_a_missing_folder_is_reported_with_where_cityscapes_is_from(
     assert f"{streets}/{gone}" in outcome.err and "gtFine_trainvaltest.zip" in outcome.err
 
 
-def test_the_test_set_may_be_missing_altogether(streets: Path) -> None:
+def test_the_val_set_may_be_missing_altogether(streets: Path) -> None:
     for kind in ("gtFine", "leftImg8bit"):
         shutil.rmtree(streets / kind / "val")
-    assert len(Cityscapes("test", streets)) == 0
+    assert len(Cityscapes("val", streets)) == 0
 
 
 def test_a_photo_of_another_size_is_reported(streets: Path) -> None:
     Image.new("RGB", (20, 10)).save(streets / f"leftImg8bit/val/{NAME}_leftImg8bit.png")
-    test = Cityscapes("test", streets)
-    for read in (test.header, test.__getitem__):
+    val = Cityscapes("val", streets)
+    for read in (val.header, val.__getitem__):
         with pytest.raises(DataError, match=r"a photo and its map differ in size .* 64x128 and .* 10x20"):
             read(1)
 

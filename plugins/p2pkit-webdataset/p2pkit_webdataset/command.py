@@ -18,16 +18,21 @@ import click
     help="Pairs in a shard.",
 )  # fmt: skip
 def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: int) -> None:
-    """Write both splits of RECIPE's data as shards in WebDataset's format: DIR/train and DIR/test.
+    """Write all sets of RECIPE's data as shards in WebDataset's format: DIR/train, DIR/val and DIR/test.
 
     Pixels are kept exactly. Run the same command again to resume after an interruption.
     """
     import p2pkit
+    from p2pkit.errors import DataError
     from p2pkit_webdataset.writing import make_shards
 
     data = p2pkit.load_data(recipe, overrides)
     for notice in data.notices:
         click.echo(f"NOTICE: {notice}", err=True)
-    made = make_shards({"train": data.train, "test": data.test}, data.fingerprint, out, pairs_per_shard)
+    if data.train.targets is not None:
+        raise DataError(f"{data.train.origin} is unpaired; shards hold pairs")
+    sets = {samples.split: samples for samples in data.sets if len(samples)}
+    made = make_shards(sets, data.fingerprint, out, pairs_per_shard)
     there = "" if made else "all is there already: "
-    click.echo(f"{out}: {there}{len(data.train)} training pairs, {len(data.test)} test pairs")
+    counts = f"{len(data.train)} training pairs, {len(data.val)} val pairs, {len(data.test)} test pairs"
+    click.echo(f"{out}: {there}{counts}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from p2pkit.contracts import Sample, Split
+from p2pkit.data.discovery import split_folder
 from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError
 from p2pkit.utils.progress import Progress
@@ -22,7 +23,6 @@ from p2pkit_webdataset.shard import Shard, Sides, open_shard, pairs_in
 
 OPEN_SHARDS = 256
 """How many shards are kept open: two for each pair of a batch, up to 128 pairs a process."""
-FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
 
 class _Shards:
@@ -89,13 +89,13 @@ class WebDataset(_Shards):
     Shards of others work too: without an index (shards.json) all of their headers are read at the start.
 
     Args:
-        root: the folder that holds the folders train and test (or val) of shards, or shards to train on.
+        root: the folder that holds the folders train, val and test of shards, or shards to train on.
         source: the extension of sources in a shard: KEY.source.png has "source", KEY.jpg has "jpg".
         target: the extension of targets.
     """
 
     def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
-        sides, folder = Sides(source, target), _folder(root, split)
+        sides, folder = Sides(source, target), split_folder(root, split)
         indexed = folder is not None and (folder / INDEX).exists()
         entries: list[ShardEntry] = []
         if folder is not None:
@@ -147,18 +147,6 @@ class _FromServer:
 
     def __call__(self, entry: ShardEntry) -> int:
         return self._cache.open(f"{self._url}/{entry.name}", entry)
-
-
-def _folder(root: Path, split: Split) -> Path | None:
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder (data.root)")
-    there = {name: root / name for names in FOLDERS.values() for name in names if (root / name).is_dir()}
-    found = next((there[name] for name in FOLDERS[split] if name in there), None)
-    if found is None and split == "train":
-        if there:
-            raise DataError(f"{root}: it has a folder of test shards, but no folder train")
-        return root
-    return found
 
 
 def _scanned(folder: Path, sides: Sides) -> list[ShardEntry]:

@@ -35,7 +35,7 @@ def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Pa
     """Write each split as a folder of shards with an index; False when all is there already.
 
     Whole shards of an interrupted attempt are kept. Training pairs are put into shards in random order, the same each
-    time; test pairs keep theirs.
+    time; those of val and test keep theirs.
 
     Raises:
         DataError: ``out`` holds anything else, or a pair cannot be read or written.

@@ -45,6 +45,21 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
+def test_the_val_set_comes_back_as_such(recipe: Path, pairs: Path, tmp_path: Path, program: Call) -> None:
+    (pairs / "test").rename(pairs / "val")
+    outcome = program("data", "shard", recipe, "--out", tmp_path / "shards")
+    assert outcome.code == 0 and "6 training pairs, 2 val pairs, 0 test pairs" in outcome.out
+    assert [len(WebDataset(split, tmp_path / "shards")) for split in ("train", "val", "test")] == [6, 2, 0]
+
+
+def test_unpaired_data_is_not_sharded(recipe: Path, pairs: Path, tmp_path: Path, program: Call) -> None:
+    for split, side in (("train", "source"), ("test", "target")):
+        (pairs / split).rename(pairs / side)
+    chosen = f'data={{name = "unpaired_folders", root = "{pairs}"}}'
+    outcome = program("data", "shard", recipe, "--out", tmp_path / "shards", "--set", chosen)
+    assert outcome.code == 2 and "unpaired; shards hold pairs" in outcome.err and not (tmp_path / "shards").exists()
+
+
 def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
     files = [f"train/shard-00000{number}.tar" for number in range(3)]
     assert sorted(contents(shards)) == [

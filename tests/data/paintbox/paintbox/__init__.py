@@ -34,16 +34,18 @@ def register_losses(register: Register) -> None:
 
 @hookimpl
 def register_methods(register: Register) -> None:
-    from paintbox.training import Alternating
+    from paintbox.training import Alternating, Freehand
 
     register("alternating", Alternating)
+    register("freehand", Freehand)
 
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    from paintbox.pictures import Gradients
+    from paintbox.pictures import Gradients, Sheets
 
     register("gradients", Gradients)
+    register("sheets", Sheets)
 
 
 @hookimpl

@@ -3,6 +3,8 @@
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -24,7 +26,7 @@ class Gradients:
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise DataError(f"there is no gradient {index}")
-        low, high = np.random.default_rng([self.split == "test", index]).integers(0, 60000, 2)
+        low, high = np.random.default_rng([*self.split.encode(), index]).integers(0, 60000, 2)
         gray = np.linspace(low, high, 256).reshape(16, 16, 1).astype(np.uint16)
         target = np.zeros((16, 16, 3), np.uint8)
         target[:, :, ["red", "green", "blue"].index(self.colour)] = gray[:, :, 0] >> 8
@@ -32,6 +34,25 @@ class Gradients:
 
     def fingerprint(self) -> str:
         return f"{self.count} {self.colour}"
+
+
+class Sheets:
+    """Sheets in gray and sheets in colour, in no order and of no one size: unpaired. What is on them is drawn anew."""
+
+    paired: Literal[False] = False
+    targets = 7
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return 5 if self.split == "train" else 2
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return np.repeat(np.random.randint(0, 256, (12 + index, 16, 1), dtype=np.uint8), 3, axis=2)
+
+    def target(self, index: int) -> Sample:
+        return Sample(None, torch.rand(3, 20, 12 + index).sqrt(), f"{self.split} colour {index}")
 
 
 class WorstPixel:

@@ -1,4 +1,4 @@
-"""A loss and a method."""
+"""A loss and two methods."""
 
 from typing import Annotated
 
@@ -40,3 +40,21 @@ class Alternating:
 
     def _view(self, batch: Batch, fake: Tensor) -> StepContext:
         return StepContext(batch.source, batch.target, fake, self.discriminator)
+
+
+class Freehand:
+    """Without pairs: fakes that look like targets, and targets that are left as they are."""
+
+    networks = ("generator", "discriminator")
+
+    def __init__(self, generator, discriminator, losses, identity: Annotated[float, Field(ge=0)] = 1.0) -> None:
+        self.generator, self.discriminator, self.losses, self.identity = generator, discriminator, losses, identity
+
+    def train_step(self, batch: Batch, update: Update) -> None:
+        fake = self.generator(batch.source)
+        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
+        update("discriminator", discriminator_losses(self.losses, seen))
+        with frozen(self.discriminator):
+            terms = generator_losses(self.losses, StepContext(batch.source, batch.target, fake, self.discriminator))
+            terms["identity"] = self.identity * (self.generator(batch.target) - batch.target).abs().mean()
+            update("generator", terms)

@@ -1,0 +1,61 @@
+"""Sources and targets that do not correspond, in two folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from p2pkit.builtin.datasets.paired_folders import side_folders
+from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
+from p2pkit.data.discovery import fingerprint_of
+from p2pkit.images.names import ending
+from p2pkit.images.reading import find_images, image_header, read_image
+
+
+class UnpairedFolders:
+    """A folder of sources and one of targets that do not correspond: unpaired data, for methods that need no pairs.
+
+    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, val
+    or test). Without such folders, ``root/source`` and ``root/target`` are for training.
+
+    Args:
+        root: the folder of the data set.
+        source: the name of the folder of sources, below ``root`` or below each split.
+        target: the name of the folder of targets, likewise.
+    """
+
+    paired: Literal[False] = False
+
+    def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
+        folders = side_folders(root, split, source, target)
+        self._root = root
+        self._sources: Sequence[Path] = find_images(folders[0]) if folders else []
+        self._targets: Sequence[Path] = find_images(folders[1]) if folders else []
+        self.targets = len(self._targets)
+        self.target_ending = ending(self._targets[0]) if self._targets else ""
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(read_image(self._sources[index]), None, self._key(self._sources[index]))
+
+    def target(self, index: int) -> Sample:
+        """The target at ``index``."""
+        return Sample(None, read_image(self._targets[index]), self._key(self._targets[index]))
+
+    def header(self, index: int) -> SampleHeader:
+        """The shape of the source at ``index``, from the header of its file."""
+        return SampleHeader(image_header(self._sources[index]), NO_IMAGE, self._key(self._sources[index]))
+
+    def target_header(self, index: int) -> SampleHeader:
+        """The shape of the target at ``index``, likewise."""
+        return SampleHeader(NO_IMAGE, image_header(self._targets[index]), self._key(self._targets[index]))
+
+    def _key(self, file: Path) -> str:
+        return str(file.relative_to(self._root))
+
+    def fingerprint(self) -> str:
+        """A digest of the files' names and sizes, sources first."""
+        return fingerprint_of(self._root, [*self._sources, *self._targets], str(len(self._sources)))
