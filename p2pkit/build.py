@@ -18,7 +18,7 @@ from torch import nn
 
 from p2pkit.components.signature import build_component, defined, plain, splits_of
 from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.samples import Data, Samples
 from p2pkit.errors import DataError, RecipeError, did_you_mean
 from p2pkit.evaluation.validation import Validation
@@ -56,9 +56,10 @@ def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overri
     return Data(train, val, test, validation, recipe.loader.bad_data, *ranges, encoded)
 
 
-def augmentation(recipe: Recipe, encoding: Any = None) -> Augmentation:
+def augmentation(recipe: Recipe, encoding: Any = None, augmentations: Sequence[NamedAugmentation] = ()) -> Augmentation:
     """What the samples go through, sources as ``encoding`` (if there is one) wants them."""
-    return Augmentation(recipe.transform, recipe.run.seed, getattr(encoding, "resampling", "bicubic"))
+    resampling: Resampling = getattr(encoding, "resampling", "bicubic")
+    return Augmentation(recipe.transform, recipe.run.seed, resampling, augmentations)
 
 
 def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> TrainingParts:
@@ -79,7 +80,10 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
         method: Method = _make(recipe.method, generator=generator, discriminator=discriminator, **supplied)
     for name in method.networks:
         _refuse_untrainable(recipe.method, method, name)
-    samples = (data.spec, augmentation(recipe, networks.encoding))
+    augmentations = []
+    for chosen in recipe.augmentations:
+        augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **data.channels)))
+    samples = (data.spec, augmentation(recipe, networks.encoding, augmentations))
     metrics = list(map(_make, recipe.metrics))
     return TrainingParts(
         recipe.run, recipe.loader, recipe.optimizers, recipe.schedule, recipe.train, data.train, *samples,
@@ -200,7 +204,8 @@ def _origins(recipe: Recipe, losses: Sequence[WeightedLoss]) -> dict[str, str]:
 
 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
-    size, encoding, spec = recipe.transform.crop_size or recipe.transform.load_size, recipe.encoding, data.spec
+    transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
+    size = transform.crop_size or (None if transform.keep_aspect else transform.load_size)
     return ModelHeader(
         generator=recipe.generator.name,
         parameters=plain(recipe.generator.parameters),

@@ -301,6 +301,22 @@ class Encoding(Protocol):
         ...
 
 
+class Augmentation(Protocol):
+    """Changes the two images of a training sample at random. Any transform of torchvision.transforms.v2 is one.
+
+    What it draws comes from the global random states of torch (on the CPU), NumPy and Python, which are seeded for each
+    sample and put back afterwards; it keeps nothing from one call to the next, and can be pickled.
+    """
+
+    def __call__(self, source: Tensor, target: Tensor) -> Sequence[Tensor]:
+        """Source [Cs, H, W] and target [Ct, H, W], float32 in [0, 1], to two such images of one size.
+
+        They are ``tv_tensors.Image``; a source behind an encoding that resamples to the nearest pixel, a label map, is
+        a ``tv_tensors.Mask``: its values may move, but not be mixed or changed. Values outside [0, 1] are clipped.
+        """
+        ...
+
+
 class Generator(Protocol):
     """Translates. Its noise comes from torch's own dropout modules and from p2pkit.networks.latent.Latent.
 

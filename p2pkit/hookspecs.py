@@ -72,6 +72,11 @@ def register_image_formats(register: Register) -> None:
 
 
 @hookspec
+def register_augmentations(register: Register) -> None:
+    """Augmentations: source and target of a training sample, tv_tensors [C, H, W] in [0, 1], to two such images."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""
 

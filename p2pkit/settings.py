@@ -115,8 +115,20 @@ class TransformSettings(Section):
     """``[transform]``: resize to ``load_size``, crop ``crop_size`` at random, flip (paper section 6.2)."""
 
     load_size: Size | None = None
+    keep_aspect: bool = False
+    """Resize both sides by one factor, the smallest at which the image covers ``load_size``."""
     crop_size: Size | None = None
+    crops_per_image: PositiveInt = 1
+    """How many crops an epoch takes of each image."""
     flip: bool = False
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> TransformSettings:
+        if self.keep_aspect and self.load_size is None:
+            raise ValueError("load_size beside keep_aspect")
+        if self.crops_per_image > 1 and self.crop_size is None:
+            raise ValueError("crop_size beside crops_per_image")
+        return self
 
 
 class DiscriminatorAugmentationSettings(Section):

@@ -26,6 +26,7 @@ COMPONENTS = {
     "generators": "brush", "discriminators": "critic", "losses": "contrast", "datasets": "gradients",
     "methods": "alternating", "metrics": "worst_pixel", "exporters": "program", "encodings": "thermometer",
     "image_formats": "swatch",
+    "augmentations": "shaking",
 }  # fmt: skip
 RECIPE = "box:everything"
 
@@ -73,6 +74,7 @@ def test_its_parameters_are_checked_and_all_mistakes_reported(program: Call) -> 
     wrong = {
         "generator.size": "40", "generator.nois": "0.5", "discriminator.width": '"wide"', "losses.1.power": "0",
         "data.colour": '"pink"', "method.strokes": "1.5", "encoding.thresholds": '["high"]', "metrics.0.best": "1",
+        "augmentations.0.pixels": "-1",
     }  # fmt: skip
     outcome = program("check", RECIPE, *(part for key, value in wrong.items() for part in ("--set", f"{key}={value}")))
     assert outcome.code == 2

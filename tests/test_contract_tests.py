@@ -13,18 +13,30 @@ from p2pkit import testing
 from p2pkit.components.host import configure, manager
 from p2pkit.components.kinds import KINDS
 from p2pkit.testing import check_component, check_export, components_of, signature
-from tests.broken import Broken, datasets, discriminators, generators, image_formats, losses, methods, others
+from tests.broken import (
+    Broken,
+    augmentations,
+    datasets,
+    discriminators,
+    generators,
+    image_formats,
+    losses,
+    methods,
+    others,
+)
 from tests.conftest import REPOSITORY
 
 BROKEN = [
     *generators.BROKEN, *discriminators.BROKEN, *losses.BROKEN, *datasets.BROKEN, *methods.BROKEN, *others.BROKEN,
     *image_formats.BROKEN,
+    *augmentations.BROKEN,
 ]  # fmt: skip
 GOOD = {
     "generators": generators.Good, "discriminators": discriminators.Good, "losses": losses.Good,
     "datasets": datasets.Good, "methods": methods.Good, "metrics": others.GoodMetric,
     "exporters": others.GoodExporter, "encodings": others.GoodEncoding,
     "image_formats": image_formats.Good,
+    "augmentations": augmentations.Good,
 }  # fmt: skip
 
 

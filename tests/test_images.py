@@ -169,7 +169,7 @@ def test_both_images_of_a_pair_are_jittered_alike() -> None:
     jitter = transform(load_size=(40, 30), crop_size=(32, 16), flip=True)
     flipped = set()
     for index in range(20):
-        source, target = jitter.train(pair(50, 60), 0, index, "key")
+        source, target = jitter.train(pair(50, 60), (0, index), "key")
         assert source.shape == (2, 32, 16)
         assert torch.allclose(source, -target, atol=1e-6)
         flipped.add(bool(source[1, 0, 0] > source[1, 0, -1]))
@@ -178,15 +178,15 @@ def test_both_images_of_a_pair_are_jittered_alike() -> None:
 
 def test_jitter_is_a_function_of_seed_epoch_and_index() -> None:
     jitter = transform(crop_size=8, flip=True)
-    first = jitter.train(pair(50, 60), 3, 7, "key")[0]
-    assert torch.equal(first, jitter.train(pair(50, 60), 3, 7, "key")[0])
-    assert not torch.equal(first, jitter.train(pair(50, 60), 4, 7, "key")[0])
-    assert not torch.equal(first, jitter.train(pair(50, 60), 3, 8, "key")[0])
+    first = jitter.train(pair(50, 60), (3, 7), "key")[0]
+    assert torch.equal(first, jitter.train(pair(50, 60), (3, 7), "key")[0])
+    assert not torch.equal(first, jitter.train(pair(50, 60), (4, 7), "key")[0])
+    assert not torch.equal(first, jitter.train(pair(50, 60), (3, 8), "key")[0])
 
 
 def test_crops_reach_every_corner() -> None:
     jitter = transform(crop_size=(3, 3))
-    seen = {tuple(jitter.train(pair(4, 4), 0, index, "k")[0][:, 0, 0].tolist()) for index in range(60)}
+    seen = {tuple(jitter.train(pair(4, 4), (0, index), "k")[0][:, 0, 0].tolist()) for index in range(60)}
     assert len(seen) == 4
 
 

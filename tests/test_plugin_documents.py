@@ -29,6 +29,7 @@ USED = {
     "methods": ['method.name="patient"'],
     "metrics": ['metrics=[{name = "rmse"}]'],
     "encodings": ['encoding={name = "waves"}'],
+    "augmentations": ['augmentations=[{name = "gamma"}, {name = "blur", kernel_size = 3}]'],
 }
 
 

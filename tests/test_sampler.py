@@ -12,7 +12,7 @@ from p2pkit.data.sampler import EpochSampler
 
 SHARDS = [7, 0, 12, 9, 12, 1, 10, 12]
 """Sixty-three pairs in shards of different sizes."""
-Batches = list[list[tuple[int, int]]]
+Batches = list[list[tuple[int, int, int]]]
 
 
 def order(
@@ -80,3 +80,27 @@ def test_what_is_near_in_a_shard_does_not_stay_so() -> None:
     followed = sum(abs(one - next_one) == 1 for one, next_one in pairwise(indices))
     assert followed < 1000
     assert [index // 1000 for index in indices] != sorted(index // 1000 for index in indices)
+
+
+def test_an_epoch_has_several_crops_of_each_pair_one_after_another(shards: Sequence[int] | None) -> None:
+    def batches(first_step: int, steps: int, rank: int = 0, processes: int = 1) -> list[list[tuple[int, int, int]]]:
+        made = EpochSampler(63, 4, 0, first_step, rank, processes, shards, crops=3)
+        return [[(epoch, *divmod(number, 3)) for epoch, number in batch] for batch in islice(made, steps)]
+
+    whole = batches(0, 47 + 9)
+    samples = [sample for batch in whole[:47] for sample in batch]
+    assert len(set(samples)) == len(samples) == 47 * 4 and {crop for _, _, crop in samples} == {0, 1, 2}
+    assert {epoch for epoch, _, _ in samples} == {0} and whole[47][0][0] == 1
+    assert [batches(step, 5) for step in (1, 20, 46)] == [whole[step : step + 5] for step in (1, 20, 46)]
+    shares = [batches(0, 56, rank, 2) for rank in range(2)]
+    assert [one + other for one, other in zip(*shares, strict=True)] == whole
+    # each process of a batch reads on in its own shards, where there are any
+    read = samples if shards is None else [sample for batch in whole[:47] for sample in batch[:1]]
+    assert sum(one[1] == next_one[1] for one, next_one in pairwise(read)) > len(read) / 2
+
+
+def test_the_first_crops_are_what_one_crop_an_image_would_be() -> None:
+    batches = list(islice(EpochSampler(63, 3, 0, 0, 0, 1, crops=3), 63))
+    assert all(number % 3 == 0 for batch in batches for _, number in batch[:1])
+    firsts = [(epoch, number // 3) for batch in batches for epoch, number in batch[:1]]
+    assert firsts == list(chain(*islice(EpochSampler(63, 3, 0, 0, 0, 1), 21)))

@@ -100,6 +100,20 @@ def register_encodings(register: Register) -> None:
 
 
 @hookimpl
+def register_augmentations(register: Register) -> None:
+    """Movements of both images, colour and noise of the source."""
+    from p2pkit.builtin.augmentations.geometry import Affine, Elastic, Rotate90, flip
+    from p2pkit.builtin.augmentations.source import ColourJitter, Noise
+
+    register("flip", flip)
+    register("rotate90", Rotate90)
+    register("affine", Affine)
+    register("elastic", Elastic)
+    register("colour_jitter", ColourJitter)
+    register("noise", Noise)
+
+
+@hookimpl
 def register_exporters(register: Register) -> None:
     """ONNX and PyTorch's own exported programs."""
     from p2pkit.builtin.exporters.onnx_file import ONNX

@@ -18,6 +18,7 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "exporters": frozenset(),
     "encodings": frozenset({"source_channels", "source_range"}),
     "image_formats": frozenset(),
+    "augmentations": frozenset({"source_channels", "target_channels"}),
 }
 """The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets.
 
@@ -36,6 +37,7 @@ SINGULAR: Mapping[str, str] = {
     "exporters": "exporter",
     "encodings": "encoding",
     "image_formats": "image format",
+    "augmentations": "augmentation",
 }
 """What one component of each kind is called."""
 

@@ -1,76 +1,116 @@
-"""Augmentation of training pairs: resize, random crop, random flip (paper section 6.2); validation only resizes."""
+"""Training samples: resized, augmented, cropped and flipped at random; validation only resizes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as vision
 
+from p2pkit import contracts
 from p2pkit.contracts import Resampling
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, RecipeError, in_one_line
 from p2pkit.settings import TransformSettings, height_width
-from p2pkit.utils.seeds import derived
+from p2pkit.utils.seeds import derived, seeded
 
 TensorPair = tuple[Tensor, Tensor]
 PURPOSE = "jitter"
-"""What its draws are derived for; another text would be another order of crops and flips for the same seed."""
+"""What crops and flips are derived for; another text would be other ones for the same seed."""
 _BICUBIC = vision.InterpolationMode.BICUBIC
+
+
+class NamedAugmentation(NamedTuple):
+    """An augmentation, and what messages call it."""
+
+    origin: str
+    augment: contracts.Augmentation
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Resizes, crops and flips the two images of a pair alike; sources may be resampled in a way of their own.
+    """Resizes, augments, crops and flips the two images of a sample alike; sources may have a resampling of their own.
 
-    The augmentation of a pair is a function of (seed, epoch, index), so that it depends neither on how many workers or
-    processes there are nor on where a run was interrupted.
+    What is drawn for a sample is a function of the seed and of ``draw``, its epoch and index: it depends neither on how
+    many workers or processes there are nor on where a run was interrupted.
     """
 
     settings: TransformSettings
     seed: int
     source_resampling: Resampling = "bicubic"
+    augmentations: Sequence[NamedAugmentation] = ()
+    """The recipe's, in its order."""
 
-    def train(self, pair: TensorPair, epoch: int, index: int, key: str) -> TensorPair:
-        """Resize to the load size, crop at random, flip at random. Tensors [C, H, W] in [-1, 1]."""
-        height, width = pair[0].shape[1:]
-        self.refuse_smaller_than_crop((height, width), key)
-        pair = self._resized(pair, self.settings.load_size)
-        generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, epoch, index))
-        draws = torch.rand(3, generator=generator).tolist()
+    def train(self, pair: TensorPair, draw: Sequence[int | str], key: str) -> TensorPair:
+        """Resize to the load size, augment, crop at random, flip at random. Tensors [C, H, W] in [-1, 1].
+
+        Raises:
+            DataError: the image, called ``key``, is smaller than the crop.
+            RecipeError: an augmentation fails, or gives other than two images of one size.
+        """
+        size = pair[0].shape[1], pair[0].shape[2]
+        self.refuse_smaller_than_crop(size, key)
+        loaded, crop = self.sizes(size)
+        source, target = _resize(pair[0], loaded, self.source_resampling), _resize(pair[1], loaded)
+        if self.augmentations:
+            source, target = self._augmented((source, target), draw, key)
+        generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, *draw))
+        down, right, mirror = torch.rand(3, generator=generator).tolist()
         if self.settings.crop_size is not None:
-            pair = _cropped(pair, height_width(self.settings.crop_size), draws[0], draws[1])
-        if self.settings.flip and draws[2] < 0.5:
-            return vision.horizontal_flip(pair[0]), vision.horizontal_flip(pair[1])
-        return pair
+            # all positions are equally likely
+            top, left = int(down * (source.shape[1] - crop[0] + 1)), int(right * (source.shape[2] - crop[1] + 1))
+            place = (slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
+            source, target = source[place], target[place]
+        if self.settings.flip and mirror < 0.5:
+            return vision.horizontal_flip(source), vision.horizontal_flip(target)
+        return source, target
 
-    def training_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The (height, width) that :meth:`train` makes of images of ``size``."""
-        chosen = self.settings.crop_size or self.settings.load_size
-        return size if chosen is None else height_width(chosen)
+    def test(self, pair: TensorPair) -> TensorPair:
+        """Resize to the size that training sees, or by its factor to keep the aspect; nothing where it does not resize.
+
+        Tensors [C, H, W] in [-1, 1].
+        """
+        if self.settings.load_size is None:
+            return pair
+        loaded, crop = self.sizes((pair[0].shape[1], pair[0].shape[2]))
+        size = loaded if self.settings.keep_aspect else crop
+        return _resize(pair[0], size, self.source_resampling), _resize(pair[1], size)
+
+    def sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The (height, width) that images of ``size`` are resized to, and that of what is cropped out of them."""
+        loaded = size if self.settings.load_size is None else height_width(self.settings.load_size)
+        if self.settings.keep_aspect:
+            factor = max(loaded[0] / size[0], loaded[1] / size[1])
+            loaded = max(loaded[0], round(factor * size[0])), max(loaded[1], round(factor * size[1]))
+        return loaded, loaded if self.settings.crop_size is None else height_width(self.settings.crop_size)
 
     def refuse_smaller_than_crop(self, size: tuple[int, int], key: str) -> None:
         """Raise DataError, beginning with ``key``, when nothing can be cropped out of images of (height, width)."""
-        if self.settings.crop_size is None:
-            return
-        loaded, crop = height_width(self.settings.load_size or size), height_width(self.settings.crop_size)
+        loaded, crop = self.sizes(size)
         if loaded[0] < crop[0] or loaded[1] < crop[1]:
             raise DataError(
                 f"{key}: the image is {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
                 f"{crop[0]}x{crop[1]}; lower it, or set transform.load_size"
             )
 
-    def test(self, pair: TensorPair) -> TensorPair:
-        """Resize to the size that training sees, where training resizes at all; no augmentation."""
-        if self.settings.load_size is None:
-            return pair
-        return self._resized(pair, self.settings.crop_size or self.settings.load_size)
-
-    def _resized(self, pair: TensorPair, size: int | tuple[int, int] | None) -> TensorPair:
-        if size is None:
-            return pair
-        source, target = pair
-        return _resize(source, height_width(size), self.source_resampling), _resize(target, height_width(size))
+    def _augmented(self, pair: TensorPair, draw: Sequence[int | str], key: str) -> TensorPair:
+        """What the recipe's augmentations make of two images in [-1, 1]."""
+        source, target = (pair[0] + 1) / 2, (pair[1] + 1) / 2
+        wrap_source = tv_tensors.Mask if self.source_resampling == "nearest" else tv_tensors.Image
+        for position, (origin, augment) in enumerate(self.augmentations):
+            with _one_thread(), seeded(derived(self.seed, "augmentation", position, *draw)):
+                try:
+                    made: Any = augment(wrap_source(source), tv_tensors.Image(target))
+                except Exception as error:
+                    raise RecipeError(f"{origin} fails on {key}: {in_one_line(error)}") from error
+            if problem := _problem(made, (source, target), height_width(self.settings.crop_size or 1)):
+                raise RecipeError(f"{origin} gives {problem}, for {key}")
+            source, target = (image.detach().as_subclass(Tensor).float().clamp(0.0, 1.0) for image in made)
+        return source * 2 - 1, target * 2 - 1
 
 
 def _resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
@@ -82,9 +122,29 @@ def _resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicu
     return resized.clamp_(-1.0, 1.0)
 
 
-def _cropped(pair: TensorPair, size: tuple[int, int], down: float, right: float) -> TensorPair:
-    """Crop both images at one place; ``down`` and ``right`` in [0, 1) choose among all positions evenly."""
-    height, width = pair[0].shape[1:]
-    top, left = int(down * (height - size[0] + 1)), int(right * (width - size[1] + 1))
-    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-    return pair[0][:, rows, columns], pair[1][:, rows, columns]
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread, as a worker does: the last bits of a sum depend on how many threads share it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _problem(made: Any, before: TensorPair, crop: tuple[int, int]) -> str:
+    """What is wrong with what an augmentation has made of two images; empty where nothing is."""
+    if not isinstance(made, tuple | list) or len(made) != 2 or not all(isinstance(each, Tensor) for each in made):
+        return f"{type(made).__name__} where two images, source and target, are expected"
+    for side, image, given in zip(("source", "target"), made, before, strict=True):
+        if image.ndim != 3 or len(image) != len(given) or not image.is_floating_point():
+            return f"a {side} {list(image.shape)} of {image.dtype} where floats [{len(given)}, H, W] are expected"
+        if not image.isfinite().all():
+            return f"a {side} with values that are NaN or infinite"
+    sizes = ["{}x{}".format(*image.shape[1:]) for image in made]
+    if sizes[0] != sizes[1]:
+        return f"a source of {sizes[0]} and a target of {sizes[1]} (height x width) where one size is expected"
+    if made[0].shape[1] < crop[0] or made[0].shape[2] < crop[1]:
+        return f"images of {sizes[0]} (height x width), smaller than transform.crop_size {crop[0]}x{crop[1]}"
+    return ""

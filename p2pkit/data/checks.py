@@ -95,7 +95,8 @@ class SampleChecks:
     batched: bool
 
     def __post_init__(self) -> None:
-        if self.augmentation.settings.load_size is not None:
+        settings = self.augmentation.settings
+        if settings.load_size is not None and not settings.keep_aspect:
             self.augmentation.refuse_smaller_than_crop(self.first.source[:2], self.first.key)
 
     def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
@@ -108,10 +109,10 @@ class SampleChecks:
     def refuse_size(self, header: SampleHeader, generator: nn.Module) -> None:
         """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
         for shape, first in zip(header[:2], self.first[:2], strict=True):
-            size = self.augmentation.training_size(shape[:2])
+            size = self.augmentation.sizes(shape[:2])[1]
             if shape is header.source and any(shape):
                 refuse_unfitting(generator, size, header.key)
-            if self.batched and any(shape) and size != self.augmentation.training_size(first[:2]):
+            if self.batched and any(shape) and size != self.augmentation.sizes(first[:2])[1]:
                 raise DataError(
                     f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
                 )

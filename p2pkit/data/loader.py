@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class Examples(Dataset[Example | P2PKitError]):
         self._samples, self._spec, self._augmentation = samples, spec, augmentation
         self._bad_samples = SkipBadSamples(len(samples), settings.bad_data)
         self._caching, self._cache = settings.cache, dict[int, Sample]()
+        self._last: dict[tuple[int, int], tuple[TensorPair, str]] = {}
+        """The sample of which further crops follow."""
         self._targets: Examples | None = None
         if samples.targets is not None:
             apart = replace(augmentation, seed=derived(augmentation.seed, "targets"))
@@ -64,15 +66,23 @@ class Examples(Dataset[Example | P2PKitError]):
         return {"_plugins": formats.plugins(), **vars(self)}
 
     def __getitem__(self, at: SampleIndex) -> Example | P2PKitError:
-        epoch, index, *drawn = at
+        epoch, number, *drawn = at
+        index, crop = divmod(number, self._augmentation.settings.crops_per_image)
 
         def augmented(candidate: int) -> tuple[TensorPair, str]:
-            # what is kept is drawn as if in the first epoch, whichever worker comes to it first, and when
-            pair = self._cache.get(candidate) or self._samples.read(candidate, 0 if self._caching else epoch)
-            if self._caching:
-                self._cache[candidate] = pair
-            # augmented by the index that was asked for: a pair that stands for another one too is not seen twice alike
-            return self._augmentation.train(self._spec.tensors(pair), epoch, index, pair.key), pair.key
+            found = self._last.get((epoch, candidate))
+            if found is None:
+                # what is kept is drawn as if in the first epoch, whichever worker comes to it first, and when
+                pair = self._cache.get(candidate) or self._samples.read(candidate, 0 if self._caching else epoch)
+                if self._caching:
+                    self._cache[candidate] = pair
+                found = self._spec.tensors(pair), pair.key
+                if self._augmentation.settings.crops_per_image > 1:
+                    self._last = {(epoch, candidate): found}
+            tensors, key = found
+            # augmented by the index that was asked for: a pair that stands for another one too is not seen twice alike;
+            # the first crop's draws are those of a recipe with one crop an image
+            return self._augmentation.train(tensors, (epoch, index, crop) if crop else (epoch, index), key), key
 
         try:
             (tensors, key), skipped = self._bad_samples.first_usable(index, augmented)
@@ -86,22 +96,25 @@ class Examples(Dataset[Example | P2PKitError]):
         return Example((tensors[0], target.tensors[1]), f"{key}, {target.key}", skipped + target.skipped)
 
 
-def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int) -> int:
-    """The number of batches in an epoch.
+def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int, crops: int = 1) -> int:
+    """The number of batches in an epoch that takes so many ``crops`` of each pair.
 
     Raises:
-        DataError: there are fewer pairs than a batch needs, or the processes cannot share a batch evenly.
+        DataError: there are fewer samples than a batch needs, or the processes cannot share a batch evenly.
     """
-    if pairs < settings.batch_size:
+    samples = pairs * crops
+    if samples < settings.batch_size:
+        each = f", of which {crops} crops are taken each" if crops > 1 else ""
         raise DataError(
-            f"loader.batch_size is {settings.batch_size}, but the data set holds {pairs} pairs; lower it to {pairs}"
+            f"loader.batch_size is {settings.batch_size}, but the data set holds {pairs} pairs{each}; "
+            f"lower it to {samples}"
         )
     if settings.batch_size % processes:
         raise DataError(
             f"loader.batch_size is {settings.batch_size} over all processes and cannot be shared evenly by "
             f"{processes} of them; make it a multiple of {processes}"
         )
-    return pairs // settings.batch_size
+    return samples // settings.batch_size
 
 
 def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator[Loaded]:
@@ -114,7 +127,7 @@ def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator
         examples,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=collate,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
     )
@@ -151,7 +164,8 @@ def lost_worker(error: Exception) -> DataError | None:
     )
 
 
-def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
+def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
+    """Sources and targets [N, C, H, W], keys and messages of a batch; its error, or that its images differ in size."""
     sources, targets, keys, skipped = [], [], [], []
     for example in examples:
         if isinstance(example, P2PKitError):
@@ -165,7 +179,7 @@ def _collate(examples: list[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitE
     return torch.stack(sources), torch.stack(targets), keys, skipped
 
 
-def _differing_sizes(examples: list[Example | P2PKitError]) -> P2PKitError:
+def _differing_sizes(examples: Sequence[Example | P2PKitError]) -> P2PKitError:
     whole = [example for example in examples if isinstance(example, Example)]
     of = 0 if any(each.tensors[0].shape != whole[0].tensors[0].shape for each in whole) else 1
     sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[of].shape[1:]) for each in whole)

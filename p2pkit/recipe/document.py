@@ -17,6 +17,7 @@ from p2pkit.errors import RecipeError, did_you_mean
 EXTENDS = "extends"
 COMMAND_LINE = "--set"
 DEFAULTS: dict[str, Any] = {
+    "augmentations": [],
     "generator": {"name": "unet"},
     "discriminator": {"name": "patchgan_70"},
     "losses": [{"name": "gan", "weight": 1.0}, {"name": "l1", "weight": 100.0}],

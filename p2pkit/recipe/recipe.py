@@ -26,8 +26,9 @@ from p2pkit.settings import (
 )
 
 ORDER = (
-    "run", "data", "source", "target", "loader", "transform", "encoding", "generator", "discriminator",
-    "discriminator_augmentation", "losses", "method", "optimizer", "schedule", "train", "metrics", "validation",
+    "run", "data", "source", "target", "loader", "transform", "augmentations", "encoding", "generator",
+    "discriminator", "discriminator_augmentation", "losses", "method", "optimizer", "schedule", "train", "metrics",
+    "validation",
 )  # fmt: skip
 """The sections, as people write them one after another."""
 
@@ -69,6 +70,7 @@ class Recipe:
     target: SideSettings
     loader: LoaderSettings
     transform: TransformSettings
+    augmentations: list[Chosen]
     generator: Chosen
     discriminator: Chosen
     discriminator_augmentation: DiscriminatorAugmentationSettings

@@ -54,7 +54,7 @@ COMPONENTS = {
     "method": "methods",
 }
 OPTIONAL_COMPONENTS = {"encoding": "encodings"}
-COMPONENT_LISTS = {"losses": "losses", "metrics": "metrics"}
+COMPONENT_LISTS = {"augmentations": "augmentations", "losses": "losses", "metrics": "metrics"}
 SECTIONS = (*SETTINGS, *COMPONENTS, *OPTIONAL_COMPONENTS, *COMPONENT_LISTS)
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -18,6 +18,7 @@ from p2pkit.components.host import manager
 from p2pkit.components.kinds import KINDS
 from p2pkit.components.registry import Factory, Registered
 from p2pkit.testing import (
+    augmentations,
     datasets,
     discriminators,
     encodings,
@@ -44,6 +45,7 @@ CHECKS: Mapping[str, Sequence[ContractCheck]] = {
     "exporters": exporters.CHECKS,
     "encodings": encodings.CHECKS,
     "image_formats": image_formats.CHECKS,
+    "augmentations": augmentations.CHECKS,
 }
 """The checks of each kind, beside those of all kinds; the first that fails is reported."""
 

@@ -20,6 +20,7 @@ READ = {
     "generators": "Generator", "discriminators": "Discriminator", "losses": "Loss", "datasets": "PairedDataset",
     "methods": "Method", "metrics": "Metric", "exporters": "Exporter", "encodings": "Encoding",
     "image_formats": "images.formats.ImageFormat",
+    "augmentations": "Augmentation",
 }  # fmt: skip
 """Where each kind is described: a class in p2pkit.contracts, or in another module of p2pkit."""
 

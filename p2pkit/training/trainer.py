@@ -57,7 +57,8 @@ class Trainer:
         self.parts, self.accelerator, self.folder = parts, accelerator, folder
         self.resume_command, self.resume_accepting = resume_command, accepting
         """What a person types to resume this run, and to resume it although its data has changed."""
-        self.steps_per_epoch = steps_per_epoch(len(parts.train_set), parts.loader, accelerator.num_processes)
+        crops = parts.augmentation.settings.crops_per_image
+        self.steps_per_epoch = steps_per_epoch(len(parts.train_set), parts.loader, accelerator.num_processes, crops)
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self.state = RunState()
         self.interruption = Interruption()
@@ -169,7 +170,7 @@ class Trainer:
         shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
         sampler = EpochSampler(
             len(parts.train_set), batch_size, parts.run.seed, self.state.step, rank, processes, shards,
-            len(parts.train_set.targets or ()),
+            parts.augmentation.settings.crops_per_image, len(parts.train_set.targets or ()),
         )  # fmt: skip
         try:
             for loaded in batches(examples, sampler, parts.loader.workers):

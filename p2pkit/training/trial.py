@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, DiscriminatorOutput, Terms
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.data.loader import Example, Examples, on_device, steps_per_epoch
+from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.fitting import refuse_unfitting
@@ -26,6 +26,9 @@ from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import networks_of
 from p2pkit.training.step import StepContext, frozen
 from p2pkit.utils.seeds import random_states_kept
+
+DRAWS = 8
+"""How many times augmentations are tried on the first sample: what they do at random is mostly seen then."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +46,22 @@ def first_batch(parts: TrainingParts, count: int) -> Batch:
     Raises:
         DataError: they cannot be read or cropped, or there are too few samples for a batch.
     """
-    example = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)[0, 0]
-    if not isinstance(example, Example):
-        raise example
+    examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
+    drawn: list[Example] = []
+    for epoch in range(DRAWS if parts.augmentation.augmentations else 1):
+        example = examples[epoch, 0, 0]
+        if not isinstance(example, Example):
+            raise example
+        drawn.append(example)
+    if parts.loader.batch_size > 1 and isinstance(differing := collate(drawn), P2PKitError):
+        raise differing
 
     samples = parts.validation.validation_set
     if len(samples):
         skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
         skipping.first_usable(0, lambda index: parts.spec.tensors(samples[index]))
-    source, target = example.tensors
-    return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [example.key] * count)
+    source, target = drawn[0].tensors
+    return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [drawn[0].key] * count)
 
 
 def try_training(
@@ -103,7 +112,7 @@ def try_shapes(parts: TrainingParts) -> Shapes:
 
 
 def _try_settings(parts: TrainingParts, processes: int) -> None:
-    steps_per_epoch(len(parts.train_set), parts.loader, processes)
+    steps_per_epoch(len(parts.train_set), parts.loader, processes, parts.augmentation.settings.crops_per_image)
     for settings in set(parts.optimizers.values()):
         try_optimizer(settings)
 

@@ -56,6 +56,13 @@ def register_metrics(register: Register) -> None:
 
 
 @hookimpl
+def register_augmentations(register: Register) -> None:
+    from paintbox.shaking import Shaking
+
+    register("shaking", Shaking)
+
+
+@hookimpl
 def register_exporters(register: Register) -> None:
     from paintbox.exporting import Program
 

@@ -1,0 +1,113 @@
+"""Augmentations that move pixels, those of source and target alike. Label maps are resampled to the nearest pixel.
+
+What is moved in from beyond an edge is the image reflected at it, so that no border of a colour of its own appears.
+"""
+
+from __future__ import annotations
+
+from math import cos, radians, sin, tan
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0.1, lt=10)]
+
+
+def flip(horizontal: Probability = 0.5, vertical: Probability = 0.0) -> v2.Transform:
+    """Mirror at random.
+
+    Args:
+        horizontal: the probability of left becoming right.
+        vertical: the probability of up becoming down.
+    """
+    return v2.Compose([v2.RandomHorizontalFlip(horizontal), v2.RandomVerticalFlip(vertical)])
+
+
+class Rotate90:
+    """Turn by 0, 90, 180 or 270 degrees, all equally likely. What is not square turns by 0 or 180, to keep its size."""
+
+    def __call__(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Two images [C, H, W] of one size, turned alike."""
+        turns = int(torch.randint(4, ()))
+        if source.shape[-2] != source.shape[-1]:
+            turns -= turns % 2
+        return source.rot90(turns, (-2, -1)), target.rot90(turns, (-2, -1))
+
+
+class Affine:
+    """Turn, shift, scale and shear at random, each evenly between its limits.
+
+    Args:
+        rotation: at most so many degrees, either way.
+        translate: at most so much of the height and of the width.
+        scale: between these two factors.
+        shear: at most so many degrees.
+    """
+
+    def __init__(
+        self,
+        rotation: Annotated[float, Field(ge=0, le=180)] = 10.0,
+        translate: Annotated[float, Field(ge=0, lt=1)] = 0.05,
+        scale: tuple[Scale, Scale] = (0.9, 1.1),
+        shear: Annotated[float, Field(ge=0, lt=80)] = 5.0,
+    ) -> None:
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale is from {scale[0]:g} to {scale[1]:g}; the smaller factor comes first")
+        self.rotation, self.translate, self.scale, self.shear = rotation, translate, scale, shear
+
+    def __call__(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Two images [C, H, W] of one size, moved alike."""
+        turn, slope, right, down = (torch.rand(4) * 2 - 1).tolist()
+        scale = self.scale[0] + float(torch.rand(())) * (self.scale[1] - self.scale[0])
+        angle, shear = radians(self.rotation) * turn, tan(radians(self.shear) * slope)
+        rotation = torch.tensor([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]])
+        matrix = scale * rotation @ torch.tensor([[1.0, shear], [0.0, 1.0]])
+        # in pixels, where a right angle is one, and from the result back to the image
+        half = torch.tensor([source.shape[-1], source.shape[-2]]) / 2
+        shift = 2 * half * self.translate * torch.tensor([right, down])
+        places = (_places(source) * half - shift) @ torch.linalg.inv(matrix).T
+        return _moved(source, places / half), _moved(target, places / half)
+
+
+class Elastic:
+    """Distort smoothly: points of a coarse grid are displaced at random, and all between them with them.
+
+    Ronneberger et al. 2015, section 3.1.
+
+    Args:
+        magnitude: the standard deviation of a point's displacement, as a fraction of the shorter side.
+        points: points of the grid along each side, from edge to edge.
+    """
+
+    def __init__(
+        self,
+        magnitude: Annotated[float, Field(ge=0, le=0.5)] = 0.02,
+        points: Annotated[int, Field(ge=2, le=64)] = 4,
+    ) -> None:
+        self.magnitude, self.points = magnitude, points
+
+    def __call__(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Two images [C, H, W] of one size, distorted alike."""
+        height, width = source.shape[-2:]
+        coarse = torch.randn(1, 2, self.points, self.points) * self.magnitude * min(height, width)
+        displacements = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).movedim(1, -1)
+        places = _places(source) + displacements / (torch.tensor([width, height]) / 2)
+        return _moved(source, places), _moved(target, places)
+
+
+def _places(image: Tensor) -> Tensor:
+    """Where each pixel of an image [C, H, W] is: [1, H, W, 2], x and y from -1 to 1 between the image's edges."""
+    return F.affine_grid(torch.eye(2, 3)[None], [1, 1, *image.shape[-2:]], align_corners=False)
+
+
+def _moved(image: Tensor, places: Tensor) -> Tensor:
+    """The values of an image [C, H, W] at ``places`` [1, H, W, 2]."""
+    mode = "nearest" if isinstance(image, tv_tensors.Mask) else "bicubic"
+    plain = image.as_subclass(Tensor)[None]
+    return F.grid_sample(plain, places, mode, padding_mode="reflection", align_corners=False)[0]
