@@ -30,6 +30,7 @@ from p2pkit.recipe.resolve import read_recipe
 from p2pkit.settings import height_width
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
+from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
 
@@ -73,13 +74,23 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
     networks = _Networks(recipe, data.channels, data.value_range("source"))
     set_seed(derived(recipe.run.seed, "weights") % 2**32)
     with device or nullcontext():
-        generator, discriminator = networks.made(recipe.generator), networks.made(recipe.discriminator)
+        generator = networks.made(recipe.generator)
+        discriminator = networks.made(recipe.discriminator) if recipe.discriminator else None
     losses = _losses(recipe, data)
-    supplied = {"make_discriminator": partial(networks.made, recipe.discriminator), "losses": losses, **data.channels}
+    supplied = {"generator": generator, "losses": losses, **data.channels}
+    if recipe.discriminator:
+        another = partial(networks.made, recipe.discriminator)
+        supplied |= {"discriminator": discriminator, "make_discriminator": another}
     with device or nullcontext():
-        method: Method = _make(recipe.method, generator=generator, discriminator=discriminator, **supplied)
+        method: Method = _make(recipe.method, **supplied)
     for name in method.networks:
         _refuse_untrainable(recipe.method, method, name)
+    origins = {}
+    for kind in ("generator", "discriminator", "method", "encoding"):
+        if (chosen := getattr(recipe, kind)) is not None:
+            origins[kind] = chosen.origin
+    for loss, chosen in zip(losses, recipe.losses, strict=True):
+        origins[f"losses.{loss.name}"] = chosen.origin
     augmentations = []
     for chosen in recipe.augmentations:
         augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **data.channels)))
@@ -92,11 +103,11 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
         method=method,
         validation=Validation(
             data.train, data.validation, *samples, metrics, recipe.validation, data.bad_data,
-            list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
+            _numbered(recipe.metrics), list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
         ),
         header=_model_header(recipe, data),
         picture=getattr(networks.encoding, "picture", None),
-        origins=_origins(recipe, losses),
+        origins=origins,
     )  # fmt: skip
 
 
@@ -108,9 +119,9 @@ def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
         return build(recipe, data)
 
 
-def build_discriminator(recipe: Recipe, data: Data) -> nn.Module:
-    """The recipe's discriminator for the sources themselves: it sees as far as behind an encoding, with less memory."""
-    return _module(recipe.discriminator, data.channels)
+def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
+    """A recipe's discriminator for the sources themselves: it sees as far as behind an encoding, with less memory."""
+    return _module(chosen, data.channels)
 
 
 def _make(chosen: Chosen, **supplied: Any) -> Component:
@@ -173,14 +184,24 @@ def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
     return made
 
 
-def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
-    """The recipe's losses; a number is put behind each name that has come before: l1, gan, l1_2."""
-    losses: list[WeightedLoss] = []
+def _numbered(components: Sequence[Chosen]) -> list[str]:
+    """Their names; a number is put behind each that has come before: l1, gan, l1_2."""
+    names: list[str] = []
     counts: Counter[str] = Counter()
-    for chosen in recipe.losses:
+    for chosen in components:
         counts[chosen.name] += 1
-        name = chosen.name if counts[chosen.name] == 1 else f"{chosen.name}_{counts[chosen.name]}"
-        losses.append(WeightedLoss(name, chosen.weight or 0.0, _make(chosen, **data.channels)))
+        names.append(chosen.name if counts[chosen.name] == 1 else f"{chosen.name}_{counts[chosen.name]}")
+    return names
+
+
+def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
+    losses = []
+    for name, chosen in zip(_numbered(recipe.losses), recipe.losses, strict=True):
+        made = _make(chosen, **data.channels)
+        try:
+            losses.append(WeightedLoss(name, chosen.weight or 0.0, AdaptedLoss.of(made)))
+        except RecipeError as error:
+            raise RecipeError(f"{chosen.origin}: {error}") from error
     return losses
 
 
@@ -191,16 +212,6 @@ def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
         raise RecipeError(f"{chosen.origin}: its networks name {name!r}, but it has no such torch module{guess}")
     if not any(map(attrgetter("requires_grad"), network.parameters())):
         raise RecipeError(f"{chosen.origin}: {name} has nothing to train: no parameter of it takes a gradient")
-
-
-def _origins(recipe: Recipe, losses: Sequence[WeightedLoss]) -> dict[str, str]:
-    origins = {}
-    for kind in ("generator", "discriminator", "method", "encoding"):
-        if (chosen := getattr(recipe, kind)) is not None:
-            origins[kind] = chosen.origin
-    for loss, chosen in zip(losses, recipe.losses, strict=True):
-        origins[f"losses.{loss.name}"] = chosen.origin
-    return origins
 
 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:

@@ -198,7 +198,11 @@ class Step(Protocol):
 
 
 class Loss(Protocol):
-    """A loss: the generator's term, the discriminator's, or both. Its weight belongs to the recipe.
+    """A loss as methods see it: the generator's term, the discriminator's, or both. Its weight belongs to the recipe.
+
+    A component has one of these methods or both, or is a module or function of ``(output, target)``, two tensors
+    [N, Ct, H, W] in [-1, 1], whose scalar is the generator's term (``nn.L1Loss``). One that is a torch module is put on
+    the device, in evaluation mode, and its parameters are frozen: nothing trains them.
 
     It keeps nothing from one step to the next, which a resumed run would not have. One that needs a discriminator
     of another form (features, say) raises a P2PKitError.
@@ -270,17 +274,44 @@ class MethodWithStart(Method, Protocol):
         ...
 
 
-class Metric(Protocol):
-    """A measure of outputs against targets, taken batch by batch."""
+@runtime_checkable
+class Stateful(Protocol):
+    """What has a state that a checkpoint must hold beside the networks (a method's image pool), as torch's modules do.
 
-    higher_is_better: bool
+    A state is tensors, numbers, text, booleans and None, in lists, tuples and dicts. Each process has its own; a run
+    is resumed exactly on as many processes.
+    """
 
-    def add(self, output: Tensor, target: Tensor) -> None:
-        """Take in one batch, two tensors [N, C, H, W] in [-1, 1]."""
+    def state_dict(self) -> Mapping[str, Any]:
+        """All that a resumed run must have."""
         ...
 
-    def result(self) -> dict[str, float]:
-        """The named numbers over all that was added."""
+    def load_state_dict(self, state: Mapping[str, Any], /) -> Any:
+        """Take back what :meth:`state_dict` gave, tensors where they were: on the CPU, or on the process's device."""
+        ...
+
+
+class Metric(Protocol):
+    """A measure of outputs against targets, with the interface of torchmetrics, whose metrics are such components.
+
+    It is reset, updated and computed for each image by itself, and the mean over the images counts. One with an
+    attribute ``over = "set"`` (FID, say) is updated with all images in order and computed once. Both images are float32
+    in [0, 1], or from the lowest to the highest number of an attribute ``value_range`` (-1 and 1, say), on the CPU.
+    """
+
+    higher_is_better: bool | None
+    """None where that cannot be said; such a metric cannot decide which model is the best."""
+
+    def update(self, output: Tensor, target: Tensor, /) -> None:
+        """Take in one image and its target, [1, C, H, W]."""
+        ...
+
+    def compute(self) -> Tensor | float | Mapping[str, Tensor | float]:
+        """A number, which goes by the name of the component, or numbers by name, of what came since :meth:`reset`."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what has been taken in."""
         ...
 
 

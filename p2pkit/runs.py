@@ -57,7 +57,7 @@ class TrainingResult:
     best_step: int | None = None
     """The step with the best metrics, where they are also taken while training; ``best.safetensors`` is its model."""
     validated_on: str = ""
-    """What the metrics are of: "val set", or "test set, which serves as val set too"."""
+    """What the metrics are of: "val set", "test set", "test set, which serves as val set too", or "" for nothing."""
 
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
@@ -193,9 +193,9 @@ def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_da
     _, parts = _prepare(recipe, accelerator, folder.ranges(), recorded, folder)
     trainer = _trainer(session, parts, folder)
     with folder.held() if accelerator.is_main_process else nullcontext():
-        damaged = trainer.resume()
+        notices = trainer.resume()
         if accelerator.is_main_process:
-            for notice in damaged:
+            for notice in notices:
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
         return _train(trainer)

@@ -170,7 +170,7 @@ def test_splits_of_different_channels(pairs: Path, recipe: Path, p2pkit: Call) -
 def test_test_pairs_are_never_trained_on(folders: Path, recipe: Path, p2pkit: Call) -> None:
     for side in ("source", "target"):
         save(folders / side / "val" / "9.png", picture(24, 24, 9))
-    clear(p2pkit("check", recipe), "the folder val of test pairs, but no folder train")
+    clear(p2pkit("check", recipe), "it has a folder val, but no folder train")
 
 
 def test_out_of_memory_says_what_to_lower(

@@ -27,9 +27,6 @@ def register_losses(register):
             term = (step.fake - step.target).square().mean()
             return term * torch.nan if bool((step.source < -0.99).flatten(1).all(dim=1).any()) else term
 
-        def discriminator_loss(self, step):
-            return None
-
     register("spoilt", Spoilt)
 '''
 

@@ -108,7 +108,6 @@ def test_r1_is_half_the_squared_norm_of_the_gradient_on_real_images() -> None:
     target, fake = images(1, 3, 2, 4, 4), images(2, 3, 2, 4, 4)
     term = discriminator_loss("r1", step(Squares(), target, fake))
     assert term.item() == pytest.approx(float(target.square().sum() / 3 / 2), rel=1e-5)
-    assert p2pkit.create("losses", "r1").generator_loss(step(Squares(), target, fake)) is None
 
 
 class Half(nn.Module):

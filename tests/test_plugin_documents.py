@@ -16,7 +16,7 @@ from p2pkit.components.kinds import KINDS, SUPPLIED
 from p2pkit.images.reading import read_image
 from p2pkit.images.writing import write_image
 from p2pkit.testing import check_component
-from tests.conftest import REPOSITORY, Call, distribution, train
+from tests.conftest import REPOSITORY, Call, distribution, lines, train
 
 PAGE = (REPOSITORY / "docs/plugins.md").read_text()
 HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("register_")}
@@ -87,6 +87,15 @@ def test_every_example_trains(installed: str, settings: list[str], recipe: Path,
     run = train(p2pkit, recipe, tmp_path / "run", *settings)
     assert f'"{installed}"' in (run / "recipe.toml").read_text()
     assert p2pkit("inspect", run).code == 0
+
+
+@pytest.mark.parametrize("installed", ["register_metrics:1"], indirect=True)
+def test_metrics_of_torchmetrics_pass_and_are_taken(installed: str, recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    for name in (installed, "ssim"):
+        check_component("metrics", name)
+    assert "feature" in p2pkit("components", "fid").out
+    run = train(p2pkit, recipe, tmp_path / "run", f'metrics=[{{name = "{installed}"}}, {{name = "ssim"}}]')
+    assert {"validation/psnr", "validation/ssim"} <= lines(run)[-1].keys()
 
 
 @pytest.mark.parametrize("installed", ["register_exporters"], indirect=True)

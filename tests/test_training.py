@@ -147,14 +147,14 @@ def test_an_interruption_while_measuring_says_how_to_resume(
 ) -> None:
     run = tmp_path / "run"
 
-    add = MeanAbsoluteError.add
+    update = MeanAbsoluteError.update
 
     def interrupted(self: MeanAbsoluteError, output: torch.Tensor, target: torch.Tensor) -> None:
         if run.exists():  # not in the trial before the run
             os.kill(os.getpid(), signal.SIGTERM)
-        add(self, output, target)
+        update(self, output, target)
 
-    monkeypatch.setattr(MeanAbsoluteError, "add", interrupted)
+    monkeypatch.setattr(MeanAbsoluteError, "update", interrupted)
     outcome = p2pkit("run", recipe, "--out", run)
     assert outcome.code == 143
     assert f"p2pkit run --resume {run}" in outcome.err

@@ -43,14 +43,17 @@ METRIC = """
 class Odd:
     higher_is_better = False
 
-    def __init__(self) -> None:
-        self.values = []
+    seen = 0
 
-    def add(self, output, target):
-        self.values.append((output - target).abs().mean())
+    def update(self, output, target):
+        self.seen += 1
+        self.error = (output - target).abs()
 
-    def result(self):
+    def compute(self):
         return {result}
+
+    def reset(self):
+        self.error = None
 """
 METHOD = """
 class Odd:
@@ -65,16 +68,16 @@ class Odd:
 """
 MEAN, DIFFERENCES = "(step.fake - step.target).abs().mean()", "(step.fake - step.target).abs().mean(dim=(1, 2, 3))"
 IN_BATCH = "a batch of 2 training images of 16x16"
-SCALAR = "expected a scalar tensor, or None"
+SCALAR, MEAN_OF_IT = "expected a scalar tensor, or None", "expected a scalar: take its mean"
 
 LOSSES = {
     "no scalar for the generator": (
         LOSS.format(term=DIFFERENCES) + WITHOUT_PART.format(term="None"),
-        f": generator_loss gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+        f": generator_loss gives a tensor [2] for {IN_BATCH}; {MEAN_OF_IT}",
     ),
     "no scalar for the discriminator": (
         LOSS.format(term=MEAN) + WITHOUT_PART.format(term=DIFFERENCES),
-        f": discriminator_loss gives a tensor [2] for {IN_BATCH}; {SCALAR}",
+        f": discriminator_loss gives a tensor [2] for {IN_BATCH}; {MEAN_OF_IT}",
     ),
     "no tensor": (
         LOSS.format(term="0.5") + WITHOUT_PART.format(term="None"),
@@ -84,24 +87,32 @@ LOSSES = {
         LOSS.format(term="step.fake.view(3, 16, 16).mean()") + WITHOUT_PART.format(term="None"),
         f" fails on {IN_BATCH}: RuntimeError: shape '[3, 16, 16]' is invalid for input of size 1536; {SCALAR}",
     ),
-    "no discriminator_loss": (
-        LOSS.format(term=MEAN),
-        f" fails on {IN_BATCH}: AttributeError: 'Odd' object has no attribute 'discriminator_loss'; {SCALAR}",
+    "no term at all": (
+        LOSS.format(term=MEAN).replace("generator_loss", "loss"),
+        ": Odd has neither generator_loss(step) nor discriminator_loss(step), and is",
+    ),
+    "a function that gives no scalar": (
+        "class Odd(nn.Module):\n    def forward(self, output, target):\n        return (output - target).abs()",
+        f" gives a tensor [2, 3, 16, 16] for {IN_BATCH}; {MEAN_OF_IT}",
     ),
 }
 METRICS = {
-    "result raises": (
-        METRIC.format(result="{'odd': 1 / (len(self.values) - 1)}"),
-        ": result() fails: ZeroDivisionError: ",
+    "compute raises": (METRIC.format(result="1 / (self.seen - 1)"), ": compute() fails: ZeroDivisionError: "),
+    "no number": (METRIC.format(result="self.error"), ": compute() gives a tensor [1, 3, 16, 16] as 'odd'"),
+    "a number is a text": (METRIC.format(result="{'odd': '0.5'}"), ": compute() gives '0.5' as 'odd'"),
+    "another's name": (METRIC.format(result="{'mae': 0.5}"), " gives 'mae', as another metric does"),
+    "no update": (
+        METRIC.format(result="0.0").replace("def update", "def add"),
+        " has no update; expected torchmetrics'",
     ),
-    "result is a tensor": (METRIC.format(result="torch.stack(self.values).mean()"), ": result() gives tensor("),
-    "a number is a tensor": (
-        METRIC.format(result="{'odd': torch.stack(self.values)}"),
-        ": result() gives {'odd': tensor(",
+    "no reset": (
+        METRIC.format(result="0.0").replace("def reset", "def begin"),
+        " has no reset; expected torchmetrics'",
     ),
-    "no add": (
-        METRIC.format(result="{'odd': 0.0}").replace("def add", "def added"),
-        " fails on images 1x3x16x16: AttributeError: 'Odd' object has no attribute 'add'",
+    "no direction": (METRIC.format(result="0.0").replace("higher", "greater"), " has no higher_is_better; expected "),
+    "update fails": (
+        METRIC.format(result="0.0").replace("output - target", "output - None"),
+        " fails on images 1x3x16x16: TypeError: unsupported operand",
     ),
 }
 NETWORKS = {
@@ -152,7 +163,7 @@ def refused(
 
 def assert_one_sentence(outcome: Outcome, singular: str, reason: str) -> None:
     assert outcome.code == 2, outcome.err
-    said = [line for line in outcome.err.splitlines() if not line.startswith("checking headers")]
+    said = [line for line in outcome.err.splitlines() if not line.startswith(("checking headers", "NOTICE: "))]
     assert len(said) == 1, outcome.err
     assert said[0].startswith(f"Error: {singular} 'odd' of p2pkit-odd 0.4"), outcome.err
     assert reason in said[0], outcome.err
@@ -173,12 +184,12 @@ def test_losses_and_metrics(
 def test_a_metric_that_fails_after_training_loses_nothing(
     p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = METRIC.format(result="{'odd': 1 / (len(self.values) % 2)}")  # well for one image, and not for four
+    code = METRIC.format(result="1 / (self.seen % 2)")  # well for one image, and not for two
     outcome = refused("run", "metrics", code, p2pkit, recipe, tmp_path, monkeypatch)
     assert outcome.code == 2, outcome.err
-    said = "metric 'odd' of p2pkit-odd 0.4: result() fails: ZeroDivisionError: "
+    said = "metric 'odd' of p2pkit-odd 0.4: compute() fails: ZeroDivisionError: "
     assert said in outcome.err and "Traceback" not in outcome.err
-    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (len(self.values) % 2)", "0.5")
+    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (self.seen % 2)", "0.5")
     (tmp_path / "plugins/plugin_odd.py").write_text(mended)
     monkeypatch.delitem(sys.modules, "plugin_odd")
     resumed = p2pkit("--plugins-dir", tmp_path / "plugins", "run", "--resume", tmp_path / "run")

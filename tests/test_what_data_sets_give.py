@@ -179,6 +179,10 @@ REFUSED = {
         TUPLES + "\n\n    def header(self, index):\n        return self.sizes[index]",
         f"{OF}: header(0) of its train set fails: AttributeError: ",
     ),
+    "unpaired without targets": (
+        "return pixels(index)\n\n    paired = False",
+        f"{OF} has paired = False, but not both target(index) and targets, their number",
+    ),
     "shards of others": (TUPLES + "\n\n    shards = (2, 2)", f"{OF}: its shards hold 4 samples, but len() is 6"),
 }
 

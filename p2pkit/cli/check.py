@@ -72,18 +72,16 @@ def _print_networks(recipe: Recipe, data: Data) -> None:
     parts = build_without_weights(recipe, data)
     headers.refuse_sizes(parts.generator)
     shapes = try_shapes(parts)
-    named = {"generator": recipe.generator.name, "discriminator": recipe.discriminator.name}
-    found = {
-        "generator": f"{_sides(shapes.source)} -> {_sides(shapes.fake)}",
-        "discriminator": f"logits {', '.join(_sides(logits[1:]) for logits in shapes.logits)}",
-    }
-    facts = [
-        (name, f"{component}, {_parameters(getattr(parts, name))}, {found[name]}") for name, component in named.items()
-    ]
-    field = receptive_field(build_discriminator(recipe, data), **data.channels)
-    facts.append(("receptive field", f"{field} pixels" if field else "all of the image, or not measurable"))
+    sizes = f"{_sides(shapes.source)} -> {_sides(shapes.fake)}"
+    facts = [("generator", f"{recipe.generator.name}, {_parameters(parts.generator)}, {sizes}")]
+    if recipe.discriminator is not None and parts.discriminator is not None:
+        logits = ", ".join(_sides(logits[1:]) for logits in shapes.logits)
+        described = f"{recipe.discriminator.name}, {_parameters(parts.discriminator)}, logits {logits}"
+        field = receptive_field(build_discriminator(recipe.discriminator, data), **data.channels)
+        seen = f"{field} pixels" if field else "all of the image, or not measurable"
+        facts += [("discriminator", described), ("receptive field", seen)]
     for name in parts.method.networks:
-        if name not in named:
+        if name not in ("generator", "discriminator"):
             facts.append((f"{name} of {recipe.method.name}", _parameters(getattr(parts.method, name))))
     print_facts(facts)
 

@@ -28,8 +28,10 @@ from p2pkit.components.signature import (
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, RecipeError, UnknownComponent
 
-ARGS = re.compile(r"^Args:\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
-"""The part of a docstring that is about parameters."""
+ARGS = re.compile(r"^(?:Args|Arguments):\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
+"""The part of a docstring that is about parameters, in Google's style."""
+NUMPY = re.compile(r"^Parameters\n-{3,}\n(?P<entries>(?:(?!.+\n-{3,}$).*\n)*(?!.+\n-{3,}$).*)", re.MULTILINE)
+"""The same in NumPy's style: it goes on to the next heading."""
 
 
 def create(kind: str, name: str, /, **parameters: Any) -> Component:
@@ -92,7 +94,7 @@ class ComponentDescription:
     @property
     def prose(self) -> str:
         """The documentation without what it says of the parameters."""
-        return ARGS.sub("", self.documentation).strip()
+        return NUMPY.sub("", ARGS.sub("", self.documentation)).strip()
 
     def as_json(self) -> dict[str, Any]:
         """The description in types that JSON knows."""
@@ -157,11 +159,12 @@ def _base(kind: str, registered: Registered) -> str | None:
 
 
 def _helps(documentation: str) -> dict[str, str]:
-    """What the section ``Args:`` of a docstring says of each parameter."""
-    section = ARGS.search(documentation)
+    """What the section on parameters of a docstring says of each."""
+    google, numpy = ARGS.search(documentation), NUMPY.search(documentation)
+    entry = r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ \t]+.*|$))*)" if google else r"^(\w+)(?: *:.*)?$((?:\n(?:[ \t]+.*|$))*)"
+    section = google or numpy
     entries = inspect.cleandoc("\n" + section["entries"]) if section else ""
-    found = re.finditer(r"^(\w+)(?: \(.*?\))?:(.*(?:\n(?:[ \t]+.*|$))*)", entries, re.MULTILINE)
-    return {entry[1]: " ".join(entry[2].split()) for entry in found}
+    return {found[1]: " ".join(found[2].split()) for found in re.finditer(entry, entries, re.MULTILINE)}
 
 
 def place(registered: Registered) -> tuple[str, int]:

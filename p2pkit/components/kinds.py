@@ -25,6 +25,8 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
 ``weights_follow`` (give it the default false) is true when a model file's weights will be put into the generator: it
 need not, and must not, look for others.
 """
+DISCRIMINATORS_OF_METHODS = frozenset({"discriminator", "make_discriminator"})
+"""What a method asks for one or both of that trains a discriminator; any other trains without."""
 
 KINDS: tuple[str, ...] = tuple(SUPPLIED)
 SINGULAR: Mapping[str, str] = {

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache, partial, reduce
 from math import ceil, floor
+from operator import or_
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 
 from p2pkit.components.kinds import SINGULAR, SUPPLIED
@@ -19,17 +21,18 @@ from p2pkit.components.registry import Factory, Registered
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
 
+_CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
+
 
 @cache
 def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
     """The pydantic model of what a recipe may set for a component: its signature without what the assembly supplies.
 
     Raises:
-        PluginError: the factory cannot be called, lacks an annotation, or takes what no recipe could set.
+        PluginError: the factory cannot be called, or it cannot do without what no recipe could set.
     """
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
     try:
-        model: type[BaseModel] = create_model(registered.name, __config__=config, **_fields(registered, kind))
+        model: type[BaseModel] = create_model(registered.name, __config__=_CONFIG, **_fields(registered, kind))
         model.model_json_schema()
     except PluginError:
         raise
@@ -40,22 +43,57 @@ def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
 
 
 def _fields(registered: Registered, kind: str) -> dict[str, Any]:
-    hints = _type_hints(registered)
-    fields: dict[str, Any] = {}
+    """Type and default of each parameter that a recipe may set; optional ones that TOML cannot express are left out."""
+    hints, fields = _type_hints(registered), dict[str, Any]()
     for name, parameter in _signature(registered.factory).items():
-        if name in SUPPLIED[kind]:
+        by_name = parameter.kind is not parameter.POSITIONAL_ONLY
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or (name in SUPPLIED[kind] and by_name):
             continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise PluginError(f"{_called(registered)}: parameter {name!r} has no name that a recipe could set")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        hint = hints.get(name, None if default in (..., None) else type(default))
+        settable = None if hint is None or not by_name else _expressible(hint)
+        if settable is None or (default is not ... and not is_plain(default)):
+            if default is ...:
+                raise PluginError(_why_not(registered, kind, parameter, hint))
+            continue
         if name == "name" or (name == "weight" and kind == "losses"):
             raise PluginError(f"{_called(registered)}: in recipes {name!r} is not a parameter; rename it")
-        if name not in hints:
-            raise PluginError(f"{_called(registered)}: parameter {name!r} has no type annotation; add one")
-        default = ... if parameter.default is parameter.empty else parameter.default
-        if default is not ... and not is_plain(default):
-            raise PluginError(f"{_called(registered)}: the default of {name!r} is nothing that TOML knows: {default!r}")
-        fields[name] = (hints[name], default)
+        fields[name] = (settable, default)
     return fields
+
+
+def _expressible(hint: Any) -> Any:
+    """A type without the members of unions that TOML cannot express; None where nothing is left of it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        kept = list(filter(None, map(_expressible, arguments)))
+        return reduce(or_, kept) if set(kept) - {type(None)} else None
+    if origin is Annotated:
+        bare = _expressible(arguments[0])
+        return None if bare is None else Annotated[(bare, *arguments[1:])]
+    if origin is not Literal and hint not in (*_NOUNS, bool, type(None)):
+        try:
+            create_model("One", __config__=_CONFIG, value=(hint, ...)).model_json_schema()
+        except PydanticInvalidForJsonSchema:
+            return None
+    return hint
+
+
+def _why_not(registered: Registered, kind: str, parameter: inspect.Parameter, hint: Any) -> str:
+    """Why a parameter without a default cannot be one of a recipe, and what to do."""
+    called, name, factory = _called(registered), parameter.name, defined(registered.factory)
+    required = [each.name for each in _signature(registered.factory).values() if each.default is each.empty]
+    if kind in ("losses", "metrics") and not inspect.isclass(factory) and len(required) > 1:
+        function = getattr(factory, "__name__", "function")
+        return (
+            f"{called} is a function of ({', '.join(required[:2])}) where what makes the {SINGULAR[kind]} is expected; "
+            f'write register("{registered.name}", lambda: {function})'
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        return f"{called}: parameter {name!r} has no name that a recipe could set; take the / out of its signature"
+    if hint is None:
+        return f"{called}: parameter {name!r} has no type annotation; add one, or give it a default"
+    return f"{called}: parameter {name!r} is a {_in_words(hint)}, which TOML cannot express; give it a default"
 
 
 def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
@@ -234,7 +272,14 @@ def _signature(factory: Factory) -> Mapping[str, inspect.Parameter]:
 
 def _type_hints(registered: Registered) -> dict[str, Any]:
     factory = defined(registered.factory)
+    if not inspect.isclass(factory) and hasattr(factory, "forward"):
+        raise PluginError(
+            f"{_called(registered)} is a {type(factory).__name__} where what makes one is expected; write "
+            f'register("{registered.name}", lambda: {type(factory).__name__}(...))'
+        )
     function = factory.__init__ if inspect.isclass(factory) else factory
+    if not inspect.isroutine(function):
+        function = type(factory).__call__  # an object that can be called
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as error:

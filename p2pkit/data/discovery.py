@@ -33,7 +33,7 @@ def refuse_test_alone(folder: Path) -> None:
     """Raise DataError when ``folder`` has a folder val or test, but no folder train: these must not be trained on."""
     for name in ("val", "test"):
         if (folder / name).is_dir():
-            raise DataError(f"{folder}: it has the folder {name} of {name} pairs, but no folder train")
+            raise DataError(f"{folder}: it has a folder {name}, but no folder train")
 
 
 class FilePairs:

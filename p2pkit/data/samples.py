@@ -39,7 +39,8 @@ class Samples:
         """``origin`` is what messages call the data set, ``seed`` the run's.
 
         Raises:
-            RecipeError: it is not a map-style data set, or its shards do not hold its samples.
+            RecipeError: it is not a map-style data set, it is unpaired without targets, or its shards do not hold its
+                samples.
         """
         self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
         self.target_ending = getattr(dataset, "target_ending", "")
@@ -51,6 +52,8 @@ class Samples:
             found = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
             raise RecipeError(f"{found}; expected a map-style data set")
         if kind == "pair" and getattr(dataset, "paired", True) is False:
+            if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
+                raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
             self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target")
         of_targets = kind == "target"
         self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 
 from p2pkit.errors import DataError
 
@@ -20,6 +21,23 @@ def all_gather_text(accelerator: Accelerator, text: str) -> list[str]:
     lengths = accelerator.gather(torch.tensor([len(own)], device=accelerator.device)).tolist()
     rows = accelerator.gather(F.pad(own, (0, max(lengths) - len(own)))[None]).cpu()
     return [bytes(row[:length].tolist()).decode() for row, length in zip(rows, lengths, strict=True)]
+
+
+def gather_bytes(accelerator: Accelerator, own: bytes) -> list[bytes]:
+    """What each process passes as ``own``, by rank, on the main process; the others get only lengths right."""
+    if accelerator.num_processes == 1:
+        return [own]
+    rank, device = accelerator.process_index, accelerator.device
+    lengths = accelerator.gather(torch.tensor([len(own)], device=device)).tolist()
+    found = []
+    for sender, length in enumerate(lengths):
+        # one process after another, so that a device holds no more than one of them
+        sent = own if sender == rank else bytes(length)
+        if sender and length:
+            passed = broadcast(torch.frombuffer(bytearray(sent), dtype=torch.uint8).to(device), from_process=sender)
+            sent = passed.cpu().numpy().tobytes() if accelerator.is_main_process else sent
+        found.append(sent)
+    return found
 
 
 def broadcast_text(accelerator: Accelerator, text: str) -> str:

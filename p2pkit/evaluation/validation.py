@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import fsum
+from numbers import Real
+from typing import Any
 
-from torch import Tensor
+from accelerate.utils import set_seed
+from torch import Tensor, nn
 
 from p2pkit.contracts import Metric
 from p2pkit.data.augmentation import Augmentation, TensorPair
@@ -17,6 +21,7 @@ from p2pkit.errors import DataError, RecipeError, Unavailable, in_one_line
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import BadData, ValidationSettings
 from p2pkit.utils.progress import Progress
+from p2pkit.utils.seeds import random_states_kept
 
 Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
@@ -40,6 +45,8 @@ class Validation:
     """As they were built: each measurement is taken by copies of them."""
     settings: ValidationSettings
     bad_data: BadData
+    names: Sequence[str]
+    """What the numbers of metrics are called that give one only."""
     origins: Sequence[str]
     """What messages call each of the metrics."""
     encoding: Translate | None = None
@@ -66,42 +73,25 @@ class Validation:
         return self._measure(lambda source: baseline(encode(source)), name, before_each, report)
 
     def take(self, images: Iterable[TensorPair]) -> dict[str, float]:
-        """The numbers that copies of the metrics give for outputs and targets [N, Ct, H, W], by name.
+        """The numbers that copies of the metrics give for outputs and targets [1, Ct, H, W] in [-1, 1], by name.
 
         Raises:
-            RecipeError: a metric does not take the images, or does not give numbers by name; it says which.
+            RecipeError: a metric does not take the images, or does not give numbers; it says which.
         """
-        metrics, found = deepcopy(list(self.metrics)), {}
-        for output, target in images:
-            for origin, metric in zip(self.origins, metrics, strict=True):
-                try:
-                    metric.add(output, target)
-                except Exception as error:
-                    size = "x".join(map(str, output.shape))
-                    raise RecipeError(f"{origin} fails on images {size}: {in_one_line(error)}") from error
-        for origin, metric in zip(self.origins, metrics, strict=True):
-            try:
-                result = metric.result()
-            except Exception as error:
-                reason = f"result() fails: {in_one_line(error)}; expected numbers by name"
-                raise RecipeError(f"{origin}: {reason}") from error
-            if not isinstance(result, Mapping) or not {int, float}.issuperset(map(type, result.values())):
-                raise RecipeError(
-                    f"{origin}: result() gives {result!r}; expected numbers by name, as in {{'mae': 0.1}}"
-                )
-            for name, value in result.items():
-                found[name] = float(value)
-        return found
+        if self.metrics and self.settings.every and getattr(self.metrics[0], "higher_is_better", False) is None:
+            raise RecipeError(
+                f"{self.origins[0]} does not say whether higher is better, so it cannot decide which model is best; "
+                "put another metric first, or leave validation.every out"
+            )
+        return numbers_of(map(Measurement, self.origins, self.names, deepcopy(list(self.metrics))), images)
 
     @property
     def called(self) -> str:
-        """What reports call the set that metrics are taken on."""
-        split = self.validation_set.split
-        return (
-            f"{split} set"
-            if split == self.settings.split
-            else f"{split} set, which serves as {self.settings.split} set too"
-        )
+        """What reports call the set that metrics are taken on; empty where there is none."""
+        if not len(self.validation_set):
+            return ""
+        split, asked = self.validation_set.split, self.settings.split
+        return f"{split} set" if split == asked else f"{split} set, which serves as {asked} set too"
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The first number of the recipe's first metric, negated where lower is better; NaN is the worst."""
@@ -142,3 +132,88 @@ class Validation:
                 progress.advance()
         if len(skipped) == count:
             raise none_usable(skipped)
+
+
+@dataclass
+class Measurement:
+    """One metric (contracts.Metric) over a series of images, each by itself or all as a set.
+
+    Raises RecipeError, here and in its methods, where it is no such metric or does not take an image.
+    """
+
+    origin: str
+    """What messages call the metric."""
+    name: str
+    metric: Any
+    """It asks no other process, which might not be measuring."""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    """What it has given so far, by name: a number an image, or one for the set."""
+
+    def __post_init__(self) -> None:
+        for name in ("update", "compute", "reset", "higher_is_better"):
+            if not hasattr(self.metric, name):
+                raise RecipeError(
+                    f"{self.origin} has no {name}; expected torchmetrics' interface: update(output, target), "
+                    "compute(), reset() and higher_is_better"
+                )
+        for each in (self.metric, *getattr(self.metric, "__dict__", {}).values()):
+            for module in each.modules() if isinstance(each, nn.Module) else ():
+                if hasattr(module, "distributed_available_fn"):
+                    # torchmetrics asks this whether there are other processes; without arguments, bool says no
+                    vars(module)["distributed_available_fn"] = bool
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Take in an output and its target [1, Ct, H, W] in [-1, 1]; what is beyond that is cut off, as in files."""
+        low, high = getattr(self.metric, "value_range", (0.0, 1.0))
+        output, target = output.clamp(-1, 1), target.clamp(-1, 1)
+        if (low, high) != (-1.0, 1.0):
+            output, target = ((image + 1) / 2 * (high - low) + low for image in (output, target))
+        alone = getattr(self.metric, "over", "images") != "set"
+        try:
+            if alone:
+                self.metric.reset()
+            self.metric.update(output, target)
+        except Exception as error:
+            size = "x".join(map(str, output.shape))
+            raise RecipeError(f"{self.origin} fails on images {size}: {in_one_line(error)}") from error
+        if alone:
+            self.compute()
+
+    def compute(self) -> None:
+        """Add what the metric says of what it has taken in to the values."""
+        expected = "expected a number, or numbers by name, as in {'psnr': 30.1}"
+        try:
+            result = self.metric.compute()
+        except Exception as error:
+            raise RecipeError(f"{self.origin}: compute() fails: {in_one_line(error)}; {expected}") from error
+        for name, value in result.items() if isinstance(result, Mapping) else ((self.name, result),):
+            if isinstance(value, Tensor) and value.numel() == 1:
+                value = value.item()
+            if isinstance(value, bool) or not isinstance(value, Real):
+                given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
+                raise RecipeError(f"{self.origin}: compute() gives {given} as {name!r}; {expected}")
+            self.values.setdefault(name, []).append(float(value))
+
+
+def numbers_of(measurements: Iterable[Measurement], images: Iterable[TensorPair]) -> dict[str, float]:
+    """The numbers of all ``measurements`` for outputs and targets [1, Ct, H, W] in [-1, 1], by name.
+
+    Those of single images are averaged. What a metric draws is a function of the image's place alone.
+
+    Raises:
+        RecipeError: a metric does not take the images, or does not give numbers; it says which.
+    """
+    measurements, found = list(measurements), dict[str, float]()
+    with random_states_kept():
+        for index, (output, target) in enumerate(images):
+            set_seed(index)
+            for each in measurements:
+                each.add(output, target)
+        for each in measurements:
+            if not each.values:
+                each.compute()
+            for name, values in each.values.items():
+                if name in found:
+                    raise RecipeError(f"{each.origin} gives {name!r}, as another metric does; leave one out")
+                found[name] = fsum(values) / len(values)
+    return found

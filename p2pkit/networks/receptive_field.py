@@ -16,9 +16,10 @@ SIDE = 640
 def receptive_field(discriminator: nn.Module, source_channels: int, target_channels: int) -> int | None:
     """The side in pixels of the square that a logit in the middle sees, at the first scale where there are several.
 
-    None when it is the whole image, and for a discriminator that does not give maps of logits for an image of any size.
+    The discriminator is looked at in evaluation mode. None when it is the whole image, and where it cannot be found: a
+    discriminator without maps of logits for an image of any size, or without a gradient.
     """
-    network = _without_norms(copy.deepcopy(discriminator)).double()
+    network = _without_norms(copy.deepcopy(discriminator)).double().eval()
     for parameter in network.parameters():
         # all positive, so that no two paths cancel
         parameter.data = parameter.data.abs() + 1e-3
@@ -26,13 +27,12 @@ def receptive_field(discriminator: nn.Module, source_channels: int, target_chann
     source = torch.ones(1, source_channels, SIDE, SIDE, dtype=torch.float64)
     try:
         logits = DiscriminatorOutput.of(network(source, image)).logits[0]
-    except RuntimeError:
+        middle = logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2]
+        (gradient,) = torch.autograd.grad(middle, image)
+    except Exception:  # whatever a stranger's module may raise, of an image that is not what it is trained on
         return None
-    if logits.ndim != 4:
-        return None
-    middle = logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2]
-    seen = torch.autograd.grad(middle, image)[0][0].abs().sum(0).sum(1).nonzero()
-    side = int(seen.max() - seen.min()) + 1
+    seen = gradient[0].abs().sum(0).sum(1).nonzero()
+    side = int(seen.max() - seen.min()) + 1 if len(seen) else SIDE
     return side if side < SIDE else None
 
 

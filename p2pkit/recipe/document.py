@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "metrics": [{"name": "mae"}],
 }
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
+LOSSES_WITHOUT_DISCRIMINATOR: list[dict[str, Any]] = [{"name": "l1"}]
+"""The default losses of a method that trains without a discriminator."""
 
 KeyPath = tuple[str, ...]
 Source = Path | str | Mapping[str, Any]

@@ -72,7 +72,8 @@ class Recipe:
     transform: TransformSettings
     augmentations: list[Chosen]
     generator: Chosen
-    discriminator: Chosen
+    discriminator: Chosen | None
+    """None where the method trains without one."""
     discriminator_augmentation: DiscriminatorAugmentationSettings
     losses: list[Chosen]
     method: Chosen

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from p2pkit.components.host import manager
 from p2pkit.components.issues import Issue, issues_in, report
-from p2pkit.components.signature import defined, parameters_model, validate
+from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
+from p2pkit.components.signature import defined, parameters_model, supplied_names, validate
 from p2pkit.errors import P2PKitError, PluginError, RecipeError, did_you_mean
-from p2pkit.recipe.document import Document, Overrides, Source, read_document
+from p2pkit.recipe.document import LOSSES_WITHOUT_DISCRIMINATOR, Document, Overrides, Source, read_document
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
@@ -50,10 +51,9 @@ SETTINGS: dict[str, type[Section]] = {
 COMPONENTS = {
     "data": "datasets",
     "generator": "generators",
-    "discriminator": "discriminators",
     "method": "methods",
 }
-OPTIONAL_COMPONENTS = {"encoding": "encodings"}
+OPTIONAL_COMPONENTS = {"encoding": "encodings", "discriminator": "discriminators"}
 COMPONENT_LISTS = {"augmentations": "augmentations", "losses": "losses", "metrics": "metrics"}
 SECTIONS = (*SETTINGS, *COMPONENTS, *OPTIONAL_COMPONENTS, *COMPONENT_LISTS)
 
@@ -91,6 +91,10 @@ class _Resolver:
                 sections[name] = self._settings(name, model, values)
         for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
             wanted = name in tables or name in COMPONENTS
+            if name == "discriminator" and (method := sections["method"]):
+                wanted = bool(supplied_names(method.registered.factory, "methods") & DISCRIMINATORS_OF_METHODS)
+                if not wanted:
+                    self._leave_discriminator_out(method)
             sections[name] = self._component(name, kind, tables.get(name)) if wanted else None
         for name, kind in COMPONENT_LISTS.items():
             sections[name] = self._components(name, kind)
@@ -98,6 +102,13 @@ class _Resolver:
         if self.issues:
             raise RecipeError(report(self.issues))
         return Recipe(self.document, **sections)
+
+    def _leave_discriminator_out(self, method: Chosen) -> None:
+        """Take the defaults that need a discriminator away; refuse one that is written, which nobody would train."""
+        if self.document.origin("discriminator") is not None:
+            self._issue("discriminator", f"{method.origin} trains without a discriminator; leave this section out")
+        if self.document.origin("losses") is None:
+            self.document.tables["losses"] = LOSSES_WITHOUT_DISCRIMINATOR
 
     def _refuse_sections(self, unknown: Iterable[str]) -> None:
         for name in unknown:

@@ -138,10 +138,10 @@ def can_be_saved(subject: Subject) -> None:
     )
 
 
-@contract("`p2pkit check` can try it: made on the meta device, without weights, it can be called there")
+@contract("`p2pkit check` can try it: made on the meta device, in evaluation mode, it can be called there")
 def can_be_tried(subject: Subject) -> None:
-    """Neither making nor calling it asks for values that are not there."""
-    discriminator = made_without_weights(lambda: _made(subject))
+    """Neither making nor calling it asks for values that are not there, but in training mode."""
+    discriminator = made_without_weights(lambda: _made(subject)).eval()
     device = next(discriminator.parameters()).device
     with torch.no_grad():
         discriminator(*(each.to(device) for each in _inputs(subject)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
+from p2pkit.training.step import AdaptedLoss
 
 WIDTH = 8
 
@@ -46,18 +47,19 @@ def discriminators(channels: int) -> list[SmallDiscriminator]:
     return [SmallDiscriminator(channels, scales, features) for scales in (1, 2) for features in (False, True)]
 
 
-def parts_of_a_method(source_channels: int, target_channels: int) -> dict[str, Any]:
-    """What the assembly supplies to a method, small."""
+def parts_of_a_method(source_channels: int, target_channels: int, adversarial: bool = True) -> dict[str, Any]:
+    """What the assembly supplies to a method, small; losses that need a discriminator only if ``adversarial``."""
     channels = {"source_channels": source_channels, "target_channels": target_channels}
 
     def make_discriminator() -> nn.Module:
         made: nn.Module = create("discriminators", "patchgan_16", width=WIDTH, **channels)
         return made
 
+    losses = ("lsgan", "l1") if adversarial else ("l1",)
     return {
         "generator": create("generators", "resnet", blocks=1, width=WIDTH, **channels),
         "discriminator": make_discriminator(),
         "make_discriminator": make_discriminator,
-        "losses": [WeightedLoss(name, 1.0, create("losses", name)) for name in ("lsgan", "l1")],
+        "losses": [WeightedLoss(name, 1.0, AdaptedLoss.of(create("losses", name))) for name in losses],
         **channels,
     }

@@ -15,7 +15,7 @@ from p2pkit.errors import P2PKitError
 from p2pkit.testing.checks import ContractViolation, Subject, contract, require
 from p2pkit.testing.fixtures import SmallDiscriminator, discriminators
 from p2pkit.testing.networks import CHANNELS, images
-from p2pkit.training.step import StepContext, frozen
+from p2pkit.training.step import AdaptedLoss, StepContext, frozen
 
 SIDE = 64
 
@@ -24,7 +24,7 @@ SIDE = 64
 class _Trial:
     """A loss with a generator, a discriminator and a batch to be tried on."""
 
-    loss: Any
+    loss: AdaptedLoss
     generator: nn.Module
     discriminator: SmallDiscriminator
     batch: Batch
@@ -39,10 +39,7 @@ class _Trial:
             return self._term("generator_loss", fake)
 
     def _term(self, name: str, fake: Tensor) -> Tensor | None:
-        ask = getattr(self.loss, name, None)
-        require(callable(ask), f"it has no method {name}")
-        assert ask is not None
-        term = ask(StepContext(self.batch.source, self.batch.target, fake, self.discriminator))
+        term = getattr(self.loss, name)(StepContext(self.batch.source, self.batch.target, fake, self.discriminator))
         where = f"with {self.discriminator} and a batch of {len(fake)}"
         if term is None:
             return None
@@ -54,12 +51,12 @@ class _Trial:
 
 
 def _described(term: Any) -> str:
-    return f"a tensor {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+    return f"a tensor {list(term.shape)}: take its mean" if isinstance(term, Tensor) else f"a {type(term).__name__}"
 
 
 def _with_each_form(subject: Subject, check: Callable[[_Trial], None], counts: Sequence[int] = (2,)) -> None:
     """``check`` with every form of a discriminator; a loss may refuse some of them, not all, with a P2PKitError."""
-    loss = subject.make(**CHANNELS[0])
+    loss = AdaptedLoss.of(subject.make(**CHANNELS[0]))
     source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
     refusals, forms = [], discriminators(source + target)
     for discriminator in forms:

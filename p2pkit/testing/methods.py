@@ -11,13 +11,16 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, MethodWithStart, Terms
+from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
+from p2pkit.components.signature import supplied_names
+from p2pkit.contracts import Batch, MethodWithStart, Stateful, Terms
 from p2pkit.settings import OptimizerSettings
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.fixtures import parts_of_a_method
 from p2pkit.testing.networks import CHANNELS, images
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.training.optimizers import make_optimizer
+from p2pkit.training.state_dicts import own_state
 
 SIDE = 64
 BATCH = 2
@@ -73,7 +76,8 @@ class _Wrapped(nn.Module):
 def _made(subject: Subject, seed: int = 0, begins: bool = True) -> Any:
     channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
     set_seed(seed)
-    method = subject.make(seed, **parts_of_a_method(**channels))
+    asked = supplied_names(subject.registered.factory, "methods")
+    method = subject.make(seed, **parts_of_a_method(**channels, adversarial=bool(asked & DISCRIMINATORS_OF_METHODS)))
     if begins and isinstance(method, MethodWithStart):
         method.on_train_start()
     return method
@@ -149,19 +153,27 @@ def trains_its_networks(subject: Subject) -> None:
         require(wrapped[name].calls, f"{name} was not called through the attribute {name!r}, which the engine replaces")
 
 
-@contract("a run resumed from a checkpoint is exact: all that a step changes is in its networks")
+def _trained(method: Any) -> Trained:
+    networks = _networks(method)
+    stateful = {"method": own_state(method)} if isinstance(method, Stateful) else {}
+    return Trained(networks, _optimizers(networks), stateful=stateful)
+
+
+@contract("a run resumed from a checkpoint is exact: all that a step changes is in its networks or its state_dict()")
 def resumes_exactly(subject: Subject) -> None:
-    """Two steps, and one step, a checkpoint, another method made anew, one more step."""
+    """Four steps, and two steps, a checkpoint, another method made anew, two more steps."""
     method, anew = _made(subject), _made(subject, seed=1, begins=False)
-    networks, others = _networks(method), _networks(anew)
-    trained, restored = Trained(networks, _optimizers(networks)), Trained(others, _optimizers(others))
+    trained, restored = _trained(method), _trained(anew)
+    networks, others = trained.networks, restored.networks
     update, update_anew = _Update(networks, trained.optimizers), _Update(others, restored.optimizers)
-    _step(subject, method, update)
+    for seed in (1, 2):
+        _step(subject, method, update, seed=seed)
     with TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), 1, trained, {}, keep=1)
         read_checkpoint(Path(folder), restored)
     for each, its_update in ((method, update), (anew, update_anew)):
-        _step(subject, each, its_update, PROGRESS[1], seed=2)
+        for seed in (3, 4):
+            _step(subject, each, its_update, PROGRESS[1], seed=seed)
     after = _weights(others)
     for name, weights in _weights(networks).items():
         require(torch.equal(weights, after[name]), f"other weights of {name} after resuming")

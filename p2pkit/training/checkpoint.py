@@ -1,6 +1,7 @@
 """Checkpoints without pickle: tensors in safetensors, everything else in JSON, each folder whole or not there.
 
-``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to resume exactly.
+``step_00000500/`` holds networks.safetensors, optimizers.safetensors and progress.json: enough to resume exactly. The
+tensors of what else has a state (a method's image pool) are in ``state_CHECKSUM.safetensors``, a file for each.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from p2pkit.errors import RunDirError
+from p2pkit.contracts import Stateful
+from p2pkit.errors import RecipeError, RunDirError
+from p2pkit.training.state_dicts import SavedState, put_back, take_states
 from p2pkit.utils.atomic import atomic_write, os_errors_described, sync_folder, write_json
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _OWN_CHECKSUM = "sha256_of_the_rest"
 _SEPARATOR = "|"
@@ -36,13 +39,18 @@ class Trained:
     networks: Mapping[str, nn.Module]
     optimizers: Mapping[str, Any]
     scaler: Any | None = None
+    stateful: Mapping[str, Stateful] = field(default_factory=dict)
+    """What else has a state, by the name that messages call it."""
 
 
 def write_checkpoint(
-    checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int, best: int | None = None
-) -> None:
-    """Write the checkpoint of ``step``, or only its ``progress`` when it is there, and remove all but the last ``keep``
-    and the best.
+    checkpoints: Path, step: int, trained: Trained, progress: Mapping[str, Any], keep: int, best: int | None = None,
+    states: Mapping[str, Sequence[SavedState]] | None = None,
+) -> None:  # fmt: skip
+    """Write the checkpoint of ``step``, or only its ``progress`` and states when it is there, and remove all but the
+    last ``keep`` and the best.
+
+    ``states`` are those of ``trained.stateful`` by name and rank, where there are several processes.
 
     A checkpoint is written aside and renamed into place; at no moment is there none where there was one.
 
@@ -50,22 +58,26 @@ def write_checkpoint(
         WriteError: the disk is full, or writing is not allowed; earlier checkpoints stay whole.
     """
     folder = checkpoints / f"step_{step:08}"
+    if states is None:
+        states = {name: [state] for name, state in take_states(trained.stateful).items()}
     with os_errors_described(folder):
         if folder.is_dir():
-            _write_record(folder, {**_read_record(folder), **progress})
+            _write_record(folder, {**_read_record(folder), **progress}, states)
         else:
-            _write_aside(folder, step, trained, progress)
+            _write_aside(folder, step, trained, progress, states)
     for old in _checkpoint_folders(checkpoints)[:-keep]:
         if _step_of(old) != best:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_aside(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+def _write_aside(
+    folder: Path, step: int, trained: Trained, progress: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]
+) -> None:
     aside = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        _write_contents(aside, step, trained, progress)
+        _write_record(aside, {**progress, **_write_tensors(aside, step, trained)}, states)
         aside.replace(folder)
         sync_folder(folder.parent)
     except BaseException:
@@ -83,10 +95,13 @@ def set_aside_after(checkpoints: Path, step: int) -> None:
                 folder.replace(damaged)
 
 
-def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any], list[str]]:
-    """Restore the last whole checkpoint into ``trained``.
+def read_checkpoint(
+    checkpoints: Path, trained: Trained, rank: int = 0, processes: int = 1
+) -> tuple[dict[str, Any], list[str]]:
+    """Restore the last whole checkpoint into ``trained``, on process ``rank`` of several.
 
-    Returns the progress that was saved with it, ``step`` included, and a message for each later one that is damaged.
+    Returns the progress that was saved with it, ``step`` included, and a notice for each later one that is damaged and
+    for each state that cannot be what it was.
 
     Raises:
         RunDirError: there is none, all are damaged, or it is of other networks or of another version of p2pkit.
@@ -105,7 +120,7 @@ def read_checkpoint(checkpoints: Path, trained: Trained) -> tuple[dict[str, Any]
             _restore(trained, weights, moments, progress)
         except (KeyError, RuntimeError, ValueError) as error:
             raise RunDirError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
-        return progress, damaged
+        return progress, damaged + _restore_states(folder, trained, progress["states"], rank, processes)
     why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to resume from"
     raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
 
@@ -134,8 +149,26 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def _write_record(folder: Path, record: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]) -> None:
+    """Write what a checkpoint says in JSON, the states among it, and before that the files of their tensors."""
+    checksums = {name: record["sha256"][name] for name in (_NETWORKS, _OPTIMIZERS)}
+    saved: dict[str, list[dict[str, Any]]] = {}
+    for component, of_ranks in states.items():
+        saved[component] = []
+        for value, tensors in of_ranks:
+            checksum = hashlib.sha256(tensors).hexdigest()
+            file = f"state_{checksum[:16]}.safetensors" if tensors else None
+            saved[component].append({"value": value, "file": file})
+            if file is not None:
+                checksums[file] = checksum
+                # under a name of its own: until the record is written, the one that is there needs the earlier file
+                with atomic_write(folder / file) as aside:
+                    aside.write_bytes(tensors)
+    record = {**record, "states": saved, "sha256": checksums}
     write_json(folder / _PROGRESS, {**record, _OWN_CHECKSUM: _sha256_of(record)})
+    for written in folder.glob("state_*.safetensors"):
+        if written.name not in checksums:
+            written.unlink()
 
 
 def _sha256_of(record: Mapping[str, Any]) -> str:
@@ -157,7 +190,8 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
-def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping[str, Any]) -> None:
+def _write_tensors(folder: Path, step: int, trained: Trained) -> dict[str, Any]:
+    """Write weights and moments; what the record has to say of them."""
     moments: dict[str, Tensor] = {}
     optimizers: dict[str, Any] = {}
     for network, optimizer in trained.optimizers.items():
@@ -166,15 +200,13 @@ def _write_contents(folder: Path, step: int, trained: Trained, progress: Mapping
     for name, tensors in ((_NETWORKS, network_tensors(trained)), (_OPTIMIZERS, _on_cpu(moments))):
         with atomic_write(folder / name) as aside:
             save_file(tensors, aside)
-    rest = {
+    return {
         "format_version": FORMAT_VERSION,
         "step": step,
-        **progress,
         "optimizers": optimizers,
         "scaler": trained.scaler.state_dict() if trained.scaler is not None else None,
         "sha256": {name: _sha256(folder / name) for name in (_NETWORKS, _OPTIMIZERS)},
     }
-    _write_record(folder, rest)
 
 
 def network_tensors(trained: Trained) -> dict[str, Tensor]:
@@ -238,6 +270,31 @@ def _restore(
         restore_optimizer(trained.networks[network], optimizer, _without_head(network, moments), saved)
     if trained.scaler is not None and progress["scaler"] is not None:
         trained.scaler.load_state_dict(progress["scaler"])
+
+
+def _restore_states(
+    folder: Path, trained: Trained, states: Mapping[str, Sequence[Mapping[str, Any]]], rank: int, processes: int
+) -> list[str]:
+    """Put the states of this process back; a notice for each that goes on otherwise than it was."""
+    notices = [
+        f"{name} has a state, and the checkpoint none: it begins anew" for name in trained.stateful.keys() - states
+    ]
+    for name, of_ranks in states.items():
+        if name not in trained.stateful:
+            notices.append(f"{name} has a state in the checkpoint, and none in this run: that is left out")
+            continue
+        saved, device = of_ranks[rank % len(of_ranks)], next(next(iter(trained.networks.values())).parameters()).device
+        try:
+            tensors = load_file(folder / saved["file"]) if saved["file"] else {}
+            put_back(trained.stateful[name], saved["value"], tensors, device)
+        except (RecipeError, SafetensorError) as error:
+            raise RunDirError(f"{folder}: {name}: {error}") from error
+        if len(of_ranks) not in (1, processes):
+            notices.append(
+                f"{name} had a state of its own on each of {len(of_ranks)} processes; there are {processes} now, so it "
+                "resumes with one of these on each, and not exactly"
+            )
+    return notices
 
 
 def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ from p2pkit.contracts import Batch, Method, Terms
 from p2pkit.data.loader import on_device
 from p2pkit.errors import RunDirError
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
-from p2pkit.training.update import named
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.seeds import seed_step
 
@@ -108,7 +107,7 @@ class _Seen:
     def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
         if not terms:
             return
-        names = named(networks)
+        names = [networks] if isinstance(networks, str) else list(networks)
         for name, term in terms.items():
             finite = "" if term.isfinite() else "  <- not finite"
             self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")

@@ -22,6 +22,7 @@ from p2pkit.training.discriminator_augmentation import augmentation_metrics
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.sample_grids import write_samples
 from p2pkit.training.state import Best, RunState
+from p2pkit.training.state_dicts import gather_states
 from p2pkit.utils.atomic import sync_file
 from p2pkit.utils.jsonl import append_line
 
@@ -99,6 +100,7 @@ class Outputs:
         """Write the checkpoint and the model file of this step, unless they are there and ``metrics`` adds nothing."""
         progress = state.as_json(partial(all_reduce_mean, self.accelerator))
         saved, best = state.step == self.saved_at and state.best == self.saved_best, state.best and state.best.step
+        states = {} if saved else gather_states(self.accelerator, self.trained.stateful)
         if self.accelerator.is_main_process:
             if not saved or metrics or not self.folder.model.exists():
                 self._write_model(self.folder.model, state.step, metrics)
@@ -108,7 +110,7 @@ class Outputs:
                 if best == state.step:
                     self._write_model(self.folder.best_model, state.step, state.metrics)
                 keep = self.parts.train.keep_checkpoints
-                write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best)
+                write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best, states)
         self.mark_saved(state)
         self.accelerator.wait_for_everyone()
 

@@ -30,7 +30,8 @@ class TrainingParts:
     augmentation: Augmentation
     generator: nn.Module
     """As it was built; the method holds it as it is trained."""
-    discriminator: nn.Module
+    discriminator: nn.Module | None
+    """None where the method trains without one."""
     method: Method
     validation: Validation
     header: ModelHeader

@@ -9,11 +9,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from p2pkit.contracts import Stateful
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.optimizers import make_optimizer
 from p2pkit.training.parts import TrainingParts
+from p2pkit.training.state_dicts import own_state
 from p2pkit.training.sync_norm import with_synchronised_norm
 
 EMA = "ema"
@@ -37,7 +39,9 @@ def _with_contiguous_gradient(module: nn.Module, given: object, output: Tensor) 
 
 def networks_of(parts: TrainingParts) -> list[nn.Module]:
     """Generator, discriminator and the method's own networks, each once."""
-    found = {id(parts.generator): parts.generator, id(parts.discriminator): parts.discriminator}
+    found = {id(parts.generator): parts.generator}
+    if parts.discriminator is not None:
+        found[id(parts.discriminator)] = parts.discriminator
     for name in parts.method.networks:
         network: nn.Module = getattr(parts.method, name)
         found[id(network)] = network
@@ -49,8 +53,8 @@ def to_device(parts: TrainingParts, device: torch.device) -> None:
     for network in networks_of(parts):
         in_fast_layout(network.to(device), device)
     for loss in parts.method.losses:
-        if isinstance(loss.loss, nn.Module):
-            in_fast_layout(loss.loss.to(device), device)
+        if isinstance(module := getattr(loss.loss, "component", None), nn.Module):
+            in_fast_layout(module.to(device), device)
 
 
 def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
@@ -74,4 +78,5 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     if decay is not None:
         ema = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         networks[EMA] = AveragedModel(networks["generator"], multi_avg_fn=ema)
-    return Trained(networks, optimizers, accelerator.scaler)
+    stateful = {"method": own_state(method)} if isinstance(method, Stateful) else {}
+    return Trained(networks, optimizers, accelerator.scaler, stateful)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
+from p2pkit.contracts import DiscriminatorOutput, Step, WeightedLoss
+from p2pkit.errors import RecipeError
 from p2pkit.networks.encoding import Encoded
 from p2pkit.training.discriminator_augmentation import DRAWS, AugmentedDiscriminator
 
@@ -38,7 +39,7 @@ class StepContext:
     source: Tensor
     target: Tensor
     fake: Tensor
-    discriminator: nn.Module
+    discriminator: nn.Module | None = None
 
     @cached_property
     def pred_real(self) -> DiscriminatorOutput:
@@ -51,7 +52,13 @@ class StepContext:
         return self.discriminate(self.fake)
 
     def discriminate(self, image: Tensor) -> DiscriminatorOutput:
-        """The discriminator's output for ``image`` [N, Ct, H, W] beside the step's source."""
+        """The discriminator's output for ``image`` [N, Ct, H, W] beside the step's source.
+
+        Raises:
+            RecipeError: the method trains without a discriminator.
+        """
+        if self.discriminator is None:
+            raise RecipeError("the method trains without a discriminator, which this loss asks for; leave it out")
         network = _behind_encoding(self.discriminator)
         keywords: dict[str, Any] = {}
         if getattr(network, "has_features", False):
@@ -68,6 +75,40 @@ class StepContext:
     def _draws(self) -> Tensor:
         """One discriminator augmentation for all images of the step, so that their features can be compared."""
         return torch.rand(len(self.source), DRAWS, device=self.source.device)
+
+
+@dataclass(frozen=True)
+class AdaptedLoss:
+    """A loss of any form that a component may have, as methods see it (contracts.Loss)."""
+
+    component: Any
+    """As its factory made it."""
+    generator_loss: Callable[[Step], Tensor | None]
+    discriminator_loss: Callable[[Step], Tensor | None]
+
+    @classmethod
+    def of(cls, component: Any) -> AdaptedLoss:
+        """Adapt a loss; one that is a torch module is frozen and put in evaluation mode, since nothing trains it.
+
+        Raises:
+            RecipeError: it has no form that a loss may have.
+        """
+        if isinstance(component, nn.Module):
+            component.requires_grad_(False).eval()
+        for_generator = getattr(component, "generator_loss", None)
+        for_discriminator = getattr(component, "discriminator_loss", None)
+        if for_generator or for_discriminator:
+            return cls(component, for_generator or _no_term, for_discriminator or _no_term)
+        if not callable(component):
+            raise RecipeError(
+                f"{type(component).__name__} has neither generator_loss(step) nor discriminator_loss(step), and is not "
+                "a function of (output, target)"
+            )
+        return cls(component, lambda step: component(step.fake, step.target), _no_term)
+
+
+def _no_term(step: Step) -> None:
+    return None
 
 
 def generator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:

@@ -70,12 +70,13 @@ class Trainer:
         self._last_means: dict[str, float] = {}
 
     def resume(self) -> list[str]:
-        """Go back to the last whole checkpoint in the run folder; a message for each later one that is damaged.
+        """Go back to the last whole checkpoint in the run folder; notices of what is damaged or not exactly as it was.
 
         Raises:
             RunDirError: there is none, or the processes do not see the same one.
         """
-        progress, damaged = read_checkpoint(self.folder.checkpoints, self.trained)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        progress, notices = read_checkpoint(self.folder.checkpoints, self.trained, rank, processes)
         self._check_same(progress["step"], progress["sha256"])
         self.state = state = RunState.from_json(progress)
         self.outputs.mark_saved(state)
@@ -83,7 +84,7 @@ class Trainer:
             set_aside_after(self.folder.checkpoints, state.step)
             self.folder.remove_unfinished()
             drop_lines(self.folder.metrics, state.step, state.rewritten())
-        return damaged
+        return notices
 
     def _check_same(self, step: int, checksums: Mapping[str, str]) -> None:
         found = all_gather_text(self.accelerator, json.dumps([step, checksums]))

@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, DiscriminatorOutput, Terms
+from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
@@ -24,6 +24,7 @@ from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.training.optimizers import try_optimizer
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import networks_of
+from p2pkit.training.state_dicts import own_state, put_back, take_states
 from p2pkit.training.step import StepContext, frozen
 from p2pkit.utils.seeds import random_states_kept
 
@@ -33,7 +34,7 @@ DRAWS = 8
 
 @dataclass(frozen=True)
 class Shapes:
-    """The sizes of a source [C, H, W], of what the generator makes of it, and of the logits [N, 1, h, w]."""
+    """The sizes of a source [C, H, W], of what the generator makes of it, and of the logits [N, 1, h, w], if any."""
 
     source: torch.Size
     fake: torch.Size
@@ -49,7 +50,7 @@ def first_batch(parts: TrainingParts, count: int) -> Batch:
     examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
     drawn: list[Example] = []
     for epoch in range(DRAWS if parts.augmentation.augmentations else 1):
-        example = examples[epoch, 0, 0]
+        example = examples[epoch, 0]
         if not isinstance(example, Example):
             raise example
         drawn.append(example)
@@ -78,15 +79,14 @@ def try_training(
     """
     _try_settings(parts, processes)
     batch = on_device(first_batch(parts, parts.loader.batch_size // processes), device)
-    networks, losses = networks_of(parts), []
-    for loss in parts.method.losses:
-        if isinstance(loss.loss, nn.Module):
-            losses.append(loss.loss)
+    networks = networks_of(parts)
     mixed = _mixed_precision(networks, autocast) if autocast else nullcontext()
-    with random_states_kept(), _buffers_kept([*networks, *losses]), mixed:
+    kept = _state_kept(parts) if isinstance(parts.method, Stateful) else nullcontext()
+    with random_states_kept(), _buffers_kept(networks), kept, mixed:
         shapes, fake = _try_networks(parts, batch)
         _try_losses(parts, batch, fake, parts.discriminator)
-        _try_metrics(parts, batch, fake)
+        if parts.train_set.targets is None:
+            parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
             parts.method.train_step(batch, _TriedUpdate(parts))
     return shapes
@@ -102,12 +102,16 @@ def try_shapes(parts: TrainingParts) -> Shapes:
         return try_training(parts, device)
     _try_settings(parts, 1)
     batch = first_batch(parts, min(parts.loader.batch_size, 2))
+    if parts.discriminator is not None:
+        parts.discriminator.eval()  # in training it may draw, and look at what it has drawn
     shapes, _ = _try_networks(parts, on_device(batch, device))
     with random_states_kept():
         # images of which losses that take their logarithm, or divide by their spread, have something to see
         fake = (torch.rand(len(batch.target), *shapes.fake) * 2 - 1).requires_grad_()
-        _try_losses(parts, batch, fake, _ShapedLike(parts.discriminator))
-        _try_metrics(parts, batch, fake)
+        shaped = None if parts.discriminator is None else _ShapedLike(parts.discriminator)
+        _try_losses(parts, batch, fake, shaped)
+        if parts.train_set.targets is None:
+            parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
     return shapes
 
 
@@ -124,6 +128,8 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
     if isinstance(generator, Encoded):
         _image(parts.origins["encoding"], generator.encoding, batch, generator.encoding.channels)
     fake = _image(parts.origins["generator"], generator, batch, batch.target.shape[1])
+    if parts.discriminator is None:
+        return Shapes(source.shape[1:], fake.shape[1:], []), fake
     expected = "logits [N, 1, h, w], a list of them, or a DiscriminatorOutput"
     with _named(parts.origins["discriminator"], batch, expected):
         output = DiscriminatorOutput.of(parts.discriminator(source, fake.detach()))
@@ -143,26 +149,24 @@ def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tens
     return made
 
 
-def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module) -> None:
+def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module | None) -> None:
     """Ask each loss for both of its terms, as methods do."""
     for name, weight, loss in parts.method.losses:
         origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
         for term, image in (("generator_loss", fake), ("discriminator_loss", fake.detach())) if weight else ():
-            held = frozen(discriminator) if term == "generator_loss" else nullcontext()
-            with held, _named(origin, batch, "a scalar tensor, or None"):
-                value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
+            held = nullcontext() if discriminator is None or image is not fake else frozen(discriminator)
+            try:
+                with held, _named(origin, batch, "a scalar tensor, or None"):
+                    value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
+            except RecipeError as error:
+                raise error if discriminator is not None else RecipeError(f"{origin}: {error}") from error
             if value is None or (isinstance(value, Tensor) and value.ndim == 0):
                 continue
-            found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-            expected = "expected a scalar tensor, or None"
-            raise RecipeError(f"{origin}: {term} gives {found} for {_described(batch)}; {expected}")
-
-
-def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
-    """Take the metrics of one image, as validation does where there are pairs."""
-    if parts.train_set.targets is not None:
-        return
-    parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
+            found, expected = f"a {type(value).__name__}", "expected a scalar tensor, or None"
+            if isinstance(value, Tensor):
+                found, expected = f"a tensor {list(value.shape)}", "expected a scalar: take its mean"
+            named = f": {term}" if hasattr(getattr(loss, "component", loss), term) else ""
+            raise RecipeError(f"{origin}{named} gives {found} for {_described(batch)}; {expected}")
 
 
 @dataclass
@@ -248,6 +252,19 @@ def _buffers_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in kept:
                 buffer.copy_(value)
+
+
+@contextmanager
+def _state_kept(parts: TrainingParts) -> Iterator[None]:
+    """Put the method's state back, once it is seen that a checkpoint takes it before a step and after one."""
+    origin, method = parts.origins["method"], own_state(parts.method)
+    before = take_states({origin: method})[origin]
+    yield
+    take_states({origin: method})
+    try:
+        put_back(method, *before, next(parts.generator.parameters()).device)
+    except RecipeError as error:
+        raise RecipeError(f"{origin}: {error}") from error
 
 
 def _described(batch: Batch) -> str:

@@ -20,11 +20,6 @@ from p2pkit.settings import OptimizerSettings, ScheduleSettings
 from p2pkit.training.schedules import learning_rate_factor
 
 
-def named(networks: str | Sequence[str]) -> list[str]:
-    """The networks of an update (see contracts.Update) as a list."""
-    return [networks] if isinstance(networks, str) else list(networks)
-
-
 @dataclass
 class Updater:
     """Lowers a network's loss terms with its optimizer (contracts.Update), and keeps what they were."""
@@ -47,7 +42,7 @@ class Updater:
         """
         if not terms:
             return
-        names = named(networks)
+        names = [networks] if isinstance(networks, str) else list(networks)
         total = torch.stack(list(map(Tensor.float, terms.values()))).sum()
         self._refuse_not_finite(" and the ".join(names), total, terms)
         for name in names:

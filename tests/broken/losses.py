@@ -24,10 +24,8 @@ class Good:
         return (step.pred_fake.logits[0] - step.pred_real.logits[0]).square().mean()
 
 
-class NoTerms(Good):
-    """A loss without a method for the discriminator."""
-
-    discriminator_loss = None  # type: ignore[assignment]
+class NoLoss:
+    """Neither an object with a term nor a function."""
 
 
 class PerImage(Good):
@@ -138,7 +136,11 @@ class InPlace(Good):
 BROKEN = [
     Broken("losses", check, factory, found)
     for check, factory, found in (
-        (losses.gives_terms, NoTerms, "it has no method discriminator_loss"),
+        (
+            losses.gives_terms,
+            NoLoss,
+            "NoLoss has neither generator_loss(step) nor discriminator_loss(step), and is",
+        ),
         (losses.gives_terms, PerImage, "generator_loss is a tensor [2]"),
         (losses.gives_terms, PlainNumber, "generator_loss is a float"),
         (losses.gives_terms, NotFinite, "generator_loss is nan"),

@@ -142,6 +142,16 @@ class Warming(Good):
         update("discriminator", {**discriminator_losses(self.losses, seen), "penalty": penalty})
 
 
+class Forgetful(Good):
+    """A method that shows the discriminator a fake of the step before, which no checkpoint has."""
+
+    last: torch.Tensor | None = None
+
+    def train_discriminator(self, seen: StepContext, update: Update) -> None:
+        image, self.last = seen.fake if self.last is None else self.last, seen.fake
+        super().train_discriminator(StepContext(seen.source, seen.target, image, self.discriminator), update)
+
+
 BROKEN = [
     Broken("methods", check, factory, found)
     for check, factory, found in (
@@ -162,6 +172,7 @@ BROKEN = [
         (methods.leaves_weights_to_the_engine, UnknownNetwork, "an update of ['discriminator']"),
         (methods.trains_its_networks, Untrained, "the weights of discriminator have not changed"),
         (methods.trains_its_networks, AroundTheWrapper, "discriminator was not called through"),
+        (methods.resumes_exactly, Forgetful, "other weights of generator after resuming"),
         (methods.resumes_exactly, Warming, "other weights of generator after resuming"),
     )
 ]

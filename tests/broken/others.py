@@ -22,43 +22,37 @@ class GoodMetric:
     higher_is_better: Any = False
 
     def __init__(self) -> None:
-        self.sum, self.count = 0.0, 0
+        self.reset()
 
-    def add(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor) -> None:
         self.sum += float((output - target).square().sum())
         self.count += output.numel()
 
-    def result(self) -> Any:
-        return {"mse": self.sum / self.count}
+    def compute(self) -> Any:
+        return self.sum / self.count
+
+    def reset(self) -> None:
+        self.sum, self.count = 0.0, 0
 
 
-class NoDirection(GoodMetric):
-    """A metric that does not declare its direction."""
+class OddDirection(GoodMetric):
+    """A metric that names its direction."""
 
-    higher_is_better = None
+    higher_is_better = "lower"
+
+
+class NoReset:
+    """A metric that cannot begin anew."""
+
+    higher_is_better = False
+    update, compute = GoodMetric.update, GoodMetric.compute
 
 
 class TensorResult(GoodMetric):
-    """A metric that gives tensors."""
+    """A metric that gives a number for each channel."""
 
-    def result(self) -> Any:
-        return {"mse": torch.tensor(self.sum / self.count)}
-
-
-class Forgetful(GoodMetric):
-    """A metric that begins anew when it is asked."""
-
-    def result(self) -> Any:
-        found = super().result()
-        self.count += 1
-        return found
-
-
-class InPlace(GoodMetric):
-    """A metric that changes the images it measures."""
-
-    def add(self, output: Tensor, target: Tensor) -> None:
-        super().add(output.clamp_(-0.5, 0.5), target)
+    def compute(self) -> Any:
+        return torch.full((3,), self.sum / self.count)
 
 
 class WrongDirection(GoodMetric):
@@ -67,12 +61,12 @@ class WrongDirection(GoodMetric):
     higher_is_better = True
 
 
-class MeanOfBatches(GoodMetric):
-    """A metric that gives every batch the same weight."""
+class Hoarding(GoodMetric):
+    """A metric that keeps what it should forget."""
 
-    def add(self, output: Tensor, target: Tensor) -> None:
-        self.sum += float((output - target).square().mean())
-        self.count += 1
+    def reset(self) -> None:
+        if not hasattr(self, "sum"):
+            super().reset()
 
 
 class Shared(GoodMetric):
@@ -80,10 +74,10 @@ class Shared(GoodMetric):
 
     seen: ClassVar[list[float]] = []
 
-    def add(self, output: Tensor, target: Tensor) -> None:
+    def update(self, output: Tensor, target: Tensor) -> None:
         self.seen.append(float((output - target).square().mean()))
 
-    def result(self) -> Any:
+    def compute(self) -> Any:
         return {"mse": sum(self.seen)}
 
 
@@ -204,7 +198,7 @@ class GreyPicture(GoodEncoding):
 class Unannotated(GoodMetric):
     """A metric with a parameter of no type."""
 
-    def __init__(self, border=3) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, border) -> None:  # type: ignore[no-untyped-def]
         super().__init__()
 
 
@@ -238,13 +232,12 @@ class ByDataclass:
 BROKEN = [
     Broken(kind, check, factory, found)
     for kind, check, factory, found in (
-        ("metrics", metrics.has_finite_results, NoDirection, "higher_is_better is None"),
-        ("metrics", metrics.has_finite_results, TensorResult, "'mse': tensor("),
-        ("metrics", metrics.has_finite_results, Forgetful, "when asked again"),
-        ("metrics", metrics.has_finite_results, InPlace, "in place"),
-        ("metrics", metrics.ranks_outputs, WrongDirection, "mse is 0, "),
-        ("metrics", metrics.adds_up, MeanOfBatches, "three and one"),
-        ("metrics", metrics.adds_up, Shared, "all at once again"),
+        ("metrics", metrics.has_finite_results, OddDirection, "higher_is_better is 'lower'"),
+        ("metrics", metrics.has_finite_results, NoReset, "it has no reset"),
+        ("metrics", metrics.has_finite_results, TensorResult, "compute() gives a tensor [3]"),
+        ("metrics", metrics.ranks_outputs, WrongDirection, "is 0, "),
+        ("metrics", metrics.begins_anew, Hoarding, "the last first"),
+        ("metrics", metrics.begins_anew, Shared, "once again"),
         ("exporters", exporters.states_facts, NoFacts, "facts = None"),
         ("exporters", exporters.writes_what_it_was_given, TwoFiles, ".model.part.data"),
         ("exporters", exporters.writes_what_it_was_given, OneSize, "[1, 3, 16, 16] instead of [1, 3, 17, 31]"),

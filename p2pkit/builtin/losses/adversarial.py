@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -28,15 +26,13 @@ class AdversarialLoss:
 
     def generator_loss(self, step: Step) -> Tensor:
         """The generator's term: its fakes should pass for real."""
-        return _mean(self.generator, step.pred_fake.logits)
+        return torch.stack(list(map(self.generator, step.pred_fake.logits))).mean()
 
     def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's term: real and fake should be classified as what they are."""
-        return (_mean(self.real, step.pred_real.logits) + _mean(self.fake, step.pred_fake.logits)) / 2
-
-
-def _mean(loss: Callable[[Tensor], Tensor], scales: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(map(loss, scales))).mean()
+        real = torch.stack(list(map(self.real, step.pred_real.logits)))
+        fake = torch.stack(list(map(self.fake, step.pred_fake.logits)))
+        return (real.mean() + fake.mean()) / 2
 
 
 class GAN(AdversarialLoss):

@@ -13,8 +13,8 @@ from p2pkit.errors import RecipeError
 class FeatureMatching:
     """The L1 distance between the discriminator's features of target and fake (Wang et al. 2018, equation 4).
 
-    It stands beside an adversarial loss, which trains the discriminator, and needs one that gives features, as every
-    patchgan does.
+    It stands beside an adversarial loss, which trains the discriminator (whose own features must not be pulled
+    together), and needs one that gives features, as every patchgan does.
     """
 
     def generator_loss(self, step: Step) -> Tensor:
@@ -31,6 +31,3 @@ class FeatureMatching:
             )
         pairs = zip(step.pred_fake.features, step.pred_real.features, strict=True)
         return torch.stack([F.l1_loss(fake, real.detach()) for fake, real in pairs]).sum()
-
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator's own features must not be pulled together."""

@@ -50,9 +50,6 @@ class R1:
     The recipe's weight is the paper's gamma. The gradient is taken with respect to the image alone, beside its source.
     """
 
-    def generator_loss(self, step: Step) -> None:
-        """None: the generator has no part in it."""
-
     def discriminator_loss(self, step: Step) -> Tensor:
         """Half the mean squared norm of the gradient."""
         return _gradient(step, step.target).square().sum(1).mean() / 2

@@ -65,6 +65,3 @@ class Perceptual(nn.Module):
         found = self.features(step.fake)
         distances = [self.distance(one, other) for one, other in zip(found, wanted, strict=True)]
         return torch.stack([weight * one for weight, one in zip(self.layer_weights, distances, strict=True)]).sum()
-
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""

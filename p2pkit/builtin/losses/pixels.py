@@ -18,9 +18,6 @@ class L1:
         """The mean of |target - fake|."""
         return F.l1_loss(step.fake, step.target)
 
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""
-
 
 class L2:
     """The mean squared difference."""
@@ -28,9 +25,6 @@ class L2:
     def generator_loss(self, step: Step) -> Tensor:
         """The mean of (target - fake)^2."""
         return F.mse_loss(step.fake, step.target)
-
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""
 
 
 class Charbonnier:
@@ -46,6 +40,3 @@ class Charbonnier:
     def generator_loss(self, step: Step) -> Tensor:
         """The mean over all pixels."""
         return ((step.target - step.fake).square() + self.epsilon**2).sqrt().mean()
-
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""

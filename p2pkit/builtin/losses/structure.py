@@ -26,9 +26,6 @@ class TotalVariation:
         down, across = (step.fake.diff(dim=axis).abs().sum() for axis in (2, 3))
         return (down + across) / step.fake.numel()
 
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""
-
 
 class SSIM:
     """1 - structural similarity (Wang et al. 2004), each channel by itself.
@@ -39,9 +36,6 @@ class SSIM:
     def generator_loss(self, step: Step) -> Tensor:
         """1 - the mean index of fake and target, between 0 and 2."""
         return 1 - structural_similarity(step.fake, step.target).mean()
-
-    def discriminator_loss(self, step: Step) -> None:
-        """None: the discriminator has no part in it."""
 
 
 def structural_similarity(one: Tensor, other: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ def register_generators(register: Any) -> None:
         def forward(self, source: torch.Tensor) -> torch.Tensor:
             return torch.tanh(self.mix(source) + self.colour)
 
-    def without_annotation(source_channels: int, target_channels: int, depth=3) -> Tint:
+    def without_annotation(source_channels: int, target_channels: int, depth) -> Tint:
         """A factory that says too little."""
         return Tint(source_channels, target_channels)
 
@@ -51,7 +51,7 @@ def register_generators(register: Any) -> None:
         """A factory whose bound does not go with its type."""
         return Tint(source_channels, target_channels)
 
-    def callback(source_channels: int, target_channels: int, act: Callable[[int], int] | None = None) -> Tint:
+    def callback(source_channels: int, target_channels: int, act: Callable[[int], int]) -> Tint:
         """A factory that wants what no recipe can say."""
         return Tint(source_channels, target_channels)
 
@@ -92,9 +92,6 @@ def register_losses(register: Any) -> None:
 
         def generator_loss(self, step: Any) -> Any:
             return (step.fake.mean() - step.target.mean()).abs()
-
-        def discriminator_loss(self, step: Any) -> None:
-            return None
 
     register("brightness", Brightness)
 

@@ -59,15 +59,16 @@ class WorstPixel:
     """The largest error of any pixel."""
 
     higher_is_better = False
+    value_range = (-1.0, 1.0)
 
-    def __init__(self) -> None:
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.worst = float((output - target).abs().max())
+
+    def compute(self) -> float:
+        return self.worst
+
+    def reset(self) -> None:
         self.worst = 0.0
-
-    def add(self, output: Tensor, target: Tensor) -> None:
-        self.worst = max(self.worst, float((output - target).abs().max()))
-
-    def result(self) -> dict[str, float]:
-        return {"worst_pixel": self.worst}
 
 
 class Swatch:

@@ -18,9 +18,6 @@ class Contrast:
     def generator_loss(self, step: Step) -> Tensor:
         return (step.fake.std() - step.target.std()).abs() ** self.power
 
-    def discriminator_loss(self, step: Step) -> None:
-        return None
-
 
 class Alternating:
     """Discriminator and generator, the latter ``strokes`` times."""
