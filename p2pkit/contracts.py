@@ -201,8 +201,8 @@ class Loss(Protocol):
     """A loss as methods see it: the generator's term, the discriminator's, or both. Its weight belongs to the recipe.
 
     A component has one of these methods or both, or is a module or function of ``(output, target)``, two tensors
-    [N, Ct, H, W] in [-1, 1], whose scalar is the generator's term (``nn.L1Loss``). One that is a torch module is put on
-    the device, in evaluation mode, and its parameters are frozen: nothing trains them.
+    [N, Ct, H, W] in [-1, 1], whose scalar is the generator's term (``nn.L1Loss``). A torch module is put on the device,
+    frozen, and in evaluation mode: nothing trains it.
 
     It keeps nothing from one step to the next, which a resumed run would not have. One that needs a discriminator
     of another form (features, say) raises a P2PKitError.
@@ -227,6 +227,8 @@ class WeightedLoss(NamedTuple):
 
 Terms = Mapping[str, "Tensor"]
 """Weighted scalar terms by name. Their sum is lowered; each goes into the metrics under its own name."""
+TermsOfPart = Callable[["Batch"], Terms]
+"""What makes the terms of a part of the batch."""
 
 
 class Update(Protocol):
@@ -234,12 +236,19 @@ class Update(Protocol):
 
     progress: float
     """How far the run is, from 0 to 1, whichever limit ends it."""
+    accumulate: int
+    """The number of parts of the batch (``train.accumulate``)."""
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+    def __call__(
+        self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
+    ) -> None:
         """Lower the sum of ``terms`` with the optimizer of a network, or of several by one backward pass.
 
         No terms, no update. The metrics have the terms under the first network's name. Parameters that are ``fixed``
         stay as they are, weights and moments, and so does what the optimizer counts for them.
+
+        A function of a part of the batch is called for each part, and the means are lowered in one step: so it can be
+        accumulated. Of several parts each has a seed, so a network draws the same for it in all updates of a step.
         """
         ...
 
@@ -250,11 +259,13 @@ class Method(Protocol):
     The trainer may replace those attributes by wrapped ones (DistributedDataParallel). One of them is ``generator``,
     which maps source to target without further arguments and is what the model file holds.
 
-    All that a step changes is in the networks, which is what a checkpoint holds; weights change by ``update`` alone.
+    All that a step changes is in the networks, or in its state (:class:`Stateful`): that is what a checkpoint holds.
+    Weights change by ``update`` alone.
 
     Its factory may ask for the recipe's ``generator``, ``discriminator`` and ``losses``, for ``source_channels`` and
-    ``target_channels``, and for ``make_discriminator``, which makes another discriminator like the recipe's. Networks
-    of its own it makes itself. Before a run one is made to see whether it can be, with networks on torch's meta device.
+    ``target_channels``, and for ``make_discriminator``, which makes another discriminator like the recipe's; it trains
+    without one if it asks for neither. Networks of its own it makes itself. `p2pkit check` makes it with networks on
+    torch's meta device.
     """
 
     networks: Sequence[str]

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,28 @@ from p2pkit.inference.model_file import FILE_NAME
 from p2pkit.utils.atomic import os_errors_described, write_text
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RunDir:
     """The files of one run, by what they are for."""
 
     path: Path
+    recipe: Path = field(init=False)
+    """The resolved recipe, all defaults filled in."""
+    metrics: Path = field(init=False)
+    """What happened, a JSON line at a time."""
+    bad_data: Path = field(init=False)
+    """The skipped log: pairs that could not be used, a JSON line each."""
+    checkpoints: Path = field(init=False)
+    """The folder of the checkpoints."""
+    model: Path = field(init=False)
+    """The model file."""
+    best_model: Path = field(init=False)
+    """The model file of the step with the best validation metrics, where they are taken while training."""
+
+    def __post_init__(self) -> None:
+        self.recipe, self.metrics = self.path / "recipe.toml", self.path / "metrics.jsonl"
+        self.bad_data, self.checkpoints = self.path / "bad_data.jsonl", self.path / "checkpoints"
+        self.model, self.best_model = self.path / FILE_NAME, self.path / "best.safetensors"
 
     @classmethod
     def create(cls, out: Path | None, name: str) -> RunDir:
@@ -59,36 +76,6 @@ class RunDir:
     def has_checkpoint(self) -> bool:
         """Whether there is a run here, with a checkpoint to resume from."""
         return self.recipe.is_file() and any(self.checkpoints.glob("step_*"))
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe, all defaults filled in."""
-        return self.path / "recipe.toml"
-
-    @property
-    def metrics(self) -> Path:
-        """What happened, a JSON line at a time."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def bad_data(self) -> Path:
-        """The skipped log: pairs that could not be used, a JSON line each."""
-        return self.path / "bad_data.jsonl"
-
-    @property
-    def model(self) -> Path:
-        """The model file."""
-        return self.path / FILE_NAME
-
-    @property
-    def best_model(self) -> Path:
-        """The model file of the step with the best validation metrics, where they are taken while training."""
-        return self.path / "best.safetensors"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoints"
 
     def sample(self, step: int) -> Path:
         """The sample grid of one step."""

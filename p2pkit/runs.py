@@ -132,7 +132,8 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     parts = build(recipe, _with_ranges(recipe, load_data(recipe), accelerator, folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
-    return replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed)
+    accumulate = recipe.train.accumulate
+    return replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed, accumulate)
 
 
 @dataclass

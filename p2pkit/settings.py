@@ -167,6 +167,8 @@ class TrainSettings(Section):
     max_steps: PositiveInt | None = None
     max_time: Duration | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
+    accumulate: PositiveInt = 1
+    """Into how many parts a process's share of a batch is cut; they are made one after another, for one step."""
     sync_norm: bool = False
     """Batch norm's statistics over the batches of all processes."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None

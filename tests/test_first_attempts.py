@@ -172,6 +172,11 @@ def test_a_loss_that_asks_for_a_discriminator_there_is_not(loss: str, p2pkit: Ca
     assert f"loss '{loss}' of " in refused and "the method trains without a discriminator" in refused
 
 
+def test_a_method_that_gives_terms_of_the_whole_batch_cannot_accumulate(p2pkit: Call, without: Path) -> None:
+    refused = p2pkit(*SKETCHBOOK, "run", without, "--set", "method.name=regression", "--set", "train.accumulate=2")
+    assert "train.accumulate = 2: method 'regression' of sketchbook 0.1 calls update() with terms of the" in refused.err
+
+
 def test_a_state_that_no_checkpoint_takes_is_refused_before_the_run(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     refused = said(called(p2pkit, "run", recipe, "method.name=unsaved", out=tmp_path / "run"))
     assert "method 'unsaved' of sketchbook 0.1: state_dict()['pool'] is a set; a checkpoint takes tensors" in refused

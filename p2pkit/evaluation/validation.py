@@ -75,15 +75,25 @@ class Validation:
     def take(self, images: Iterable[TensorPair]) -> dict[str, float]:
         """The numbers that copies of the metrics give for outputs and targets [1, Ct, H, W] in [-1, 1], by name.
 
+        Those of single images are averaged. What a metric draws is a function of the image's place alone.
+
         Raises:
             RecipeError: a metric does not take the images, or does not give numbers; it says which.
         """
-        if self.metrics and self.settings.every and getattr(self.metrics[0], "higher_is_better", False) is None:
-            raise RecipeError(
-                f"{self.origins[0]} does not say whether higher is better, so it cannot decide which model is best; "
-                "put another metric first, or leave validation.every out"
-            )
-        return numbers_of(map(Measurement, self.origins, self.names, deepcopy(list(self.metrics))), images)
+        measurements, found = list(map(Measurement, self.origins, self.names, deepcopy(list(self.metrics)))), {}
+        with random_states_kept():
+            for index, (output, target) in enumerate(images):
+                set_seed(index)
+                for each in measurements:
+                    each.add(output, target)
+            for each in measurements:
+                if not each.values:
+                    each.compute()
+                for name, values in each.values.items():
+                    if name in found:
+                        raise RecipeError(f"{each.origin} gives {name!r}, as another metric does; leave one out")
+                    found[name] = fsum(values) / len(values)
+        return found
 
     @property
     def called(self) -> str:
@@ -193,27 +203,3 @@ class Measurement:
                 given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
                 raise RecipeError(f"{self.origin}: compute() gives {given} as {name!r}; {expected}")
             self.values.setdefault(name, []).append(float(value))
-
-
-def numbers_of(measurements: Iterable[Measurement], images: Iterable[TensorPair]) -> dict[str, float]:
-    """The numbers of all ``measurements`` for outputs and targets [1, Ct, H, W] in [-1, 1], by name.
-
-    Those of single images are averaged. What a metric draws is a function of the image's place alone.
-
-    Raises:
-        RecipeError: a metric does not take the images, or does not give numbers; it says which.
-    """
-    measurements, found = list(measurements), dict[str, float]()
-    with random_states_kept():
-        for index, (output, target) in enumerate(images):
-            set_seed(index)
-            for each in measurements:
-                each.add(output, target)
-        for each in measurements:
-            if not each.values:
-                each.compute()
-            for name, values in each.values.items():
-                if name in found:
-                    raise RecipeError(f"{each.origin} gives {name!r}, as another metric does; leave one out")
-                found[name] = fsum(values) / len(values)
-    return found

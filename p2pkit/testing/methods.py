@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
 from p2pkit.components.signature import supplied_names
-from p2pkit.contracts import Batch, MethodWithStart, Stateful, Terms
+from p2pkit.contracts import Batch, MethodWithStart, Stateful, Terms, TermsOfPart
 from p2pkit.settings import OptimizerSettings
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.fixtures import parts_of_a_method
@@ -36,8 +36,13 @@ class _Update:
 
     def __init__(self, networks: Mapping[str, nn.Module], optimizers: Mapping[str, Any] | None) -> None:
         self.networks, self.optimizers, self.progress, self.calls = networks, optimizers, 0.0, 0
+        self.accumulate, self.batch = 1, Batch(torch.empty(0), torch.empty(0), [])
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+    def __call__(
+        self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
+    ) -> None:
+        if callable(terms):
+            terms = terms(self.batch)
         names = [networks] if isinstance(networks, str) else list(networks)
         unknown = [name for name in names if name not in self.networks]
         require(names and not unknown, f"an update of {unknown or 'nothing'}; networks = {list(self.networks)}")
@@ -95,7 +100,7 @@ def _step(subject: Subject, method: Any, update: _Update, progress: float = 0.0,
     source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
     batch = Batch(images(source, SIDE, SIDE, BATCH, seed), images(target, SIDE, SIDE, BATCH, seed + 1), ["a", "b"])
     set_seed(seed)
-    update.progress = progress
+    update.progress, update.batch = progress, batch
     method.train_step(batch, update)
 
 

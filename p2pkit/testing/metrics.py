@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isclose, isfinite
+from math import fsum, isclose, isfinite
 
 import torch
 from torch import Tensor
 
-from p2pkit.evaluation.validation import Measurement, numbers_of
+from p2pkit.evaluation.validation import Measurement
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import images
 
@@ -26,8 +26,12 @@ def _measured(
     subject: Subject, outputs: Tensor, targets: Tensor, order: Sequence[int] = range(COUNT)
 ) -> dict[str, float]:
     """The numbers of images one after another, as validation takes them."""
-    pairs = [(outputs[index, None], targets[index, None]) for index in order]
-    return numbers_of([Measurement("it", subject.registered.name, subject.make())], pairs)
+    measurement = Measurement("it", subject.registered.name, subject.make())
+    for index in order:
+        measurement.add(outputs[index, None], targets[index, None])
+    if not measurement.values:
+        measurement.compute()
+    return {name: fsum(values) / len(values) for name, values in measurement.values.items()}
 
 
 @contract("it gives finite numbers, and higher_is_better is True, False or None")

@@ -17,10 +17,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, Method, Terms
+from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.data.loader import on_device
 from p2pkit.errors import RunDirError
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
+from p2pkit.training.update import parts_of
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.seeds import seed_step
 
@@ -45,10 +46,12 @@ def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: 
             save_file(network_tensors(trained), aside)
 
 
-def replay_step(folder: Path, trained: Trained, method: Method, accelerator: Accelerator, seed: int) -> Iterator[str]:
+def replay_step(
+    folder: Path, trained: Trained, method: Method, accelerator: Accelerator, seed: int, accumulate: int
+) -> Iterator[str]:
     """Make the step that was left in ``folder`` again, without changing a network; lines that say what is found.
 
-    A step of several processes is made again share by share.
+    ``seed`` and ``accumulate`` are the recipe's. A step of several processes is made again share by share.
 
     Raises:
         RunDirError: it is no such folder, it is damaged, or it is of other networks.
@@ -68,9 +71,9 @@ def replay_step(folder: Path, trained: Trained, method: Method, accelerator: Acc
         yield f"{file.name}: {', '.join(batch.keys)}"
         for side in ("source", "target"):
             yield f"  {side}: {_span(getattr(batch, side))}"
-        seed_step(seed, int(match[1]) - 1, int(named[1]))
-        seen = _Seen(accelerator, trained, progress)
-        yield from _made_again(seen, method, on_device(batch, accelerator.device))
+        own = seed_step(seed, int(match[1]) - 1, int(named[1]))
+        seen = _Seen(accelerator, trained, progress, on_device(batch, accelerator.device), accumulate, own)
+        yield from _made_again(seen, method)
 
 
 def _read_batch(file: Path) -> tuple[Batch, float]:
@@ -86,12 +89,12 @@ def _span(values: Tensor) -> str:
     return f"{float(values.min()):.4g} to {float(values.max()):.4g}"
 
 
-def _made_again(seen: _Seen, method: Method, batch: Batch) -> Iterator[str]:
+def _made_again(seen: _Seen, method: Method) -> Iterator[str]:
     for name, network in seen.trained.networks.items():
         values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
         yield f"  weights of the {name}: {_span(values)}"
     with _watched(seen.trained.networks, seen.notes):
-        method.train_step(batch, seen)
+        method.train_step(seen.batch, seen)
     yield from (f"  {note}" for note in seen.notes)
 
 
@@ -102,16 +105,22 @@ class _Seen:
     accelerator: Accelerator
     trained: Trained
     progress: float
+    batch: Batch
+    accumulate: int
+    seed: int
     notes: list[str] = field(default_factory=list)
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
-        if not terms:
-            return
+    def __call__(
+        self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
+    ) -> None:
         names = [networks] if isinstance(networks, str) else list(networks)
-        for name, term in terms.items():
-            finite = "" if term.isfinite() else "  <- not finite"
-            self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")
-        self.accelerator.backward(torch.stack([term.float() for term in terms.values()]).sum())
+        parts = parts_of(self.batch, self.accumulate, self.seed)
+        for own in map(terms, parts) if callable(terms) else (terms,):
+            for name, term in own.items():
+                finite = "" if term.isfinite() else "  <- not finite"
+                self.notes.append(f"{names[0]}/{name} = {float(term.detach()):.6g}{finite}")
+            if own:
+                self.accelerator.backward(torch.stack([term.float() for term in own.values()]).sum() / self.accumulate)
         for parameter in fixed:
             parameter.grad = None
         for name in names:

@@ -63,7 +63,8 @@ class Trainer:
         self.state = RunState()
         self.interruption = Interruption()
         self.trained = prepare_networks(parts, accelerator)
-        self.update = Updater(accelerator, self.trained.optimizers, parts.optimizers, parts.schedule)
+        optimizers, accumulate = self.trained.optimizers, parts.train.accumulate
+        self.update = Updater(accelerator, optimizers, parts.optimizers, parts.schedule, parts.method, accumulate)
         self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
         generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
@@ -183,10 +184,11 @@ class Trainer:
 
     def _train_step(self, batch: Batch, done: float) -> None:
         state = self.state
-        seed_step(self.parts.run.seed, state.step, self.accelerator.process_index)
+        self.update.seed = seed_step(self.parts.run.seed, state.step, self.accelerator.process_index)
         self.update.set_progress(done)
+        self.update.batch = on_device(batch, self.accelerator.device)
         try:
-            self.parts.method.train_step(on_device(batch, self.accelerator.device), self.update)
+            self.parts.method.train_step(self.update.batch, self.update)
         except NotFiniteError as error:
             self._stop_before_it_spreads(batch, error)
         if self.ema is not None:

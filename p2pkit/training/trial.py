@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import convert_outputs_to_fp32
 from torch import Tensor, nn
 
-from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms
+from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms, TermsOfPart
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
@@ -78,7 +78,7 @@ def try_training(
         RecipeError: a component does not do what its kind is for.
     """
     _try_settings(parts, processes)
-    batch = on_device(first_batch(parts, parts.loader.batch_size // processes), device)
+    batch = on_device(first_batch(parts, parts.loader.batch_size // processes // parts.train.accumulate), device)
     networks = networks_of(parts)
     mixed = _mixed_precision(networks, autocast) if autocast else nullcontext()
     kept = _state_kept(parts) if isinstance(parts.method, Stateful) else nullcontext()
@@ -88,7 +88,7 @@ def try_training(
         if parts.train_set.targets is None:
             parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
-            parts.method.train_step(batch, _TriedUpdate(parts))
+            parts.method.train_step(batch, _TriedUpdate(parts, batch, parts.train.accumulate))
     return shapes
 
 
@@ -117,8 +117,21 @@ def try_shapes(parts: TrainingParts) -> Shapes:
 
 def _try_settings(parts: TrainingParts, processes: int) -> None:
     steps_per_epoch(len(parts.train_set), parts.loader, processes, parts.augmentation.settings.crops_per_image)
+    if parts.loader.batch_size % (processes * parts.train.accumulate):
+        raise RecipeError(
+            f"loader.batch_size = {parts.loader.batch_size}: each of {processes} process(es) cuts its share into "
+            f"train.accumulate = {parts.train.accumulate} parts of one size; make it a multiple of both together, "
+            f"{processes * parts.train.accumulate}"
+        )
     for settings in set(parts.optimizers.values()):
         try_optimizer(settings)
+    validation = parts.validation
+    first = validation.metrics[0] if validation.settings.every and validation.metrics else None
+    if first is not None and getattr(first, "higher_is_better", False) is None:
+        raise RecipeError(
+            f"{validation.origins[0]} does not say whether higher is better, so it cannot decide which model is best; "
+            "put another metric first, or leave validation.every out"
+        )
 
 
 def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
@@ -174,9 +187,20 @@ class _TriedUpdate:
     """Takes the place of the optimisation (contracts.Update): looks at the terms, and changes no weight."""
 
     parts: TrainingParts
+    batch: Batch
+    accumulate: int
     progress: float = 0.0
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+    def __call__(
+        self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
+    ) -> None:
+        if callable(terms):
+            terms = terms(self.batch)
+        elif self.accumulate > 1:
+            raise RecipeError(
+                f"train.accumulate = {self.accumulate}: {self.parts.origins['method']} calls update() with terms of "
+                "the whole batch, not with a function of a part of it; leave train.accumulate out"
+            )
         if unknown := ({networks} if isinstance(networks, str) else set(networks)) - set(self.parts.method.networks):
             raise ValueError(f"an update of {', '.join(unknown)}, which its networks do not name")
         for name, term in terms.items():

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from p2pkit.contracts import Terms
+from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.distributed.collectives import all_reduce_max
 from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.settings import OptimizerSettings, ScheduleSettings
 from p2pkit.training.schedules import learning_rate_factor
+from p2pkit.utils.seeds import derived
+
+
+def parts_of(batch: Batch, count: int, seed: int) -> Iterator[Batch]:
+    """Cut a batch into ``count`` parts of one size; before each of several, all that is drawn is seeded anew."""
+    size = len(batch.keys) // count
+    for index in range(count):
+        if count > 1:
+            set_seed(derived(seed, "part", index) % 2**32)
+        yield Batch(*(each[index * size : (index + 1) * size] for each in vars(batch).values()))
 
 
 @dataclass
@@ -28,11 +40,20 @@ class Updater:
     optimizers: Mapping[str, Any]
     settings: Mapping[str, OptimizerSettings]
     schedule: ScheduleSettings
+    method: Method | None = None
+    """It has the networks as it calls them."""
+    accumulate: int = 1
     progress: float = 0.0
     """How far the run is, from 0 to 1."""
+    batch: Batch = field(init=False)
+    """This process's share of the step's batch, on its device."""
+    seed: int = 0
+    """Of this step on this process."""
     _terms: dict[str, Tensor] = field(default_factory=dict)
 
-    def __call__(self, networks: str | Sequence[str], terms: Terms, fixed: Iterable[nn.Parameter] = ()) -> None:
+    def __call__(
+        self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
+    ) -> None:
         """Lower the sum of ``terms`` with the optimizers of one network or several, but for the ``fixed`` parameters.
 
         Raises:
@@ -40,14 +61,19 @@ class Updater:
             NotFiniteError: on any process the sum, or a gradient's norm, is infinite or NaN; no network of these
                 has been changed by then.
         """
+        names = [networks] if isinstance(networks, str) else list(networks)
+        if self.accumulate > 1:
+            terms = self._accumulate(names, terms)
+        elif callable(terms):
+            terms = terms(self.batch)
         if not terms:
             return
-        names = [networks] if isinstance(networks, str) else list(networks)
         total = torch.stack(list(map(Tensor.float, terms.values()))).sum()
         self._refuse_not_finite(" and the ".join(names), total, terms)
-        for name in names:
-            self.optimizers[name].zero_grad()
-        self._backward(total, terms)
+        if self.accumulate == 1:
+            for name in names:
+                self.optimizers[name].zero_grad()
+            self._backward(total, terms)
         for parameter in fixed:
             # only now, since DistributedDataParallel waits for all gradients; optimizers pass over what has none
             parameter.grad = None
@@ -56,6 +82,25 @@ class Updater:
         self._step(names)
         for name, term in terms.items():
             self._terms[f"{names[0]}/{name}"] = term.detach().float()
+
+    def _accumulate(self, names: Sequence[str], terms: Terms | TermsOfPart) -> Terms:
+        """Collect the gradients of the parts of the batch; the means of their terms."""
+        assert callable(terms), "the trial before a run has refused a method that passes terms"
+        for name in names:
+            self.optimizers[name].zero_grad()
+        means: dict[str, Tensor] = {}
+        for index, part in enumerate(parts_of(self.batch, self.accumulate, self.seed)):
+            with ExitStack() as stack:
+                for name in names if index < self.accumulate - 1 else ():
+                    # the processes' gradients are shared once, with the last part's
+                    stack.enter_context(self.accelerator.no_sync(getattr(self.method, name)))
+                own = terms(part)
+                if own:
+                    mean = torch.stack(list(map(Tensor.float, own.values()))).sum() / self.accumulate
+                    self._backward(mean, own)
+            for name, term in own.items():
+                means[name] = means.get(name, torch.zeros_like(term)) + term.detach() / self.accumulate
+        return means
 
     def _backward(self, total: Tensor, terms: Terms) -> None:
         try:

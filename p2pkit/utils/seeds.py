@@ -22,11 +22,13 @@ def derived(seed: int, *what: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed all that a process draws in the step that follows ``step`` steps."""
+def seed_step(seed: int, step: int, rank: int) -> int:
+    """Seed all that a process draws in the step that follows ``step`` steps; the step's own seed."""
     from accelerate.utils import set_seed
 
-    set_seed(derived(seed, "step", step, rank) % 2**32)
+    own = derived(seed, "step", step, rank)
+    set_seed(own % 2**32)
+    return own
 
 
 @contextmanager

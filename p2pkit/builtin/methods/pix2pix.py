@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
-from p2pkit.contracts import Batch, Update, WeightedLoss
+from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 
 
@@ -22,10 +23,18 @@ class Pix2Pix:
         self.generator, self.discriminator, self.losses = generator, discriminator, losses
 
     def train_step(self, batch: Batch, update: Update) -> None:
-        """One step on one batch."""
-        fake = self.generator(batch.source)
-        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
-        update("discriminator", discriminator_losses(self.losses, seen))
+        """One step on one batch. Fakes of parts of it are made twice, since all of them would not be held at once."""
+        whole = self.generator(batch.source) if update.accumulate == 1 else None
+
+        def for_discriminator(part: Batch) -> Terms:
+            with torch.no_grad():
+                fake = self.generator(part.source) if whole is None else whole.detach()
+            return discriminator_losses(self.losses, StepContext(part.source, part.target, fake, self.discriminator))
+
+        def for_generator(part: Batch) -> Terms:
+            fake = self.generator(part.source) if whole is None else whole
+            return generator_losses(self.losses, StepContext(part.source, part.target, fake, self.discriminator))
+
+        update("discriminator", for_discriminator)
         with frozen(self.discriminator):
-            seen = StepContext(batch.source, batch.target, fake, self.discriminator)
-            update("generator", generator_losses(self.losses, seen))
+            update("generator", for_generator)
