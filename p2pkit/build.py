@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import nn
 
+from p2pkit.components.catalogue import create
 from p2pkit.components.signature import build_component, defined, plain, splits_of
 from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
@@ -27,7 +28,8 @@ from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.settings import height_width
+from p2pkit.settings import FIXED_KEYS, Section, height_width
+from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.step import AdaptedLoss
@@ -63,10 +65,12 @@ def augmentation(recipe: Recipe, encoding: Any = None, augmentations: Sequence[N
     return Augmentation(recipe.transform, recipe.run.seed, resampling, augmentations)
 
 
-def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> TrainingParts:
+def build(
+    recipe: Recipe, data: Data, device: torch.device | None = None, callbacks: Sequence[Any] = ()
+) -> TrainingParts:
     """Everything that a run is made of: networks, losses, method and metrics, in this order, from the recipe's seed.
 
-    ``device`` is where networks are made.
+    ``device`` is where networks are made; ``callbacks`` come after the recipe's own.
 
     Raises:
         RecipeError: a component cannot be made, or is not what its kind has to be.
@@ -86,7 +90,7 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
     for name in method.networks:
         _refuse_untrainable(recipe.method, method, name)
     origins = {}
-    for kind in ("generator", "discriminator", "method", "encoding"):
+    for kind in ("generator", "discriminator", "method", "encoding", "schedule"):
         if (chosen := getattr(recipe, kind)) is not None:
             origins[kind] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
@@ -95,12 +99,19 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
     for chosen in recipe.augmentations:
         augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **data.channels)))
     samples = (data.spec, augmentation(recipe, networks.encoding, augmentations))
-    metrics = list(map(_make, recipe.metrics))
-    return TrainingParts(
-        recipe.run, recipe.loader, recipe.optimizers, recipe.schedule, recipe.train, data.train, *samples,
+    metrics, optimizers, clip_gradient_norm = list(map(_make, recipe.metrics)), {}, {}
+    for name, chosen in recipe.optimizers.items():
+        optimizers[name], clip_gradient_norm[name] = partial(_make, chosen), chosen.values.clip_gradient_norm
+        origins[f"optimizer.{name}"] = chosen.origin
+    parts = TrainingParts(
+        recipe.run, recipe.loader, recipe.train, data.train, *samples,
         generator=generator,
         discriminator=discriminator,
         method=method,
+        optimizers=optimizers,
+        clip_gradient_norm=clip_gradient_norm,
+        schedule=_make(recipe.schedule),
+        warmup=recipe.schedule.values.warmup,
         validation=Validation(
             data.train, data.validation, *samples, metrics, recipe.validation, data.bad_data,
             _numbered(recipe.metrics), list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
@@ -109,6 +120,8 @@ def build(recipe: Recipe, data: Data, device: torch.device | None = None) -> Tra
         picture=getattr(networks.encoding, "picture", None),
         origins=origins,
     )  # fmt: skip
+    wanted = recipe.callbacks or callbacks or recipe.validation.patience
+    return _with_callbacks(parts, recipe, callbacks) if wanted else parts
 
 
 def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
@@ -125,7 +138,10 @@ def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
 
 
 def _make(chosen: Chosen, **supplied: Any) -> Component:
-    return build_component(chosen.registered, chosen.kind, dict(chosen.parameters), supplied)
+    parameters = dict(chosen.values)
+    for name in FIXED_KEYS.get(chosen.kind, Section).model_fields:
+        del parameters[name]
+    return build_component(chosen.registered, chosen.kind, parameters, supplied)
 
 
 @dataclass(frozen=True)
@@ -199,7 +215,7 @@ def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
     for name, chosen in zip(_numbered(recipe.losses), recipe.losses, strict=True):
         made = _make(chosen, **data.channels)
         try:
-            losses.append(WeightedLoss(name, chosen.weight or 0.0, AdaptedLoss.of(made)))
+            losses.append(WeightedLoss(name, chosen.values.weight, AdaptedLoss.of(made)))
         except RecipeError as error:
             raise RecipeError(f"{chosen.origin}: {error}") from error
     return losses
@@ -214,16 +230,33 @@ def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
         raise RecipeError(f"{chosen.origin}: {name} has nothing to train: no parameter of it takes a gradient")
 
 
+def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) -> TrainingParts:
+    """``parts`` with callbacks: the recipe's, that of ``validation.patience``, and those that are given as objects."""
+    made = [(chosen.name, chosen.origin, _make(chosen)) for chosen in recipe.callbacks]
+    if patience := recipe.validation.patience:
+        made.append(("patience", "validation.patience", create("callbacks", "early_stopping", patience=patience)))
+    for callback in given:
+        name = getattr(callback, "__name__", type(callback).__name__)
+        made.append((name, f"the callback {name}", callback))
+    callbacks, origins, counts = dict[str, Any](), dict(parts.origins), Counter[str]()
+    for name, origin, callback in made:
+        refuse_unusable(callback, origin)
+        counts[name] += 1
+        key = f"callbacks.{name}" if counts[name] == 1 else f"callbacks.{name}_{counts[name]}"
+        callbacks[key], origins[key] = callback, origin
+    return replace(parts, callbacks=callbacks, origins=origins)
+
+
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
     transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
     size = transform.crop_size or (None if transform.keep_aspect else transform.load_size)
     return ModelHeader(
         generator=recipe.generator.name,
-        parameters=plain(recipe.generator.parameters),
+        parameters=plain(recipe.generator.values),
         distribution=recipe.generator.registered.distribution,
         distribution_version=recipe.generator.registered.version,
         encoding=None if encoding is None else EncodingHeader(
-            name=encoding.name, parameters=plain(encoding.parameters), distribution=encoding.registered.distribution,
+            name=encoding.name, parameters=plain(encoding.values), distribution=encoding.registered.distribution,
             distribution_version=encoding.registered.version,
         ),
         source_dtype=str(data.first.source.dtype),

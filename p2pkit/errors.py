@@ -50,6 +50,10 @@ class NotFiniteError(P2PKitError):
     """A loss is not a finite number: training on would spoil the networks."""
 
 
+class CallbackError(P2PKitError):
+    """A callback has failed in the middle of a run."""
+
+
 class ProcessLost(P2PKitError):  # noqa: N818 - no mistake of anybody's
     """Another process of the run is gone. ``exit_code`` is that process's own, or 75: resume from the checkpoint."""
 

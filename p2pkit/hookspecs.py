@@ -77,6 +77,21 @@ def register_augmentations(register: Register) -> None:
 
 
 @hookspec
+def register_optimizers(register: Register) -> None:
+    """Optimizers: a network's parameters to a torch.optim.Optimizer."""
+
+
+@hookspec
+def register_schedules(register: Register) -> None:
+    """Schedules: the learning rate's factor as a function of the place in the run."""
+
+
+@hookspec
+def register_callbacks(register: Register) -> None:
+    """Callbacks: told of the steps, validations and checkpoints of a run, which they may end."""
+
+
+@hookspec
 def register_commands(cli: click.Group) -> None:
     """Commands of the program: add them to ``cli``. Called at every start, so import what is heavy inside them."""
 

@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir
 from p2pkit.training.not_finite import replay_step
 from p2pkit.training.parts import TrainingParts
@@ -58,6 +59,8 @@ class TrainingResult:
     """The step with the best metrics, where they are also taken while training; ``best.safetensors`` is its model."""
     validated_on: str = ""
     """What the metrics are of: "val set", "test set", "test set, which serves as val set too", or "" for nothing."""
+    stopped: str = ""
+    """Why a callback has ended the run before its limit; empty where none has."""
 
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
@@ -70,6 +73,7 @@ def train(
     out: Path | str | None = None,
     device: str | None = None,
     how_to_resume: HowToResume | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Train a recipe in a new run folder.
 
@@ -79,6 +83,7 @@ def train(
         out: the run folder; ``runs/NAME/DATE-TIME`` unless given.
         device: "cpu", "cuda", or None for the best there is.
         how_to_resume: what messages say of resuming the run in a folder; a call of :func:`p2pkit.resume` unless given.
+        callbacks: objects that are told of the run's events (run_contracts.Callback), after those of the recipe.
 
     Raises:
         RecipeError: the recipe is invalid, or one of its components cannot be used; nothing has been written then.
@@ -87,7 +92,7 @@ def train(
         Interrupted: Ctrl-C, or another signal; a checkpoint has been written. It is a KeyboardInterrupt.
     """
     resolved = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    with _session(resolved, device, how_to_resume) as session:
+    with _session(resolved, device, how_to_resume, callbacks) as session:
         return _start(session, resolved, overrides, None if out is None else Path(out))
 
 
@@ -96,14 +101,17 @@ def resume(
     device: str | None = None,
     accept_changed_data: bool = False,
     how_to_resume: HowToResume | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> TrainingResult:
     """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
+
+    A run that a callback has stopped stays stopped. ``callbacks`` as for :func:`train`, where they are given anew.
 
     Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set.
     """
     folder = RunDir.open(Path(run_dir))
     recipe = read_recipe(folder.recipe)
-    with _session(recipe, device, how_to_resume) as session:
+    with _session(recipe, device, how_to_resume, callbacks) as session:
         return _resume(session, recipe, folder, accept_changed_data)
 
 
@@ -128,7 +136,7 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found."""
     folder = RunDir.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
-    accelerator = make_accelerator(recipe.train.precision, device, [])
+    accelerator = make_accelerator(recipe.train.precision, device)
     parts = build(recipe, _with_ranges(recipe, load_data(recipe), accelerator, folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
@@ -142,14 +150,18 @@ class _Session:
 
     accelerator: Accelerator
     how_to_resume: HowToResume
+    callbacks: Sequence[Callback]
+    """Objects that are given beside the recipe's callbacks."""
     heartbeat: Any = None
     """The watch over other processes; None where there is none."""
 
 
 @contextmanager
-def _session(recipe: Recipe, device: str | None, how_to_resume: HowToResume | None) -> Iterator[_Session]:
-    accelerator = make_accelerator(recipe.train.precision, device, recipe.run.trackers)
-    session = _Session(accelerator, how_to_resume or partial(_resume_call, device))
+def _session(
+    recipe: Recipe, device: str | None, how_to_resume: HowToResume | None, callbacks: Sequence[Callback] = ()
+) -> Iterator[_Session]:
+    accelerator = make_accelerator(recipe.train.precision, device)
+    session = _Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks)
     if accelerator.num_processes == 1:
         yield session
         return
@@ -175,7 +187,7 @@ def _trainer(session: _Session, parts: TrainingParts, folder: RunDir) -> Trainer
 
 def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
     accelerator = session.accelerator
-    data, parts = _prepare(recipe, accelerator, {})
+    data, parts = _prepare(session, recipe, {})
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
     try_training(parts, accelerator.device, accelerator.num_processes, autocast)
     created = RunDir.create(out, recipe.run.name).path if accelerator.is_main_process else ""
@@ -191,7 +203,7 @@ def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | 
 def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
-    _, parts = _prepare(recipe, accelerator, folder.ranges(), recorded, folder)
+    _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
     trainer = _trainer(session, parts, folder)
     with folder.held() if accelerator.is_main_process else nullcontext():
         notices = trainer.resume()
@@ -199,18 +211,22 @@ def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_da
             for notice in notices:
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
+            if why := trainer.state.stopped:
+                print_line(
+                    f"NOTICE: a callback has stopped this run: {why}. It is not trained further; start a new one"
+                )
         return _train(trainer)
 
 
 def _prepare(
+    session: _Session,
     recipe: Recipe,
-    accelerator: Accelerator,
     known: Mapping[str, ValueRange],
     recorded: str | None = None,
     folder: RunDir | None = None,
 ) -> tuple[Data, TrainingParts]:
     """Data, checked, with the ranges of its values, and all that is built for it, on the device."""
-    data = load_data(recipe)
+    accelerator, data = session.accelerator, load_data(recipe)
     for notice in data.notices if accelerator.is_main_process else ():
         print_line(f"NOTICE: {notice}")
     if accelerator.num_processes > 1:
@@ -228,7 +244,7 @@ def _prepare(
         print_line(f"NOTICE: {notice}")
     if recipe.percentiles():
         data = _with_ranges(recipe, data, accelerator, known)
-    parts = build(recipe, data)
+    parts = build(recipe, data, callbacks=session.callbacks)
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
     return data, parts
@@ -262,9 +278,11 @@ def _train(trainer: Trainer) -> TrainingResult:
     main = trainer.accelerator.is_main_process
     if main and (skipped := trainer.outputs.skipped.summary()):
         print_line(f"NOTICE: {skipped}")
-    best = trainer.state.best.step if trainer.state.best else None
-    validated_on = trainer.parts.validation.called
-    return TrainingResult(folder.path, folder.model, metrics if main else {}, trainer.state.step, best, validated_on)
+    state, best = trainer.state, trainer.state.best.step if trainer.state.best else None
+    return TrainingResult(
+        folder.path, folder.model, metrics if main else {}, state.step, best, trainer.parts.validation.called,
+        state.stopped,
+    )  # fmt: skip
 
 
 def _has_begun(folder: RunDir, recipe: Recipe) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -15,6 +18,9 @@ from pydantic import (
     PositiveInt,
     model_validator,
 )
+
+from p2pkit.errors import did_you_mean
+from p2pkit.run_contracts import Position
 
 Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width]")]
 """A side of a square, or [height, width], in pixels."""
@@ -61,6 +67,15 @@ def _checked_name(value: str) -> str:
     return value
 
 
+def _checked_tracker(value: str) -> str:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # imports torch, so only where a recipe names a tracker
+
+    if value not in LOGGER_TYPE_TO_CLASS:
+        known = sorted(LOGGER_TYPE_TO_CLASS)
+        raise ValueError(f"one of: {', '.join(known)}{did_you_mean(value, known)}")
+    return value
+
+
 Duration = Annotated[str, AfterValidator(_checked_duration)]
 BadData = Literal["stop", "skip"]
 Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
@@ -77,7 +92,7 @@ class RunSettings(Section):
 
     name: Annotated[str, AfterValidator(_checked_name)]
     seed: NonNegativeInt = 0
-    trackers: list[Literal["tensorboard"]] = []
+    trackers: list[Annotated[str, AfterValidator(_checked_tracker)]] = []
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -143,21 +158,30 @@ class DiscriminatorAugmentationSettings(Section):
     """Real images after which an adaptive probability can have gone from 0 to 1."""
 
 
-class OptimizerSettings(Section):
-    """``[optimizer]``: any optimizer that timm knows by name, with the paper's Adam as the default."""
+class LossSettings(Section):
+    """The keys that every loss has beside its parameters."""
 
-    name: str = "adam"
-    lr: Annotated[float, Field(gt=0)] = 2e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
-    weight_decay: NonNegativeFloat = 0.0
-    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    weight: NonNegativeFloat = Field(1.0, description="multiplies both of its terms")
+
+
+class OptimizerSettings(Section):
+    """The keys that every optimizer has beside its parameters."""
+
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scale gradients down to this norm, over all of a network's weights"
+    )
 
 
 class ScheduleSettings(Section):
-    """``[schedule]``: the learning rate's factor as a function of progress through the run, 0 to 1."""
+    """The keys that every schedule has beside its parameters."""
 
-    name: Literal["constant", "linear_decay", "cosine"] = "constant"
-    decay_from: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    warmup: NonNegativeInt = Field(0, description="steps over which the rate rises to that of the schedule")
+
+
+FIXED_KEYS: Mapping[str, type[Section]] = {
+    "losses": LossSettings, "optimizers": OptimizerSettings, "schedules": ScheduleSettings,
+}  # fmt: skip
+"""For each kind of component, the keys of its table in a recipe that are not parameters of the component."""
 
 
 class TrainSettings(Section):
@@ -188,7 +212,11 @@ class ValidationSettings(Section):
     split: Literal["val", "test"] = "val"
     """The set that metrics are taken on. Where there is no val set, the test set serves as both."""
     every: Interval | None = None
-    """Also measure while training, and keep the best: by the first of the recipe's metrics."""
+    """Also measure while training, and keep the best: by ``monitor``."""
+    monitor: str | None = None
+    """The metric that decides which checkpoint is the best; by default the first number of the first metric."""
+    patience: PositiveInt | None = None
+    """End the run once so many validations in a row have not been better than the best."""
     baseline: Literal["none", "class_mean_colour"] = "none"
     max_images: PositiveInt = 200
 
@@ -205,3 +233,25 @@ def steps_in(interval: int | str, steps_per_epoch: int) -> int:
 def height_width(size: int | tuple[int, int]) -> tuple[int, int]:
     """A size as (height, width)."""
     return (size, size) if isinstance(size, int) else size
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What ends a run: a number of steps, a time, or both, and then whichever comes first."""
+
+    steps: int | None
+    seconds: float | None
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, settings: TrainSettings, steps_per_epoch: int) -> Limits:
+        """The limits in a recipe's ``[train]``, in steps and seconds."""
+        steps = min(settings.max_steps or math.inf, (settings.epochs or math.inf) * steps_per_epoch)
+        seconds = seconds_in(settings.max_time) if settings.max_time else None
+        return cls(None if steps == math.inf else int(steps), seconds, steps_per_epoch)
+
+    def position(self, step: int, seconds: float) -> Position:
+        """Where the run is after some steps and seconds; with a progress of 1 or more it is over."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = seconds / self.seconds if self.seconds else 0.0
+        return Position(max(by_steps, by_time), step, step / self.steps_per_epoch)

@@ -27,6 +27,7 @@ COMPONENTS = {
     "methods": "alternating", "metrics": "worst_pixel", "exporters": "program", "encodings": "thermometer",
     "image_formats": "swatch",
     "augmentations": "shaking",
+    "optimizers": "careful", "schedules": "layers", "callbacks": "visitors",
 }  # fmt: skip
 RECIPE = "box:everything"
 
@@ -75,6 +76,7 @@ def test_its_parameters_are_checked_and_all_mistakes_reported(program: Call) -> 
         "generator.size": "40", "generator.nois": "0.5", "discriminator.width": '"wide"', "losses.1.power": "0",
         "data.colour": '"pink"', "method.strokes": "1.5", "encoding.thresholds": '["high"]', "metrics.0.best": "1",
         "augmentations.0.pixels": "-1",
+        "optimizer.lr": "0", "schedule.warmup": "-1", "callbacks.0.close_at": "0",
     }  # fmt: skip
     outcome = program("check", RECIPE, *(part for key, value in wrong.items() for part in ("--set", f"{key}={value}")))
     assert outcome.code == 2
@@ -113,11 +115,15 @@ def test_a_run_with_all_of_them_stops_and_resumes_exactly(
 ) -> None:
     assert {"generator/contrast", "generator/gan", "discriminator/gan"} <= lines(run)[0].keys()
     assert "validation/worst_pixel" in lines(run)[-1]
+    rates = [line["generator/lr"] for line in lines(run)[:-1]]  # of the biases, the first group
+    assert rates == pytest.approx([0.5e-4, 1e-4, 0.5e-4, 0.5e-4, 0.25e-4, 0.25e-4])
+    assert (run / "visitors.txt").read_text() == "6 of 6"
 
     cut = stopped_at(3, program, RECIPE, tmp_path / "cut", monkeypatch)
     resumed = program("run", "--resume", cut, "--device", "cpu")
     assert resumed.code == 0, resumed.err
     assert (cut / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (cut / "visitors.txt").read_text() == "6 of 6"
 
 
 def test_unpaired_data_is_trained_on_whatever_the_workers_and_resumes_exactly(

@@ -135,7 +135,7 @@ def test_images_of_several_sizes_in_a_batch(folders: Path, recipe: Path, p2pkit:
         ("run.name=..", "run.name"),
         ("losses.0.weight=nan", "losses.0.weight"),
         ("optimizer.lr=inf", "optimizer.lr"),
-        ("optimizer.name=lamb", "'lamb' cannot be used here"),
+        ("optimizer.name=lamb", "optimizer 'lamb' of p2pkit 0.1.0 cannot be used here"),
         ("generator.dropout=nan", "generator.dropout"),
     ],
 )

@@ -130,7 +130,7 @@ def test_a_component_that_is_another_with_a_parameter_set_says_so(p2pkit: Call) 
 
 
 def test_a_component_without_parameters_says_so(p2pkit: Call) -> None:
-    assert p2pkit("components", "l1").out.endswith("It has no parameters.\n")
+    assert p2pkit("components", "mae").out.endswith("It has no parameters.\n")
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_what_is_wrong_with_plugins_is_said_in_either_view(p2pkit: Call) -> None
     assert "Shifts every colour. (faketile 1.2)" in listed.out
     assert "CANNOT BE USED: 'without_annotation' of faketile 1.2" in listed.out
     assert listed.err.count("Warning: tile_quits (faketile 1.2): SystemExit: not today") == 1
-    shown = p2pkit(*options, "odd_default")
-    assert shown.code == 0 and "CANNOT BE USED: 'odd_default' of faketile 1.2" in shown.out
+    shown = p2pkit(*options, "without_annotation")
+    assert shown.code == 0 and "CANNOT BE USED: 'without_annotation' of faketile 1.2" in shown.out
     twice = p2pkit(*options, "contested")
     assert twice.code == 2 and "Error: generators: the name 'contested' is offered by" in twice.err
     assert too_long(listed.out + shown.out) == []

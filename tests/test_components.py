@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import p2pkit
 from p2pkit.errors import RecipeError
 from p2pkit.networks.receptive_field import receptive_field
 from p2pkit.testing import check_component, components_of
+from p2pkit.training.prepare import try_optimizer
 from p2pkit.training.step import AdaptedLoss, StepContext, frozen
 from tests.conftest import picture, save
 from tests.small_components import SMALL, Component, choices, small_parameters
@@ -23,7 +25,11 @@ RECEPTIVE_FIELDS = {"patchgan_1": 1, "patchgan_16": 16, "patchgan_70": 70, "patc
 COMPONENTS = components_of("p2pkit")
 NETWORKS = [each for each in COMPONENTS if each[0] in ("generators", "discriminators")]
 DATA_SETS = [each for each in COMPONENTS if each[0] == "datasets"]
-OTHERS = [each for each in COMPONENTS if each not in NETWORKS + DATA_SETS]
+# some of timm's need a GPU, a library or a graph of gradients, or keep a state that no checkpoint can hold
+UNUSABLE = ("adahessian", "adafactorbv", "bnb", "cadafactorbv", "clamb", "fused", "kron", "lamb")
+OPTIMIZERS = [each for each in COMPONENTS if each[0] == "optimizers"]
+REFUSED = [each for each in OPTIMIZERS if each[1].startswith(UNUSABLE)]
+OTHERS = [each for each in COMPONENTS if each not in NETWORKS + DATA_SETS + REFUSED]
 CHOICES = [(each, choice) for each in NETWORKS for choice in choices(each)]
 
 
@@ -35,6 +41,13 @@ def test_networks_keep_their_promises_whatever_is_chosen(component: Component, c
 @pytest.mark.parametrize("component", OTHERS, ids=str)
 def test_components_keep_their_promises(component: Component) -> None:
     check_component(*component, **small_parameters(component))
+
+
+def test_optimizers_that_cannot_be_used_here_are_refused_by_name() -> None:
+    assert ("optimizers", "adamw") not in REFUSED and len(REFUSED) < len(OPTIMIZERS) / 3
+    for _, name in REFUSED:
+        with pytest.raises(RecipeError, match=rf"^optimizer.name: the one called {name} cannot be used here \("):
+            try_optimizer(partial(p2pkit.create, "optimizers", name), f"the one called {name}")
 
 
 @pytest.fixture

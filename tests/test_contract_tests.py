@@ -23,6 +23,7 @@ from tests.broken import (
     losses,
     methods,
     others,
+    runs,
 )
 from tests.conftest import REPOSITORY
 
@@ -30,6 +31,7 @@ BROKEN = [
     *generators.BROKEN, *discriminators.BROKEN, *losses.BROKEN, *datasets.BROKEN, *methods.BROKEN, *others.BROKEN,
     *image_formats.BROKEN,
     *augmentations.BROKEN,
+    *runs.BROKEN,
 ]  # fmt: skip
 GOOD = {
     "generators": generators.Good, "discriminators": discriminators.Good, "losses": losses.Good,
@@ -37,6 +39,7 @@ GOOD = {
     "exporters": others.GoodExporter, "encodings": others.GoodEncoding,
     "image_formats": image_formats.Good,
     "augmentations": augmentations.Good,
+    "optimizers": runs.GoodOptimizer, "schedules": runs.GoodSchedule, "callbacks": runs.GoodCallback,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from p2pkit import hookspecs
 from p2pkit.cli.main import COMMANDS
 from p2pkit.components.host import configure
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
+from p2pkit.settings import FIXED_KEYS
 from p2pkit.testing import components_of
 from tests.conftest import REPOSITORY, Call, distribution, picture, save, untrained_model
 
@@ -70,7 +71,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 def test_the_recipe_reference_names_every_key() -> None:
     text = (REPOSITORY / "docs" / "recipes.md").read_text()
-    keys = [f"`{key}`" for model in SETTINGS.values() for key in model.model_fields]
+    keys = [f"`{key}`" for model in (*SETTINGS.values(), *FIXED_KEYS.values()) for key in model.model_fields]
     sections = [f"[{name}]" for name in (*SETTINGS, *COMPONENTS)] + [f"[[{name}]]" for name in COMPONENT_LISTS]
     assert [missing for missing in (*keys, *sections) if missing not in text] == []
 

@@ -51,8 +51,10 @@ def test_losses_of_every_form_train(p2pkit: Call, recipe: Path, tmp_path: Path) 
 
 def test_a_loss_of_pytorch_shows_what_a_recipe_may_set(p2pkit: Call) -> None:
     (smooth,) = p2pkit(*SKETCHBOOK, "components", "smooth_l1", "--json").json
-    assert [(each["name"], each["default"]) for each in smooth["parameters"]] == [("reduction", "mean"), ("beta", 1.0)]
-    assert smooth["parameters"][1]["help"].startswith("Specifies the threshold at which to change between L1 and L2")
+    assert [(each["name"], each["default"]) for each in smooth["parameters"]] == [
+        ("weight", 1.0), ("reduction", "mean"), ("beta", 1.0),
+    ]  # fmt: skip
+    assert smooth["parameters"][2]["help"].startswith("Specifies the threshold at which to change between L1 and L2")
     (spread,) = p2pkit(*SKETCHBOOK, "components", "spread", "--json").json
     assert [(each["name"], each["type"]) for each in spread["parameters"]] == [("scale", "float")]
 

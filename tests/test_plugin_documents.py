@@ -30,6 +30,9 @@ USED = {
     "metrics": ['metrics=[{name = "rmse"}]'],
     "encodings": ['encoding={name = "waves"}'],
     "augmentations": ['augmentations=[{name = "gamma"}, {name = "blur", kernel_size = 3}]'],
+    "optimizers": ['optimizer.name="decayed"', "optimizer.discriminator.lr=0.01"],
+    "schedules": ['schedule.name="triangle"', "schedule.warmup=2"],
+    "callbacks": ['callbacks=[{name = "diverged"}]'],
 }
 
 

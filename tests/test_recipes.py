@@ -154,7 +154,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         ("", "data: missing; expected a table with a name, one of: facades"),
         ("data = 3\n", "data: found 3, expected a table with a name"),
         ('[data]\nname = "side_by_side"\n', "data.root: missing"),
-        ('[data]\nname = "procedural_facades"\n[optimizer]\nname = 3\n', "optimizer.name: found 3"),
+        ('[data]\nname = "procedural_facades"\n[optimizer]\nname = 3\n', "optimizer: found {'name': 3}"),
         ('[data]\nname = "procedural_facades"\n[optimizer.critic]\nlr = 1.0\n', "optimizer.critic: no network"),
         ('losses = []\n[data]\nname = "procedural_facades"\n', "losses: the list is empty"),
         ('losses = "l1"\n[data]\nname = "procedural_facades"\n', "losses: found 'l1', expected a list"),

@@ -151,8 +151,8 @@ def test_a_reader_that_is_killed_in_the_middle_of_a_step_leaves_the_checkpoint_b
 ) -> None:
     step = Trainer._train_step
 
-    def killing(self: Trainer, batch: Batch, done: float) -> None:
-        step(self, batch, done)
+    def killing(self: Trainer, batch: Batch) -> None:
+        step(self, batch)
         if self.state.step == 3:
             for child in psutil.Process().children():
                 child.kill()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import p2pkit
 from p2pkit.errors import WriteError
 from p2pkit.evaluation.baselines import ClassMeanColour
-from p2pkit.settings import ScheduleSettings, TrainSettings, seconds_in, steps_in
+from p2pkit.run_contracts import Position
+from p2pkit.settings import Limits, TrainSettings, seconds_in, steps_in
 from p2pkit.training.metrics_log import MetricsWindow, drop_lines
 from p2pkit.training.prepare import mend_gradients
-from p2pkit.training.schedules import Limits, learning_rate_factor
 from p2pkit.training.sync_norm import with_synchronised_norm
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.jsonl import append_line
@@ -27,23 +29,29 @@ def test_derived_seeds_differ_by_purpose_and_stay_the_same_for_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "parameters", "expected"),
     [
-        ("constant", [1, 1, 1, 1, 1]),
-        ("linear_decay", [1, 1, 1, 0.5, 0]),
-        ("cosine", [1, 1, 1, 0.5, 0]),
+        ("constant", {}, [1, 1, 1, 1, 1]),
+        ("linear_decay", {}, [1, 1, 1, 0.5, 0]),
+        ("linear_decay", {"decay_from": 0.0}, [1, 0.75, 0.5, 0.25, 0]),
+        ("cosine", {}, [1, 1, 1, 0.5, 0]),
+        ("step", {"every": 3}, [1, 1, 0.1, 0.01, 0.001]),
+        ("step", {"milestones": [2, 7.5], "gamma": 0.5}, [1, 0.5, 0.5, 0.25, 0.25]),
     ],
 )
-def test_schedules_are_functions_of_progress(name: str, expected: list[float]) -> None:
-    settings = ScheduleSettings.model_validate({"name": name})
-    assert [learning_rate_factor(settings, part / 4) for part in range(5)] == pytest.approx(expected)
+def test_schedules_are_functions_of_the_place_in_the_run(
+    name: str, parameters: dict[str, Any], expected: list[float]
+) -> None:
+    schedule = p2pkit.create("schedules", name, **parameters)
+    places = [Position(part / 4, 100 * part, 2.5 * part) for part in range(5)]
+    assert [schedule(place) for place in places] == pytest.approx(expected)
 
 
 def test_the_limit_that_comes_first_counts() -> None:
     limits = Limits.of(TrainSettings(epochs=2, max_steps=100, max_time="1m"), steps_per_epoch=10)
-    assert limits.progress(5, 6) == 0.25
-    assert limits.progress(5, 30) == 0.5
-    assert Limits.of(TrainSettings(max_time="1h"), 10).progress(10**6, 1800) == 0.5
+    assert limits.position(5, 6) == Position(0.25, 5, 0.5)
+    assert limits.position(5, 30).progress == 0.5
+    assert Limits.of(TrainSettings(max_time="1h"), 10).position(10**6, 1800).progress == 0.5
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("0.5h", 1800)])

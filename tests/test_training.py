@@ -305,18 +305,6 @@ def test_losses_fall(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     assert last < 0.8 * first
 
 
-def test_tensorboard_when_asked(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = train(p2pkit, recipe, tmp_path / "run", 'run.trackers=["tensorboard"]')
-    events = [file.parent for file in run.rglob("events.out.tfevents.*")]
-    assert events
-    read = EventAccumulator(str(events[0]))
-    read.Reload()
-    assert [event.step for event in read.Scalars("generator/l1")] == [1, 2, 3, 4]
-    assert not list(train(p2pkit, recipe, tmp_path / "without").rglob("events.out.tfevents.*"))
-
-
 def test_paired_folders_train_across_endings(p2pkit: Call, tmp_path: Path, recipe: Path) -> None:
     for index in range(4):
         for side, ending in (("map", "png"), ("photo", "jpg")):

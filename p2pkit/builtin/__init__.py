@@ -142,3 +142,35 @@ def register_image_formats(register: Register) -> None:
     register("tiff", TIFF)
     register("nifti", NIfTI)
     register("nifti_gz", CompressedNIfTI)
+
+
+@hookimpl
+def register_optimizers(register: Register) -> None:
+    """All that timm knows by name, PyTorch's among them."""
+    from timm.optim import get_optimizer_info, list_optimizers
+
+    from p2pkit.builtin.optimizers.of_timm import of_timm
+
+    for name in list_optimizers():
+        register(str(name), of_timm(get_optimizer_info(str(name))))
+
+
+@hookimpl
+def register_schedules(register: Register) -> None:
+    """Functions of the place in the run, and one that goes by a validation metric."""
+    from p2pkit.builtin.schedules.by_progress import Constant, Cosine, LinearDecay, Step
+    from p2pkit.builtin.schedules.plateau import Plateau
+
+    register("constant", Constant)
+    register("linear_decay", LinearDecay)
+    register("cosine", Cosine)
+    register("step", Step)
+    register("plateau", Plateau)
+
+
+@hookimpl
+def register_callbacks(register: Register) -> None:
+    """An end for runs that have stopped getting better."""
+    from p2pkit.builtin.callbacks.early_stopping import EarlyStopping
+
+    register("early_stopping", EarlyStopping)

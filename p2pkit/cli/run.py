@@ -89,6 +89,8 @@ def _print(result: TrainingResult) -> None:
         click.echo(f"metrics of the {result.validated_on}:")
     for name, value in result.metrics.items():
         click.echo(f"{name}: {value:.4f}")
+    if result.stopped:
+        click.echo(f"stopped at step {result.step}: {result.stopped}")
     click.echo(f"model: {result.model_path}")
     if result.best_step is not None:
         click.echo(f"best on the {result.validated_on}: {folder.best_model} (step {result.best_step})")

@@ -22,6 +22,7 @@ from p2pkit.components.signature import (
     is_plain,
     parameters_model,
     plain,
+    table_model,
     type_text,
     validate,
 )
@@ -70,7 +71,7 @@ class ParameterDescription:
     default: Any
     required: bool
     help: str = ""
-    """What the component's docstring says of it."""
+    """What the component's docstring says of it, or its own description."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,12 @@ def _describe(kind: str, registered: Registered) -> ComponentDescription:
     helps = _helps(documentation)
     problem, parameters = None, []
     try:
-        for name, field in parameters_model(registered, kind).model_fields.items():
+        for name, field in table_model(registered, kind).model_fields.items():
             default = None if field.is_required() else field.default
             # a path as it is written: made absolute, it would be documented differently in each folder
             shown = str(default) if isinstance(default, Path) else plain(default)
-            parameters.append(
-                ParameterDescription(name, type_text(field), shown, field.is_required(), helps.get(name, ""))
-            )
+            help_text = field.description or helps.get(name, "")
+            parameters.append(ParameterDescription(name, type_text(field), shown, field.is_required(), help_text))
     except P2PKitError as error:
         problem = str(error)
     file, line = place(registered)

@@ -19,6 +19,9 @@ SUPPLIED: Mapping[str, frozenset[str]] = {
     "encodings": frozenset({"source_channels", "source_range"}),
     "image_formats": frozenset(),
     "augmentations": frozenset({"source_channels", "target_channels"}),
+    "optimizers": frozenset({"params"}),
+    "schedules": frozenset(),
+    "callbacks": frozenset(),
 }
 """The kinds of component and, for each, the parameter names that the assembly supplies and a recipe never sets.
 
@@ -40,6 +43,9 @@ SINGULAR: Mapping[str, str] = {
     "encodings": "encoding",
     "image_formats": "image format",
     "augmentations": "augmentation",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+    "callbacks": "callback",
 }
 """What one component of each kind is called."""
 

@@ -20,6 +20,7 @@ from p2pkit.components.kinds import SINGULAR, SUPPLIED
 from p2pkit.components.registry import Factory, Registered
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
+from p2pkit.settings import FIXED_KEYS, Section
 
 _CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -42,6 +43,14 @@ def parameters_model(registered: Registered, kind: str) -> type[BaseModel]:
     return model
 
 
+@cache
+def table_model(registered: Registered, kind: str) -> type[BaseModel]:
+    """The pydantic model of a component's table in a recipe: its parameters, and what every one of its kind has."""
+    parameters = parameters_model(registered, kind)
+    fixed = FIXED_KEYS.get(kind)
+    return create_model(registered.name, __base__=(parameters, fixed)) if fixed else parameters
+
+
 def _fields(registered: Registered, kind: str) -> dict[str, Any]:
     """Type and default of each parameter that a recipe may set; optional ones that TOML cannot express are left out."""
     hints, fields = _type_hints(registered), dict[str, Any]()
@@ -56,7 +65,7 @@ def _fields(registered: Registered, kind: str) -> dict[str, Any]:
             if default is ...:
                 raise PluginError(_why_not(registered, kind, parameter, hint))
             continue
-        if name == "name" or (name == "weight" and kind == "losses"):
+        if name == "name" or name in FIXED_KEYS.get(kind, Section).model_fields:
             raise PluginError(f"{_called(registered)}: in recipes {name!r} is not a parameter; rename it")
         fields[name] = (settable, default)
     return fields

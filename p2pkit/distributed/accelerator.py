@@ -1,18 +1,15 @@
-"""Making the Accelerator: device, precision, trackers, how processes meet."""
+"""Making the Accelerator: device, precision, how processes meet."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from datetime import timedelta
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
+from accelerate.utils import GradientAccumulationPlugin
 
 from p2pkit.errors import ProcessLost, RecipeError, first_line
 from p2pkit.utils.progress import labelled, print_line, process_count
@@ -23,57 +20,42 @@ PATIENCE = timedelta(hours=2)
 """How long a process waits in a collective for another that lives: the main one measures, and writes, alone."""
 
 
-def make_accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
+def make_accelerator(precision: str, device: str | None) -> Accelerator:
     """An Accelerator for this process; ``device`` is "cpu", "cuda", or None for the best there is.
 
     Raises:
-        RecipeError: there is no such device, or a tracker is not installed.
+        RecipeError: there is no such device.
         ProcessLost: the processes have not found each other.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
     if precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
         raise RecipeError('train.precision: "fp16" needs a GPU; use "bf16" or "no" on a CPU')
-    for tracker in trackers:
-        if find_spec(tracker) is None:
-            raise RecipeError(f"run.trackers: {tracker!r} is not installed; pip install 'p2pkit[{tracker}]'")
-    if process_count() == 1:
+    met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+    report = f"waiting for the other processes at {met}"
+    waiting = threading.Timer(MEETING_SECONDS, lambda: print_line(labelled(report)))
+    waiting.daemon = True
+    if process_count() > 1:
+        waiting.start()
+    else:
         # Accelerate keeps device and precision for the whole process, and a notebook may train twice
         AcceleratorState._reset_state(reset_partial_state=True)
-        return _accelerator(precision, device, trackers)
-    met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
-    waiting = threading.Timer(MEETING_SECONDS, print_line, [labelled(f"waiting for the other processes at {met}")])
-    waiting.daemon = True
-    waiting.start()
     try:
-        return _accelerator(precision, device, trackers)
+        return Accelerator(
+            # without a GPU, Accelerate takes each of several processes for the only one, unless asked to use the CPU
+            cpu=device == "cpu" or (process_count() > 1 and not torch.cuda.is_available()),
+            mixed_precision=precision,
+            # the loop counts steps; an environment that asks for accumulation would only shrink the losses
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them
+            # in between would change what its backward passes saved
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)
+            ],
+        )  # fmt: skip
     except torch.distributed.DistError as error:
         raise ProcessLost(
             f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT): {first_line(error)}"
         ) from error
     finally:
         waiting.cancel()
-
-
-def _accelerator(precision: str, device: str | None, trackers: Sequence[str]) -> Accelerator:
-    return Accelerator(
-        # without a GPU, Accelerate takes each of several processes for the only one, unless asked to use the CPU
-        cpu=device == "cpu" or (process_count() > 1 and not torch.cuda.is_available()),
-        mixed_precision=precision,
-        log_with=list(trackers) or None,
-        # trackers are refused without a folder; theirs, the run folder, is made once the recipe has proved to work
-        project_config=ProjectConfiguration(project_dir=".", logging_dir="."),
-        # the loop counts steps; an environment that asks for accumulation would only shrink the losses
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them in
-        # between would change what its backward passes saved
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=PATIENCE)
-        ],
-    )  # fmt: skip
-
-
-def start_trackers(accelerator: Accelerator, folder: Path) -> None:
-    """Let the trackers write into the run folder."""
-    accelerator.project_configuration = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
-    accelerator.init_trackers("tensorboard")

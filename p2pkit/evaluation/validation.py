@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import fsum
@@ -17,7 +17,7 @@ from p2pkit.contracts import Metric
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.samples import Samples, SampleSpec
-from p2pkit.errors import DataError, RecipeError, Unavailable, in_one_line
+from p2pkit.errors import DataError, RecipeError, Unavailable, did_you_mean, in_one_line
 from p2pkit.evaluation.baselines import ClassMeanColour
 from p2pkit.settings import BadData, ValidationSettings
 from p2pkit.utils.progress import Progress
@@ -51,6 +51,8 @@ class Validation:
     """What messages call each of the metrics."""
     encoding: Translate | None = None
     """What the networks see of sources [1, Cs, H, W], and so what the baseline knows colours by."""
+    higher_is_better: dict[str, bool] = field(default_factory=dict)
+    """The direction of each number, by its name; known once it has been taken."""
 
     def measure(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
         """The metrics of ``translate`` as ``validation/NAME``; {} without a validation set or metrics.
@@ -65,7 +67,7 @@ class Validation:
     def measure_baseline(self, before_each: Callable[[], None], report: Report) -> dict[str, float]:
         """The metrics of the baseline as ``BASELINE/NAME``; {} without one. All else is as for :meth:`measure`."""
         name = self.settings.baseline
-        if name == "none" or not self._can_measure():
+        if name == "none" or not self.can_measure():
             return {}
         encode = self.encoding or (lambda source: source)
         pairs = self._tensors(self.train_set, len(self.train_set), "measuring the baseline", before_each, report)
@@ -93,6 +95,7 @@ class Validation:
                     if name in found:
                         raise RecipeError(f"{each.origin} gives {name!r}, as another metric does; leave one out")
                     found[name] = fsum(values) / len(values)
+                    self.higher_is_better[name] = each.metric.higher_is_better
         return found
 
     @property
@@ -103,20 +106,39 @@ class Validation:
         split, asked = self.validation_set.split, self.settings.split
         return f"{split} set" if split == asked else f"{split} set, which serves as {asked} set too"
 
-    def score(self, metrics: Mapping[str, float]) -> float:
-        """The first number of the recipe's first metric, negated where lower is better; NaN is the worst."""
-        first = next(iter(metrics.values()))
-        if math.isnan(first):
-            return -math.inf
-        return first if self.metrics[0].higher_is_better else -first
+    def score(self, metrics: Mapping[str, float], name: str | None = None) -> float:
+        """One of the numbers as ``validation/NAME``, negated where lower is better; NaN is the worst.
 
-    def _can_measure(self) -> bool:
+        It is the one called ``name``, else that of ``validation.monitor``, else the first of the first metric.
+
+        Raises:
+            RecipeError: there is none of that name.
+        """
+        name = name or self.settings.monitor or next(iter(metrics)).removeprefix("validation/")
+        self.refuse_unknown(name, self.higher_is_better, "the metric to go by")
+        value = metrics[f"validation/{name}"]
+        if math.isnan(value):
+            return -math.inf
+        return value if self.higher_is_better[name] else -value
+
+    def refuse_unknown(self, name: str, names: Collection[str], asked_by: str) -> None:
+        """Refuse a ``name`` that is not among those of the numbers that metrics give.
+
+        Raises:
+            RecipeError: it says who asked for it, and which names there are.
+        """
+        if name not in names:
+            known = f"the metrics give: {', '.join(names) or 'none'}"
+            raise RecipeError(f"{asked_by}: no metric is called {name!r}{did_you_mean(name, names)}; {known}")
+
+    def can_measure(self) -> bool:
+        """Whether there is something to measure, and by which."""
         return bool(len(self.validation_set) and self.metrics and self.train_set.targets is None)
 
     def _measure(
         self, translate: Translate, name: str, before_each: Callable[[], None], report: Report
     ) -> dict[str, float]:
-        if not self._can_measure():
+        if not self.can_measure():
             return {}
         count = min(len(self.validation_set), self.settings.max_images)
         pairs = self._tensors(self.validation_set, count, f"measuring {name}", before_each, report)

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "optimizer": {"name": "adam"},
     "schedule": {"name": "constant"},
     "metrics": [{"name": "mae"}],
+    "callbacks": [],
 }
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
 LOSSES_WITHOUT_DISCRIMINATOR: list[dict[str, Any]] = [{"name": "l1"}]

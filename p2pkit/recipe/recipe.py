@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tomlkit
-from pydantic import BaseModel
 
 from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
@@ -16,9 +15,7 @@ from p2pkit.recipe.document import Document
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
     LoaderSettings,
-    OptimizerSettings,
     RunSettings,
-    ScheduleSettings,
     SideSettings,
     TrainSettings,
     TransformSettings,
@@ -28,20 +25,19 @@ from p2pkit.settings import (
 ORDER = (
     "run", "data", "source", "target", "loader", "transform", "augmentations", "encoding", "generator",
     "discriminator", "discriminator_augmentation", "losses", "method", "optimizer", "schedule", "train", "metrics",
-    "validation",
+    "validation", "callbacks",
 )  # fmt: skip
 """The sections, as people write them one after another."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """A component that a recipe names, with its validated parameters."""
+    """A component that a recipe names, with the validated keys of its table."""
 
     kind: str
     registered: Registered
-    parameters: BaseModel
-    weight: float | None = None
-    """A loss's weight; None for the other kinds."""
+    values: Any
+    """Its table, validated: the model of its parameters, and of the keys that its kind has (settings.FIXED_KEYS)."""
 
     @property
     def name(self) -> str:
@@ -55,8 +51,7 @@ class Chosen:
 
     def table(self) -> dict[str, Any]:
         """The component as a recipe writes it."""
-        weight = {} if self.weight is None else {"weight": self.weight}
-        return {"name": self.name, **weight, **plain(self.parameters)}
+        return {"name": self.name, **plain(self.values)}
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,15 @@ class Recipe:
     discriminator_augmentation: DiscriminatorAugmentationSettings
     losses: list[Chosen]
     method: Chosen
-    optimizer: OptimizerSettings
-    schedule: ScheduleSettings
+    optimizer: Chosen
+    schedule: Chosen
     train: TrainSettings
     metrics: list[Chosen]
     validation: ValidationSettings
+    callbacks: list[Chosen]
     encoding: Chosen | None = None
     """What the networks see of sources; None for the sources themselves."""
-    optimizers: dict[str, OptimizerSettings] = field(default_factory=dict)
+    optimizers: dict[str, Chosen] = field(default_factory=dict)
     """The optimizer of each network, ``[optimizer]`` with its override."""
 
     def percentiles(self) -> dict[str, tuple[float, float]]:
@@ -108,7 +104,7 @@ class Recipe:
                 tables[name] = plain(value)
         for name, own in self.optimizers.items():
             if own != self.optimizer:
-                tables["optimizer"][name] = plain(own)
+                tables["optimizer"][name] = own.table()
         return tables
 
     def toml(self, with_origins: bool = False) -> str:

@@ -11,16 +11,14 @@ from pydantic import ValidationError
 from p2pkit.components.host import manager
 from p2pkit.components.issues import Issue, issues_in, report
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
-from p2pkit.components.signature import defined, parameters_model, supplied_names, validate
+from p2pkit.components.signature import defined, supplied_names, table_model, validate
 from p2pkit.errors import P2PKitError, PluginError, RecipeError, did_you_mean
 from p2pkit.recipe.document import LOSSES_WITHOUT_DISCRIMINATOR, Document, Overrides, Source, read_document
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
     LoaderSettings,
-    OptimizerSettings,
     RunSettings,
-    ScheduleSettings,
     Section,
     SideSettings,
     TrainSettings,
@@ -43,8 +41,6 @@ SETTINGS: dict[str, type[Section]] = {
     "loader": LoaderSettings,
     "transform": TransformSettings,
     "discriminator_augmentation": DiscriminatorAugmentationSettings,
-    "optimizer": OptimizerSettings,
-    "schedule": ScheduleSettings,
     "train": TrainSettings,
     "validation": ValidationSettings,
 }
@@ -52,9 +48,13 @@ COMPONENTS = {
     "data": "datasets",
     "generator": "generators",
     "method": "methods",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
 }
 OPTIONAL_COMPONENTS = {"encoding": "encodings", "discriminator": "discriminators"}
-COMPONENT_LISTS = {"augmentations": "augmentations", "losses": "losses", "metrics": "metrics"}
+COMPONENT_LISTS = {
+    "augmentations": "augmentations", "losses": "losses", "metrics": "metrics", "callbacks": "callbacks",
+}  # fmt: skip
 SECTIONS = (*SETTINGS, *COMPONENTS, *OPTIONAL_COMPONENTS, *COMPONENT_LISTS)
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -87,9 +87,11 @@ class _Resolver:
                 values = {"name": self.document.file.stem, **values}
             if name == "train" and not {"epochs", "max_steps", "max_time"} & values.keys():
                 values = {"epochs": DEFAULT_EPOCHS, **values}
-            if name != "optimizer":
-                sections[name] = self._settings(name, model, values)
+            sections[name] = self._settings(name, model, values)
         for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
+            if name == "optimizer":
+                sections[name], sections["optimizers"] = self._optimizers(sections["method"])
+                continue
             wanted = name in tables or name in COMPONENTS
             if name == "discriminator" and (method := sections["method"]):
                 wanted = bool(supplied_names(method.registered.factory, "methods") & DISCRIMINATORS_OF_METHODS)
@@ -98,7 +100,6 @@ class _Resolver:
             sections[name] = self._component(name, kind, tables.get(name)) if wanted else None
         for name, kind in COMPONENT_LISTS.items():
             sections[name] = self._components(name, kind)
-        sections["optimizer"], sections["optimizers"] = self._optimizers(sections["method"])
         if self.issues:
             raise RecipeError(report(self.issues))
         return Recipe(self.document, **sections)
@@ -161,44 +162,48 @@ class _Resolver:
             return None
         values = dict(table)
         name = values.pop("name")
-        weight = self._weight(key, values) if kind == "losses" else None
         try:
             registered = registry.get(name)
-            model = parameters_model(registered, kind)
+            model = table_model(registered, kind)
         except P2PKitError as error:
             self._issue(f"{key}.name", str(error))
             return None
         try:
-            return Chosen(kind, registered, validate(model, values), weight)
+            return Chosen(kind, registered, validate(model, values))
         except ValidationError as error:
             self._add(issues_in(error, model, values, key))
         except PluginError as error:
             self._issue(key, str(error))
         return None
 
-    def _weight(self, key: str, values: dict[str, Any]) -> float:
-        weight = values.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            self._issue(f"{key}.weight", f"found {weight!r}, expected a number of at least 0")
-            return 0.0
-        return float(weight)
-
-    def _optimizers(self, method: Chosen | None) -> tuple[OptimizerSettings | None, dict[str, Any]]:
+    def _optimizers(self, method: Chosen | None) -> tuple[Chosen | None, dict[str, Any]]:
         """``[optimizer]`` and, for each network of the method, the same with ``[optimizer.NETWORK]`` on top."""
-        shared, tables = dict(self._table("optimizer")), {}
+        table, tables = self.document.tables["optimizer"], {}
+        if not isinstance(table, dict):
+            return self._component("optimizer", "optimizers", table), {}
+        shared = dict(table)
         for key, value in list(shared.items()):
             if isinstance(value, dict):
                 tables[key] = shared.pop(key)
-        base = self._optimizer("optimizer", shared)
+        base = self._component("optimizer", "optimizers", shared)
         networks = self._networks(method) if method else ()
         optimizers: dict[str, Any] = dict.fromkeys(networks, base)
         for name, own in tables.items() if networks else ():
             if name in networks:
-                optimizers[name] = self._optimizer(f"optimizer.{name}", {**shared, **own})
+                table = {**self._inherited(shared, own.get("name")), **own}
+                optimizers[name] = self._component(f"optimizer.{name}", "optimizers", table)
             else:
                 allowed = ", ".join(networks)
                 self._issue(f"optimizer.{name}", f"no network has that name; networks of the method: {allowed}")
         return base, optimizers
+
+    def _inherited(self, shared: dict[str, Any], name: Any) -> dict[str, Any]:
+        """What of ``[optimizer]`` an optimizer called ``name`` takes; all of it where it is the same one."""
+        registry = manager().registry("optimizers")
+        if name in (None, shared.get("name")) or name not in registry.names():
+            return shared
+        taken = table_model(registry.get(name), "optimizers").model_fields
+        return {key: value for key, value in shared.items() if key in taken}
 
     def _networks(self, method: Chosen) -> Sequence[str]:
         found = getattr(defined(method.registered.factory), "networks", None)
@@ -207,12 +212,3 @@ class _Resolver:
         wanted = 'expected a tuple of different names, "generator" among them'
         self._issue("method.name", f"{method.origin} does not name its networks: found {found!r}, {wanted}")
         return ()
-
-    def _optimizer(self, key: str, values: Mapping[str, Any]) -> OptimizerSettings | None:
-        from timm.optim import list_optimizers  # imports torch, as the components have done by now
-
-        settings, known = self._settings(key, OptimizerSettings, values), list(map(str, list_optimizers()))
-        if settings is not None and settings.name not in known:
-            guess = did_you_mean(settings.name, known)
-            self._issue(f"{key}.name", f"nothing is called {settings.name!r}{guess}; there are: {', '.join(known)}")
-        return settings

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from p2pkit.components.host import manager
-from p2pkit.components.registry import Registered
-from p2pkit.components.signature import parameters_model
+from p2pkit.components.signature import table_model
 from p2pkit.errors import PluginError
 from p2pkit.recipe.document import DEFAULTS
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, OPTIONAL_COMPONENTS, SETTINGS
-from p2pkit.settings import OptimizerSettings
 
 _REFERENCES = "#/$defs/{model}"
 
@@ -23,10 +22,10 @@ def recipe_schema() -> dict[str, Any]:
         properties[name] = _without_definitions(settings.model_json_schema(ref_template=_REFERENCES), definitions)
         # a recipe may leave to its parent, or to the defaults, what a section requires in the end
         properties[name].pop("required", None)
-    properties["optimizer"]["additionalProperties"] = {"$ref": "#/$defs/optimizer_of_one_network"}
-    definitions["optimizer_of_one_network"] = OptimizerSettings.model_json_schema()
+    definitions["optimizer_of_one_network"] = _one_of("optimizers", definitions)
     for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
-        properties[name] = _one_of(kind, definitions, default=DEFAULTS.get(name, {}).get("name"))
+        rest = {"$ref": "#/$defs/optimizer_of_one_network"} if name == "optimizer" else False
+        properties[name] = _one_of(kind, definitions, DEFAULTS.get(name, {}).get("name"), rest)
     for name, kind in COMPONENT_LISTS.items():
         properties[name] = {"type": "array", "items": _one_of(kind, definitions)}
     return {
@@ -39,26 +38,27 @@ def recipe_schema() -> dict[str, Any]:
     }
 
 
-def _one_of(kind: str, definitions: dict[str, Any], default: str | None = None) -> dict[str, Any]:
-    """A table whose keys depend on its ``name``; without one, any keys may be meant for the parent recipe's name."""
-    names, cases = [], []
+def _one_of(kind: str, definitions: dict[str, Any], default: str | None = None, rest: Any = False) -> dict[str, Any]:
+    """A table whose keys depend on its ``name``; without one, any keys may be meant for the parent recipe's name.
+
+    ``rest`` is the schema of all other keys, False where there are none.
+    """
+    names: list[str] = []
+    alike: dict[str, list[str]] = {}
     for registered in manager().registry(kind):
         try:
-            keys = _keys(registered, kind, definitions)
+            schema = table_model(registered, kind).model_json_schema(ref_template=_REFERENCES)
         except PluginError:
             continue  # shown by `p2pkit components`; a recipe that names it fails there
         names.append(registered.name)
-        named = {"properties": {"name": {"const": registered.name}}, "required": ["name"]}
-        cases.append({"if": named, "then": {"properties": keys, "additionalProperties": False}})
+        keys = _without_definitions(schema, definitions).get("properties", {})
+        alike.setdefault(json.dumps(keys), []).append(registered.name)
+    cases = []
+    for text, those in alike.items():
+        named, keys = {"enum": those}, json.loads(text)
+        when = {"properties": {"name": named}, "required": ["name"]}
+        cases.append({"if": when, "then": {"properties": {"name": named, **keys}, "additionalProperties": rest}})
     return {"type": "object", "properties": {"name": {"enum": names, "default": default}}, "allOf": cases}
-
-
-def _keys(registered: Registered, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    schema = _without_definitions(
-        parameters_model(registered, kind).model_json_schema(ref_template=_REFERENCES), definitions
-    )
-    weight = {"weight": {"type": "number", "minimum": 0, "default": 1.0}} if kind == "losses" else {}
-    return {"name": {"const": registered.name}, **weight, **schema.get("properties", {})}
 
 
 def _without_definitions(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from p2pkit.testing import (
     losses,
     methods,
     metrics,
+    optimizers,
+    runs,
     signature,
 )
 from p2pkit.testing.checks import ContractCheck, Subject, run_checks
@@ -46,6 +48,9 @@ CHECKS: Mapping[str, Sequence[ContractCheck]] = {
     "encodings": encodings.CHECKS,
     "image_formats": image_formats.CHECKS,
     "augmentations": augmentations.CHECKS,
+    "optimizers": optimizers.CHECKS,
+    "schedules": runs.SCHEDULE_CHECKS,
+    "callbacks": runs.CALLBACK_CHECKS,
 }
 """The checks of each kind, beside those of all kinds; the first that fails is reported."""
 

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
 from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import Batch, MethodWithStart, Stateful, Terms, TermsOfPart
-from p2pkit.settings import OptimizerSettings
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.fixtures import parts_of_a_method
-from p2pkit.testing.networks import CHANNELS, images
+from p2pkit.testing.networks import CHANNELS, default_optimizer, images
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.training.optimizers import make_optimizer
 from p2pkit.training.state_dicts import own_state
 
 SIDE = 64
@@ -93,7 +91,7 @@ def _networks(method: Any) -> dict[str, nn.Module]:
 
 
 def _optimizers(networks: Mapping[str, nn.Module]) -> dict[str, Any]:
-    return {name: make_optimizer(network, OptimizerSettings()) for name, network in networks.items()}
+    return {name: default_optimizer(network) for name, network in networks.items()}
 
 
 def _step(subject: Subject, method: Any, update: _Update, progress: float = 0.0, seed: int = 1) -> None:

@@ -12,10 +12,9 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.settings import OptimizerSettings
+from p2pkit.components.catalogue import create
 from p2pkit.testing.checks import ContractViolation, require
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
-from p2pkit.training.optimizers import make_optimizer
 
 NUDGE = 0.02
 """How far weights are moved at random before gradients are looked at: gates that begin at zero are then open."""
@@ -67,9 +66,14 @@ def require_gradients(network: nn.Module, run: Callable[[], Tensor]) -> None:
         require(parameter.ndim < 2 or gradient.any(), f"the gradient of {name} is zero everywhere")
 
 
+def default_optimizer(network: nn.Module) -> Any:
+    """The optimizer that a recipe has by default."""
+    return create("optimizers", "adam", params=list(network.parameters()))
+
+
 def train_a_step(network: nn.Module, run: Callable[[], Tensor]) -> Any:
     """Lower ``run()`` by one step of the default optimizer; that optimizer."""
-    optimizer = make_optimizer(network, OptimizerSettings())
+    optimizer = default_optimizer(network)
     run().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     optimizer.zero_grad()
@@ -80,7 +84,7 @@ def require_same_after_checkpoint(
     network: nn.Module, anew: nn.Module, optimizer: Any, output: Callable[[nn.Module], Sequence[Tensor]]
 ) -> None:
     """Raise ContractViolation unless ``anew``, with the checkpoint of ``network`` in it, gives the same output."""
-    other = make_optimizer(anew, OptimizerSettings())
+    other = default_optimizer(anew)
     with TemporaryDirectory() as folder:
         checkpoints = Path(folder)
         write_checkpoint(checkpoints, 1, Trained({"network": network}, {"network": optimizer}), {}, keep=1)

@@ -230,7 +230,7 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimizer's tensors by ``PARAMETER|KEY``, and what else it keeps: options, and numbers beside the tensors."""
     state = optimizer.state_dict()
-    names = [name for name, _ in network.named_parameters()]
+    names = _names_in(optimizer, network)
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for number, values in state["state"].items():
@@ -243,12 +243,18 @@ def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tenso
     return tensors, {"groups": groups, "numbers": numbers}
 
 
+def _names_in(optimizer: Any, network: nn.Module) -> list[str]:
+    """The names of an optimizer's parameters as its state numbers them: group by group, not as the network has them."""
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def restore_optimizer(
     network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
 ) -> None:
     """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON."""
     parameters = dict(network.named_parameters())
-    numbers = {name: number for number, name in enumerate(parameters)}
+    numbers = {name: number for number, name in enumerate(_names_in(optimizer, network))}
     state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
     for path, tensor in tensors.items():
         name, key = path.split(_SEPARATOR)

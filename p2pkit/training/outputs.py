@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from p2pkit.data.bad_samples import SkippedLog
 from p2pkit.distributed.collectives import all_gather_text, all_reduce_mean, on_main_process
+from p2pkit.images.reading import read_image
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.policy import infer, noise_seeds
 from p2pkit.run_dir import RunDir
@@ -23,6 +24,7 @@ from p2pkit.training.parts import TrainingParts
 from p2pkit.training.sample_grids import write_samples
 from p2pkit.training.state import Best, RunState
 from p2pkit.training.state_dicts import gather_states
+from p2pkit.training.trackers import log_picture
 from p2pkit.utils.atomic import sync_file
 from p2pkit.utils.jsonl import append_line
 
@@ -43,6 +45,7 @@ class Outputs:
     saved_at: int = -1
     sampled_at: int = -1
     saved_best: Best | None = None
+    saved_stopped: str = ""
 
     @cached_property
     def skipped(self) -> SkippedLog:
@@ -95,11 +98,17 @@ class Outputs:
             file, shown, parts.spec, parts.augmentation, parts.loader.bad_data, self.translate, parts.picture
         )
         self.skipped.report(step, skipped)
+        if self.accelerator.trackers:
+            log_picture(self.accelerator, read_image(file), step)
 
-    def save(self, state: RunState, metrics: Mapping[str, float]) -> None:
-        """Write the checkpoint and the model file of this step, unless they are there and ``metrics`` adds nothing."""
+    def save(self, state: RunState, metrics: Mapping[str, float]) -> bool:
+        """Write the checkpoint and the model file of this step, unless they are there and ``metrics`` adds nothing.
+
+        Gives whether there is a new checkpoint.
+        """
         progress = state.as_json(partial(all_reduce_mean, self.accelerator))
-        saved, best = state.step == self.saved_at and state.best == self.saved_best, state.best and state.best.step
+        saved = (state.step, state.best, state.stopped) == (self.saved_at, self.saved_best, self.saved_stopped)
+        best = state.best and state.best.step
         states = {} if saved else gather_states(self.accelerator, self.trained.stateful)
         if self.accelerator.is_main_process:
             if not saved or metrics or not self.folder.model.exists():
@@ -113,10 +122,11 @@ class Outputs:
                 write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best, states)
         self.mark_saved(state)
         self.accelerator.wait_for_everyone()
+        return not saved
 
     def mark_saved(self, state: RunState) -> None:
         """Take note that the last checkpoint holds ``state``."""
-        self.saved_at, self.saved_best = state.step, state.best
+        self.saved_at, self.saved_best, self.saved_stopped = state.step, state.best, state.stopped
 
     def _write_model(self, file: Path, step: int, metrics: Mapping[str, float]) -> None:
         write_model(file, self.generator.state_dict(), self.parts.header.trained(step, dict(metrics)))

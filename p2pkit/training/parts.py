@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +13,8 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.evaluation.validation import Validation
 from p2pkit.inference.model_file import ModelHeader
-from p2pkit.settings import LoaderSettings, OptimizerSettings, RunSettings, ScheduleSettings, TrainSettings
+from p2pkit.run_contracts import Schedule
+from p2pkit.settings import LoaderSettings, RunSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,6 @@ class TrainingParts:
 
     run: RunSettings
     loader: LoaderSettings
-    optimizers: Mapping[str, OptimizerSettings]
-    schedule: ScheduleSettings
     train: TrainSettings
     train_set: Samples
     spec: SampleSpec
@@ -33,11 +33,21 @@ class TrainingParts:
     discriminator: nn.Module | None
     """None where the method trains without one."""
     method: Method
+    optimizers: Mapping[str, Callable[..., Any]]
+    """What makes each network's optimizer: called with its parameters as ``params``, gives a torch.optim.Optimizer."""
+    clip_gradient_norm: Mapping[str, float | None]
+    """The norm that each network's gradients are scaled down to."""
+    schedule: Schedule
+    warmup: int
+    """Steps over which the learning rates rise to what the schedule says."""
     validation: Validation
     header: ModelHeader
     """The model file's header, but for step and metrics."""
     picture: Callable[[Tensor], Tensor] | None
     """Pictures [1, 3, H, W] of sources [1, Cs, H, W] for sample grids; None where sources are pictures themselves."""
     origins: Mapping[str, str]
-    """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding"
-    and "losses.NAME" to text such as "generator 'unet' of p2pkit 0.1.0"."""
+    """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding",
+    "schedule", "losses.NAME", "optimizer.NETWORK" and "callbacks.NAME" to text such as "generator 'unet' of
+    p2pkit 0.1.0"."""
+    callbacks: Mapping[str, Any] = field(default_factory=dict)
+    """By "callbacks.NAME"."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from p2pkit.contracts import Stateful
+from p2pkit.errors import P2PKitError, RecipeError, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fitting import in_fast_layout
-from p2pkit.training.checkpoint import Trained
-from p2pkit.training.optimizers import make_optimizer
+from p2pkit.training.checkpoint import Trained, optimizer_state, restore_optimizer
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.state_dicts import own_state
 from p2pkit.training.sync_norm import with_synchronised_norm
@@ -65,7 +69,7 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
         mend_gradients(network)
         if parts.train.sync_norm and accelerator.num_processes > 1:
             network = with_synchronised_norm(network, accelerator.device)
-        optimizer = make_optimizer(network, parts.optimizers[name])
+        optimizer = parts.optimizers[name](params=list(network.parameters()))
         with warnings.catch_warnings():
             # Accelerate passes on the name that torch is about to change
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
@@ -78,5 +82,39 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     if decay is not None:
         ema = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         networks[EMA] = AveragedModel(networks["generator"], multi_avg_fn=ema)
-    stateful = {"method": own_state(method)} if isinstance(method, Stateful) else {}
+    stateful: dict[str, Stateful] = {}
+    for name, each in {"method": method, "schedule": parts.schedule, **parts.callbacks}.items():
+        if isinstance(each, Stateful):
+            stateful[name] = own_state(method) if name == "method" else each
     return Trained(networks, optimizers, accelerator.scaler, stateful)
+
+
+def try_optimizer(make: Callable[..., Any], origin: str) -> None:
+    """Take a step with an optimizer, and save and restore its state, on a network of two weights.
+
+    PyTorch's own are known to work. Some of timm's need a GPU, a library, other options, or keep a state that no
+    checkpoint without pickle can hold.
+
+    Raises:
+        RecipeError: it cannot be used here.
+    """
+    network = nn.Linear(2, 2)
+    try:
+        optimizer = make(params=list(network.parameters()))
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"found a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
+        if type(optimizer).__module__.startswith("torch.optim."):
+            return
+        network(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        moments, rest = optimizer_state(network, optimizer)
+        restore_optimizer(network, optimizer, moments, json.loads(json.dumps(rest)))
+        for group in optimizer.param_groups:
+            float(group["lr"])  # the schedule multiplies it
+    except P2PKitError:
+        raise
+    except Exception as error:
+        raise RecipeError(
+            f"optimizer.name: {origin} cannot be used here ({in_one_line(error)}); choose another, such as "
+            '"adam", "adamw", "lion" or "sgd"'
+        ) from error

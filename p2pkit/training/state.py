@@ -28,6 +28,8 @@ class RunState:
     """The validation metrics of this very step, when it has been measured."""
     finished: bool = False
     """The metrics of the run's end, the baseline's among them, are taken."""
+    stopped: str = ""
+    """Why a callback has ended the run before its limit."""
 
     def as_json(self, shared: Callable[[Mapping[str, float]], dict[str, float]]) -> dict[str, Any]:
         """The state in types that JSON knows; ``shared`` turns one process's sums into those of all."""
@@ -38,6 +40,7 @@ class RunState:
             "best": self.best,
             "metrics": self.metrics,
             "finished": self.finished,
+            "stopped": self.stopped,
         }
 
     @classmethod
@@ -46,8 +49,9 @@ class RunState:
         window, best = MetricsWindow(**saved["window"]), saved.get("best")
         best = None if best is None else Best(*best)
         return cls(
-            saved["step"], saved["seconds"], window, best, saved.get("metrics", {}), saved.get("finished", False)
-        )
+            saved["step"], saved["seconds"], window, best, saved.get("metrics", {}), saved.get("finished", False),
+            saved.get("stopped", ""),
+        )  # fmt: skip
 
     def rewritten(self) -> set[str]:
         """The splits whose lines of this step, if there are any, are written again after resuming from here."""

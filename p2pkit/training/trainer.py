@@ -7,9 +7,10 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
-from typing import NoReturn, cast
+from operator import itemgetter
+from typing import Any, NoReturn, cast
 
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
@@ -17,7 +18,6 @@ from torch.optim.swa_utils import AveragedModel
 from p2pkit.contracts import Batch, MethodWithStart
 from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, on_device, steps_per_epoch
 from p2pkit.data.sampler import EpochSampler
-from p2pkit.distributed.accelerator import start_trackers
 from p2pkit.distributed.collectives import (
     SharedDataError,
     all_gather_text,
@@ -25,18 +25,19 @@ from p2pkit.distributed.collectives import (
     broadcast_text,
     on_main_process,
 )
-from p2pkit.errors import DataError, NotFiniteError, RunDirError
+from p2pkit.errors import CallbackError, DataError, NotFiniteError, RunDirError
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.run_dir import RunDir
-from p2pkit.settings import steps_in
+from p2pkit.settings import Limits, steps_in
+from p2pkit.training.callbacks import Callbacks, RunView
 from p2pkit.training.checkpoint import read_checkpoint, set_aside_after
 from p2pkit.training.metrics_log import drop_lines
 from p2pkit.training.not_finite import leave_step
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
-from p2pkit.training.schedules import Limits
 from p2pkit.training.state import Best, RunState
+from p2pkit.training.trackers import tracked
 from p2pkit.training.update import Updater
 from p2pkit.utils.progress import Progress
 from p2pkit.utils.seeds import seed_step
@@ -64,7 +65,14 @@ class Trainer:
         self.interruption = Interruption()
         self.trained = prepare_networks(parts, accelerator)
         optimizers, accumulate = self.trained.optimizers, parts.train.accumulate
-        self.update = Updater(accelerator, optimizers, parts.optimizers, parts.schedule, parts.method, accumulate)
+        self.update = Updater(
+            accelerator, optimizers, parts.clip_gradient_norm, parts.schedule, parts.warmup, parts.method, accumulate
+        )
+        for name, optimizer in optimizers.items():
+            self.update.rates[name] = list(map(itemgetter("lr"), optimizer.param_groups))
+        listens = hasattr(parts.schedule, "on_validation_end")
+        told = {"schedule": parts.schedule, **parts.callbacks} if listens else parts.callbacks
+        self.callbacks = Callbacks(told, parts.origins)
         self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
         generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
@@ -101,11 +109,12 @@ class Trainer:
 
         Raises:
             Interrupted: a signal came; a checkpoint has been written.
-            P2PKitError: data that cannot be read, a disk that cannot be written, a loss that is NaN or infinite.
+            P2PKitError: data that cannot be read, a disk that cannot be written, a loss that is NaN or infinite, a
+                callback that fails.
         """
-        if self.parts.run.trackers:
-            start_trackers(self.accelerator, self.folder.path)
-        with self.interruption:
+        run, place = self.parts.run, self.folder.path
+        trackers = tracked(self.accelerator, run, place, self.state.step) if run.trackers else nullcontext()
+        with trackers, self.interruption:
             try:
                 self._train()
                 return self._finish()
@@ -122,8 +131,10 @@ class Trainer:
 
     def _train(self) -> None:
         began, before, state = time.monotonic(), self.state.seconds, self.state
-        so_far, shown = self.limits.progress(state.step, state.seconds), self.accelerator.is_main_process
+        so_far, shown = self.limits.position(state.step, state.seconds).progress, self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
+            if self.callbacks.each:
+                self._tell("on_train_start")
             if state.step:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodWithStart):
@@ -131,15 +142,15 @@ class Trainer:
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, before + time.monotonic() - began)
-                assert isinstance(found, Loaded)
                 if signal:
                     self._stop(signal)
-                done = self.limits.progress(state.step, state.seconds)
-                if done >= 1.0:
+                if self._is_over():
                     break
-                self._train_step(found.batch, done)
+                assert isinstance(found, Loaded)
+                self._train_step(found.batch)
+                self._tell("on_step_end")
                 self._write_what_is_due()
-                progress.advance(1, self._note(), self.limits.progress(state.step, state.seconds))
+                progress.advance(1, self._note(), self.limits.position(state.step, state.seconds).progress)
                 if self._is_over():
                     break
 
@@ -148,9 +159,14 @@ class Trainer:
         bad, skipped, height, width = True, [], 0, 0
         if isinstance(found, Loaded):
             bad, skipped, (height, width) = False, found.skipped, found.batch.source.shape[2:]
-        signal, seconds, bad_anywhere, skipped_anywhere, *sides = all_reduce_max(
-            self.accelerator, [self.interruption.signal, seconds, bad, bool(skipped), height, -height, width, -width]
+        own = [self.interruption.signal, seconds, self.callbacks.asked, bad, bool(skipped)]
+        signal, seconds, asked_anywhere, bad_anywhere, skipped_anywhere, *sides = all_reduce_max(
+            self.accelerator, [*own, height, -height, width, -width]
         )
+        if asked_anywhere:
+            self._heed_callbacks()
+            if self.state.stopped:
+                return int(signal), seconds
         if skipped_anywhere:
             self.outputs.report_skipped(self.state.step, skipped)
         if bad_anywhere:
@@ -162,7 +178,7 @@ class Trainer:
         return int(signal), seconds
 
     def _is_over(self) -> bool:
-        return self.limits.progress(self.state.step, self.state.seconds) >= 1.0
+        return bool(self.state.stopped) or self.limits.position(self.state.step, self.state.seconds).progress >= 1.0
 
     def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
@@ -182,10 +198,10 @@ class Trainer:
         except DataError as error:
             yield error
 
-    def _train_step(self, batch: Batch, done: float) -> None:
+    def _train_step(self, batch: Batch) -> None:
         state = self.state
         self.update.seed = seed_step(self.parts.run.seed, state.step, self.accelerator.process_index)
-        self.update.set_progress(done)
+        self.update.set_position(self.limits.position(state.step, state.seconds))
         self.update.batch = on_device(batch, self.accelerator.device)
         try:
             self.parts.method.train_step(self.update.batch, self.update)
@@ -206,10 +222,40 @@ class Trainer:
         measured = every is not None and step % steps_in(every, self.steps_per_epoch) == 0
         improved = measured and not self._is_over() and self._measure()  # the end measures by itself
         if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
+            self._save()
+
+    def _tell(self, event: str) -> None:
+        """Tell the callbacks of an event, on every process."""
+        if not self.callbacks.each:
+            return
+        state, main = self.state, self.accelerator.is_main_process
+        position, score = self.limits.position(state.step, state.seconds), self.parts.validation.score
+        seen = (*position, self._last_means, state.metrics, self.folder.path, main)
+        self.callbacks.tell(event, RunView(*seen, score, self.callbacks))
+
+    def _heed_callbacks(self) -> None:
+        """End the run before the next step as callbacks want it, or because one has failed; all processes are here."""
+        reason, failure = self.callbacks.shared(self.accelerator)
+        self.state.stopped = self.state.stopped or reason
+        if failure and self.state.step:
             self.outputs.save(self.state, {})
+            raise CallbackError(f"{failure}; {self._how_to_resume(self.resume_command)}")
+        if failure:
+            raise CallbackError(failure)
+
+    def _save(self) -> None:
+        """Write a checkpoint, unless it is there; it also holds why callbacks want the run to end by now."""
+        if self.callbacks.each:
+            self.state.stopped = self.state.stopped or self.callbacks.shared(self.accelerator)[0]
+        if self.outputs.save(self.state, {}):
+            self._tell("on_checkpoint")
 
     def _log(self) -> None:
-        self._last_means = self.outputs.log(self.state, self._epoch(), dict(self.update.learning_rates()))
+        self._last_means = self.outputs.log(
+            self.state,
+            self._epoch(),
+            dict(self.update.learning_rates()),
+        )
 
     def _epoch(self) -> float:
         return self.state.step / self.steps_per_epoch
@@ -222,11 +268,14 @@ class Trainer:
         """Take what there is not yet of this step's validation metrics; whether they are the best so far."""
         state, every = self.state, self.parts.validation.settings.every
         split: Split = "baseline" if state.metrics else "validation"
-        metrics = self._metrics(at_end)
+        new, metrics = not state.metrics, self._metrics(at_end)
         self.outputs.record(state, self._epoch(), split, metrics)
         state.metrics = {**state.metrics, **metrics}
         state.finished = at_end
-        if not state.metrics or every is None:
+        if not state.metrics or not new:
+            return False
+        self._tell("on_validation_end")
+        if every is None:
             return False
         score = self.parts.validation.score(state.metrics)
         improved = state.best is None or score > state.best.score
@@ -248,8 +297,10 @@ class Trainer:
 
         on_main_process(self.accelerator, measure)
         self._stop_if_asked()
-        shared: dict[str, float] = json.loads(broadcast_text(self.accelerator, json.dumps(metrics)))
-        return shared
+        directions = self.parts.validation.higher_is_better
+        shared: list[dict[str, Any]] = json.loads(broadcast_text(self.accelerator, json.dumps([metrics, directions])))
+        directions.update(shared[1])
+        return shared[0]
 
     def _leave_if_asked(self) -> None:
         if self.interruption.signal:
@@ -261,7 +312,7 @@ class Trainer:
             self._stop(int(signal))
 
     def _stop(self, signal: int) -> NoReturn:
-        self.outputs.save(self.state, {})
+        self._save()
         self.accelerator.end_training()
         raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_resume(self.resume_command)}")
 
@@ -310,15 +361,19 @@ class Trainer:
         return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command}"
 
     def _finish(self) -> dict[str, float]:
-        state = self.state
+        state, accelerator = self.state, self.accelerator
         if state.window:
             self._log()
-        self.outputs.save(state, {})
+        self._save()
         self.outputs.sample(state.step)
         if not state.finished:
             self._measure(at_end=True)
         self.outputs.save(state, state.metrics)
-        self.accelerator.end_training()
+        if self.callbacks.each:
+            self._tell("on_train_end")
+            if failure := self.callbacks.shared(accelerator)[1]:
+                raise CallbackError(f"{failure}; the run has ended, and its model is {self.folder.model}")
+        accelerator.end_training()
         return state.metrics
 
 

@@ -6,6 +6,7 @@ states and metrics are as they were.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.fitting import refuse_unfitting
-from p2pkit.training.optimizers import try_optimizer
+from p2pkit.run_contracts import Position
 from p2pkit.training.parts import TrainingParts
-from p2pkit.training.prepare import networks_of
+from p2pkit.training.prepare import networks_of, try_optimizer
 from p2pkit.training.state_dicts import own_state, put_back, take_states
 from p2pkit.training.step import StepContext, frozen
+from p2pkit.training.trackers import refuse_missing
 from p2pkit.utils.seeds import random_states_kept
 
 DRAWS = 8
@@ -85,8 +87,7 @@ def try_training(
     with random_states_kept(), _buffers_kept(networks), kept, mixed:
         shapes, fake = _try_networks(parts, batch)
         _try_losses(parts, batch, fake, parts.discriminator)
-        if parts.train_set.targets is None:
-            parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
+        _try_metrics(parts, batch, fake)
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
             parts.method.train_step(batch, _TriedUpdate(parts, batch, parts.train.accumulate))
     return shapes
@@ -110,8 +111,7 @@ def try_shapes(parts: TrainingParts) -> Shapes:
         fake = (torch.rand(len(batch.target), *shapes.fake) * 2 - 1).requires_grad_()
         shaped = None if parts.discriminator is None else _ShapedLike(parts.discriminator)
         _try_losses(parts, batch, fake, shaped)
-        if parts.train_set.targets is None:
-            parts.validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
+        _try_metrics(parts, batch, fake)
     return shapes
 
 
@@ -123,15 +123,18 @@ def _try_settings(parts: TrainingParts, processes: int) -> None:
             f"train.accumulate = {parts.train.accumulate} parts of one size; make it a multiple of both together, "
             f"{processes * parts.train.accumulate}"
         )
-    for settings in set(parts.optimizers.values()):
-        try_optimizer(settings)
-    validation = parts.validation
-    first = validation.metrics[0] if validation.settings.every and validation.metrics else None
-    if first is not None and getattr(first, "higher_is_better", False) is None:
-        raise RecipeError(
-            f"{validation.origins[0]} does not say whether higher is better, so it cannot decide which model is best; "
-            "put another metric first, or leave validation.every out"
-        )
+    for network, make in parts.optimizers.items():
+        try_optimizer(make, parts.origins[f"optimizer.{network}"])
+    origin = parts.origins["schedule"]
+    for progress in (0.0, 0.5, 1.0):
+        try:
+            factor: Any = parts.schedule(Position(progress, int(100 * progress), 10 * progress))
+        except Exception as error:
+            raise RecipeError(f"{origin} fails at {progress:.0%} of a run: {in_one_line(error)}") from error
+        if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+            raise RecipeError(f"{origin} gives {factor!r} at {progress:.0%} of a run, expected a number of at least 0")
+    if parts.run.trackers:
+        refuse_missing(parts.run.trackers)
 
 
 def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
@@ -180,6 +183,33 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
                 found, expected = f"a tensor {list(value.shape)}", "expected a scalar: take its mean"
             named = f": {term}" if hasattr(getattr(loss, "component", loss), term) else ""
             raise RecipeError(f"{origin}{named} gives {found} for {_described(batch)}; {expected}")
+
+
+def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
+    """Take the metrics of one image, as validation does where there are pairs; what goes by one must find it."""
+    validation, found = parts.validation, dict[str, float]()
+    if parts.train_set.targets is None:
+        found = validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
+    deciding = validation.settings.monitor or next(iter(found), None)
+    if validation.settings.monitor:
+        validation.refuse_unknown(validation.settings.monitor, found, "validation.monitor")
+    if validation.settings.every is not None and deciding and validation.higher_is_better[deciding] is None:
+        origin = dict(zip(validation.names, validation.origins, strict=True)).get(deciding, f"the metric {deciding!r}")
+        raise RecipeError(
+            f"{origin} does not say whether higher is better, so it cannot decide which model is best; "
+            "name another as validation.monitor, or leave validation.every out"
+        )
+    for name, each in {"schedule": parts.schedule, **parts.callbacks}.items():
+        goes_by_metrics = hasattr(each, "monitor") or (name == "schedule" and hasattr(each, "on_validation_end"))
+        if not goes_by_metrics:
+            continue
+        if validation.settings.every is None or not validation.can_measure():
+            raise RecipeError(
+                f"{parts.origins[name]} goes by a validation metric, and none is taken while training: set "
+                'validation.every, as in every = "1 epoch", name a metric in [[metrics]], and have a val or test set'
+            )
+        if monitor := getattr(each, "monitor", None):
+            validation.refuse_unknown(monitor, found, parts.origins[name])
 
 
 @dataclass

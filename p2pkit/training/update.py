@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from operator import attrgetter
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -18,8 +20,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.distributed.collectives import all_reduce_max
 from p2pkit.errors import NotFiniteError, RecipeError
-from p2pkit.settings import OptimizerSettings, ScheduleSettings
-from p2pkit.training.schedules import learning_rate_factor
+from p2pkit.run_contracts import Position, Schedule
 from p2pkit.utils.seeds import derived
 
 
@@ -38,11 +39,15 @@ class Updater:
 
     accelerator: Accelerator
     optimizers: Mapping[str, Any]
-    settings: Mapping[str, OptimizerSettings]
-    schedule: ScheduleSettings
+    clip_gradient_norm: Mapping[str, float | None]
+    schedule: Schedule
+    warmup: int
+    """Steps over which the learning rates rise to what the schedule says."""
     method: Method | None = None
     """It has the networks as it calls them."""
     accumulate: int = 1
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    """The learning rate of each group of each optimizer, as the optimizer was made."""
     progress: float = 0.0
     """How far the run is, from 0 to 1."""
     batch: Batch = field(init=False)
@@ -138,27 +143,34 @@ class Updater:
 
     def _check_gradients(self, network: str, optimizer: Any, terms: Terms) -> None:
         """Scale the gradients down to the norm that the recipe allows; refuse those that would spoil the weights."""
-        limit, scaled = self.settings[network].clip_gradient_norm, self.accelerator.scaler is not None
+        limit, scaled = self.clip_gradient_norm[network], self.accelerator.scaler is not None
         if limit is None and scaled:
             return  # the scaler looks for what is not finite itself, and leaves such a step out
         # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
         self.accelerator.unscale_gradients(optimizer)
-        (group,) = optimizer.param_groups
-        norm = get_total_norm(list(filter(torch.is_tensor, map(attrgetter("grad"), group["params"]))))
+        parameters = list(chain.from_iterable(map(itemgetter("params"), optimizer.param_groups)))
+        norm = get_total_norm(list(filter(torch.is_tensor, map(attrgetter("grad"), parameters))))
         if not scaled and not norm.isfinite():
             losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
             raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
         if limit is not None:
-            clip_grads_with_norm_(group["params"], limit, norm)
+            clip_grads_with_norm_(parameters, limit, norm)
 
-    def set_progress(self, progress: float) -> None:
-        """Take note of ``progress`` (0 to 1), and set the learning rates to what the schedule says there."""
-        self.progress = progress
+    def set_position(self, position: Position) -> None:
+        """Take note of how far the run is, and set the learning rates to what the schedule says there.
+
+        Raises:
+            RecipeError: the schedule gives what no rate can be multiplied by.
+        """
+        self.progress, factor = position.progress, self.schedule(position)
+        if not 0 <= factor < math.inf:
+            raise RecipeError(f"the schedule gives {factor!r} at step {position.step}, expected a number of at least 0")
+        if position.step < self.warmup:
+            factor *= (position.step + 1) / self.warmup
         # not through prepared schedulers, which step once a process
-        factor = learning_rate_factor(self.schedule, progress)
         for network, optimizer in self.optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = self.settings[network].lr * factor
+            for group, rate in zip(optimizer.param_groups, self.rates[network], strict=True):
+                group["lr"] = rate * factor
 
     def learning_rates(self) -> Iterator[tuple[str, float]]:
         """The learning rate of each network, as metrics."""

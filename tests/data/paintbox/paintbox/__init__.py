@@ -74,3 +74,24 @@ def register_image_formats(register: Register) -> None:
     from paintbox.pictures import Swatch
 
     register("swatch", Swatch)
+
+
+@hookimpl
+def register_optimizers(register: Register) -> None:
+    from paintbox.running import careful
+
+    register("careful", careful)
+
+
+@hookimpl
+def register_schedules(register: Register) -> None:
+    from paintbox.running import Layers
+
+    register("layers", Layers)
+
+
+@hookimpl
+def register_callbacks(register: Register) -> None:
+    from paintbox.running import Visitors
+
+    register("visitors", Visitors)
