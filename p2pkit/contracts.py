@@ -360,7 +360,7 @@ class Augmentation(Protocol):
 
 
 class Generator(Protocol):
-    """Translates. Its noise comes from torch's own dropout modules and from p2pkit.networks.latent.Latent.
+    """Translates. Its noise comes from torch's own dropout modules and from those of p2pkit.networks.latent.
 
     The policy of translation acts on those and on torch's own batch norms alone.
     """

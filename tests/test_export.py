@@ -87,6 +87,24 @@ def register_generators(register):
         def forward(self, source):
             return self.last(self.drop(self.norm(self.first(source)))).tanh()
 
+    from p2pkit.networks.latent import Latent, SpatialNoise
+
+    class Grainy(nn.Module):
+        """Adds noise at half the size, and a latent."""
+
+        size_multiple, smallest_size = 2, 4
+
+        def __init__(self, source_channels: int, target_channels: int) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(source_channels, 8, 4, 2, 1)
+            self.last = nn.ConvTranspose2d(8, target_channels, 4, 2, 1)
+            self.latent, self.norm, self.grain = Latent(8), nn.BatchNorm2d(8), SpatialNoise(4)
+
+        def forward(self, source):
+            values = self.norm(self.first(source)) + self.latent(source)[:, :, None, None]
+            return self.last(values + self.grain(values).repeat(1, 2, 1, 1)).tanh()
+
+    register("grainy", Grainy)
     register("moody", Moody)
     register("vectors", Vectors)
     register("blotchy", Blotchy)
@@ -197,7 +215,7 @@ def test_noise_is_an_input_and_the_same_draws_give_translates_image(form: str, m
     padded = (48, 80)
     assert about["padding"]["to"] == {"size_multiple": 16, "smallest_size": 16}
     translate = library.load_model(model, "cpu")
-    noise = drawn_noise(translate.generator, source, noise_seeds(5, 1))
+    noise = [mask for _, mask in drawn_noise(translate.generator, source, noise_seeds(5, 1))]
     assert [list(mask.shape) for mask in noise] == [
         [1, one["channels"], *(side // part for side, part in zip(padded, one["size_divided_by"], strict=True))]
         for one in about["noise"]
@@ -268,6 +286,27 @@ def test_a_generator_of_any_size_and_noise_of_whole_channels(
     ]
     kept, source = torch.ones(1, 8, 1, 1), images(1, (5, 9))
     assert in_onnx_runtime(file)(source, kept).shape == (1, 3, 5, 9)
+
+
+@pytest.mark.parametrize("form", RUNTIMES)
+def test_latents_and_spatial_noise_are_inputs(
+    form: str, odd: Callable[[str], Path], p2pkit: Call, plugins: Path, tmp_path: Path
+) -> None:
+    model, file = odd("grainy"), tmp_path / "exported.pt2"
+    command = ("--plugins-dir", plugins, "export", model, "--format", form, "--out", file)
+    source = images(3, (33, 18))
+    for options, dropout in (((), False), (("--dropout",), True)):
+        outcome = p2pkit(*command, *options)
+        assert outcome.code == 0, outcome.err
+        translate = library.load_model(model, "cpu", dropout=dropout)
+        noise = drawn_noise(translate.generator, source, noise_seeds(5, 3)) if dropout else []
+        found = RUNTIMES[form](file)(source, *(one for _, one in noise))
+        assert torch.allclose(found, translate(source, seed=5), rtol=0, atol=1e-4)
+    assert [(kind, tuple(one.shape)) for kind, one in noise] == [("latent", (3, 8)), ("spatial", (3, 4, 17, 9))]
+    assert metadata(form, file)["noise"] == [
+        {"name": "noise_0", "of": "latent", "values": 8},
+        {"name": "noise_1", "of": "spatial", "channels": 4, "size_divided_by": [2, 2]},
+    ]
 
 
 def test_a_missing_library_is_named(model: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,8 @@ from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.policy import Policy
 from p2pkit.inference.tiles import Blend, Tiling
 from p2pkit.inference.translator import Translator, load_model
-from p2pkit.networks.noise import dropout_mask
+from p2pkit.networks.noise import dropout_mask, normal_noise
 from tests.conftest import Call, picture, save
-
-CPU = torch.device("cpu")
 
 
 def translator(network: torch.nn.Module, channels: int = 3, **policy: Any) -> Translator:
@@ -82,12 +81,21 @@ def test_noise_is_that_of_the_image_wherever_tiles_lie() -> None:
 
 
 def test_noise_has_its_probability_and_no_pattern() -> None:
-    drawn = dropout_mask(0.3, (16, 64, 64), (0, -7, 5), 1, CPU).float()
-    assert abs(drawn.mean() - 0.7) < 0.01
-    centred = drawn - drawn.mean()
-    for shift in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 8, 0)):
-        assert (centred * centred.roll(shift, (0, 1, 2))).mean().abs() < 0.01
-    assert torch.equal(dropout_mask(0.3, (16, 20, 9), (0, 3, 10), 1, CPU).float(), drawn[:, 10:30, 5:14])
+    def places(*corners: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor(corners, dtype=torch.int32)
+
+    seeds = torch.tensor([1, 2], dtype=torch.int32)
+    for draw, mean, variance in ((partial(dropout_mask, 0.3), 0.7, 0.21), (normal_noise, 0.0, 1.0)):
+        drawn = draw((16, 64, 64), places((0, -7, 5), (0, 3, 3)), seeds)[0].float()
+        assert abs(drawn.mean() - mean) < 0.01 and abs(drawn.var() - variance) < 0.02
+        centred = (drawn - mean) / variance**0.5
+        for shift in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 8, 0)):
+            assert (centred * centred.roll(shift, (0, 1, 2))).mean().abs() < 0.02
+        other, part = draw((16, 20, 9), places((0, 3, 10), (0, 3, 10)), seeds.flip(0))
+        assert torch.equal(part.float(), drawn[:, 10:30, 5:14]) and not torch.equal(other, part)
+        # what a graph of torch.compile draws, and what a GPU does
+        compiled = torch.compile(draw, backend="aot_eager", fullgraph=True)
+        assert torch.equal(compiled((16, 20, 9), places((0, 3, 10)), seeds[:1])[0], part)
 
 
 def saved_tiff(file: Path, pixels: Any, **options: Any) -> Path:

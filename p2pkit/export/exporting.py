@@ -20,7 +20,7 @@ from p2pkit import __version__
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
 from p2pkit.errors import ExportError, P2PKitError
-from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs, noise_shapes
+from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.policy import infer
@@ -72,11 +72,11 @@ def export_model(
     generator, header = translator.generator, translator.header
     height, width = fitting_size(generator, (32, 32))
     sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
-    shapes = noise_shapes(generator, torch.zeros(1, header.source_channels, height, width)) if dropout else []
-    policy = Policy(translator.policy.norm, dropout=bool(shapes))
+    drawn = drawn_noise(generator, torch.zeros(2, header.source_channels, height, width), [0, 0]) if dropout else []
+    policy = Policy(translator.policy.norm, dropout=bool(drawn))
     source = ExportInput("source", torch.rand(2, header.source_channels, 5, 7), {0: "batch", 2: "height", 3: "width"})
-    metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(shapes, (height, width)))
-    inputs = [source, *noise_inputs(shapes)]
+    metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
+    inputs = [source, *noise_inputs(drawn)]
     exportable = Exportable(Standalone(generator, policy), inputs, "target", {METADATA_KEY: json.dumps(metadata)})
     with atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
@@ -128,7 +128,7 @@ def _difference(
         chance = torch.Generator().manual_seed(batch)
         source = torch.rand(batch, channels, *size, generator=chance) * 2 - 1
         seeds = list(range(batch))
-        noise = drawn_noise(generator, source, seeds) if policy.dropout else []
+        noise = [one for _, one in drawn_noise(generator, source, seeds)] if policy.dropout else []
         expected = infer(generator, source, policy, seeds)
         found = run(source, *noise)
         if found.shape != expected.shape:

@@ -45,7 +45,7 @@ class ImageStatistics:
         self._known: list[tuple[Tensor, Tensor]] = []
         self._calls = 0
         self._own: Box = (0.0, 1.0, 0.0, 1.0)
-        self._sums: Tensor | None = None
+        self._sums: Any = 0.0
         self._weight = 0.0
 
     def gather(self, passes: Iterable[tuple[Box, Callable[[], object]]]) -> bool:
@@ -54,14 +54,14 @@ class ImageStatistics:
         What counts of a tile is the part within its box, so that no pixel of the image counts twice. Gives False when
         there was none left: the first of the passes went through.
         """
-        self._sums, self._weight = None, 0.0
+        self._sums, self._weight = 0.0, 0.0
         for self._own, run in passes:
             try:
                 run()
             except LayerReached:
                 continue
             return False
-        mean, square = self._means()
+        mean, square = self._sums / self._weight
         self._known.append((mean.float(), (square - mean**2).clamp_(min=0.0).float()))
         return True
 
@@ -93,12 +93,8 @@ class ImageStatistics:
         if isinstance(module, nn.GroupNorm):
             groups = moments.view(2, module.num_groups, -1)
             moments = groups.mean(dim=2, keepdim=True).expand_as(groups).reshape(2, -1)
-        self._sums = moments * weight if self._sums is None else self._sums + moments * weight
+        self._sums = self._sums + moments * weight
         self._weight += weight * len(values)
-
-    def _means(self) -> Tensor:
-        assert self._sums is not None
-        return self._sums / self._weight
 
 
 def _part(first: float, last: float, features: int) -> slice:

@@ -30,6 +30,17 @@ def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:
     return math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple
 
 
+def reflected(image: Tensor, rows: int, columns: int) -> Tensor:
+    """Images [N, C, H, W] continued by reflection, evenly on all sides and as often as needed, to rows x columns."""
+    # by indices, because torch reflects no further than the image is wide
+    for axis, size in ((2, rows), (3, columns)):
+        side = image.shape[axis]
+        period = torch.full((1,), 2 * side - 2, dtype=torch.int64).clamp(min=1)
+        place = (torch.arange(size) - (size - side) // 2).remainder(period)
+        image = image.index_select(axis, torch.minimum(place, period - place).to(image.device))
+    return image
+
+
 def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
     """Raise DataError, beginning with ``key``, when ``generator`` does not take images of (height, width)."""
     height, width = size

@@ -1,4 +1,4 @@
-"""Latent vectors: a generator's noise that is not dropout, drawn by a module that translation knows."""
+"""A generator's noise that is not dropout, drawn by modules that translation knows: latent vectors, noise of places."""
 
 from __future__ import annotations
 
@@ -19,6 +19,27 @@ class Latent(nn.Module):
 
     def forward(self, source: Tensor) -> Tensor:
         """[N, size] for sources [N, C, H, W], on their device."""
-        if not self.training:
-            return source.new_zeros(len(source), self.size)
-        return torch.randn(len(source), self.size, device=source.device, dtype=source.dtype)
+        return _drawn(self, source, source.shape[0], self.size)
+
+
+class SpatialNoise(nn.Module):
+    """Draws ``channels`` values from N(0, 1) for each place of a feature map (as in Karras et al. 2019, StyleGAN).
+
+    Like dropout it draws in training mode alone; in evaluation mode the values are 0, the mean. At translation with
+    noise they are a function of the seed and the place in the image, the same wherever tiles overlap.
+    """
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, channels, h, w] for feature maps [N, C, h, w], on their device; to be added to them, or put beside."""
+        return _drawn(self, values, values.shape[0], self.channels, *values.shape[2:])
+
+
+def _drawn(module: nn.Module, values: Tensor, *shape: int) -> Tensor:
+    """Noise in training mode, zeros else, of the device and type of ``values``."""
+    if not module.training:
+        return values.new_zeros(shape)
+    return torch.randn(*shape, device=values.device, dtype=values.dtype)

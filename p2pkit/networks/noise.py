@@ -1,39 +1,48 @@
-"""Dropout's noise as a function of where it falls: the same in whatever tile, batch, process or device."""
+"""Noise as a function of where it falls: the same in whatever tile, batch, process or device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-
-from p2pkit.utils.seeds import derived
 
 LEVELS = 1 << 24
 """How finely a probability is resolved."""
 
 
-def dropout_mask(
-    probability: float, shape: Sequence[int], origin: Sequence[int], seed: int, device: torch.device
-) -> Tensor:
-    """Which values a dropout layer lets through, a boolean tensor of ``shape``; each is kept with 1 - ``probability``.
+def dropout_mask(probability: float, shape: Sequence[int], first: Tensor, seeds: Tensor) -> Tensor:
+    """Which values of N images a dropout lets through, as booleans [N, *shape]; each is kept with 1 - ``probability``.
 
-    ``origin`` is the position of the first value in an endless plane of noise, which ``seed`` chooses; two windows of
-    that plane agree where they overlap.
+    An image's seed in ``seeds`` [N] chooses an endless plane of noise, its position in ``first`` [N, len(shape)] (both
+    int32) where in that plane its first value lies; two windows of one plane agree where they overlap.
     """
+    least = round(probability * LEVELS)
+    return _by_place(shape, first, seeds, lambda levels: levels >= least)
+
+
+def normal_noise(shape: Sequence[int], first: Tensor, seeds: Tensor) -> Tensor:
+    """Values from N(0, 1) as float32 [N, *shape], by place as for :func:`dropout_mask`."""
+    # by the inverse distribution function in float64: rounded, it is the same on every device
+    return _by_place(shape, first, seeds, lambda levels: torch.special.ndtri((levels.double() + 0.5) / LEVELS).float())
+
+
+def _by_place(shape: Sequence[int], first: Tensor, seeds: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``of`` makes of a hash of each place, one of the LEVELS."""
+    noise, count = seeds, len(seeds)
     *outer, inner = (
-        torch.arange(first, first + length, dtype=torch.int32, device=device)
-        for first, length in zip(origin, shape, strict=True)
+        first[:, axis, None] + torch.arange(length, dtype=torch.int32, device=seeds.device)
+        for axis, length in enumerate(shape)
     )
-    noise = torch.tensor(derived(seed, "dropout") & 0x7FFFFFFF, dtype=torch.int32, device=device)
-    for positions in outer:
-        noise = _mixed(noise[..., None] + positions)
-    values = torch.empty(tuple(shape), dtype=torch.bool, device=device)
-    # a part at a time stays in the processor's cache, which is six times as fast
-    for part, of_part in zip(values, noise, strict=True) if outer else ((values, noise),):
-        drawn = _mixed(of_part[..., None] + inner).bitwise_and_(LEVELS - 1)
-        torch.ge(drawn, round(probability * LEVELS), out=part)
-    return values
+    for axis, places in enumerate(outer):
+        noise = _mixed(noise[..., None] + places.view(count, *[1] * axis, -1))
+
+    parts = [(noise, inner.view(count, *[1] * len(outer), -1))]
+    if outer and seeds.device.type == "cpu" and not torch.compiler.is_compiling():
+        # a part at a time stays in the processor's cache, which is six times as fast
+        parts = [(part, places) for image, places in zip(noise, inner, strict=True) for part in image]
+    drawn = [of(_mixed(part[..., None] + places).bitwise_and_(LEVELS - 1)) for part, places in parts]
+    return torch.stack(drawn).view(count, *shape)
 
 
 def _mixed(values: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Exportable, ExportInput, Policy
 from p2pkit.export.exporting import METADATA_KEY, TOLERANCE
-from p2pkit.export.noise import drawn_noise, noise_inputs, noise_shapes
+from p2pkit.export.noise import drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import images
@@ -28,7 +28,7 @@ def _exportable() -> tuple[Exportable, Any]:
     generator = create("generators", "unet", depth=3, width=4, dropout=0.5, **CHANNELS)
     source = images(CHANNELS["source_channels"], SIDE, SIDE)
     changing = {0: "batch", 2: "height", 3: "width"}
-    inputs = [ExportInput("source", source, changing), *noise_inputs(noise_shapes(generator, source))]
+    inputs = [ExportInput("source", source, changing), *noise_inputs(drawn_noise(generator, source, [0, 0]))]
     network = Standalone(generator, Policy())
     return Exportable(network, inputs, "target", {METADATA_KEY: '{"about": "a test"}'}), generator
 
@@ -55,7 +55,7 @@ def writes_what_it_was_given(subject: Subject) -> None:
         for height, width in SIZES:
             for count in (1, 3):
                 source = images(CHANNELS["source_channels"], height, width, count)
-                inputs = [source, *drawn_noise(generator, source, [0] * count)]
+                inputs = [source, *(noise for _, noise in drawn_noise(generator, source, [0] * count))]
                 _require_agreement(run(*inputs), exportable.network(*inputs), f"sources {list(source.shape)}")
 
 
