@@ -59,9 +59,16 @@ def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overri
     return Data(train, val, test, validation, recipe.loader.bad_data, *ranges, encoded)
 
 
-def augmentation(recipe: Recipe, encoding: Any = None, augmentations: Sequence[NamedAugmentation] = ()) -> Augmentation:
-    """What the samples go through, sources as ``encoding`` (if there is one) wants them."""
+def augmentation(recipe: Recipe, encoding: Any = None, channels: Mapping[str, int] | None = None) -> Augmentation:
+    """What the samples go through, sources as ``encoding`` (if there is one) wants them.
+
+    Without the ``channels`` of both sides there is only what sizes depend on: ``[transform]``.
+    """
     resampling: Resampling = getattr(encoding, "resampling", "bicubic")
+    augmentations = []
+    if channels is not None:
+        for chosen in recipe.augmentations:
+            augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **channels)))
     return Augmentation(recipe.transform, recipe.run.seed, resampling, augmentations)
 
 
@@ -83,8 +90,7 @@ def build(
     losses = _losses(recipe, data)
     supplied = {"generator": generator, "losses": losses, **data.channels}
     if recipe.discriminator:
-        another = partial(networks.made, recipe.discriminator)
-        supplied |= {"discriminator": discriminator, "make_discriminator": another}
+        supplied |= {"discriminator": discriminator, "make_discriminator": partial(networks.made, recipe.discriminator)}
     with device or nullcontext():
         method: Method = _make(recipe.method, **supplied)
     for name in method.networks:
@@ -95,21 +101,15 @@ def build(
             origins[kind] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    augmentations = []
-    for chosen in recipe.augmentations:
-        augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **data.channels)))
-    samples = (data.spec, augmentation(recipe, networks.encoding, augmentations))
+    samples = (data.spec, augmentation(recipe, networks.encoding, data.channels))
     metrics, optimizers, clip_gradient_norm = list(map(_make, recipe.metrics)), {}, {}
     for name, chosen in recipe.optimizers.items():
         optimizers[name], clip_gradient_norm[name] = partial(_make, chosen), chosen.values.clip_gradient_norm
         origins[f"optimizer.{name}"] = chosen.origin
     parts = TrainingParts(
         recipe.run, recipe.loader, recipe.train, data.train, *samples,
-        generator=generator,
-        discriminator=discriminator,
-        method=method,
-        optimizers=optimizers,
-        clip_gradient_norm=clip_gradient_norm,
+        generator=generator, discriminator=discriminator, method=method,
+        optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
         schedule=_make(recipe.schedule),
         warmup=recipe.schedule.values.warmup,
         validation=Validation(

@@ -1,7 +1,7 @@
 """Every point at which p2pkit can be extended: one hook a kind.
 
 A plugin implements any of these with ``@p2pkit.hookimpl`` and registers factories by name. A factory is any callable
-with a fully annotated signature: its parameters are its recipe keys, its docstring is their documentation.
+that makes a component: its parameters are its recipe keys, its docstring is their documentation.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def register_discriminators(register: Register) -> None:
 
 @hookspec
 def register_losses(register: Register) -> None:
-    """Losses: a view of the step to the generator's term, the discriminator's, or both."""
+    """Losses: a view of the step to the generator's term, the discriminator's, or both; or (output, target) to one."""
 
 
 @hookspec
@@ -53,7 +53,7 @@ def register_methods(register: Register) -> None:
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Metrics: batches of outputs and targets to named numbers."""
+    """Metrics, with torchmetrics' interface: outputs and targets to numbers."""
 
 
 @hookspec
@@ -88,7 +88,7 @@ def register_schedules(register: Register) -> None:
 
 @hookspec
 def register_callbacks(register: Register) -> None:
-    """Callbacks: told of the steps, validations and checkpoints of a run, which they may end."""
+    """Callbacks: called after the steps, validations and checkpoints of a run, which they may end."""
 
 
 @hookspec

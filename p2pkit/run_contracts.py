@@ -43,7 +43,7 @@ class OptimizerFactory(Protocol):
 class Schedule(Protocol):
     """What the learning rates of a run's optimizers are multiplied by: a function of the place in the run.
 
-    It may have ``on_validation_end`` as a callback has; all processes are then told of the same metrics.
+    It may have ``on_validation_end`` as a callback has; all processes then see the same metrics.
     """
 
     def __call__(self, position: Position, /) -> float:
@@ -103,7 +103,7 @@ class TrainingRun(Protocol):
 
 
 class Callback(Protocol):
-    """Told of a run's events on every process; any of these methods may be missing.
+    """Called at a run's events on every process; any of these methods may be missing.
 
     It sees floats alone, so nothing waits for the device. What it raises ends the run, with a checkpoint.
     """

@@ -83,7 +83,7 @@ def train(
         out: the run folder; ``runs/NAME/DATE-TIME`` unless given.
         device: "cpu", "cuda", or None for the best there is.
         how_to_resume: what messages say of resuming the run in a folder; a call of :func:`p2pkit.resume` unless given.
-        callbacks: objects that are told of the run's events (run_contracts.Callback), after those of the recipe.
+        callbacks: objects that are called at the run's events (run_contracts.Callback), after those of the recipe.
 
     Raises:
         RecipeError: the recipe is invalid, or one of its components cannot be used; nothing has been written then.

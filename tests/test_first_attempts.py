@@ -49,12 +49,24 @@ def test_losses_of_every_form_train(p2pkit: Call, recipe: Path, tmp_path: Path) 
     assert "discriminator/discriminator_only" in first and "discriminator/edges" not in first
 
 
+def test_a_component_that_cannot_be_made(p2pkit: Call, recipe: Path) -> None:
+    refused = said(called(p2pkit, "check", recipe, 'losses=[{name = "unmade"}]'))
+    assert (
+        "loss 'unmade' of sketchbook" in refused
+        and "cannot be made with layer = 'relu3_1': KeyError: 'relu3_1'" in refused
+    )
+    assert called(p2pkit, "check", recipe, 'losses=[{name = "gan"}, {name = "unmade", layer = "relu2_1"}]').code == 0
+
+
 def test_a_loss_of_pytorch_shows_what_a_recipe_may_set(p2pkit: Call) -> None:
     (smooth,) = p2pkit(*SKETCHBOOK, "components", "smooth_l1", "--json").json
     assert [(each["name"], each["default"]) for each in smooth["parameters"]] == [
         ("weight", 1.0), ("reduction", "mean"), ("beta", 1.0),
     ]  # fmt: skip
     assert smooth["parameters"][2]["help"].startswith("Specifies the threshold at which to change between L1 and L2")
+    _, power = p2pkit(*SKETCHBOOK, "components", "generator_only", "--json").json[0]["parameters"]
+    assert (power["type"], power["default"]) == ("whole number", 1)
+    assert power["help"] == "Of what is different, at least one."
     (spread,) = p2pkit(*SKETCHBOOK, "components", "spread", "--json").json
     assert [(each["name"], each["type"]) for each in spread["parameters"]] == [("scale", "float")]
 
@@ -197,7 +209,7 @@ def states(run: Path) -> object:
     return json.loads((folder / "progress.json").read_text())["states"]
 
 
-POOLED = ("method.name=pooled", "train.max_steps=40", "train.checkpoint_every=3", "train.sample_every=40")
+POOLED = ("method.name=pooled", "train.max_steps=24", "train.checkpoint_every=3", "train.sample_every=24")
 
 
 def test_an_image_pool_resumes_after_a_kill_to_the_bytes_of_a_run_left_alone(
@@ -213,7 +225,7 @@ def test_an_image_pool_resumes_after_a_kill_to_the_bytes_of_a_run_left_alone(
         time.sleep(0.01)
     running.kill()
     running.wait()
-    assert 0 < steps_of_checkpoints(killed)[-1] < 40
+    assert 0 < steps_of_checkpoints(killed)[-1] < 24
     assert p2pkit(*SKETCHBOOK, "run", "--resume", killed, "--device", "cpu").code == 0
     assert networks(killed) == networks(alone) and states(killed) == states(alone)
     assert len(networks(alone)) == 3  # the pool's tensors among them
@@ -221,7 +233,7 @@ def test_an_image_pool_resumes_after_a_kill_to_the_bytes_of_a_run_left_alone(
 
 def test_each_of_two_processes_resumes_with_its_own_pool(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    settings = ("method.name=pooled", "train.max_steps=12", "train.checkpoint_every=6")
+    settings = ("method.name=pooled", "train.max_steps=12", "train.checkpoint_every=6", 'metrics=[{name = "psnr"}]')
     limits = [part for each in settings for part in ("--set", each)]
     running = launch(*SKETCHBOOK, "run", recipe, "--out", whole, *limits)
     assert running.wait(120) == 0, running.communicate()

@@ -13,7 +13,7 @@ from torch import Tensor
 from p2pkit.contracts import Sample
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.loader import Examples
-from p2pkit.data.samples import SampleSpec
+from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.settings import LoaderSettings, TransformSettings
 from tests.conftest import Call, picture, save, train
 
@@ -90,17 +90,18 @@ class Counted:
 
 def test_an_image_is_read_once_for_crops_that_follow_one_another_and_each_is_another() -> None:
     pairs = Counted()
+    samples = Samples(pairs, "data set 'counted'", "train")
     settings = TransformSettings(crop_size=8, crops_per_image=3, flip=True)
-    examples = Examples(pairs, SampleSpec(pairs[0].header), Augmentation(settings, 0), LoaderSettings())
+    examples = Examples(samples, SampleSpec(samples[0].header), Augmentation(settings, 0), LoaderSettings())
     pairs.read.clear()
-    found: list[Any] = [examples[0, index, crop] for index in (2, 0) for crop in range(3)]
+    found: list[Any] = [examples[0, 3 * index + crop] for index in (2, 0) for crop in range(3)]
     assert pairs.read == [2, 0]
     assert len({each.tensors[0].numpy().tobytes() for each in found}) == 6
-    single = Examples(pairs, SampleSpec(pairs[0].header), Augmentation(
+    single = Examples(samples, SampleSpec(samples[0].header), Augmentation(
         TransformSettings(crop_size=8, flip=True), 0), LoaderSettings())  # fmt: skip
-    first: Any = single[0, 2, 0]
+    first: Any = single[0, 2]
     assert torch.equal(first.tensors[0], found[0].tensors[0])
-    later: Any = examples[1, 0, 2]
+    later: Any = examples[1, 2]
     assert pairs.read[-1] == 0 and not torch.equal(later.tensors[0], found[-1].tensors[0])
 
 

@@ -142,20 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    code = _run(arguments)
+    try:
+        outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0
+    except (KeyboardInterrupt, Exception) as error:
+        message, code = failure(error)
+        print_line(labelled(message))
     if code and process_count() > 1:
         # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    try:
-        outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
-        return outcome if isinstance(outcome, int) else 0
-    except (KeyboardInterrupt, Exception) as error:
-        message, code = failure(error)
-        print_line(labelled(message))
-        return code

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from p2pkit import __version__
 from p2pkit.components.catalogue import create
-from p2pkit.contracts import Exportable, Exporter, ExportInput, Normalisation, Policy
+from p2pkit.contracts import Normalisation, Policy
 from p2pkit.errors import ExportError, P2PKitError
+from p2pkit.export.contract import Exportable, Exporter, ExportInput
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference.model_file import ModelHeader

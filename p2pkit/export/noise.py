@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from p2pkit.contracts import ExportInput, Policy
+from p2pkit.contracts import Policy
 from p2pkit.errors import ExportError
+from p2pkit.export.contract import ExportInput
 from p2pkit.inference.policy import Drawn, infer
 
 

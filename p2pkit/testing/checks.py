@@ -10,7 +10,6 @@ from typing import Any
 from accelerate.utils import set_seed
 from torch import nn
 
-from p2pkit import contracts, run_contracts
 from p2pkit.components.catalogue import create_registered, place
 from p2pkit.components.kinds import SUPPLIED
 from p2pkit.components.registry import Registered
@@ -19,9 +18,10 @@ from p2pkit.utils.seeds import random_states_kept
 
 READ = {
     "generators": "Generator", "discriminators": "Discriminator", "losses": "Loss", "datasets": "PairedDataset",
-    "methods": "Method", "metrics": "Metric", "exporters": "Exporter", "encodings": "Encoding",
-    "image_formats": "images.formats.ImageFormat",
-    "augmentations": "Augmentation", "optimizers": "OptimizerFactory", "schedules": "Schedule", "callbacks": "Callback",
+    "methods": "Method", "metrics": "Metric", "encodings": "Encoding", "augmentations": "Augmentation",
+    "exporters": "export.contract.Exporter", "image_formats": "images.formats.ImageFormat",
+    "optimizers": "run_contracts.OptimizerFactory", "schedules": "run_contracts.Schedule",
+    "callbacks": "run_contracts.Callback",
 }  # fmt: skip
 """Where each kind is described: a class in p2pkit.contracts, or in another module of p2pkit."""
 
@@ -104,11 +104,6 @@ def _report(subject: Subject, failed: ContractCheck, found: str) -> str:
         f"\n  defined in: {file or 'an unknown place'}{f':{line}' if file else ''}"
         f"\n  read: p2pkit.{read}"
     )
-
-
-def _contract_of(kind: str) -> str:
-    module = run_contracts if hasattr(run_contracts, READ[kind]) else contracts
-    return f"{module.__name__}.{READ[kind]}"
 
 
 def _short(value: Any) -> str:

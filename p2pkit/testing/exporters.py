@@ -1,4 +1,4 @@
-"""The contract of an exporter (contracts.Exporter)."""
+"""The contract of an exporter (export.contract.Exporter)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from p2pkit.components.catalogue import create
-from p2pkit.contracts import Exportable, ExportInput, Policy
+from p2pkit.contracts import Policy
+from p2pkit.export.contract import Exportable, ExportInput
 from p2pkit.export.exporting import METADATA_KEY, TOLERANCE
 from p2pkit.export.noise import drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone

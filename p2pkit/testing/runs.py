@@ -61,7 +61,7 @@ def gives_factors(subject: Subject) -> None:
 
 @contract("what it has learnt from validations is in its state_dict, and comes back from a checkpoint")
 def resumes_from_its_state(subject: Subject) -> None:
-    """A schedule that is told of validations, and one resumed in the middle of them."""
+    """A schedule that follows validations, and one resumed in the middle of them."""
     schedule, fresh = subject.make(), subject.make()
     if not hasattr(schedule, "on_validation_end"):
         return
@@ -90,12 +90,12 @@ def has_events(subject: Subject) -> None:
     refuse_unusable(subject.make(), repr(subject.registered.name))
 
 
-@contract("it takes all that a run has to tell, and writes on the main process alone, into the run folder")
+@contract("it takes all events of a run, and writes on the main process alone, into the run folder")
 def takes_a_run(subject: Subject) -> None:
     """A run on the main process, and the same on another."""
     for is_main_process in (True, False):
         with TemporaryDirectory() as folder:
-            _tell(subject.make(), Path(folder), is_main_process)
+            _call_all(subject.make(), Path(folder), is_main_process)
             written = [file.name for file in Path(folder).iterdir()]
             require(is_main_process or not written, f"it writes {', '.join(written)} on a process beside the main one")
 
@@ -106,27 +106,27 @@ def keeps_its_state(subject: Subject) -> None:
     callback, anew = subject.make(), subject.make()
     if isinstance(callback, Stateful):
         with TemporaryDirectory() as folder:
-            _tell(callback, Path(folder), True)
+            _call_all(callback, Path(folder), True)
         _through_a_checkpoint(callback, anew)
         states = [take_states({"it": each})["it"] for each in (callback, anew)]
         require(states[0] == states[1], f"{states[1].value} after resuming, {states[0].value} before")
 
 
-def _tell(callback: Any, folder: Path, is_main_process: bool) -> None:
-    def tell(event: str, view: RunView) -> None:
+def _call_all(callback: Any, folder: Path, is_main_process: bool) -> None:
+    def call(event: str, view: RunView) -> None:
         if hasattr(callback, event):
             getattr(callback, event)(view)
 
     errors = dict(_errors())
-    tell("on_train_start", _view(0, folder, is_main_process))
+    call("on_train_start", _view(0, folder, is_main_process))
     for step in range(1, STEPS + 1):
         view = _view(step, folder, is_main_process)
-        tell("on_step_end", view)
+        call("on_step_end", view)
         if step in errors:
             view = replace(view, metrics={"validation/mae": errors[step]})
-            tell("on_validation_end", view)
-            tell("on_checkpoint", view)
-    tell("on_train_end", view)
+            call("on_validation_end", view)
+            call("on_checkpoint", view)
+    call("on_train_end", view)
 
 
 SCHEDULE_CHECKS = (gives_factors, resumes_from_its_state)

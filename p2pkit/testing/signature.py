@@ -10,7 +10,7 @@ from p2pkit.components.signature import defined, parameters_model, plain, valida
 from p2pkit.testing.checks import Subject, contract, require
 
 
-@contract("its signature is its schema: every parameter has a name, a type, and a default that TOML has or none")
+@contract("its signature is its schema: every parameter that it cannot do without has a name, and a type that TOML has")
 def has_a_schema(subject: Subject) -> None:
     """A model can be made of the signature."""
     parameters_model(subject.registered, subject.kind)

@@ -1,4 +1,4 @@
-"""The callbacks of a run: told of its events, heard when they want it to end, named when they fail."""
+"""The callbacks of a run: called at its events, heard when they want it to end, named when they fail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p2pkit.run_contracts import EVENTS
 
 @dataclass
 class Callbacks:
-    """What is told of a run's events, by the names of ``origins``, on one process; and what became of that."""
+    """What is called at a run's events, by the names of ``origins``, on one process; and what became of that."""
 
     each: Mapping[str, Any]
     origins: Mapping[str, str]
@@ -29,7 +29,7 @@ class Callbacks:
     asked: bool = False
     """There is a reason or a failure."""
 
-    def tell(self, event: str, run: RunView) -> None:
+    def call(self, event: str, run: RunView) -> None:
         """Call the method ``event`` of each that has it."""
         for name, callback in self.each.items():
             try:

@@ -26,7 +26,7 @@ VARIABLES = {
     "swanlab": ("SWANLAB_SAVE_DIR", "SWANLAB_LOG_DIR"),
     "trackio": ("TRACKIO_DIR",),
 }
-"""The variables by which trackers are told of a folder to write to; those that are set already stay as they are."""
+"""The variables that name a tracker's folder to write to; those that are set already stay as they are."""
 ONE_IMAGE = ("aim", "clearml")
 """Trackers that take one image by a name; the others take several."""
 

@@ -71,8 +71,8 @@ class Trainer:
         for name, optimizer in optimizers.items():
             self.update.rates[name] = list(map(itemgetter("lr"), optimizer.param_groups))
         listens = hasattr(parts.schedule, "on_validation_end")
-        told = {"schedule": parts.schedule, **parts.callbacks} if listens else parts.callbacks
-        self.callbacks = Callbacks(told, parts.origins)
+        called = {"schedule": parts.schedule, **parts.callbacks} if listens else parts.callbacks
+        self.callbacks = Callbacks(called, parts.origins)
         self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
         generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
@@ -134,7 +134,7 @@ class Trainer:
         so_far, shown = self.limits.position(state.step, state.seconds).progress, self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             if self.callbacks.each:
-                self._tell("on_train_start")
+                self._call_callbacks("on_train_start")
             if state.step:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodWithStart):
@@ -148,7 +148,7 @@ class Trainer:
                     break
                 assert isinstance(found, Loaded)
                 self._train_step(found.batch)
-                self._tell("on_step_end")
+                self._call_callbacks("on_step_end")
                 self._write_what_is_due()
                 progress.advance(1, self._note(), self.limits.position(state.step, state.seconds).progress)
                 if self._is_over():
@@ -224,14 +224,14 @@ class Trainer:
         if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
             self._save()
 
-    def _tell(self, event: str) -> None:
-        """Tell the callbacks of an event, on every process."""
+    def _call_callbacks(self, event: str) -> None:
+        """Call the callbacks at an event, on every process."""
         if not self.callbacks.each:
             return
         state, main = self.state, self.accelerator.is_main_process
         position, score = self.limits.position(state.step, state.seconds), self.parts.validation.score
         seen = (*position, self._last_means, state.metrics, self.folder.path, main)
-        self.callbacks.tell(event, RunView(*seen, score, self.callbacks))
+        self.callbacks.call(event, RunView(*seen, score, self.callbacks))
 
     def _heed_callbacks(self) -> None:
         """End the run before the next step as callbacks want it, or because one has failed; all processes are here."""
@@ -248,7 +248,7 @@ class Trainer:
         if self.callbacks.each:
             self.state.stopped = self.state.stopped or self.callbacks.shared(self.accelerator)[0]
         if self.outputs.save(self.state, {}):
-            self._tell("on_checkpoint")
+            self._call_callbacks("on_checkpoint")
 
     def _log(self) -> None:
         self._last_means = self.outputs.log(
@@ -274,7 +274,7 @@ class Trainer:
         state.finished = at_end
         if not state.metrics or not new:
             return False
-        self._tell("on_validation_end")
+        self._call_callbacks("on_validation_end")
         if every is None:
             return False
         score = self.parts.validation.score(state.metrics)
@@ -370,7 +370,7 @@ class Trainer:
             self._measure(at_end=True)
         self.outputs.save(state, state.metrics)
         if self.callbacks.each:
-            self._tell("on_train_end")
+            self._call_callbacks("on_train_end")
             if failure := self.callbacks.shared(accelerator)[1]:
                 raise CallbackError(f"{failure}; the run has ended, and its model is {self.folder.model}")
         accelerator.end_training()

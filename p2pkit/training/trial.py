@@ -175,7 +175,9 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
                 with held, _named(origin, batch, "a scalar tensor, or None"):
                     value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
             except RecipeError as error:
-                raise error if discriminator is not None else RecipeError(f"{origin}: {error}") from error
+                if discriminator is None:
+                    raise RecipeError(f"{origin}: {error}") from error
+                raise
             if value is None or (isinstance(value, Tensor) and value.ndim == 0):
                 continue
             found, expected = f"a {type(value).__name__}", "expected a scalar tensor, or None"

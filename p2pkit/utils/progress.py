@@ -86,14 +86,12 @@ class Progress:
         """Count, rate and time left, as one line of text."""
         elapsed = max(time.monotonic() - self._began, 1e-9)
         rate, now = (self.done - self.start) / elapsed, self.fraction
-        total = f"/{_amount(self.total, self.unit)}" if self.total else ""
-        per_second = f"{rate:.2f} {self.unit}/s" if rate < 100 else f"{rate:.0f} {self.unit}/s"
+        done, total = f"{self.done:.0f}", f"/{self.total:.0f}" if self.total else ""
+        per_second = f"{rate:.{2 if rate < 100 else 0}f} {self.unit}/s"
         if self.unit == "B":
+            done, total = f"{self.done / 1e6:.1f} MB", f"/{self.total / 1e6:.1f} MB" if self.total else ""
             per_second = f"{rate / 1e6:.1f} MB/s"
-        parts = [
-            f"{_amount(self.done, self.unit)}{total}",
-            f"{rate / 1e6:.1f} MB/s" if self.unit == "B" else per_second,
-        ]
+        parts = [f"{done}{total}", per_second]
         if now is not None and now > self._start_fraction:
             parts.append(f"{clock(elapsed * (1.0 - now) / (now - self._start_fraction))} left")
         return "  ".join(parts)
@@ -143,10 +141,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _amount(value: float, unit: str) -> str:
-    return f"{value / 1e6:.1f} MB" if unit == "B" else f"{value:.0f}"
 
 
 def _terminal_bar() -> RichProgress:

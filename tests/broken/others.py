@@ -11,7 +11,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.contracts import Exportable, ValueRange
+from p2pkit.contracts import ValueRange
+from p2pkit.export.contract import Exportable
 from p2pkit.testing import encodings, exporters, metrics, signature
 from tests.broken import Broken
 

@@ -8,8 +8,8 @@ import torch
 from torch.export import Dim, ExportedProgram
 from torch.torch_version import TorchVersion
 
-from p2pkit.contracts import Exportable
 from p2pkit.errors import ExportError
+from p2pkit.export.contract import Exportable
 
 OLDEST = "2.11"
 """Those before ask, while they capture a convolution, how large the image will be."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from p2pkit.builtin.exporters.capture import INSTALL, captured, changing
-from p2pkit.contracts import Exportable
 from p2pkit.errors import ExportError
+from p2pkit.export.contract import Exportable
 
 OPSET = 18
 """The version of the operators: the one that PyTorch writes without converting."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from p2pkit.builtin.exporters.capture import captured
-from p2pkit.contracts import Exportable
+from p2pkit.export.contract import Exportable
 
 
 class TorchProgram:

@@ -46,7 +46,9 @@ class UNet(nn.Module):
         super().__init__()
         self.size_multiple = self.smallest_size = 2**depth
         self.skips = skips
-        widths = [width * min(2**level, WIDEST) for level in range(depth)]
+        widths: list[int] = []
+        for level in range(depth):
+            widths.append(width * min(2**level, WIDEST))
         encoders, decoders = [_encoder(source_channels, widths[0], None, activation=False)], []
         for level in range(1, depth):
             innermost = level == depth - 1

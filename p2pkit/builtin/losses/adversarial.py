@@ -20,13 +20,9 @@ class AdversarialLoss:
         """How far logits of fakes are from what the discriminator should say."""
         raise NotImplementedError
 
-    def generator(self, logits: Tensor) -> Tensor:
-        """How far logits of fakes are from what the generator wants."""
-        return self.real(logits)
-
     def generator_loss(self, step: Step) -> Tensor:
         """The generator's term: its fakes should pass for real."""
-        return torch.stack(list(map(self.generator, step.pred_fake.logits))).mean()
+        return torch.stack(list(map(self.real, step.pred_fake.logits))).mean()
 
     def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's term: real and fake should be classified as what they are."""
@@ -72,6 +68,6 @@ class Hinge(AdversarialLoss):
         """max(0, 1 + logits)."""
         return F.relu(1 + logits).mean()
 
-    def generator(self, logits: Tensor) -> Tensor:
-        """The mean logit, negated."""
-        return -logits.mean()
+    def generator_loss(self, step: Step) -> Tensor:
+        """The mean logit of fakes, negated."""
+        return -torch.stack(list(map(Tensor.mean, step.pred_fake.logits))).mean()

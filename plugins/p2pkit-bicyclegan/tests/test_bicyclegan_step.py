@@ -14,6 +14,7 @@ from torch.distributions import kl_divergence as divergence_of_distributions
 from p2pkit import Batch, WeightedLoss, create
 from p2pkit.contracts import Terms
 from p2pkit.errors import RecipeError
+from p2pkit.training.step import AdaptedLoss
 from p2pkit_bicyclegan.encoder import ResidualEncoder
 from p2pkit_bicyclegan.generator import LatentUNet
 from p2pkit_bicyclegan.method import BicycleGAN, kl_divergence
@@ -41,7 +42,8 @@ def made(**parameters: Any) -> BicycleGAN:
         network: nn.Module = create("discriminators", "patchgan_16", width=4, norm="instance", **CHANNELS)
         return network
 
-    losses = [WeightedLoss(name, weight, create("losses", name)) for name, weight in (("lsgan", 1.0), ("l1", 10.0))]
+    weights = {"lsgan": 1.0, "l1": 10.0}
+    losses = [WeightedLoss(name, weight, AdaptedLoss.of(create("losses", name))) for name, weight in weights.items()]
     generator = LatentUNet(**CHANNELS, latent_size=5, depth=3, width=4)
     return BicycleGAN(
         generator, discriminator(), discriminator, losses, 3, encoder_width=4, encoder_blocks=2, **parameters

@@ -89,7 +89,7 @@ def test_every_process_sees_its_share_of_the_same_batches(shards: Path) -> None:
 
     def keys(rank: int, processes: int) -> list[list[str]]:
         batches = EpochSampler(len(pairs), 2, seed=0, first_step=0, rank=rank, processes=processes, shards=pairs.shards)
-        return [[pairs[index].key for _, index, _ in batch] for batch in islice(batches, 9)]
+        return [[pairs[index].key for _, index in batch] for batch in islice(batches, 9)]
 
     shares = zip(keys(0, 2), keys(1, 2), strict=True)
     assert [one + two for one, two in shares] == keys(0, 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from p2pkit.contracts import Exportable
+from p2pkit.export.contract import Exportable
 
 
 class Program:

@@ -20,6 +20,7 @@ def register_losses(register):
     register("lpips_like", losses.Features)
     register("edges_themselves", losses.edges)
     register("made_already", nn.L1Loss())
+    register("unmade", losses.Unmade)
 
 
 @p2pkit.hookimpl

@@ -14,6 +14,19 @@ def edges(output, target):
 
 
 class GeneratorOnly:
+    """A power of the difference.
+
+    Parameters
+    ----------
+    power : int, optional
+        Of what is different,
+        at least one.
+
+    Notes
+    -----
+    None.
+    """
+
     def __init__(self, power=1):
         self.power = power
 
@@ -24,6 +37,14 @@ class GeneratorOnly:
 class DiscriminatorOnly:
     def discriminator_loss(self, step):
         return step.pred_real.logits[0].square().mean() * 0.001
+
+
+class Unmade:
+    def __init__(self, layer="relu3_1"):
+        self.layer = {"relu1_1": 2, "relu2_1": 7}[layer]
+
+    def generator_loss(self, step):
+        return (step.fake - step.target).abs().mean() * self.layer
 
 
 class EachImage(nn.Module):
