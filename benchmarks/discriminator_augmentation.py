@@ -69,7 +69,8 @@ ARMS = {
     "none": "policy = []",
     "fixed": ALL,
     # fast enough for a run of a few thousand images, where ADA's has millions
-    "adaptive": f"{ALL}\nadaptive_target = 0.6\nadaptive_images = 3000",
+    "adaptive_0.6": f"{ALL}\nadaptive_target = 0.6\nadaptive_images = 3000",
+    "adaptive_0.3": f"{ALL}\nadaptive_target = 0.3\nadaptive_images = 3000",
 }
 SHOWN = (3, 21, 47, 70)
 Score = Callable[[Tensor, Tensor], float]

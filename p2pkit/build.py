@@ -181,8 +181,8 @@ class _Networks:
 
 def _decision_boundary(recipe: Recipe) -> float:
     """The logit between real and fake, as the losses have it, where an adaptive augmentation asks for it."""
-    boundary = 0.0
-    for chosen in recipe.losses if recipe.discriminator_augmentation.adaptive_target is not None else ():
+    boundary, adaptive = 0.0, recipe.discriminator_augmentation.adaptive_target is not None
+    for chosen in filter(attrgetter("weight"), recipe.losses) if adaptive else ():
         stated = getattr(defined(chosen.registered.factory), "decision_boundary", 0.0)
         if stated is None:
             raise RecipeError(

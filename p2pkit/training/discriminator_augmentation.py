@@ -110,7 +110,7 @@ def augmentation_metrics(networks: Mapping[str, nn.Module]) -> Iterator[tuple[st
 
 
 def _recoloured(image: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
-    """Brighter or darker by up to half of [0, 1], then 0 to 2 times the saturation, then half to 1.5 the contrast."""
+    """Values up to 0.5 higher or lower, then 0 to 2 times the saturation, then 0.5 to 1.5 times the contrast."""
     brightness, saturation, contrast = (one.view(-1, 1, 1, 1) for one in (brightness, saturation, contrast))
     image = image + (brightness - 0.5)
     grey = image.mean(dim=1, keepdim=True)
