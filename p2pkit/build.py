@@ -15,6 +15,7 @@ from typing import Any, get_args
 import torch
 from accelerate.utils import set_seed
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from p2pkit.components.catalogue import create
 from p2pkit.components.signature import build_component, defined, plain, splits_of
@@ -108,7 +109,7 @@ def build(
         origins[f"optimizer.{name}"] = chosen.origin
     parts = TrainingParts(
         recipe.run, recipe.loader, recipe.train, data.train, *samples,
-        generator=generator, discriminator=discriminator, method=method,
+        generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
         schedule=_make(recipe.schedule),
         warmup=recipe.schedule.values.warmup,
@@ -182,7 +183,7 @@ class _Networks:
 def _decision_boundary(recipe: Recipe) -> float:
     """The logit between real and fake, as the losses have it, where an adaptive augmentation asks for it."""
     boundary, adaptive = 0.0, recipe.discriminator_augmentation.adaptive_target is not None
-    for chosen in filter(attrgetter("weight"), recipe.losses) if adaptive else ():
+    for chosen in filter(attrgetter("values.weight"), recipe.losses) if adaptive else ():
         stated = getattr(defined(chosen.registered.factory), "decision_boundary", 0.0)
         if stated is None:
             raise RecipeError(
@@ -226,6 +227,10 @@ def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
     if not isinstance(network, nn.Module):
         guess = did_you_mean(name, [key for key, value in vars(method).items() if isinstance(value, nn.Module)])
         raise RecipeError(f"{chosen.origin}: its networks name {name!r}, but it has no such torch module{guess}")
+    if any(map(is_lazy, network.parameters())):
+        raise RecipeError(
+            f"{chosen.origin}: {name} has lazy layers, which have no weights yet; give them their channels"
+        )
     if not any(map(attrgetter("requires_grad"), network.parameters())):
         raise RecipeError(f"{chosen.origin}: {name} has nothing to train: no parameter of it takes a gradient")
 

@@ -268,7 +268,6 @@ class Method(Protocol):
     """
 
     networks: Sequence[str]
-    losses: Sequence[WeightedLoss]
 
     def train_step(self, batch: Batch, update: Update) -> None:
         """One step on one batch."""

@@ -58,6 +58,20 @@ def test_a_component_that_cannot_be_made(p2pkit: Call, recipe: Path) -> None:
     assert called(p2pkit, "check", recipe, 'losses=[{name = "gan"}, {name = "unmade", layer = "relu2_1"}]').code == 0
 
 
+def test_what_would_train_nothing_is_refused(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
+    detached = said(called(p2pkit, "check", recipe, 'losses=[{name = "gan"}, {name = "detached"}]'))
+    assert "loss 'detached' of sketchbook 0.1 gives the generator a number without a gradient" in detached
+
+
+def test_a_method_that_never_updates_is_refused(p2pkit: Call, without: Path, tmp_path: Path) -> None:
+    refused = said(called(p2pkit, "run", without, "method.name=idle", out=tmp_path / "run"))
+    assert "method 'idle' of sketchbook 0.1: its step trains no network" in refused and not (tmp_path / "run").exists()
+
+
+def test_lazy_layers_are_refused(p2pkit: Call, recipe: Path) -> None:
+    assert "discriminator has lazy layers" in said(called(p2pkit, "check", recipe, "discriminator.name=lazy"))
+
+
 def test_a_loss_of_pytorch_shows_what_a_recipe_may_set(p2pkit: Call) -> None:
     (smooth,) = p2pkit(*SKETCHBOOK, "components", "smooth_l1", "--json").json
     assert [(each["name"], each["default"]) for each in smooth["parameters"]] == [
@@ -154,6 +168,18 @@ def without(recipe: Path) -> Path:
     """The recipe without its [discriminator]."""
     recipe.write_text(recipe.read_text().replace('[discriminator]\nname = "patchgan_16"\nwidth = 4\n', ""))
     return recipe
+
+
+@pytest.mark.parametrize("setting", ["method.name=bare", 'metrics=[{name = "mse"}]'])
+def test_a_method_with_a_loss_of_its_own_and_a_metric_that_takes_views(
+    setting: str, p2pkit: Call, recipe: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "bare" in setting:
+        request.getfixturevalue("without")
+    for command, out in (("check", None), ("run", tmp_path / "run")):
+        outcome = called(p2pkit, command, recipe, setting, out=out)
+        assert outcome.code == 0, outcome.err
+    assert "generator/l1" in lines(tmp_path / "run")[0] and lines(tmp_path / "run")[-1]["split"] == "validation"
 
 
 def test_a_method_without_a_discriminator(p2pkit: Call, without: Path, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_documented_commands_as_they_stand(environment: Environment, here: P
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_plugin_passes_its_tests_and_checks(kind: str, environment: Environment, here: Path) -> None:
-    name = f"new-{kind}"
+    name = f"new-{kind.replace('_', '-')}"
     environment.run(f"p2pkit plugins new {name} --kind {kind}", here)
     environment.run(f"pip install './p2pkit-{name}[test]'", here)
     cache = environment.packages.parent / "mypy_cache"

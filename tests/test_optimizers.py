@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from p2pkit.components.host import configure
+from p2pkit.components.registry import Registered
+from p2pkit.components.signature import parameters_model
+from p2pkit.errors import RecipeError
 from p2pkit.testing import check_component
+from p2pkit.training.prepare import try_optimizer
 from tests.conftest import Call, distribution, lines, train
 
 ODD = '''
@@ -151,3 +155,15 @@ def test_the_keys_of_a_kind_are_shown_with_each_component(p2pkit: Call) -> None:
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])
 def test_pytorchs_own_optimizers_are_components_as_they_are(optimizer: type[torch.optim.Optimizer]) -> None:
     check_component("optimizers", optimizer)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.LBFGS, torch.optim.SparseAdam])
+def test_an_optimizer_that_takes_no_plain_step_is_refused(optimizer: type[torch.optim.Optimizer]) -> None:
+    with pytest.raises(RecipeError, match="optimizer 'odd' cannot be used here"):
+        try_optimizer(optimizer, "optimizer 'odd'")
+
+
+def test_a_default_that_toml_cannot_hold_is_no_parameter() -> None:
+    # eps is (None, 0.001)
+    keys = parameters_model(Registered("one", torch.optim.Adafactor, "odd", "1"), "optimizers").model_fields
+    assert "eps" not in keys and "beta2_decay" in keys

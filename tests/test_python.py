@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 
 import p2pkit as library
 from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.utils.progress import Progress
 from tests.conftest import lines, steps_of_checkpoints
 
 CPU = {"device": "cpu"}
@@ -149,3 +150,11 @@ def test_the_public_names_are_listed() -> None:
     assert {"train", "resume", "load_model", "load_data", "create", "components", "hookimpl"} <= set(listed)
     assert all(getattr(library, name) is not None for name in listed)
     assert not [name for name in listed if name.startswith("_") and name != "__version__"]
+
+
+def test_progress_does_not_take_a_program_for_a_notebook(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ipykernel")  # as a tracker imports it
+    with Progress("reading", 2, "pair") as progress:
+        progress.advance(2)
+    shown = capsys.readouterr()
+    assert shown.out == "" and "reading: 2/2" in shown.err

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
@@ -176,7 +177,9 @@ def is_plain(value: Any) -> bool:
     """Whether a value is, or can be written as, something that TOML and JSON know."""
     try:
         json.dumps(plain(value))
-    except TypeError:
+        if value is not None:  # which is a key that is left out, but nothing within a list
+            tomlkit.item(plain(value))
+    except (TypeError, ValueError):
         return False
     return True
 

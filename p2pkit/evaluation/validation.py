@@ -197,7 +197,8 @@ class Measurement:
     def add(self, output: Tensor, target: Tensor) -> None:
         """Take in an output and its target [1, Ct, H, W] in [-1, 1]; what is beyond that is cut off, as in files."""
         low, high = getattr(self.metric, "value_range", (0.0, 1.0))
-        output, target = output.clamp(-1, 1), target.clamp(-1, 1)
+        # networks give images channels last, of which torchmetrics may take views
+        output, target = output.contiguous().clamp(-1, 1), target.contiguous().clamp(-1, 1)
         if (low, high) != (-1.0, 1.0):
             output, target = ((image + 1) / 2 * (high - low) + low for image in (output, target))
         alone = getattr(self.metric, "over", "images") != "set"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from p2pkit.contracts import Method
+from p2pkit.contracts import Method, WeightedLoss
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Samples, SampleSpec
 from p2pkit.evaluation.validation import Validation
@@ -32,6 +32,8 @@ class TrainingParts:
     """As it was built; the method holds it as it is trained."""
     discriminator: nn.Module | None
     """None where the method trains without one."""
+    losses: Sequence[WeightedLoss]
+    """The recipe's; a method that asks for them has the same objects."""
     method: Method
     optimizers: Mapping[str, Callable[..., Any]]
     """What makes each network's optimizer: called with its parameters as ``params``, gives a torch.optim.Optimizer."""

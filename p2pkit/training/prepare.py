@@ -56,7 +56,7 @@ def to_device(parts: TrainingParts, device: torch.device) -> None:
     """Put networks and losses on ``device``, in the layout that is fastest there."""
     for network in networks_of(parts):
         in_fast_layout(network.to(device), device)
-    for loss in parts.method.losses:
+    for loss in parts.losses:
         if isinstance(module := getattr(loss.loss, "component", None), nn.Module):
             in_fast_layout(module.to(device), device)
 
@@ -92,8 +92,8 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
 def try_optimizer(make: Callable[..., Any], origin: str) -> None:
     """Take a step with an optimizer, and save and restore its state, on a network of two weights.
 
-    PyTorch's own are known to work. Some of timm's need a GPU, a library, other options, or keep a state that no
-    checkpoint without pickle can hold.
+    The states of PyTorch's own are known to be saved. Some of timm's need a GPU, a library, other options, or keep a
+    state that no checkpoint without pickle can hold.
 
     Raises:
         RecipeError: it cannot be used here.
@@ -103,10 +103,10 @@ def try_optimizer(make: Callable[..., Any], origin: str) -> None:
         optimizer = make(params=list(network.parameters()))
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"found a {type(optimizer).__name__}, expected a torch.optim.Optimizer")
-        if type(optimizer).__module__.startswith("torch.optim."):
-            return
         network(torch.ones(1, 2)).sum().backward()
         optimizer.step()
+        if type(optimizer).__module__.startswith("torch.optim."):
+            return
         moments, rest = optimizer_state(network, optimizer)
         restore_optimizer(network, optimizer, moments, json.loads(json.dumps(rest)))
         for group in optimizer.param_groups:

@@ -89,7 +89,11 @@ def try_training(
         _try_losses(parts, batch, fake, parts.discriminator)
         _try_metrics(parts, batch, fake)
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
-            parts.method.train_step(batch, _TriedUpdate(parts, batch, parts.train.accumulate))
+            tried = _TriedUpdate(parts, batch, parts.train.accumulate)
+            parts.method.train_step(batch, tried)
+        if not tried.updates:
+            origin = parts.origins["method"]
+            raise RecipeError(f"{origin}: its step trains no network; call update(network, terms) for each")
     return shapes
 
 
@@ -167,7 +171,7 @@ def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tens
 
 def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module | None) -> None:
     """Ask each loss for both of its terms, as methods do."""
-    for name, weight, loss in parts.method.losses:
+    for name, weight, loss in parts.losses:
         origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
         for term, image in (("generator_loss", fake), ("discriminator_loss", fake.detach())) if weight else ():
             held = nullcontext() if discriminator is None or image is not fake else frozen(discriminator)
@@ -179,6 +183,11 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
                     raise RecipeError(f"{origin}: {error}") from error
                 raise
             if value is None or (isinstance(value, Tensor) and value.ndim == 0):
+                if value is not None and image.requires_grad and not value.requires_grad:
+                    raise RecipeError(
+                        f"{origin} gives the generator a number without a gradient, which trains nothing; leave out "
+                        "detach(), no_grad(), rounding and comparisons, or give None"
+                    )
                 continue
             found, expected = f"a {type(value).__name__}", "expected a scalar tensor, or None"
             if isinstance(value, Tensor):
@@ -222,6 +231,8 @@ class _TriedUpdate:
     batch: Batch
     accumulate: int
     progress: float = 0.0
+    updates: int = 0
+    """Updates with terms, so far."""
 
     def __call__(
         self, networks: str | Sequence[str], terms: Terms | TermsOfPart, fixed: Iterable[nn.Parameter] = ()
@@ -235,6 +246,7 @@ class _TriedUpdate:
             )
         if unknown := ({networks} if isinstance(networks, str) else set(networks)) - set(self.parts.method.networks):
             raise ValueError(f"an update of {', '.join(unknown)}, which its networks do not name")
+        self.updates += bool(terms)
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.ndim:
                 raise ValueError(f"the term {name!r} is not a scalar tensor")

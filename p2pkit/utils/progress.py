@@ -49,7 +49,8 @@ class Progress:
             self._task = self._bar.add_task(self.title, total=1.0, summary="")
             self._bar.start()
             _bars.append(self)
-        elif self.shown and "ipykernel" in sys.modules:
+        # other libraries import ipykernel too: a notebook is where it runs
+        elif self.shown and "ipykernel" in sys.modules and import_module("IPython").get_ipython() is not None:
             display: Any = import_module("IPython.display").display
             self._cell = display({"text/plain": f"{self.title} ..."}, raw=True, display_id=True)
         return self

@@ -21,10 +21,12 @@ def register_losses(register):
     register("edges_themselves", losses.edges)
     register("made_already", nn.L1Loss())
     register("unmade", losses.Unmade)
+    register("detached", losses.Detached)
 
 
 @p2pkit.hookimpl
 def register_metrics(register):
+    from torchmetrics import MeanSquaredError
     from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
     from sketchbook import metrics
@@ -35,6 +37,7 @@ def register_metrics(register):
     register("largest", metrics.Largest)
     register("stored", metrics.Stored)
     register("undirected", metrics.Undirected)
+    register("mse", MeanSquaredError)
     register("adds", metrics.Adds)
 
 
@@ -44,12 +47,15 @@ def register_discriminators(register):
 
     register("augmenting", networks.Augmenting)
     register("blind", networks.Blind)
+    register("lazy", networks.Lazy)
 
 
 @p2pkit.hookimpl
 def register_methods(register):
     from sketchbook import methods
 
+    register("bare", methods.Bare)
+    register("idle", methods.Idle)
     register("regression", methods.Regression)
     register("pooled", methods.Pooled)
     register("unsaved", methods.Unsaved)

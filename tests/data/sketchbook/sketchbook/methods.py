@@ -6,6 +6,30 @@ from torch import nn
 from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 
 
+class Bare:
+    """A loss of its own, and none of the recipe's."""
+
+    networks = ("generator",)
+
+    def __init__(self, generator):
+        self.generator = generator
+
+    def on_train_start(self):
+        with torch.no_grad():
+            for parameter in self.generator.parameters():
+                parameter.mul_(0.5)
+
+    def train_step(self, batch, update):
+        update("generator", {"l1": (self.generator(batch.source) - batch.target).abs().mean()})
+
+
+class Idle(Bare):
+    """It gives its loss back, as in Lightning."""
+
+    def train_step(self, batch, update):
+        return (self.generator(batch.source) - batch.target).abs().mean()
+
+
 class Regression:
     """The generator alone, against the target."""
 
