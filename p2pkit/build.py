@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -111,11 +111,11 @@ def build(
         recipe.run, recipe.loader, recipe.train, data.train, *samples,
         generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
-        schedule=_make(recipe.schedule),
-        warmup=recipe.schedule.values.warmup,
+        schedule=_make(recipe.schedule), warmup=recipe.schedule.values.warmup,
         validation=Validation(
             data.train, data.validation, *samples, metrics, recipe.validation, data.bad_data,
-            _numbered(recipe.metrics), list(map(attrgetter("origin"), recipe.metrics)), networks.encoding
+            _numbered(map(attrgetter("name"), recipe.metrics)), list(map(attrgetter("origin"), recipe.metrics)),
+            networks.encoding,
         ),
         header=_model_header(recipe, data),
         picture=getattr(networks.encoding, "picture", None),
@@ -201,19 +201,19 @@ def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
     return made
 
 
-def _numbered(components: Sequence[Chosen]) -> list[str]:
-    """Their names; a number is put behind each that has come before: l1, gan, l1_2."""
-    names: list[str] = []
+def _numbered(names: Iterable[str]) -> list[str]:
+    """The names; a number is put behind each that has come before: l1, gan, l1_2."""
+    numbered: list[str] = []
     counts: Counter[str] = Counter()
-    for chosen in components:
-        counts[chosen.name] += 1
-        names.append(chosen.name if counts[chosen.name] == 1 else f"{chosen.name}_{counts[chosen.name]}")
-    return names
+    for name in names:
+        counts[name] += 1
+        numbered.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return numbered
 
 
 def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
     losses = []
-    for name, chosen in zip(_numbered(recipe.losses), recipe.losses, strict=True):
+    for name, chosen in zip(_numbered(map(attrgetter("name"), recipe.losses)), recipe.losses, strict=True):
         made = _make(chosen, **data.channels)
         try:
             losses.append(WeightedLoss(name, chosen.values.weight, AdaptedLoss.of(made)))
@@ -243,12 +243,10 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
     for callback in given:
         name = getattr(callback, "__name__", type(callback).__name__)
         made.append((name, f"the callback {name}", callback))
-    callbacks, origins, counts = dict[str, Any](), dict(parts.origins), Counter[str]()
-    for name, origin, callback in made:
+    callbacks, origins = dict[str, Any](), dict(parts.origins)
+    for name, (_, origin, callback) in zip(_numbered(map(itemgetter(0), made)), made, strict=True):
         refuse_unusable(callback, origin)
-        counts[name] += 1
-        key = f"callbacks.{name}" if counts[name] == 1 else f"callbacks.{name}_{counts[name]}"
-        callbacks[key], origins[key] = callback, origin
+        callbacks[f"callbacks.{name}"], origins[f"callbacks.{name}"] = callback, origin
     return replace(parts, callbacks=callbacks, origins=origins)
 
 

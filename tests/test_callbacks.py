@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import p2pkit as library
-from p2pkit.components.host import configure
 from p2pkit.errors import CallbackError, P2PKitError, RecipeError
 from p2pkit.run_contracts import EVENTS, TrainingRun
 from tests.conftest import Call, distribution, lines, steps_of_checkpoints, train
@@ -84,15 +83,12 @@ def watch(tmp_path: Path) -> Iterator[Path]:
     """A folder for --plugins-dir with these."""
     folder = distribution(tmp_path / "plugins", "watch", "1.5", {"watch": "watch"})
     (folder / "watch.py").write_text(WATCH)
-    before = list(sys.path)
     yield folder
-    sys.path[:] = before
     sys.modules.pop("watch", None)
-    configure()
 
 
 class Diary:
-    """Writes down what it is told."""
+    """Writes down what it is called with."""
 
     def __init__(self, stop_at: int = -1) -> None:
         self.stop_at, self.seen, self.last = stop_at, list[tuple[str, int]](), dict[str, Any]()

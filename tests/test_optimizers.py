@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from p2pkit.components.host import configure
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import parameters_model
 from p2pkit.errors import RecipeError
@@ -61,11 +60,8 @@ def odd(tmp_path: Path) -> Iterator[Path]:
     """A folder for --plugins-dir with these."""
     folder = distribution(tmp_path / "plugins", "odd-ones", "0.7", {"odd": "odd_ones"})
     (folder / "odd_ones.py").write_text(ODD)
-    before = list(sys.path)
     yield folder
-    sys.path[:] = before
     sys.modules.pop("odd_ones", None)
-    configure()
 
 
 @pytest.mark.parametrize(

@@ -251,11 +251,7 @@ class Trainer:
             self._call_callbacks("on_checkpoint")
 
     def _log(self) -> None:
-        self._last_means = self.outputs.log(
-            self.state,
-            self._epoch(),
-            dict(self.update.learning_rates()),
-        )
+        self._last_means = self.outputs.log(self.state, self._epoch(), dict(self.update.learning_rates()))
 
     def _epoch(self) -> float:
         return self.state.step / self.steps_per_epoch
