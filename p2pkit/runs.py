@@ -7,7 +7,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from p2pkit.data.checks import HeaderCheck
 from p2pkit.data.samples import Data
 from p2pkit.data.value_ranges import find_ranges
 from p2pkit.distributed.accelerator import make_accelerator
-from p2pkit.distributed.collectives import broadcast_text, on_main_process
+from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
 from p2pkit.errors import RecipeError
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
@@ -126,8 +126,7 @@ def train_or_resume(
     """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
     folder = RunDir(out)
     with _session(recipe, device, how_to_resume) as session:
-        begun = _has_begun(folder, recipe) if session.accelerator.is_main_process else False
-        if broadcast_text(session.accelerator, str(begun)) == str(True):
+        if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
             return _resume(session, recipe, folder, accept_changed_data)
         return _start(session, recipe, overrides, out)
 
@@ -136,7 +135,7 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found."""
     folder = RunDir.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
-    accelerator = make_accelerator(recipe.train.precision, device)
+    accelerator = make_accelerator(recipe.train, device)
     parts = build(recipe, _with_ranges(recipe, load_data(recipe), accelerator, folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
@@ -152,23 +151,28 @@ class _Session:
     how_to_resume: HowToResume
     callbacks: Sequence[Callback]
     """Objects that are given beside the recipe's callbacks."""
-    heartbeat: Any = None
-    """The watch over other processes; None where there is none."""
+    folder: RunDir | None = None
+    """The run folder, once it is known."""
 
 
 @contextmanager
 def _session(
     recipe: Recipe, device: str | None, how_to_resume: HowToResume | None, callbacks: Sequence[Callback] = ()
 ) -> Iterator[_Session]:
-    accelerator = make_accelerator(recipe.train.precision, device)
+    accelerator = make_accelerator(recipe.train, device)
     session = _Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks)
-    if accelerator.num_processes == 1:
+    try:
         yield session
-        return
-    from p2pkit.distributed.watch import watched
+    except Exception as error:
+        if accelerator.num_processes == 1:
+            raise
+        from p2pkit.distributed.lost import as_loss
 
-    with watched(accelerator) as session.heartbeat:
-        yield session
+        folder = session.folder
+        command = session.how_to_resume(folder.path, False) if folder and folder.has_checkpoint else ""
+        if (lost := as_loss(error, command)) is not None:
+            raise lost from error
+        raise
 
 
 def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) -> str:
@@ -177,35 +181,34 @@ def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) ->
     return f"p2pkit.resume({str(folder)!r}{on}{', accept_changed_data=True' if accept_changed_data else ''})"
 
 
-def _trainer(session: _Session, parts: TrainingParts, folder: RunDir) -> Trainer:
-    command = session.how_to_resume(folder.path, False)
-    if session.heartbeat is not None:
-        advice = f"\nTo resume from the last checkpoint:\n  {command}"
-        session.heartbeat.advice = lambda: advice if folder.has_checkpoint else ""
-    return Trainer(parts, session.accelerator, folder, command, session.how_to_resume(folder.path, True))
-
-
 def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
     accelerator = session.accelerator
     data, parts = _prepare(session, recipe, {})
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
     try_training(parts, accelerator.device, accelerator.num_processes, autocast)
-    created = RunDir.create(out, recipe.run.name).path if accelerator.is_main_process else ""
-    folder = RunDir(Path(broadcast_text(accelerator, str(created))))
-    trainer = _trainer(session, parts, folder)
-    with folder.held() if accelerator.is_main_process else nullcontext():
-        if accelerator.is_main_process:
-            folder.begin(recipe.toml(), recipe.document.text, _environment(recipe, data, overrides))
-            print_line(f"run folder: {folder.path}")
-        return _train(trainer)
+
+    def begin() -> str:
+        folder = RunDir.create(out, recipe.run.name)
+        held.enter_context(folder.held())
+        folder.begin(recipe.toml(), recipe.document.text, _environment(recipe, data, overrides))
+        print_line(f"run folder: {folder.path}")
+        return str(folder.path)
+
+    with ExitStack() as held:
+        folder = session.folder = RunDir(Path(on_main_process(accelerator, begin)))
+        typed = session.how_to_resume(folder.path, False), session.how_to_resume(folder.path, True)
+        return _train(Trainer(parts, accelerator, folder, *typed))
 
 
 def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
     _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
-    trainer = _trainer(session, parts, folder)
-    with folder.held() if accelerator.is_main_process else nullcontext():
+    session.folder = folder
+    typed = session.how_to_resume(folder.path, False), session.how_to_resume(folder.path, True)
+    trainer = Trainer(parts, accelerator, folder, *typed)
+    with ExitStack() as held:
+        on_main_process(accelerator, partial(held.enter_context, folder.held()))
         notices = trainer.resume()
         if accelerator.is_main_process:
             for notice in notices:
@@ -226,7 +229,8 @@ def _prepare(
     folder: RunDir | None = None,
 ) -> tuple[Data, TrainingParts]:
     """Data, checked, with the ranges of its values, and all that is built for it, on the device."""
-    accelerator, data = session.accelerator, load_data(recipe)
+    accelerator = session.accelerator
+    data = on_every_process(accelerator, partial(load_data, recipe))
     for notice in data.notices if accelerator.is_main_process else ():
         print_line(f"NOTICE: {notice}")
     if accelerator.num_processes > 1:
@@ -244,7 +248,7 @@ def _prepare(
         print_line(f"NOTICE: {notice}")
     if recipe.percentiles():
         data = _with_ranges(recipe, data, accelerator, known)
-    parts = build(recipe, data, callbacks=session.callbacks)
+    parts = on_every_process(accelerator, partial(build, recipe, data, callbacks=session.callbacks))
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
     return data, parts

@@ -195,6 +195,8 @@ class TrainSettings(Section):
     """Into how many parts a process's share of a batch is cut; they are made one after another, for one step."""
     sync_norm: bool = False
     """Batch norm's statistics over the batches of all processes."""
+    collective_timeout: Duration = "10m"
+    """How long processes look for each other, and wait for one that does not answer."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Keep an exponential moving average (EMA) of the generator's weights, and use it in place of the generator."""
     checkpoint_every: Interval = "1 epoch"

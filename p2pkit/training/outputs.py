@@ -110,7 +110,8 @@ class Outputs:
         saved = (state.step, state.best, state.stopped) == (self.saved_at, self.saved_best, self.saved_stopped)
         best = state.best and state.best.step
         states = {} if saved else gather_states(self.accelerator, self.trained.stateful)
-        if self.accelerator.is_main_process:
+
+        def write() -> None:
             if not saved or metrics or not self.folder.model.exists():
                 self._write_model(self.folder.model, state.step, metrics)
             if not saved:
@@ -120,8 +121,9 @@ class Outputs:
                     self._write_model(self.folder.best_model, state.step, state.metrics)
                 keep = self.parts.train.keep_checkpoints
                 write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best, states)
+
+        on_main_process(self.accelerator, write)
         self.mark_saved(state)
-        self.accelerator.wait_for_everyone()
         return not saved
 
     def mark_saved(self, state: RunState) -> None:

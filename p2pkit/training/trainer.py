@@ -23,6 +23,7 @@ from p2pkit.distributed.collectives import (
     all_gather_text,
     all_reduce_max,
     broadcast_text,
+    on_every_process,
     on_main_process,
 )
 from p2pkit.errors import CallbackError, DataError, NotFiniteError, RunDirError
@@ -85,7 +86,8 @@ class Trainer:
             RunDirError: there is none, or the processes do not see the same one.
         """
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        progress, notices = read_checkpoint(self.folder.checkpoints, self.trained, rank, processes)
+        read = partial(read_checkpoint, self.folder.checkpoints, self.trained, rank, processes)
+        progress, notices = on_every_process(self.accelerator, read)
         self._check_same(progress["step"], progress["sha256"])
         self.state = state = RunState.from_json(progress)
         self.outputs.mark_saved(state)
@@ -338,12 +340,10 @@ class Trainer:
         """Leave the step that has led to a loss that is NaN or infinite, and report all that is known of it."""
         step, accelerator = self.state.step + 1, self.accelerator
         left = self.folder.not_finite(step)
-        if accelerator.is_main_process:
-            shutil.rmtree(left, ignore_errors=True)  # another number of processes may have failed here before
-        accelerator.wait_for_everyone()
-        networks = self.trained if accelerator.is_main_process else None
-        leave_step(left, batch, self.update.progress, accelerator.process_index, networks)
-        accelerator.wait_for_everyone()
+        # another number of processes may have failed here before
+        on_main_process(accelerator, partial(shutil.rmtree, left, ignore_errors=True))
+        networks, rank = self.trained if accelerator.is_main_process else None, accelerator.process_index
+        on_every_process(accelerator, partial(leave_step, left, batch, self.update.progress, rank, networks))
         raise NotFiniteError(
             f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
             "optimizer.clip_gradient_norm, or look at the files. The batch and the networks as they were are kept; to "
