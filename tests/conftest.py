@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,14 @@ def pairs(tmp_path: Path) -> Path:
             left = picture(24, 24, seed=index + 100 * (split == "test"))
             save(root / split / f"{index}.png", np.concatenate([left, 255 - left], axis=1))
     return root
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("localhost", 0)) as free:
+        number: int = free.getsockname()[1]
+        return number
 
 
 @pytest.fixture

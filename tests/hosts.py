@@ -80,6 +80,15 @@ class Hosts:
         found = subprocess.run(["ip", "netns", "pids", self.namespaces[host]], capture_output=True, text=True)
         return [int(number) for number in found.stdout.split()]
 
+    def workers(self, host: int) -> list[int]:
+        """Those of them that a launcher has started to train."""
+        found = []
+        for number in self.processes(host):
+            command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+            if command[1:4] == [b"-u", b"-m", b"p2pkit"]:
+                found.append(number)
+        return found
+
     def kill(self, host: int) -> None:
         """End all that runs on a host, as a crash does."""
         for process in self.processes(host):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,60 @@ from safetensors.torch import load_file
 
 from tests.conftest import Call, distribution, lines, picture, save, train
 from tests.test_bad_pairs import spoil_the_middle
-from tests.test_many_processes import WITHOUT_STATISTICS, launch
+from tests.test_many_processes import WITHOUT_STATISTICS, launch, start_alone
 
+MEETING = """
+import json, os, signal, sys, time
+from pathlib import Path
+
+from p2pkit.distributed.accelerator import make_accelerator
+from p2pkit.distributed.collectives import on_every_process, on_main_process
+from p2pkit.distributed.lost import is_loss
+from p2pkit.errors import DataError, WriteError
+from p2pkit.settings import TrainSettings
+
+rank = int(os.environ["RANK"])
+accelerator = make_accelerator(TrainSettings(collective_timeout="3s"), "cpu")
+met = []
+
+def meet(function, *arguments):
+    try:
+        met.append(["", function(accelerator, *arguments)])
+    except BaseException as error:
+        met.append([type(error).__name__, str(error), getattr(error, "exit_code", None)])
+
+def fail(error):
+    raise error
+
+def only_on(number, work):
+    return lambda: work() if rank == number else "done"
+
+def long():
+    time.sleep(5)
+    return "after five seconds"
+
+def signalled():
+    signal.signal(signal.SIGALRM, lambda *_: fail(RuntimeError("a reader has been killed")))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+
+meet(on_main_process, long)
+meet(on_every_process, only_on(1, long))
+meet(on_main_process, lambda: fail(DataError("a bad file\\nand another")), "listed there")
+meet(on_main_process, lambda: fail(DataError("a bad file\\nand another")))
+meet(on_main_process, lambda: fail(WriteError("the disk is full\\nof files")))
+meet(on_main_process, lambda: fail(OSError("an I/O error")))
+meet(on_main_process, lambda: fail(KeyError("x")))
+meet(on_main_process, lambda: signal.raise_signal(signal.SIGINT))
+meet(on_every_process, only_on(1, lambda: fail(WriteError("full"))))
+meet(on_every_process, signalled if rank == 1 else lambda: time.sleep(2))
+meet(on_main_process, lambda: "all is well")
+Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(met))
+try:
+    on_every_process(accelerator, only_on(1, lambda: os._exit(0)))
+except RuntimeError as error:
+    Path(sys.argv[1], "lost").write_text(str(is_loss(error)))
+os._exit(0)
+"""
 SPOILT = '''
 import p2pkit
 
@@ -41,6 +94,46 @@ def plugins(tmp_path: Path) -> Path:
 
 def without_statistics() -> list[str]:
     return [word for setting in WITHOUT_STATISTICS for word in ("--set", setting)]
+
+
+def test_all_learn_how_the_work_of_one_has_ended(tmp_path: Path, port: int) -> None:
+    script = tmp_path / "meeting.py"
+    script.write_text(MEETING)
+    running = [start_alone(rank, port, script, tmp_path) for rank in (0, 1)]
+    for process in running:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    main, other = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    host = platform.node()
+    elsewhere = [
+        ["", "after five seconds"],  # although collectives have a time-out of three
+        ["", "after five seconds"],
+        ["SharedDataError", "listed there", None],
+        ["SharedDataError", "a bad file\nand another", None],
+        ["ProcessLost", f"process 0 ({host}) has ended: the disk is full", 2],
+        ["ProcessLost", f"process 0 ({host}) has ended: an I/O error", 2],
+        ["ProcessLost", f"process 0 ({host}) has ended: 'x'", 1],
+        ["ProcessLost", f"process 0 ({host}) has ended: KeyboardInterrupt", 130],
+        ["WriteError", "full", None],
+        ["RuntimeError", "a reader has been killed", None],
+        ["", "all is well"],
+    ]
+    here = [
+        ["", "after five seconds"],
+        ["", "done"],
+        ["SharedDataError", "a bad file\nand another", None],
+        ["SharedDataError", "a bad file\nand another", None],
+        ["WriteError", "the disk is full\nof files", None],
+        ["OSError", "an I/O error", None],
+        ["KeyError", "'x'", None],
+        ["KeyboardInterrupt", "", None],
+        ["ProcessLost", f"process 1 ({host}) has ended: full", 2],
+        ["ProcessLost", f"process 1 ({host}) has ended: a reader has been killed", 1],
+        ["", "all is well"],
+    ]
+    assert main == here
+    assert other == elsewhere
+    assert (tmp_path / "lost").read_text() == "True"
 
 
 def test_batch_norm_over_all_processes(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:

@@ -28,29 +28,27 @@ WITHOUT_STATISTICS = (
 
 def launch(*arguments: object, processes: int = 2) -> subprocess.Popen[str]:
     """Start some processes under torchrun, whose agent ends all when one has failed."""
-    return _start([*LAUNCH, "--nproc_per_node", str(processes), "-m", "p2pkit", *map(str, arguments)], {})
+    words = ("--nproc_per_node", str(processes), "-m", "p2pkit", *map(str, arguments), "--device", "cpu")
+    return _start([*LAUNCH, *words], {})
 
 
 def launch_alone(rank: int, port: int, *arguments: object) -> subprocess.Popen[str]:
     """Start one of two processes, without a launcher that would end it."""
+    return start_alone(rank, port, "-m", "p2pkit", *arguments, "--device", "cpu")
+
+
+def start_alone(rank: int, port: int, *arguments: object) -> subprocess.Popen[str]:
+    """The same with any program of Python's."""
     place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return _start([sys.executable, "-m", "p2pkit", *map(str, arguments)], {**place, **meeting})
+    return _start([sys.executable, *map(str, arguments)], {**place, **meeting})
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*command, "--device", "cpu"], env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-@pytest.fixture
-def port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("localhost", 0)) as free:
-        number: int = free.getsockname()[1]
-        return number
 
 
 def wait_for(file: Path, running: subprocess.Popen[str]) -> None:
@@ -66,6 +64,17 @@ def set_steps(run: Path, before: int, after: int) -> None:
     text = resolved.read_text()
     assert f"max_steps = {before}" in text
     resolved.write_text(text.replace(f"max_steps = {before}", f"max_steps = {after}"))
+
+
+def last_step(run: Path) -> int:
+    """The step of a run's last checkpoint."""
+    return max(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").glob("step_*"))
+
+
+def trainers(running: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that a launcher has started, by rank."""
+    found = [child for child in psutil.Process(running.pid).children() if "p2pkit" in child.cmdline()]
+    return sorted(found, key=lambda child: int(child.environ()["RANK"]))
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -141,12 +150,53 @@ def test_a_killed_process_ends_the_other(killed: int, recipe: Path, tmp_path: Pa
     survivor = running[1 - killed]
     _, printed = survivor.communicate(timeout=60)
     assert survivor.returncode == 75
-    assert f"process {killed} ({platform.node()}) exited without an error" in printed
+    assert f"[process {1 - killed} of 2 on {platform.node()}] another process has ended or does not answer (" in printed
     assert f"p2pkit run --device cpu --resume {out}" in printed
     assert "Traceback" not in printed
-    (step,) = [int(folder.name.removeprefix("step_")) for folder in sorted((out / "checkpoints").iterdir())[-1:]]
+    step = last_step(out)
     set_steps(out, 100000, step + 1)
     assert p2pkit("run", "--resume", out, "--device", "cpu").code == 0
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_launcher_ends_the_others_and_any_number_resumes(processes: int, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ("--set", "train.max_steps=100000", "--set", "loader.batch_size=4")
+    running = launch("run", recipe, "--out", out, *settings)
+    wait_for(out / "model.safetensors", running)
+    trainers(running)[1].kill()
+    _, printed = running.communicate(timeout=60)
+    assert running.returncode != 0 and "exitcode  : -9 " in printed
+    step = last_step(out)
+    set_steps(out, 100000, step + 2)
+    resumed = launch("run", "--resume", out, processes=processes)
+    _, printed = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0 and f"resuming from step {step}" in printed, printed
+    assert last_step(out) == step + 2
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_ends_the_other(recipe: Path, tmp_path: Path, port: int) -> None:
+    out = tmp_path / "run"
+    settings = ("--set", "train.max_steps=100000", "--set", "train.collective_timeout=5s", "--out", out)
+    running = [launch_alone(rank, port, "run", recipe, *settings) for rank in (0, 1)]
+    wait_for(out / "model.safetensors", running[0])
+    running[1].send_signal(signal.SIGSTOP)
+    _, printed = running[0].communicate(timeout=60)
+    running[1].kill()
+    assert running[0].returncode == 75
+    assert "another process has ended or does not answer (Timed out waiting 5000ms" in printed
+    running[1].communicate(timeout=10)
+
+
+def test_processes_that_do_not_come_are_waited_for_as_long_as_the_recipe_says(
+    recipe: Path, tmp_path: Path, port: int
+) -> None:
+    running = launch_alone(0, port, "run", recipe, "--set", "train.collective_timeout=2s", "--out", tmp_path / "run")
+    _, printed = running.communicate(timeout=60)
+    assert running.returncode == 75
+    assert f"the processes have not found each other at localhost:{port}" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_port_that_is_taken_is_reported(recipe: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ class _Meetings(threading.Thread):
         """How the work has failed, by rank; empty where it has not."""
         self.error: Exception | None = None
         """What a collective has raised."""
-        self._failure, self._done = "", threading.Event()
+        self._failure, self._done, self._over = "", threading.Event(), threading.Event()
 
     def run(self) -> None:
         """Meet until all are done, or until one has failed."""
@@ -159,9 +159,11 @@ class _Meetings(threading.Thread):
                 self.failures = all_gather_text(self.accelerator, self._failure)
         except Exception as error:
             self.error = error
+        finally:
+            self._over.set()
 
     def end(self, failure: str = "") -> None:
         """Wait until all are done; ``failure`` is passed on to the others."""
         self._failure = failure
         self._done.set()
-        self.join()
+        self._over.wait()  # not join(), which takes the thread for ended once a signal's handler has raised in it

@@ -25,7 +25,7 @@ def as_loss(error: BaseException, how_to_resume: str) -> ProcessLost | None:
     """
     if not is_loss(error):
         return None
+    # without the place in the source that gloo begins with, and its guesses behind the first sentence
+    what = re.sub(r"^\[[^]]*\] ", "", first_line(error)).partition(". ")[0]
     advice = f"\nTo resume from the last checkpoint:\n  {how_to_resume}" if how_to_resume else ""
-    return ProcessLost(
-        f"another process has ended or does not answer ({first_line(error)}); what it has printed says why{advice}"
-    )
+    return ProcessLost(f"another process has ended or does not answer ({what}); what it has printed says why{advice}")

@@ -329,8 +329,10 @@ class Trainer:
                 break
             except RuntimeError as lost:
                 # PyTorch reports a worker that was killed wherever the program happens to be, here too, once for each
-                if lost_worker(lost) is None:
+                if (killed := lost_worker(lost)) is None:
                     raise
+                if self.accelerator.num_processes > 1:  # the others have learnt of it by now, and end
+                    raise DataError(f"{error}\n{killed}. {self._last_checkpoint()}") from lost
         return DataError(f"{error}\nThe data ends the run; {self._how_to_resume(self.resume_accepting)}")
 
     def _how_to_resume(self, command: str) -> str:
