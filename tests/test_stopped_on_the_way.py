@@ -20,9 +20,8 @@ from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 from tests.test_bad_pairs import spoil_the_middle
 from tests.test_crashes import Killed, failing_at
-from tests.test_many_processes import launch_alone, port
+from tests.test_many_processes import launch_alone
 
-__all__ = ["port"]
 MEASURED = ("train.max_steps=6", "train.checkpoint_every=100", "validation.every=2", "train.sample_every=2")
 
 
