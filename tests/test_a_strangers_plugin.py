@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from p2pkit.components.host import configure
 from p2pkit.components.kinds import KINDS
 from p2pkit.images.reading import read_image
+from p2pkit.training.sample_grids import GAP, LINE, TOP
 from p2pkit.training.trainer import Trainer
 from tests.conftest import REPOSITORY, Call, Outcome, distribution, lines, save, steps_of_checkpoints
 from tests.environment import Environment
@@ -138,10 +140,13 @@ def test_unpaired_data_is_trained_on_whatever_the_workers_and_resumes_exactly(
         ended = program("run", "box:unpaired", "--out", run, "--device", "cpu", "--set", f"loader.workers={workers}")
         assert ended.code == 0 and "validation/" not in ended.out, ended.err
         assert {"generator/lsgan", "generator/identity"} <= lines(run)[0].keys() and lines(run)[-1]["split"] == "train"
+        # its discriminator's loss, that of the generator against it, and one that wants the target to stay as it is
+        assert re.search(r"  D \d\S+  G \d\S+  identity \d\S+  epoch 4\n", ended.err), ended.err
         models.append(load_file(run / "model.safetensors"))
     assert all(bool((models[0][name] == models[1][name]).all()) for name in models[0])
     grid = np.asarray(Image.open(tmp_path / "0" / "samples" / "step_00000003.png"))
-    assert grid.shape == (2 * (12 + 8), 2 * (12 + 4) + 4, 3)  # two sources, each beside its output alone
+    assert grid.shape[0] == TOP + 2 * (132 + LINE + GAP)  # two sources of 12x8 or 12x12 pixels, eleven times enlarged
+    assert (grid[TOP:, 2 * (132 + GAP) :] == 255).mean() > 0.9  # each beside its output alone
     # in the middle of the first epoch, of two steps, and of the second
     cut = stopped_at(3, program, "box:unpaired", tmp_path / "cut", monkeypatch)
     resumed = program("run", "--resume", cut, "--device", "cpu")

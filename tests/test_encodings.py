@@ -15,6 +15,7 @@ import p2pkit as library
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import RecipeError
 from p2pkit.settings import TransformSettings
+from p2pkit.training.sample_grids import GAP, TOP
 from tests.conftest import Call, lines, save, train
 
 CLASSES = 5
@@ -125,7 +126,8 @@ def test_a_recipe_with_an_encoding_trains_resumes_and_translates_label_maps(
     assert np.asarray(Image.open(tmp_path / "out" / "new.png")).shape == (20, 20, 3)
     assert json.loads(p2pkit("inspect", whole, "--json").out)["encoding"]["parameters"] == {"classes": CLASSES}
     grid = np.asarray(Image.open(whole / "samples/step_00000030.png"))
-    assert len(np.unique(grid[4:28, 4:28].reshape(-1, 3), axis=0)) >= CLASSES  # a colour a class
+    source = grid[TOP : TOP + 128, GAP : GAP + 128]
+    assert len(np.unique(source.reshape(-1, 3), axis=0)) >= CLASSES  # a colour a class
 
 
 def test_numbers_mean_the_same_in_files_of_8_and_16_bits(labels: Path, tmp_path: Path, p2pkit: Call) -> None:

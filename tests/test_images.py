@@ -19,7 +19,6 @@ from p2pkit.images.pixels import denormalize, normalize
 from p2pkit.images.reading import image_header, read_image
 from p2pkit.images.writing import write_image
 from p2pkit.settings import TransformSettings
-from p2pkit.training.sample_grids import sample_grid
 
 
 @pytest.mark.parametrize(
@@ -193,10 +192,3 @@ def test_crops_reach_every_corner() -> None:
 def test_test_pairs_are_resized_to_what_training_sees_and_no_more() -> None:
     assert transform(load_size=40, crop_size=32, flip=True).test(pair(50, 60))[0].shape == (2, 32, 32)
     assert transform(crop_size=32).test(pair(50, 60))[0].shape == (2, 50, 60)
-
-
-def test_a_grid_shows_rows_of_any_channels() -> None:
-    gray, colour = torch.full((1, 4, 6), -1.0), torch.zeros(3, 4, 6)
-    grid = sample_grid([(gray, colour), (colour, colour)], gap=2)
-    assert grid.shape == (2 * (4 + 4), 2 * (6 + 2) + 2, 3)
-    assert grid[2, 2].tolist() == [0, 0, 0] and grid[0, 0].tolist() == [255, 255, 255]

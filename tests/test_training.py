@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 import p2pkit as library
 from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
+from p2pkit.training.sample_grids import GAP, LINE, TOP
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 
 
@@ -39,8 +40,7 @@ def test_what_a_run_leaves_behind(p2pkit: Call, recipe: Path, tmp_path: Path) ->
     }  # fmt: skip
     assert [file.name for file in sorted((run / "samples").iterdir())] == ["step_00000002.png", "step_00000004.png"]
     with Image.open(run / "samples" / "step_00000004.png") as grid:
-        # two test pairs, source | output | target, with four pixels around each
-        assert grid.size == (3 * 20 + 4, 2 * 24)
+        assert grid.size == (GAP + 3 * (128 + GAP), TOP + 2 * (128 + LINE + GAP))  # two test pairs, enlarged
     assert (run / "recipe.source.toml").read_text() == recipe.read_text()
     environment = json.loads((run / "environment.json").read_text())
     assert environment["data"]["pairs"] == 6 and environment["data"]["test_pairs"] == 2

@@ -1,7 +1,8 @@
-"""metrics.jsonl: the mean of each loss term over the steps since the last line."""
+"""metrics.jsonl: the mean of each loss term over the steps since the last line; and how progress shows them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from p2pkit.utils.jsonl import keep_lines
+from p2pkit.utils.progress import three_digits
 
 
 @dataclass
@@ -48,3 +50,26 @@ def drop_lines(file: Path, step: int, splits: Set[str]) -> None:
         return not (values["step"] > step or (values["step"] == step and values["split"] in splits))
 
     keep_lines(file, stays)
+
+
+def short_losses(means: Mapping[str, float]) -> list[str]:
+    """Loss terms by ``network/loss`` as a person reads them in passing: ``D 0.69``, ``G 0.76``, ``L1 28.3``.
+
+    ``D`` is the sum of the discriminator's terms, ``G`` that of the generator's adversarial ones: those of a loss that
+    the discriminator has a term of too. Other terms of the generator go by the loss's name, in capitals where it is
+    short. Those of further networks come last, by the network's name and the loss's.
+    """
+    adversarial = {f"generator/{name.partition('/')[2]}" for name in means if name.startswith("discriminator/")}
+    sums: dict[str, float] = {}
+    further: dict[str, float] = {}
+    for name, value in means.items():
+        network, _, loss = name.partition("/")
+        term = loss.upper() if re.fullmatch(r"[^_]{2,3}(_\d+)?", loss) else loss
+        if network == "discriminator" or name in adversarial:
+            term = network[0].upper()
+        elif network != "generator":
+            further[f"{network} {term}"] = value
+            continue
+        sums[term] = sums.get(term, 0.0) + value
+    leading = {term: sums.pop(term) for term in ("D", "G") if term in sums}
+    return [f"{term} {three_digits(value)}" for term, value in (leading | sums | further).items()]

@@ -94,8 +94,9 @@ class Outputs:
     def _write_sample(self, step: int) -> None:
         parts, file = self.parts, self.folder.sample(step)
         shown = parts.validation.validation_set if len(parts.validation.validation_set) else parts.train_set
+        title = f"step {step}, {parts.validation.called or 'train set'}"
         skipped = write_samples(
-            file, shown, parts.spec, parts.augmentation, parts.loader.bad_data, self.translate, parts.picture
+            file, title, shown, parts.spec, parts.augmentation, parts.loader.bad_data, self.translate, parts.picture
         )
         self.skipped.report(step, skipped)
         if self.accelerator.trackers:

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.errors import visible
 from p2pkit.images.pixels import denormalize
 from p2pkit.images.writing import write_picture
 from p2pkit.settings import BadData
+from p2pkit.utils.progress import shortened
 
 ROWS = 4
+COLUMNS = ("source", "output", "target")
+SMALLEST, LARGEST = 128, 256
+"""Bounds of the longer side of an image as a grid shows it, in pixels."""
+GAP = 8
+LINE, TEXT_SIZE = 18, 13
+"""The height of a line of text, and that of its letters, in pixels."""
+TOP = GAP + 2 * LINE
+"""Where the first row of images begins, below the title and the columns' names."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sample in a grid: its key, and its images [C, H, W] in [-1, 1], which have one size."""
+
+    key: str
+    images: Sequence[Tensor]
 
 
 def write_samples(
-    file: Path, samples: Samples, spec: SampleSpec, augmentation: Augmentation, bad_data: BadData,
+    file: Path, title: str, samples: Samples, spec: SampleSpec, augmentation: Augmentation, bad_data: BadData,
     translate: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor] | None,
 ) -> list[str]:  # fmt: skip
     """Write a grid of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
@@ -30,33 +50,81 @@ def write_samples(
     ``picture`` makes pictures [1, 3, H, W] of sources that are none themselves. Returns the messages on samples that
     could not be used and were skipped.
     """
-    rows: list[list[Tensor]] = []
+    rows: list[Row] = []
     skipped: list[str] = []
     count = min(ROWS, len(samples))
     skipping = SkipBadSamples(len(samples), bad_data)
+
+    def read(index: int) -> tuple[str, Tensor, Tensor]:
+        sample = samples[index]
+        return sample.key, *augmentation.test(spec.tensors(sample))
+
     for row in range(count):
-        (source, target), found_bad = skipping.first_usable(
-            row * len(samples) // count, lambda index: augmentation.test(spec.tensors(samples[index]))
-        )
+        (key, source, target), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
         shown = picture(source[None])[0] if picture else source
-        rows.append([shown, translate(source[None])[0], *([target] if samples.targets is None else [])])
-    write_picture(file, sample_grid(rows))
+        images = [shown, translate(source[None])[0], *([target] if samples.targets is None else [])]
+        rows.append(Row(key, images))
+    write_picture(file, sample_grid(title, rows))
     return skipped
 
 
-def sample_grid(rows: Sequence[Sequence[Tensor]], gap: int = 4) -> NDArray[np.uint8]:
-    """A picture [H, W, 3] uint8 of rows of tensors [C, H, W] in [-1, 1], white between them.
+def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
+    """A picture [H, W, 3] uint8 of ``rows`` below one another, dark text on white: the title, columns' names, keys.
 
-    The tensors of a row have one size; rows of different sizes are put below one another, widened to the widest.
+    Images are shrunk or enlarged, the latter by a whole factor, until their longer sides have 128 to 256 pixels.
     """
-    strips = [make_grid([as_rgb(image) for image in row], nrow=len(row), padding=gap, pad_value=1.0) for row in rows]
-    width = max(strip.shape[2] for strip in strips)
-    widened = [torch.nn.functional.pad(strip, (0, width - strip.shape[2]), value=1.0) for strip in strips]
-    return denormalize(torch.cat(widened, dim=1), np.dtype(np.uint8))
+    font = ImageFont.load_default(TEXT_SIZE)
+    shown = [[_fitted(image) for image in row.images] for row in rows]
+    column = max(image.width for image in chain.from_iterable(shown)) + GAP
+    width = GAP + max(len(shown[0]) * column, round(font.getlength(title)) + GAP)
+    height = TOP + sum(images[0].height + LINE + GAP for images in shown)
+    grid = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(grid)
+    draw.text((GAP, GAP // 2), title, "black", font)
+    for place, name in enumerate(COLUMNS[: len(shown[0])]):
+        draw.text((GAP + place * column, TOP - LINE), name, "dimgray", font)
+    top = TOP
+    for key, images in zip(_names([row.key for row in rows]), shown, strict=True):
+        for place, image in enumerate(images):
+            grid.paste(image, (GAP + place * column, top))
+        top += images[0].height
+        size = len(key)
+        while size > 3 and font.getlength(shortened(key, size)) > width - 2 * GAP:
+            size -= 1
+        draw.text((GAP, top + 1), shortened(key, size), "black", font)
+        top += LINE + GAP
+    return np.asarray(grid)
 
 
 def as_rgb(image: Tensor) -> Tensor:
     """An image [C, H, W] with any number of channels as [3, H, W]: gray is repeated, the first three stand for more."""
     image = image.detach().cpu().float()
     return image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+
+
+def _fitted(image: Tensor) -> Image.Image:
+    """The picture of an image [C, H, W] in a size that a grid shows."""
+    picture = Image.fromarray(denormalize(as_rgb(image), np.dtype(np.uint8)))
+    longer = max(picture.size)
+    if longer < SMALLEST:
+        factor = -(-SMALLEST // longer)
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    if longer > LARGEST:
+        size = (max(1, picture.width * LARGEST // longer), max(1, picture.height * LARGEST // longer))
+        return picture.resize(size, Image.Resampling.BOX)
+    return picture
+
+
+def _names(keys: Sequence[str]) -> list[str]:
+    """How samples are called: of keys that are paths as many last parts as tell them apart, in the font's letters."""
+    parts = [key.split("/") for key in keys]
+    count = 1
+    while len({tuple(each[-count:]) for each in parts}) < len(set(keys)):
+        count += 1
+    # the font that Pillow has built in knows ASCII alone
+    plain = (unicodedata.normalize("NFKD", visible("/".join(each[-count:]))) for each in parts)
+    return [
+        "".join(char for char in name if not unicodedata.combining(char)).encode("ascii", "backslashreplace").decode()
+        for name in plain
+    ]

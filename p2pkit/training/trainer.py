@@ -32,7 +32,7 @@ from p2pkit.run_dir import RunDir
 from p2pkit.settings import Limits, steps_in
 from p2pkit.training.callbacks import Callbacks, RunView
 from p2pkit.training.checkpoint import read_checkpoint, set_aside_after
-from p2pkit.training.metrics_log import drop_lines
+from p2pkit.training.metrics_log import drop_lines, short_losses
 from p2pkit.training.not_finite import leave_step
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
@@ -78,6 +78,7 @@ class Trainer:
         generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
         self._last_means: dict[str, float] = {}
+        self._first_means: dict[str, float] = {}
 
     def resume(self) -> list[str]:
         """Go back to the last whole checkpoint in the run folder; notices of what is damaged or not exactly as it was.
@@ -152,7 +153,7 @@ class Trainer:
                 self._train_step(found.batch)
                 self._call_callbacks("on_step_end")
                 self._write_what_is_due()
-                progress.advance(1, self._note(), self.limits.position(state.step, state.seconds).progress)
+                progress.advance(1, self._notes(), self.limits.position(state.step, state.seconds).progress)
                 if self._is_over():
                     break
 
@@ -258,9 +259,12 @@ class Trainer:
     def _epoch(self) -> float:
         return self.state.step / self.steps_per_epoch
 
-    def _note(self) -> str:
-        losses = "  ".join(f"{name} {value:.3g}" for name, value in self._last_means.items())
-        return f"epoch {(self.state.step - 1) // self.steps_per_epoch + 1}  {losses}"
+    def _notes(self) -> list[str]:
+        """What progress shows beside the count: the losses as last logged, until then as they are, and the epoch."""
+        if not self._last_means and (not self._first_means or self.accelerator.device.type == "cpu"):
+            self._first_means = self.state.window.means()  # once on other devices, which a step must not wait for
+        epoch = (self.state.step - 1) // self.steps_per_epoch + 1
+        return [*short_losses(self._last_means or self._first_means), f"epoch {epoch}"]
 
     def _measure(self, at_end: bool = False) -> bool:
         """Take what there is not yet of this step's validation metrics; whether they are the best so far."""

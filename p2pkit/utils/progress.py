@@ -6,19 +6,23 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+    from rich.live import Live
+    from rich.text import Text
 
-_bars: list[Progress] = []
-"""The bars on the terminal; the last one is drawn."""
+_shown: list[Progress] = []
+"""Those on the terminal, where they share one line; the last one has it."""
 PLAIN_LINE_EVERY_SECONDS = 10.0
 NOTEBOOK_EVERY_SECONDS = 0.5
-BAR_WIDTH = 16
+SHORTEST_BAR, LONGEST_BAR = "━" * 4, "━" * 16
+ROOM_FOR_ECHO = len("^C")
+"""Columns that stay free behind the line, which would wrap by what a terminal shows of Ctrl-C, and then be torn."""
 
 
 class Progress:
@@ -26,29 +30,31 @@ class Progress:
 
     ``total`` is the number of ``unit``s to come (None when unknown); ``start`` of them are done already. A total in
     ``unit="B"`` is shown as a size. ``fraction`` in :meth:`advance` overrides done/total where something else than the
-    count ends the work (a time limit, say); ``start_fraction`` is where that stood at the start. Only ``shown``
-    progress prints anything: one of several processes is enough.
+    count ends the work (a time limit, say); ``start_fraction`` is where that stood at the start. ``later`` are the
+    seconds that work behind this will take, a part of the time left; it may be set at any time. Only ``shown`` progress
+    prints anything: one of several processes is enough.
     """
 
     def __init__(
         self, title: str, total: float | None, unit: str, start: float = 0,
-        start_fraction: float | None = None, shown: bool = True,
+        start_fraction: float | None = None, shown: bool = True, later: float = 0.0,
     ) -> None:  # fmt: skip
-        self.title, self.total, self.unit, self.shown = title, total, unit, shown
+        self.title, self.total, self.unit, self.shown, self.later = title, total, unit, shown, later
         self.done = self.start = start
         self._start_fraction = start / total if start_fraction is None and total else start_fraction or 0.0
-        self.note = ""
+        self.notes: Sequence[str] = ()
         self._fraction: float | None = None
-        self._bar: RichProgress | None = None
+        self._live: Live | None = None
         self._cell: Any = None
 
     def __enter__(self) -> Self:
-        self._began = self._last_line = time.monotonic()
-        if self.shown and sys.stderr is not None and sys.stderr.isatty():
-            self._bar = _terminal_bar()
-            self._task = self._bar.add_task(self.title, total=1.0, summary="")
-            self._bar.start()
-            _bars.append(self)
+        self._began = self._advanced = self._last_line = time.monotonic()
+        self._done_in_last_line = self.start
+        if self.shown and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            outer = _shown[-1]._live if _shown else None
+            _shown.append(self)
+            self._live = outer or _live_line()
+            self._live.refresh()
         # other libraries import ipykernel too: a notebook is where it runs
         elif self.shown and "ipykernel" in sys.modules and import_module("IPython").get_ipython() is not None:
             display: Any = import_module("IPython.display").display
@@ -56,24 +62,24 @@ class Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            _bars.remove(self)
-        elif self.shown and self.done > self.start:
+        if self._live is not None:
+            if len(_shown) == 1:
+                self._live.stop()  # the line is drawn once more, and stays
+            _shown.remove(self)
+            if _shown:
+                self._live.refresh()
+        elif self.shown and self.done > self._done_in_last_line:
             self._show_line()
 
-    def advance(self, amount: float = 1, note: str = "", fraction: float | None = None) -> None:
-        """Count ``amount`` more units as done; ``note`` stays behind the count until the next one."""
+    def advance(self, amount: float = 1, notes: Sequence[str] = (), fraction: float | None = None) -> None:
+        """Count ``amount`` more units as done; ``notes``, the most telling first, stay until there are others."""
         self.done += amount
-        self.note = note or self.note
-        self._fraction = fraction
-        if self._bar is not None:
-            summary = self.summary()
-            room = max(0, self._bar.console.width - BAR_WIDTH - len(self.title) - len(summary) - 4)
-            self._bar.update(self._task, completed=self.fraction or 0.0, summary=f"{summary}  {self.note[:room]}")
+        self.notes = notes or self.notes
+        self._fraction, self._advanced = fraction, time.monotonic()
+        if self._live is not None:  # it draws itself, a few times a second
             return
         every = PLAIN_LINE_EVERY_SECONDS if self._cell is None else NOTEBOOK_EVERY_SECONDS
-        if self.shown and time.monotonic() - self._last_line >= every:
+        if self.shown and self._advanced - self._last_line >= every:
             self._show_line()
 
     @property
@@ -84,22 +90,49 @@ class Progress:
         return min(1.0, self.done / self.total) if self.total else None
 
     def summary(self) -> str:
-        """Count, rate and time left, as one line of text."""
-        elapsed = max(time.monotonic() - self._began, 1e-9)
-        rate, now = (self.done - self.start) / elapsed, self.fraction
+        """Count, rate, time left and notes, as one line of text."""
+        count, _, rate, left = self._figures()
+        return "  ".join(filter(None, (count, rate, left, *self.notes)))
+
+    def line(self, width: int) -> str:
+        """What fits of title, bar and :meth:`summary` into ``width`` columns; a number is there whole or not at all.
+
+        Room goes to the count and the title, then to the time left, the first note, the bar, the rate, the other
+        notes, a longer bar, and the rate's unit.
+        """
+        count, short_rate, rate, left = self._figures()
+        title = shortened(self.title, max(8, min(max(24, width // 2), width - len(count) - len(left) - 3)))
+        if len(f"{title} {count}") > width:
+            title = ""
+        items = {"title": title, "bar": "", "count": count, "rate": "", "left": "", **dict.fromkeys(self.notes, "")}
+        notes = [(note, note) for note in self.notes]
+        wishes = [("left", left), *notes[:1], ("bar", SHORTEST_BAR), ("rate", short_rate), *notes[1:]]
+        wishes += [("bar", LONGEST_BAR[:length]) for length in range(len(SHORTEST_BAR), len(LONGEST_BAR) + 1)]
+        for name, text in (*wishes, ("rate", rate)):
+            wider = items | {name: text}
+            if len(_joined(wider)) <= width:
+                items = wider
+        return _joined(items)
+
+    def _figures(self) -> tuple[str, str, str, str]:
+        """Count, rate, rate with its unit, and time left; the last three are empty where they are unknown."""
         done, total = f"{self.done:.0f}", f"/{self.total:.0f}" if self.total else ""
-        per_second = f"{rate:.{2 if rate < 100 else 0}f} {self.unit}/s"
         if self.unit == "B":
             done, total = f"{self.done / 1e6:.1f} MB", f"/{self.total / 1e6:.1f} MB" if self.total else ""
-            per_second = f"{rate / 1e6:.1f} MB/s"
-        parts = [f"{done}{total}", per_second]
+        if self.done <= self.start:
+            return f"{done}{total}", "", "", ""
+        # up to the last advance, since a step that takes long would seem to slow down what is done
+        elapsed, now = max(self._advanced - self._began, 1e-9), self.fraction
+        per_second, left = (self.done - self.start) / elapsed, ""
+        rate = f"{per_second / 1e6:.1f} MB/s" if self.unit == "B" else f"{three_digits(per_second)} {self.unit}/s"
         if now is not None and now > self._start_fraction:
-            parts.append(f"{clock(elapsed * (1.0 - now) / (now - self._start_fraction))} left")
-        return "  ".join(parts)
+            seconds = elapsed * (1.0 - now) / (now - self._start_fraction) + self.later
+            left = f"{clock(seconds)} left"
+        return f"{done}{total}", rate.replace(f" {self.unit}/s", "/s"), rate, left
 
     def _show_line(self) -> None:
-        self._last_line = time.monotonic()
-        line = f"{self.title}: {self.summary()}  {self.note}".rstrip()
+        self._last_line, self._done_in_last_line = time.monotonic(), self.done
+        line = f"{self.title}: {self.summary()}"
         if self._cell is not None:
             self._cell.update({"text/plain": line}, raw=True)
         else:
@@ -108,8 +141,8 @@ class Progress:
 
 def print_line(message: str) -> None:
     """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there."""
-    if _bars and (bar := _bars[-1]._bar) is not None:
-        bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+    if _shown and (live := _shown[-1]._live) is not None:
+        live.console.print(message, markup=False, highlight=False, soft_wrap=True)
         return
     if sys.stderr is None:  # it is closed
         return
@@ -144,13 +177,45 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _terminal_bar() -> RichProgress:
+def three_digits(value: float) -> str:
+    """A number in about three digits, as a person reads it: 0.0069, 0.69, 6.90, 69.0, 690, 6900."""
+    size = abs(value)
+    if not 0.0995 <= size < 99999.5:
+        return f"{value:.2g}"
+    return f"{value:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f}"
+
+
+def shortened(text: str, size: int) -> str:
+    """``text`` in at most ``size`` characters, at least 3; what is too much is cut out of its middle."""
+    if len(text) <= size:
+        return text
+    return f"{text[: size // 2]}…{text[len(text) - (size - 1) // 2 :]}"
+
+
+def _joined(items: Mapping[str, str]) -> str:
+    title, bar, *others = items.values()
+    return " ".join(filter(None, (title, bar, "  ".join(filter(None, others)))))
+
+
+def _live_line() -> Live:
     # rich costs a tenth of a second to import, which `--help` must not pay
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as RichProgress
+    from rich.live import Live
 
-    return RichProgress(
-        TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[summary]}", markup=False),
-        console=Console(stderr=True), refresh_per_second=5,
-    )  # fmt: skip
+    console = Console(stderr=True)
+    live = Live(console=console, refresh_per_second=5, get_renderable=lambda: _styled(console.width - ROOM_FOR_ECHO))
+    live.start()
+    console.show_cursor()  # whatever ends the process now leaves a cursor behind
+    return live
+
+
+def _styled(width: int) -> Text:
+    from rich.text import Text
+
+    progress = _shown[-1]
+    text = Text(progress.line(width), no_wrap=True, overflow="crop")
+    bar = text.plain.count(LONGEST_BAR[0])
+    begin, full = text.plain.find(LONGEST_BAR[0]), round(bar * (progress.fraction or 0.0))
+    text.stylize("bar.finished" if full == bar else "bar.complete", begin, begin + full)
+    text.stylize("bar.back", begin + full, begin + bar)
+    return text

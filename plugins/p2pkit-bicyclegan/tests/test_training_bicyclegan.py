@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -35,7 +36,10 @@ def test_four_networks_train_and_resume_exactly(run: Path, program: Call, bicycl
     first = load_file(half / "checkpoints/step_00000002/networks.safetensors")
     recipe = half / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("max_steps = 2", "max_steps = 4"))
-    assert program("run", "--resume", half).code == 0
+    resumed = program("run", "--resume", half)
+    assert resumed.code == 0 and re.search(
+        r"  D \S+  G \S+  L1 \S+  random_lsgan \S+ .* latent_discriminator lsgan \S+  epoch 2\n", resumed.err
+    ), resumed.err
     for file in ("model.safetensors", "checkpoints/step_00000004/networks.safetensors"):
         assert (half / file).read_bytes() == (run / file).read_bytes()
     last = load_file(run / "checkpoints/step_00000004/networks.safetensors")
