@@ -304,15 +304,17 @@ class Metric(Protocol):
     """A measure of outputs against targets, with the interface of torchmetrics, whose metrics are such components.
 
     It is reset, updated and computed for each image by itself, and the mean over the images counts. One with an
-    attribute ``over = "set"`` (FID, say) is updated with all images in order and computed once. Both images are float32
-    in [0, 1], or from the lowest to the highest number of an attribute ``value_range`` (-1 and 1, say), on the CPU.
+    attribute ``over = "set"`` (FID, say) is updated with all images in order and computed once; where it has
+    ``features(image)``, a tensor that depends on the image alone, ``update`` is given those of output and target.
+    Images are float32 in [0, 1], or from the lowest to the highest number of an attribute ``value_range``, on the CPU.
+    What else its numbers depend on is in ``computed_with``, texts by name (``{"weights": "sha256 1a2b3c4d"}``).
     """
 
     higher_is_better: bool | None
     """None where that cannot be said; such a metric cannot decide which model is the best."""
 
     def update(self, output: Tensor, target: Tensor, /) -> None:
-        """Take in one image and its target, [1, C, H, W]."""
+        """Take in one image and its target, [1, C, H, W], or the features of each."""
         ...
 
     def compute(self) -> Tensor | float | Mapping[str, Tensor | float]:

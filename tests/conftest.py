@@ -83,6 +83,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of random weights under the names of published ones: TORCH_HOME/hub/checkpoints."""
+    from tests.trained_networks import write_random_weights
+
+    return write_random_weights(tmp_path_factory.mktemp("torch"))
+
+
 @pytest.fixture
 def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
     """Calls the program as a user would, in this process."""

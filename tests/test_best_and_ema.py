@@ -27,7 +27,7 @@ def test_the_best_step_is_kept_beside_the_last_ones(p2pkit: Call, recipe: Path, 
     last_two = [8, 12] if best not in (10, 12) else [10, 12]
     assert steps_of_checkpoints(run) == sorted({best, *last_two})
     header = library.load_model(run / "best.safetensors").header
-    assert header.step == best and header.metrics == {"validation/mae": metrics[best]}
+    assert header.step == best and header.metrics["validation/mae"] == metrics[best]
     assert library.load_model(run / "model.safetensors").header.step == 12
     saved = load_file(run / "checkpoints" / f"step_{best:08}" / "networks.safetensors")
     generator = {name.removeprefix("generator|"): value for name, value in saved.items() if name.startswith("gen")}

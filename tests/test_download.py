@@ -55,7 +55,7 @@ def test_download_leaves_the_file_alone(site: Site, file: Path) -> None:
 def test_sha256_is_checked_too(site: Site, file: Path) -> None:
     with pytest.raises(DataError, match="SHA256 checksum is"):
         download(site.url, file, sha256="0" * 64)
-    download(site.url, file, sha256=hashlib.sha256(OLD).hexdigest())
+    download(site.url, file, sha256=hashlib.sha256(OLD).hexdigest()[:8])  # all of its digits, or the first
     assert file.read_bytes() == OLD
 
 

@@ -112,13 +112,15 @@ def test_a_loss_in_place_of_what_makes_it(name: str, reason: str, p2pkit: Call, 
 
 
 def test_metrics_are_taken_image_by_image_and_over_the_set(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
-    names = ("mae", "psnr", "ssim", "largest", "stored", "stored", "spread")
+    names = ("mae", "peak_ratio", "similarity", "largest", "stored", "stored", "spread")
     metrics = "metrics=[" + ", ".join(f'{{name = "{name}"}}' for name in names) + "]"
     settings = (metrics, "transform.load_size=24", "transform.crop_size=24", "transform.flip=false")
     ran = called(p2pkit, "run", recipe, *settings, out=tmp_path / "run")
     assert ran.code == 0, ran.err
     found = {key.partition("/")[2]: value for key, value in lines(tmp_path / "run")[-1].items() if "/" in key}
-    assert found.keys() == {"mae", "psnr", "ssim", "largest", "stored", "stored_2", "output_spread", "target_spread"}
+    assert found.keys() == {
+        "mae", "peak_ratio", "similarity", "largest", "stored", "stored_2", "output_spread", "target_spread",
+    }  # fmt: skip
     assert found["largest"] == pytest.approx(255 * found["stored"])
     targets = [np.asarray(Image.open(recipe.parent / f"pairs/test/{n}.png"))[:, 24:] / 255 for n in range(2)]
     assert found["stored"] == pytest.approx(np.mean([target.max() for target in targets]), abs=1e-6)
@@ -130,7 +132,7 @@ def test_metrics_are_taken_image_by_image_and_over_the_set(p2pkit: Call, recipe:
     [
         (["undirected"], "metric 'undirected' of sketchbook 0.1: compute() gives 'much' as 'undirected'; expected a"),
         (["adds"], "metric 'adds' of sketchbook 0.1 has no update; expected torchmetrics' interface"),
-        (["psnr", "largest", "spread", "spread"], "gives 'output_spread', as another metric does"),
+        (["peak_ratio", "largest", "spread", "spread"], "gives 'output_spread', as another metric does"),
     ],
 )
 def test_metrics_that_are_refused(metrics: list[str], reason: str, p2pkit: Call, recipe: Path) -> None:

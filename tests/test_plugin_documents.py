@@ -94,11 +94,13 @@ def test_every_example_trains(installed: str, settings: list[str], recipe: Path,
 
 @pytest.mark.parametrize("installed", ["register_metrics:1"], indirect=True)
 def test_metrics_of_torchmetrics_pass_and_are_taken(installed: str, recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
-    for name in (installed, "ssim"):
+    names = {installed, "uqi", "contrast"}
+    for name in names:
         check_component("metrics", name)
-    assert "feature" in p2pkit("components", "fid").out
-    run = train(p2pkit, recipe, tmp_path / "run", f'metrics=[{{name = "{installed}"}}, {{name = "ssim"}}]')
-    assert {"validation/psnr", "validation/ssim"} <= lines(run)[-1].keys()
+    assert "Fréchet" in p2pkit("components", "contrast").out
+    listed = ", ".join(f'{{name = "{name}"}}' for name in names)
+    run = train(p2pkit, recipe, tmp_path / "run", f"metrics=[{listed}]")
+    assert {f"validation/{name}" for name in names} <= lines(run)[-1].keys()
 
 
 @pytest.mark.parametrize("installed", ["register_exporters"], indirect=True)

@@ -17,9 +17,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torchmetrics.regression import MeanAbsoluteError
 
 import p2pkit as library
-from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
 from p2pkit.training.sample_grids import GAP, LINE, TOP
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 
@@ -201,7 +201,7 @@ def test_a_run_of_its_own_name_and_time(
         ["losses.0.weight=0"],
         ["discriminator.conditional=false", "data.direction=BtoA"],
         ["schedule.name=cosine", "transform.flip=false"],
-        ["transform.crop_size=[8, 16]", "transform.load_size=[12, 24]"],
+        ["transform.crop_size=[16, 24]", "transform.load_size=[20, 32]"],
         ["optimizer.generator.lr=1e-3", "optimizer.discriminator.weight_decay=0.1"],
     ],
     ids=lambda settings: settings[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -184,12 +185,13 @@ def test_losses_and_metrics(
 def test_a_metric_that_fails_after_training_loses_nothing(
     p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = METRIC.format(result="1 / (self.seen % 2)")  # well for one image, and not for two
+    shutil.copy(recipe.parent / "pairs/test/0.png", recipe.parent / "pairs/test/2.png")
+    code = METRIC.format(result="1 / (self.seen % 3)")  # well for two images, and not for three
     outcome = refused("run", "metrics", code, p2pkit, recipe, tmp_path, monkeypatch)
     assert outcome.code == 2, outcome.err
     said = "metric 'odd' of p2pkit-odd 0.4: compute() fails: ZeroDivisionError: "
     assert said in outcome.err and "Traceback" not in outcome.err
-    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (self.seen % 2)", "0.5")
+    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (self.seen % 3)", "0.5")
     (tmp_path / "plugins/plugin_odd.py").write_text(mended)
     monkeypatch.delitem(sys.modules, "plugin_odd")
     resumed = p2pkit("--plugins-dir", tmp_path / "plugins", "run", "--resume", tmp_path / "run")

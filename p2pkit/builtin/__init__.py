@@ -85,10 +85,21 @@ def register_methods(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Distances between pixels."""
-    from p2pkit.builtin.metrics.pixels import MeanAbsoluteError
+    """Distances between pixels, between features of trained networks, and between distributions."""
+    from p2pkit.builtin.metrics.colour import LabHistogram
+    from p2pkit.builtin.metrics.inception import FID, KID
+    from p2pkit.builtin.metrics.perceptual import DISTS, LPIPS
+    from p2pkit.builtin.metrics.pixels import mae, ms_ssim, psnr, ssim
 
-    register("mae", MeanAbsoluteError)
+    register("mae", mae)
+    register("psnr", psnr)
+    register("ssim", ssim)
+    register("ms_ssim", ms_ssim)
+    register("lpips", LPIPS)
+    register("dists", DISTS)
+    register("fid", FID)
+    register("kid", KID)
+    register("lab_histogram", LabHistogram)
 
 
 @hookimpl

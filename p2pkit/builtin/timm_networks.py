@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from p2pkit.builtin.timm_weights import pretrained_file, read_weights
+from p2pkit.builtin.weights import pretrained_file, read_weights
 from p2pkit.errors import DataError, RecipeError, did_you_mean, first_line
 
 RESERVED = frozenset(

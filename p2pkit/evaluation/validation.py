@@ -205,6 +205,8 @@ class Measurement:
         try:
             if alone:
                 self.metric.reset()
+            if not alone and hasattr(self.metric, "features"):
+                output, target = self.metric.features(output), self.metric.features(target)
             self.metric.update(output, target)
         except Exception as error:
             size = "x".join(map(str, output.shape))

@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     "method": {"name": "pix2pix"},
     "optimizer": {"name": "adam"},
     "schedule": {"name": "constant"},
-    "metrics": [{"name": "mae"}],
+    "metrics": [{"name": "mae"}, {"name": "psnr"}, {"name": "ssim"}],
     "callbacks": [],
 }
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import fsum, isclose, isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.evaluation.validation import Measurement
 from p2pkit.testing.checks import Subject, contract, require
 from p2pkit.testing.networks import images
 
-COUNT, SIDE = 4, 64
+COUNT, SIDE = 3, 176
+"""Large enough for five scales of a window of 11 pixels, which multi-scale SSIM has."""
 TOLERANCE = 1e-4
 """Relative; sums of floating point depend on their order."""
 
@@ -34,25 +37,39 @@ def _measured(
     return {name: fsum(values) / len(values) for name, values in measurement.values.items()}
 
 
-@contract("it gives finite numbers, and higher_is_better is True, False or None")
+@contract(
+    "it gives finite numbers for three channels, and for one unless it refuses that by a P2PKitError; "
+    "higher_is_better is True, False or None"
+)
 def has_finite_results(subject: Subject) -> None:
-    """The form of the result, for several channels and for one, or for those of this test alone."""
+    """The form of the result."""
     direction = subject.make().higher_is_better
     require(direction is None or isinstance(direction, bool), f"higher_is_better is {direction!r}")
     for channels in (3, 1):
         target, other = _pictures(channels)
-        for name, value in _measured(subject, other, target).items():
+        try:
+            found = _measured(subject, other, target)
+        except RecipeError as error:
+            if channels == 1 and isinstance(error.__cause__, P2PKitError):
+                return
+            raise
+        for name, value in found.items():
             require(isinstance(name, str) and isfinite(value), f"{name!r}: {value!r}")
 
 
 @contract("its numbers are best for the targets themselves, and the worse, the further outputs are from these")
 def ranks_outputs(subject: Subject) -> None:
-    """Targets, targets with a little of another picture mixed in, and with much of it; None has no better or worse."""
+    """Targets, targets with a little of another picture mixed in, and with much of it; None has no better or worse.
+
+    For a metric over a set the others are black, since other pictures may have the same distribution.
+    """
     target, other = _pictures()
-    higher_is_better = subject.make().higher_is_better
-    if higher_is_better is None:
+    metric = subject.make()
+    if metric.higher_is_better is None:
         return
-    direction = 1 if higher_is_better else -1
+    if _is_over_set(metric):
+        other = -torch.ones_like(target)
+    direction = 1 if metric.higher_is_better else -1
     shares = (0.0, 0.2, 0.8)
     found = [_measured(subject, torch.lerp(target, other, share), target) for share in shares]
     for name in found[0]:
@@ -76,4 +93,26 @@ def begins_anew(subject: Subject) -> None:
             require(same, f"{name} is {value:.6g} {how}, {first[name]:.6g} before")
 
 
-CHECKS = (has_finite_results, ranks_outputs, begins_anew)
+@contract("features(image), where it is over a set and has that, is one tensor, a function of the image alone")
+def has_features(subject: Subject) -> None:
+    """The features of an image before and after others have been taken in."""
+    metric, (target, other) = subject.make(), _pictures()
+    make = getattr(metric, "features", None)
+    if make is None or not _is_over_set(metric):
+        return
+    low, high = getattr(metric, "value_range", (0.0, 1.0))
+    first, second = ((images[:1] + 1) / 2 * (high - low) + low for images in (target, other))
+    before = make(first)
+    kind = type(before).__name__
+    require(isinstance(before, Tensor) and not before.requires_grad, f"a {kind} in place of a tensor without a graph")
+    kept = before.clone()
+    metric.update(before, make(second))
+    same = torch.equal(kept, before) and torch.equal(kept, make(first))
+    require(same, "other features of the same image after update(), or features that update() has changed")
+
+
+def _is_over_set(metric: Any) -> bool:
+    return getattr(metric, "over", "images") == "set"
+
+
+CHECKS = (has_finite_results, ranks_outputs, begins_anew, has_features)

@@ -197,10 +197,11 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
 
 
 def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
-    """Take the metrics of one image, as validation does where there are pairs; what goes by one must find it."""
+    """Take the metrics of an image, as validation does where there are pairs; what goes by one must find it."""
     validation, found = parts.validation, dict[str, float]()
     if parts.train_set.targets is None:
-        found = validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())])
+        # twice, since distances of distributions need two
+        found = validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())] * 2)
     deciding = validation.settings.monitor or next(iter(found), None)
     if validation.settings.monitor:
         validation.refuse_unknown(validation.settings.monitor, found, "validation.monitor")

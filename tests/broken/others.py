@@ -82,6 +82,19 @@ class Shared(GoodMetric):
         return {"mse": sum(self.seen)}
 
 
+class Spending(GoodMetric):
+    """A metric over a set that empties the features that it is given."""
+
+    over = "set"
+
+    def features(self, image: Tensor) -> Tensor:
+        return image.clone()
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        super().update(output, target)
+        output.zero_()
+
+
 WRITTEN: dict[str, nn.Module] = {}
 
 
@@ -239,6 +252,7 @@ BROKEN = [
         ("metrics", metrics.ranks_outputs, WrongDirection, "is 0, "),
         ("metrics", metrics.begins_anew, Hoarding, "the last first"),
         ("metrics", metrics.begins_anew, Shared, "once again"),
+        ("metrics", metrics.has_features, Spending, "features that update() has changed"),
         ("exporters", exporters.states_facts, NoFacts, "facts = None"),
         ("exporters", exporters.writes_what_it_was_given, TwoFiles, ".model.part.data"),
         ("exporters", exporters.writes_what_it_was_given, OneSize, "[1, 3, 16, 16] instead of [1, 3, 17, 31]"),

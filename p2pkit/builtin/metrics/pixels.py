@@ -1,27 +1,122 @@
-"""Distances between the pixels of outputs and targets."""
+"""Distances and similarities of the pixels of outputs and targets. What needs torchmetrics imports it when it is made.
+
+An import of torchmetrics takes a second, which listing components and training without these need not pay for.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+from math import fsum
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from p2pkit.errors import RecipeError
+
+WINDOW = 11
+"""The side of SSIM's Gaussian window of sigma 1.5, in pixels (Wang et al. 2004, section III.C)."""
+BORDER = WINDOW // 2
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Those of MS-SSIM's scales, the finest first (Wang et al. 2003, section 3.2)."""
 
 
-class MeanAbsoluteError:
-    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white."""
+class MeanOverImages:
+    """A metric that is a function of an output and its target; of several, their mean."""
 
-    higher_is_better = False
-    value_range = (-1.0, 1.0)
+    def __init__(self, measured: Callable[[Tensor, Tensor], Tensor], higher_is_better: bool) -> None:
+        self.higher_is_better: bool | None = higher_is_better
+        self._measured, self._values = measured, list[float]()
 
-    _sum, _count = 0.0, 0
-
+    @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> None:
-        """Take in outputs and targets [N, C, H, W] in [-1, 1]."""
-        self._sum += float((output.double() - target.double()).abs().sum()) / 2
-        self._count += target.numel()
+        """Take in outputs and targets [N, C, H, W]."""
+        self._values += self._measured(output, target).tolist()
 
     def compute(self) -> float:
         """The mean over all that was taken in."""
-        return self._sum / self._count
+        return fsum(self._values) / len(self._values)
 
     def reset(self) -> None:
         """Begin anew."""
-        self._sum, self._count = 0.0, 0
+        self._values = []
+
+
+def mae() -> nn.Module:
+    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white."""
+    from torchmetrics.regression import MeanAbsoluteError
+
+    return MeanAbsoluteError()
+
+
+def psnr() -> nn.Module:
+    """The peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error of values in [0, 1].
+
+    It is infinite for an output that is its target.
+    """
+    from torchmetrics.image import PeakSignalNoiseRatio
+
+    return PeakSignalNoiseRatio(data_range=1.0)
+
+
+def ssim() -> MeanOverImages:
+    """Structural similarity (Wang et al. 2004), the mean over all channels and all places of its window; 1 is perfect.
+
+    The window is a Gaussian of 11x11 pixels with sigma 1.5, and stays within the image.
+    """
+    return MeanOverImages(structural_similarity, higher_is_better=True)
+
+
+def ms_ssim() -> MeanOverImages:
+    """Multi-scale structural similarity (Wang et al. 2003): of five scales, each half as large; 1 is perfect.
+
+    The window is that of ``ssim``, and fits into the smallest scale of images whose sides are 176 pixels or more.
+    Contrasts below 0 count as 0.
+    """
+    return MeanOverImages(multi_scale_structural_similarity, higher_is_better=True)
+
+
+def structural_similarity(output: Tensor, target: Tensor) -> Tensor:
+    """The SSIM index [N] of images [N, C, H, W] in [0, 1], each channel by itself (Wang et al. 2004, equation 13).
+
+    Raises:
+        RecipeError: they are smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if min(output.shape[2:]) < WINDOW:
+        raise too_small(output, WINDOW, "SSIM", "its window")
+    # the index has differences of squares, for which the ten bits that GPUs round convolutions to are too few
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        found = structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)
+    # without the places where torchmetrics has reflected the image at its edges
+    index: Tensor = found[1][..., BORDER:-BORDER, BORDER:-BORDER]
+    return index.mean(dim=(1, 2, 3))
+
+
+def multi_scale_structural_similarity(output: Tensor, target: Tensor) -> Tensor:
+    """The MS-SSIM index [N] of images [N, C, H, W] in [0, 1] (Wang et al. 2003, equation 7).
+
+    Raises:
+        RecipeError: the smallest scale is smaller than the window.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    side = WINDOW * 2 ** (len(EXPONENTS) - 1)
+    if min(output.shape[2:]) < side:
+        raise too_small(output, side, "MS-SSIM", "its window at the smallest of five scales")
+    index = torch.ones(len(output))
+    for exponent in EXPONENTS[:-1]:
+        found = structural_similarity_index_measure(output, target, data_range=1.0, return_contrast_sensitivity=True)
+        index = index * found[1].clamp(min=0) ** exponent
+        output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
+    return index * structural_similarity(output, target).clamp(min=0) ** EXPONENTS[-1]
+
+
+def too_small(image: Tensor, side: int, name: str, reason: str) -> RecipeError:
+    """What says that ``image`` [N, C, H, W] has a shorter side than ``name`` needs for ``reason``."""
+    height, width = image.shape[2:]
+    return RecipeError(
+        f"{name} needs images of {side}x{side} pixels or more, for {reason}; found {height}x{width} (height x width): "
+        "take larger ones, or leave it out"
+    )

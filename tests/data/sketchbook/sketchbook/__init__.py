@@ -31,8 +31,8 @@ def register_metrics(register):
 
     from sketchbook import metrics
 
-    register("psnr", partial(PeakSignalNoiseRatio, data_range=1.0))
-    register("ssim", StructuralSimilarityIndexMeasure)
+    register("peak_ratio", partial(PeakSignalNoiseRatio, data_range=1.0))
+    register("similarity", StructuralSimilarityIndexMeasure)
     register("spread", metrics.Spread)
     register("largest", metrics.Largest)
     register("stored", metrics.Stored)
