@@ -1,7 +1,8 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``train`` and ``resume`` for runs, ``load_model``, ``load_data``, ``create`` and ``components``, and
-``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
+The public API: ``train`` and ``resume`` for runs, ``evaluate`` and ``compare`` for metrics, ``load_model``,
+``load_data``, ``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a
+plugin may import.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ if TYPE_CHECKING:
     from p2pkit.build import load_data
     from p2pkit.components.catalogue import create
     from p2pkit.components.host import PluginManager
+    from p2pkit.evaluations import Evaluation, compare, evaluate
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.runs import TrainingResult, resume, train
 
 __all__ = [
-    "Batch", "DiscriminatorOutput", "Sample", "TrainingResult", "Translator", "WeightedLoss", "__version__",
-    "components", "contracts", "create", "errors", "hookimpl", "load_data", "load_model", "resume", "train",
+    "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "TrainingResult", "Translator", "WeightedLoss",
+    "__version__", "compare", "components", "contracts", "create", "errors", "evaluate", "hookimpl", "load_data",
+    "load_model", "resume", "train",
 ]  # fmt: skip
 
 _HOMES = {
-    "TrainingResult": "p2pkit.runs", "Translator": "p2pkit.inference.translator",
-    "create": "p2pkit.components.catalogue",
+    "Evaluation": "p2pkit.evaluations", "TrainingResult": "p2pkit.runs",
+    "Translator": "p2pkit.inference.translator",
+    "compare": "p2pkit.evaluations",
+    "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
     "resume": "p2pkit.runs", "train": "p2pkit.runs",
 }  # fmt: skip

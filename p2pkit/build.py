@@ -23,7 +23,7 @@ from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, W
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.samples import Data, Samples
 from p2pkit.errors import DataError, RecipeError, did_you_mean
-from p2pkit.evaluation.validation import Validation
+from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.inference.model_file import EncodingHeader, ModelHeader
 from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.document import Overrides
@@ -48,8 +48,8 @@ def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overri
         recipe = read_recipe(recipe, overrides)
     chosen, sets, known = recipe.data, [], splits_of(recipe.data.registered)
     for split in get_args(Split):
-        made = _make(chosen, split=split) if split in known else ()
-        sets.append(Samples(made, chosen.origin, split, recipe.run.seed))
+        made = make(chosen, split=split) if split in known else ()
+        sets.append(Samples(made, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache))
     encoded, (train, val, test) = recipe.encoding is not None, sets
     if not len(train) or (train.targets is not None and not len(train.targets)):
         raise DataError(f"data: {chosen.name!r} holds no training {'pairs' if train.targets is None else 'images'}")
@@ -69,7 +69,7 @@ def augmentation(recipe: Recipe, encoding: Any = None, channels: Mapping[str, in
     augmentations = []
     if channels is not None:
         for chosen in recipe.augmentations:
-            augmentations.append(NamedAugmentation(chosen.origin, _make(chosen, **channels)))
+            augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **channels)))
     return Augmentation(recipe.transform, recipe.run.seed, resampling, augmentations)
 
 
@@ -93,7 +93,7 @@ def build(
     if recipe.discriminator:
         supplied |= {"discriminator": discriminator, "make_discriminator": partial(networks.made, recipe.discriminator)}
     with device or nullcontext():
-        method: Method = _make(recipe.method, **supplied)
+        method: Method = make(recipe.method, **supplied)
     for name in method.networks:
         _refuse_untrainable(recipe.method, method, name)
     origins = {}
@@ -102,27 +102,40 @@ def build(
             origins[kind] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    samples = (data.spec, augmentation(recipe, networks.encoding, data.channels))
-    metrics, optimizers, clip_gradient_norm = list(map(_make, recipe.metrics)), {}, {}
+    measured, augmented = validation(recipe, data), augmentation(recipe, networks.encoding, data.channels)
+    measured = replace(measured, augmentation=augmented, encoding=networks.encoding)
+    optimizers, clip_gradient_norm = {}, {}
     for name, chosen in recipe.optimizers.items():
-        optimizers[name], clip_gradient_norm[name] = partial(_make, chosen), chosen.values.clip_gradient_norm
+        optimizers[name], clip_gradient_norm[name] = partial(make, chosen), chosen.values.clip_gradient_norm
         origins[f"optimizer.{name}"] = chosen.origin
     parts = TrainingParts(
-        recipe.run, recipe.loader, recipe.train, data.train, *samples,
+        recipe.run, recipe.loader, recipe.train, data.train, measured.spec, augmented,
         generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
-        schedule=_make(recipe.schedule), warmup=recipe.schedule.values.warmup,
-        validation=Validation(
-            data.train, data.validation, *samples, metrics, recipe.validation, data.bad_data,
-            _numbered(map(attrgetter("name"), recipe.metrics)), list(map(attrgetter("origin"), recipe.metrics)),
-            networks.encoding,
-        ),
+        schedule=make(recipe.schedule), warmup=recipe.schedule.values.warmup,
+        validation=measured,
         header=_model_header(recipe, data),
         picture=getattr(networks.encoding, "picture", None),
         origins=origins,
     )  # fmt: skip
     wanted = recipe.callbacks or callbacks or recipe.validation.patience
     return _with_callbacks(parts, recipe, callbacks) if wanted else parts
+
+
+def validation(recipe: Recipe, data: Data) -> Validation:
+    """The recipe's metrics, and the set to take them on, of sources as they are.
+
+    Raises:
+        RecipeError: a metric cannot be made.
+    """
+    low, high = data.value_range("target")
+    dtype, metrics = data.first.target.dtype, []
+    for name, chosen in zip(_numbered(map(attrgetter("name"), recipe.metrics)), recipe.metrics, strict=True):
+        metrics.append(Measurement(chosen.origin, name, make(chosen)))
+    return Validation(
+        data.train, data.validation, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
+        "" if dtype == "uint8" else f"{low:g} to {high:g} of {dtype}",
+    )  # fmt: skip
 
 
 def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
@@ -138,7 +151,8 @@ def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
     return _module(chosen, data.channels)
 
 
-def _make(chosen: Chosen, **supplied: Any) -> Component:
+def make(chosen: Chosen, **supplied: Any) -> Component:
+    """The component that a recipe names, with what the assembly ``supplied``."""
     parameters = dict(chosen.values)
     for name in FIXED_KEYS.get(chosen.kind, Section).model_fields:
         del parameters[name]
@@ -195,7 +209,7 @@ def _decision_boundary(recipe: Recipe) -> float:
 
 
 def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
-    made = _make(chosen, **supplied)
+    made = make(chosen, **supplied)
     if not isinstance(made, nn.Module):
         raise RecipeError(f"{chosen.origin} makes a {type(made).__name__} where a torch.nn.Module is expected")
     return made
@@ -214,7 +228,7 @@ def _numbered(names: Iterable[str]) -> list[str]:
 def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
     losses = []
     for name, chosen in zip(_numbered(map(attrgetter("name"), recipe.losses)), recipe.losses, strict=True):
-        made = _make(chosen, **data.channels)
+        made = make(chosen, **data.channels)
         try:
             losses.append(WeightedLoss(name, chosen.values.weight, AdaptedLoss.of(made)))
         except RecipeError as error:
@@ -237,7 +251,7 @@ def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
 
 def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) -> TrainingParts:
     """``parts`` with callbacks: the recipe's, that of ``validation.patience``, and those that are given as objects."""
-    made = [(chosen.name, chosen.origin, _make(chosen)) for chosen in recipe.callbacks]
+    made = [(chosen.name, chosen.origin, make(chosen)) for chosen in recipe.callbacks]
     if patience := recipe.validation.patience:
         made.append(("patience", "validation.patience", create("callbacks", "early_stopping", patience=patience)))
     for callback in given:

@@ -30,6 +30,8 @@ class RunDir:
     """The resolved recipe, all defaults filled in."""
     metrics: Path = field(init=False)
     """What happened, a JSON line at a time."""
+    validation: Path = field(init=False)
+    """What the last metrics are of: the set, the number and size of its images, hashes of weights."""
     bad_data: Path = field(init=False)
     """The skipped log: pairs that could not be used, a JSON line each."""
     checkpoints: Path = field(init=False)
@@ -42,6 +44,7 @@ class RunDir:
     def __post_init__(self) -> None:
         self.recipe, self.metrics = self.path / "recipe.toml", self.path / "metrics.jsonl"
         self.bad_data, self.checkpoints = self.path / "bad_data.jsonl", self.path / "checkpoints"
+        self.validation = self.path / "validation.json"
         self.model, self.best_model = self.path / FILE_NAME, self.path / "best.safetensors"
 
     @classmethod
@@ -121,7 +124,7 @@ class RunDir:
 
     def begin(self, recipe: str, source: str, environment: Mapping[str, Any]) -> None:
         """Write what a run begins with: the resolved recipe, the recipe as written, what it runs on."""
-        for log in (self.metrics, self.bad_data):
+        for log in (self.metrics, self.bad_data, self.validation):
             log.unlink(missing_ok=True)
         write_text(self.recipe, recipe)
         write_text(self.path / "recipe.source.toml", source)

@@ -6,9 +6,10 @@ import json
 import platform
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from p2pkit import __version__
-from p2pkit.build import augmentation, build, load_data
+from p2pkit.build import augmentation, build, load_data, make
 from p2pkit.components.host import manager
 from p2pkit.components.signature import plain
 from p2pkit.contracts import ValueRange
@@ -26,11 +27,13 @@ from p2pkit.data.samples import Data
 from p2pkit.data.value_ranges import find_ranges
 from p2pkit.distributed.accelerator import make_accelerator
 from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
-from p2pkit.errors import RecipeError
+from p2pkit.errors import P2PKitError, RecipeError, Unavailable
+from p2pkit.evaluation.baselines import by_row, not_beaten
+from p2pkit.evaluation.validation import PERCEPTUAL
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe, differences
-from p2pkit.recipe.resolve import read_recipe
+from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir
 from p2pkit.training.not_finite import replay_step
@@ -61,6 +64,11 @@ class TrainingResult:
     """What the metrics are of: "val set", "test set", "test set, which serves as val set too", or "" for nothing."""
     stopped: str = ""
     """Why a callback has ended the run before its limit; empty where none has."""
+    not_beaten: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """For each number, the trivial translators that the model is no better than; empty where it beats them all."""
+    values: str = ""
+    """Which values of the targets stand for 0 to 1 in metrics, as in "0 to 4095 of uint16"; empty for those of 8 bits.
+    """
 
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
@@ -74,6 +82,7 @@ def train(
     device: str | None = None,
     how_to_resume: HowToResume | None = None,
     callbacks: Sequence[Callback] = (),
+    began: float | None = None,
 ) -> TrainingResult:
     """Train a recipe in a new run folder.
 
@@ -84,6 +93,7 @@ def train(
         device: "cpu", "cuda", or None for the best there is.
         how_to_resume: what messages say of resuming the run in a folder; a call of :func:`p2pkit.resume` unless given.
         callbacks: objects that are called at the run's events (run_contracts.Callback), after those of the recipe.
+        began: when the time that ``train.max_time`` limits began, by time.monotonic(); at this call unless given.
 
     Raises:
         RecipeError: the recipe is invalid, or one of its components cannot be used; nothing has been written then.
@@ -92,7 +102,7 @@ def train(
         Interrupted: Ctrl-C, or another signal; a checkpoint has been written. It is a KeyboardInterrupt.
     """
     resolved = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    with _session(resolved, device, how_to_resume, callbacks) as session:
+    with _session(resolved, device, how_to_resume, callbacks, began) as session:
         return _start(session, resolved, overrides, None if out is None else Path(out))
 
 
@@ -102,16 +112,17 @@ def resume(
     accept_changed_data: bool = False,
     how_to_resume: HowToResume | None = None,
     callbacks: Sequence[Callback] = (),
+    began: float | None = None,
 ) -> TrainingResult:
     """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
 
-    A run that a callback has stopped stays stopped. ``callbacks`` as for :func:`train`, where they are given anew.
+    A run that a callback has stopped stays stopped. ``callbacks`` (given anew) and ``began`` as for :func:`train`.
 
     Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set.
     """
     folder = RunDir.open(Path(run_dir))
     recipe = read_recipe(folder.recipe)
-    with _session(recipe, device, how_to_resume, callbacks) as session:
+    with _session(recipe, device, how_to_resume, callbacks, began) as session:
         return _resume(session, recipe, folder, accept_changed_data)
 
 
@@ -122,12 +133,13 @@ def train_or_resume(
     device: str | None = None,
     accept_changed_data: bool = False,
     how_to_resume: HowToResume | None = None,
+    began: float | None = None,
 ) -> TrainingResult:
     """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
     folder = RunDir(out)
-    with _session(recipe, device, how_to_resume) as session:
+    with _session(recipe, device, how_to_resume, began=began) as session:
         if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
-            return _resume(session, recipe, folder, accept_changed_data)
+            return _resume(session, read_recipe(folder.recipe), folder, accept_changed_data)
         return _start(session, recipe, overrides, out)
 
 
@@ -151,16 +163,20 @@ class _Session:
     how_to_resume: HowToResume
     callbacks: Sequence[Callback]
     """Objects that are given beside the recipe's callbacks."""
+    began: float
+    """When the time that ``train.max_time`` limits began, by time.monotonic()."""
     folder: RunDir | None = None
     """The run folder, once it is known."""
 
 
 @contextmanager
 def _session(
-    recipe: Recipe, device: str | None, how_to_resume: HowToResume | None, callbacks: Sequence[Callback] = ()
-) -> Iterator[_Session]:
+    recipe: Recipe, device: str | None, how_to_resume: HowToResume | None, callbacks: Sequence[Callback] = (),
+    began: float | None = None,
+) -> Iterator[_Session]:  # fmt: skip
+    began = time.monotonic() if began is None else began
     accelerator = make_accelerator(recipe.train, device)
-    session = _Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks)
+    session = _Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
     try:
         yield session
     except Exception as error:
@@ -183,7 +199,7 @@ def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) ->
 
 def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
     accelerator = session.accelerator
-    data, parts = _prepare(session, recipe, {})
+    recipe, data, parts = _prepare(session, recipe, {})
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
     try_training(parts, accelerator.device, accelerator.num_processes, autocast)
 
@@ -196,17 +212,16 @@ def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | 
 
     with ExitStack() as held:
         folder = session.folder = RunDir(Path(on_main_process(accelerator, begin)))
-        typed = session.how_to_resume(folder.path, False), session.how_to_resume(folder.path, True)
-        return _train(Trainer(parts, accelerator, folder, *typed))
+        typed = partial(session.how_to_resume, folder.path)
+        return _train(Trainer(parts, accelerator, folder, typed, session.began))
 
 
 def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
-    _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
+    _, _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
     session.folder = folder
-    typed = session.how_to_resume(folder.path, False), session.how_to_resume(folder.path, True)
-    trainer = Trainer(parts, accelerator, folder, *typed)
+    trainer = Trainer(parts, accelerator, folder, partial(session.how_to_resume, folder.path), session.began)
     with ExitStack() as held:
         on_main_process(accelerator, partial(held.enter_context, folder.held()))
         notices = trainer.resume()
@@ -227,8 +242,8 @@ def _prepare(
     known: Mapping[str, ValueRange],
     recorded: str | None = None,
     folder: RunDir | None = None,
-) -> tuple[Data, TrainingParts]:
-    """Data, checked, with the ranges of its values, and all that is built for it, on the device."""
+) -> tuple[Recipe, Data, TrainingParts]:
+    """The recipe with all its metrics, its data, checked, and all that is built for it, on the device."""
     accelerator = session.accelerator
     data = on_every_process(accelerator, partial(load_data, recipe))
     for notice in data.notices if accelerator.is_main_process else ():
@@ -248,10 +263,34 @@ def _prepare(
         print_line(f"NOTICE: {notice}")
     if recipe.percentiles():
         data = _with_ranges(recipe, data, accelerator, known)
+    if not recipe.names_metrics:
+        recipe = with_perceptual_metric(recipe, data, accelerator)
     parts = on_every_process(accelerator, partial(build, recipe, data, callbacks=session.callbacks))
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
-    return data, parts
+    return recipe, data, parts
+
+
+def with_perceptual_metric(recipe: Recipe, data: Data, accelerator: Accelerator | None = None) -> Recipe:
+    """``recipe`` measured by LPIPS too, where its weights are at hand, as process 0 finds.
+
+    It is not downloaded for that, and left out where it does not take the data's targets.
+    """
+    if not len(data.validation) or data.train.targets is not None:
+        return recipe
+    measured = with_metric(recipe, {"name": PERCEPTUAL, "download": False})
+
+    def try_it() -> str:
+        try:
+            _, target = augmentation(recipe).test(data.spec.tensors(data.first))
+            make(measured.metrics[-1]).update(*2 * [target[None]])
+        except P2PKitError as error:
+            at_hand = "its weights are not at hand; name it in [[metrics]], and they are downloaded"
+            print_line(f"NOTICE: {PERCEPTUAL} is not measured: {at_hand if isinstance(error, Unavailable) else error}")
+            return ""
+        return PERCEPTUAL
+
+    return measured if (on_main_process(accelerator, try_it) if accelerator else try_it()) else recipe
 
 
 def _refuse_differences(recipe: Recipe, data: Data, accelerator: Accelerator) -> None:
@@ -282,10 +321,13 @@ def _train(trainer: Trainer) -> TrainingResult:
     main = trainer.accelerator.is_main_process
     if main and (skipped := trainer.outputs.skipped.summary()):
         print_line(f"NOTICE: {skipped}")
-    state, best = trainer.state, trainer.state.best.step if trainer.state.best else None
+    state, validation = trainer.state, trainer.parts.validation
+    best, facts, validated_on = state.best.step if state.best else None, trainer.facts, validation.called
+    if not facts.get("complete", True):
+        validated_on += f", {facts['images']} of {facts['images_asked']} images, since the time was up"
     return TrainingResult(
-        folder.path, folder.model, metrics if main else {}, state.step, best, trainer.parts.validation.called,
-        state.stopped,
+        folder.path, folder.model, metrics if main else {}, state.step, best, validated_on, state.stopped,
+        not_beaten(by_row(metrics), "validation", validation.higher_is_better), validation.values,
     )  # fmt: skip
 
 
@@ -293,7 +335,10 @@ def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
     """Whether a folder holds a run of ``recipe`` to resume; RecipeError where it holds one of another recipe."""
     if not folder.has_checkpoint:
         return False
-    found = differences(read_recipe(folder.recipe), recipe)
+    begun = read_recipe(folder.recipe)
+    if not recipe.names_metrics:
+        begun = replace(begun, metrics=recipe.metrics)  # its default goes by the weights that are at hand
+    found = differences(begun, recipe)
     if found:
         raise RecipeError(
             "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *found])

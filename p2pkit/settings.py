@@ -206,20 +206,18 @@ class TrainSettings(Section):
 
 
 class ValidationSettings(Section):
-    """``[validation]``: when metrics are taken, on which set, and what the finished model is compared with.
-
-    ``class_mean_colour`` paints each pixel with the mean target colour, over the train set, of its source colour.
-    """
+    """``[validation]``: when metrics are taken, on which set, and what the finished model is compared with."""
 
     split: Literal["val", "test"] = "val"
     """The set that metrics are taken on. Where there is no val set, the test set serves as both."""
     every: Interval | None = None
     """Also measure while training, and keep the best: by ``monitor``."""
     monitor: str | None = None
-    """The metric that decides which checkpoint is the best; by default the first number of the first metric."""
+    """The number that decides which checkpoint is the best; by default lpips, or the first of the first metric."""
     patience: PositiveInt | None = None
     """End the run once so many validations in a row have not been better than the best."""
-    baseline: Literal["none", "class_mean_colour"] = "none"
+    baseline: Literal["all", "none", "source", "mean_target", "class_mean_colour", "nearest_source"] = "all"
+    """The trivial translators that the finished model is measured beside: all that go with the data, or one."""
     max_images: PositiveInt = 200
 
 

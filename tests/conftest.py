@@ -177,6 +177,12 @@ def lines(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def validation(run: Path) -> dict[str, Any]:
+    """What validation.json of a run says of its last metrics."""
+    found: dict[str, Any] = json.loads((run / "validation.json").read_text())
+    return found
+
+
 def steps_of_checkpoints(run: Path) -> list[int]:
     """The steps of a run's checkpoints, the earliest first."""
     return sorted(int(folder.name.removeprefix("step_")) for folder in (run / "checkpoints").iterdir())

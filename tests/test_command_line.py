@@ -55,7 +55,7 @@ def test_a_misspelt_command_gets_the_nearest(p2pkit: Call) -> None:
     assert "did you mean 'run'?" in outcome.err
 
 
-@pytest.mark.parametrize(("word", "command"), [("train", "run"), ("predict", "translate"), ("test", "translate")])
+@pytest.mark.parametrize(("word", "command"), [("train", "run"), ("predict", "translate"), ("test", "evaluate")])
 def test_a_word_of_the_field_for_a_command_is_understood(word: str, command: str, p2pkit: Call) -> None:
     outcome = p2pkit(word, "recipe.toml")
     assert outcome.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -19,7 +20,7 @@ from p2pkit.components.host import configure
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
 from p2pkit.settings import FIXED_KEYS
 from p2pkit.testing import components_of
-from tests.conftest import REPOSITORY, Call, distribution, picture, save, untrained_model
+from tests.conftest import REPOSITORY, Call, distribution, picture, save, train, untrained_model
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -157,6 +158,26 @@ def test_the_examples_of_deployment(p2pkit: Call, tmp_path: Path, monkeypatch: p
     assert np.abs(np.asarray(Image.open("painted.png"), dtype=int) - expected).max() <= 1
     assert names["target"].shape == (1, 3, 200, 300)
     assert '"generator": "unet"' in names["about"]["p2pkit"]
+
+
+def test_the_examples_of_evaluation(
+    recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pairs / "test", pairs / "val")
+    run, text = "runs/shoes/20260131-120000", (REPOSITORY / "docs" / "evaluation.md").read_text()
+    train(p2pkit, recipe, Path(run))
+    for folder, seed in (("outputs", 1), ("targets", 2)):
+        save(Path(folder) / "1.png", picture(20, 30, seed))
+    commands = re.findall(r"^    p2pkit (evaluate .*)$", text, re.MULTILINE)
+    assert len(commands) == 2 and run in commands[0]
+    for command in commands:
+        outcome = p2pkit(*command.split())
+        assert (outcome.code == 0 and "mae" in outcome.out) or "ssim" in outcome.out, outcome.err
+    names: dict[str, Any] = {}
+    (example,) = blocks("docs/evaluation.md", "python")
+    exec(example, names)
+    assert names["result"].facts["set"] == "val set" and names["worst"] in ("val/0.png", "val/1.png")
 
 
 def test_continuous_integration_runs_the_readmes_test_command() -> None:

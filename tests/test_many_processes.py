@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +18,7 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import Call
+from tests.conftest import Call, validation
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 # with ten times that rate, rounding grows so fast that another number of threads alone changes the weights by 2e-3
@@ -95,6 +97,25 @@ def test_two_processes_give_the_weights_of_one(recipe: Path, tmp_path: Path, p2p
     assert out.count("validation/mae") == 1
     assert_same_weights(tmp_path / "one", tmp_path / "two")
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 5
+
+
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_validation_is_shared_and_gives_the_numbers_of_one_process(
+    processes: int, recipe: Path, pairs: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    for index in range(2, 11):  # a number that no round of images divides
+        shutil.copy(pairs / "train" / f"{index % 6}.png", pairs / "test" / f"{index}.png")
+    # weights stay as they were made, whatever the gradients
+    settings += ["--set", "optimizer.lr=1e-30", "--set", "validation.every=2", "--set", "loader.batch_size=4"]
+    measured = []
+    for count in (1, processes):
+        running = launch("run", recipe, "--out", tmp_path / str(count), *settings, processes=count)
+        _, errors = running.communicate(timeout=120)
+        assert running.returncode == 0, errors
+        written = map(json.loads, (tmp_path / str(count) / "metrics.jsonl").read_text().splitlines())
+        measured.append([line for line in written if line["split"] == "validation"])
+    assert [line["step"] for line in measured[0]] == [2, 4] and validation(tmp_path / "1")["images"] == 11
+    assert measured[0] == measured[1]
 
 
 def test_a_mistake_ends_all_processes(recipe: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from p2pkit.contracts import Batch
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import Unavailable
-from p2pkit.evaluation.validation import Validation
+from p2pkit.evaluation.driver import Driver
 from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 from tests.test_bad_pairs import spoil_the_middle
@@ -38,14 +38,14 @@ def test_a_signal_while_measuring_loses_no_measurement(
     recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, stopped = train(p2pkit, recipe, tmp_path / "alone", *MEASURED), tmp_path / "stopped"
-    measure = Validation.measure
+    measure = Driver.measure
 
-    def interrupted(self: Validation, *arguments: Any) -> dict[str, float]:
+    def interrupted(self: Driver, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return measure(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Validation, "measure", interrupted)
+        patch.setattr(Driver, "measure", interrupted)
         assert p2pkit("run", recipe, "--out", stopped, *words(*MEASURED)).code == 143
     assert steps_of_checkpoints(stopped) == [2]
     assert p2pkit("run", "--resume", stopped).code == 0

@@ -126,7 +126,9 @@ def test_a_write_that_the_system_refuses_says_where_and_what_to_do(tmp_path: Pat
 def test_the_class_mean_colour_is_the_mean_of_each_class() -> None:
     source = torch.tensor([[[-1.0, -1.0, 1.0, 1.0]]]).expand(3, 1, 4)
     target = torch.tensor([[[0.0, 0.5, -1.0, 0.0]]])
-    baseline = ClassMeanColour([(source, target), (source, target * 0)])
+    baseline = ClassMeanColour()
+    for each in (target, target * 0):
+        baseline.add(source, each)
     assert baseline(source[None])[0, 0, 0].tolist() == pytest.approx([0.125, 0.125, -0.25, -0.25])
     unseen = torch.full((1, 3, 1, 1), 0.3)
     assert baseline(unseen).item() == pytest.approx(-0.0625)

@@ -12,14 +12,15 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torchmetrics.regression import MeanAbsoluteError
 
 import p2pkit as library
+from p2pkit.evaluation.driver import Driver, Measured
 from p2pkit.training.sample_grids import GAP, LINE, TOP
 from tests.conftest import Call, lines, steps_of_checkpoints, train
 
@@ -147,14 +148,13 @@ def test_an_interruption_while_measuring_says_how_to_resume(
 ) -> None:
     run = tmp_path / "run"
 
-    update = MeanAbsoluteError.update
+    measure = Driver.measure
 
-    def interrupted(self: MeanAbsoluteError, output: torch.Tensor, target: torch.Tensor) -> None:
-        if run.exists():  # not in the trial before the run
-            os.kill(os.getpid(), signal.SIGTERM)
-        update(self, output, target)
+    def interrupted(self: Driver, *arguments: Any) -> Measured:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(self, *arguments)
 
-    monkeypatch.setattr(MeanAbsoluteError, "update", interrupted)
+    monkeypatch.setattr(Driver, "measure", interrupted)
     outcome = p2pkit("run", recipe, "--out", run)
     assert outcome.code == 143
     assert f"p2pkit run --resume {run}" in outcome.err

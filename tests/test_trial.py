@@ -185,13 +185,14 @@ def test_losses_and_metrics(
 def test_a_metric_that_fails_after_training_loses_nothing(
     p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(recipe.parent / "pairs/test/0.png", recipe.parent / "pairs/test/2.png")
-    code = METRIC.format(result="1 / (self.seen % 3)")  # well for two images, and not for three
+    for index in range(2, 8):
+        shutil.copy(recipe.parent / "pairs/test/0.png", recipe.parent / f"pairs/test/{index}.png")
+    code = METRIC.format(result="1 / (self.seen % 6)")  # well for a few images, and not for six
     outcome = refused("run", "metrics", code, p2pkit, recipe, tmp_path, monkeypatch)
     assert outcome.code == 2, outcome.err
     said = "metric 'odd' of p2pkit-odd 0.4: compute() fails: ZeroDivisionError: "
     assert said in outcome.err and "Traceback" not in outcome.err
-    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (self.seen % 3)", "0.5")
+    mended = (tmp_path / "plugins/plugin_odd.py").read_text().replace("1 / (self.seen % 6)", "0.5")
     (tmp_path / "plugins/plugin_odd.py").write_text(mended)
     monkeypatch.delitem(sys.modules, "plugin_odd")
     resumed = p2pkit("--plugins-dir", tmp_path / "plugins", "run", "--resume", tmp_path / "run")

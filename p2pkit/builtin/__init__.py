@@ -89,12 +89,12 @@ def register_metrics(register: Register) -> None:
     from p2pkit.builtin.metrics.colour import LabHistogram
     from p2pkit.builtin.metrics.inception import FID, KID
     from p2pkit.builtin.metrics.perceptual import DISTS, LPIPS
-    from p2pkit.builtin.metrics.pixels import mae, ms_ssim, psnr, ssim
+    from p2pkit.builtin.metrics.pixels import PSNR, SSIM, MultiScaleSSIM, mae
 
     register("mae", mae)
-    register("psnr", psnr)
-    register("ssim", ssim)
-    register("ms_ssim", ms_ssim)
+    register("psnr", PSNR)
+    register("ssim", SSIM)
+    register("ms_ssim", MultiScaleSSIM)
     register("lpips", LPIPS)
     register("dists", DISTS)
     register("fid", FID)

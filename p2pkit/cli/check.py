@@ -33,9 +33,12 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     from p2pkit.build import load_data
     from p2pkit.data.value_ranges import find_ranges
+    from p2pkit.runs import with_perceptual_metric
 
     data = load_data(resolved)
     data = data.with_ranges(find_ranges(data, resolved.percentiles()))
+    if not resolved.names_metrics:
+        resolved = with_perceptual_metric(resolved, data)
     _print_data(resolved, data)
     click.echo()
     _print_networks(resolved, data)

@@ -10,6 +10,7 @@ import click
 
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_facts
+from p2pkit.utils.jsonl import finite
 
 UNSAID = {
     "source_range": "that of its type",
@@ -36,7 +37,8 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     header = outline.header.model_dump(mode="json")
     if as_json:
         weights = {"tensors": outline.tensors, "values": outline.values, "dtypes": outline.dtypes}
-        click.echo(json.dumps({"file": str(file), "bytes": outline.size, "weights": weights, **header}, indent=2))
+        found = {"file": str(file), "bytes": outline.size, "weights": weights, **header}
+        click.echo(json.dumps(finite(found), indent=2))
         return
     text = header.pop("recipe")
     if recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, NO_PLUGIN, PLUGINS_DIR, SET
 from p2pkit.errors import RecipeError
 from p2pkit.utils.progress import is_main_process
@@ -46,6 +48,7 @@ def command(
     Ctrl-C writes a checkpoint and prints the command that resumes. With --continue the same command starts a run and
     resumes it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.
     """
+    began = time.monotonic()  # before torch is imported
     if resume is not None:
         if recipe or overrides or out or max_time or continues:
             raise RecipeError(
@@ -71,24 +74,30 @@ def command(
 
     if resolved is None:
         assert resume is not None
-        result = resume_run(resume, device, accept_changed_data, typed)
+        result = resume_run(resume, device, accept_changed_data, typed, began=began)
     elif continues and out is not None:
-        result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed)
+        result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
     else:
-        result = train(resolved, overrides, out, device, typed)
+        result = train(resolved, overrides, out, device, typed, began=began)
     _print(result)
 
 
 def _print(result: TrainingResult) -> None:
+    from p2pkit.evaluation.baselines import by_row
     from p2pkit.run_dir import RunDir
 
     if not is_main_process():
         return
     folder = RunDir(result.run_dir)
     if result.metrics:
-        click.echo(f"metrics of the {result.validated_on}:")
-    for name, value in result.metrics.items():
-        click.echo(f"{name}: {value:.4f}")
+        values = f" (values {result.values} are 0 to 1)" if result.values else ""
+        click.echo(f"metrics of the {result.validated_on}{values}:")
+    rows = by_row(result.metrics)
+    for name, value in rows.get("validation", {}).items():
+        click.echo(f"validation/{name}: {value:.4f}")
+    if len(rows) > 1:
+        click.echo("beside trivial translations of it:")
+        print_rows(rows, result.not_beaten)
     if result.stopped:
         click.echo(f"stopped at step {result.step}: {result.stopped}")
     click.echo(f"model: {result.model_path}")

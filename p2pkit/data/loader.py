@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from p2pkit.contracts import Batch, Sample
+from p2pkit.contracts import Batch
 from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
@@ -53,7 +53,6 @@ class Examples(Dataset[Example | P2PKitError]):
     ) -> None:
         self._samples, self._spec, self._augmentation = samples, spec, augmentation
         self._bad_samples = SkipBadSamples(len(samples), settings.bad_data)
-        self._caching, self._cache = settings.cache, dict[int, Sample]()
         self._last: dict[tuple[int, int], tuple[TensorPair, str]] = {}
         """The sample of which further crops follow."""
         self._targets: Examples | None = None
@@ -72,10 +71,7 @@ class Examples(Dataset[Example | P2PKitError]):
         def augmented(candidate: int) -> tuple[TensorPair, str]:
             found = self._last.get((epoch, candidate))
             if found is None:
-                # what is kept is drawn as if in the first epoch, whichever worker comes to it first, and when
-                pair = self._cache.get(candidate) or self._samples.read(candidate, 0 if self._caching else epoch)
-                if self._caching:
-                    self._cache[candidate] = pair
+                pair = self._samples.read(candidate, epoch)
                 found = self._spec.tensors(pair), pair.key
                 if self._augmentation.settings.crops_per_image > 1:
                     self._last = {(epoch, candidate): found}

@@ -35,8 +35,10 @@ class Samples:
     the data set has them.
     """
 
-    def __init__(self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair") -> None:
-        """``origin`` is what messages call the data set, ``seed`` the run's.
+    def __init__(
+        self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False
+    ) -> None:
+        """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` keeps what has been read.
 
         Raises:
             RecipeError: it is not a map-style data set, it is unpaired without targets, or its shards do not hold its
@@ -47,6 +49,7 @@ class Samples:
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
+        self._cache: dict[int, Sample] | None = {} if cache else None
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if not one_by_one or not hasattr(dataset, "__len__"):
             found = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
@@ -54,7 +57,7 @@ class Samples:
         if kind == "pair" and getattr(dataset, "paired", True) is False:
             if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
                 raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
-            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target")
+            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache)
         of_targets = kind == "target"
         self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__
         self._length = int(dataset.targets if of_targets else self._call("len()", dataset.__len__))
@@ -70,30 +73,35 @@ class Samples:
     def __len__(self) -> int:
         return self._length
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what has been read is not sent to a worker
+        return {**vars(self), "_cache": None if self._cache is None else {}}
+
     def read(self, index: int, epoch: int = 0) -> Sample:
         """The sample at ``index``, as a data set that draws has it in ``epoch``: a function of seed, epoch and index.
+
+        With the cache it is that of the first epoch, whoever comes to it first, and when.
 
         Raises:
             DataError: it cannot be read, or is not of a form that p2pkit takes.
         """
         if not 0 <= index < self._length:
             raise IndexError(f"there is no sample {index} among {self._length}")
-        with seeded(derived(self._seed, self._kind, epoch, index)):
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        with seeded(derived(self._seed, self._kind, 0 if self._cache is not None else epoch, index)):
             given = self._call(f"[{index}]", self._read, index)
-        if type(given) is Sample and self._kind == "pair" and given.key:
-            for image in given[:2]:
-                if (
-                    not isinstance(image, np.ndarray)
-                    or image.ndim != 3
-                    or image.dtype.kind not in "iufb"
-                    or not image.size
-                ):
-                    break
-            else:
-                return given
-        from p2pkit.data.adapter import as_sample
+        ready = type(given) is Sample and self._kind == "pair" and bool(given.key)
+        for image in given[:2] if ready else ():
+            ready &= isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype.kind in "iufb" and image.size > 0
+        sample: Sample = given
+        if not ready:
+            from p2pkit.data.adapter import as_sample
 
-        return as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
+            sample = as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
+        if self._cache is not None:
+            self._cache[index] = sample
+        return sample
 
     __getitem__ = read
 

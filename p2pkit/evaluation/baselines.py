@@ -2,42 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-_FACTOR = 1_000_003
-"""Odd, so that no channel falls out of a code however many there are; codes of many channels overflow, and may."""
+from p2pkit.errors import DataError
+from p2pkit.evaluation.driver import Driver, Measured, RoundResult, Translate
+from p2pkit.utils.progress import Progress
+
+CLASS_MEAN = "class_mean_colour"
+PAIRS = 1000
+"""Trivial translators are made of at most so many training pairs, evenly spread."""
+PAIRS_A_ROUND = 16
+SHARE = 1 / 3
+"""The part of the time that is left for measuring in which they are made."""
 LEVELS = 4
 """Source colours are quantised to this many levels a channel: enough for label maps, robust to JPEG's noise."""
+FLAT = 0.06
+"""Colours of a label map deviate from their class's by no more than this, of the 2 from -1 to 1: JPEG's noise."""
+MOST_COLOURS = 1024
+THUMBNAIL = 32
+"""Sources are compared at so many pixels a side."""
+_FACTOR = 1_000_003
+"""Odd, so that no channel falls out of a code however many there are; codes of many channels overflow, and may."""
+
+
+class SourceItself:
+    """Gives back the source; a gray one for targets of any number of channels, others only for as many."""
+
+    def __init__(self, target_channels: int) -> None:
+        self._channels = target_channels
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Sources [1, Cs, H, W] to outputs [1, Ct, H, W]."""
+        return source.expand(-1, self._channels, -1, -1)
+
+
+class MeanTarget:
+    """The mean of all training targets, pixel by pixel; resized to each source where sizes differ."""
+
+    _sum: Tensor | None = None
+    _count = 0
+
+    def add(self, source: Tensor, target: Tensor) -> None:
+        """Take in a training pair [C, H, W] in [-1, 1]."""
+        target = target.double()
+        self._sum = target if self._sum is None else self._sum + _resized(target, self._sum.shape[1:])
+        self._count += 1
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Sources [1, Cs, H, W] to outputs [1, Ct, H, W]."""
+        assert self._sum is not None
+        return _resized((self._sum / self._count).float(), source.shape[2:])[None]
 
 
 class ClassMeanColour:
     """Paints every pixel with the mean target colour, over the training pairs, of its source colour.
 
-    On label maps that is the mean colour of each class.
+    On label maps that is the mean colour of each class. Sources of more than 1024 colours are none.
     """
 
-    def __init__(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
-        sums: dict[int, Tensor] = {}
-        counts: dict[int, int] = {}
-        for source, target in pairs:
-            codes, places = torch.unique(_codes(source), return_inverse=True)
-            totals = torch.zeros(len(codes), target.shape[0], dtype=torch.float64)
-            totals.index_add_(0, places.flatten(), target.double().flatten(1).T)
-            each = torch.bincount(places.flatten(), minlength=len(codes))
-            for code, total, count in zip(codes.tolist(), totals, each.tolist(), strict=True):
-                sums[code] = sums[code] + total if code in sums else total
-                counts[code] = counts.get(code, 0) + count
-        self._colours = {code: (total / counts[code]).float() for code, total in sums.items()}
-        self._unseen = (torch.stack(list(sums.values())).sum(0) / sum(counts.values())).float()
+    def __init__(self, encode: Translate | None = None) -> None:
+        self._encode = encode or (lambda source: source)
+        self._sums: dict[int, Tensor] = {}
+        """By code: how many pixels, the sums of target colours, of source colours, and of the squares of these."""
+        self.too_many = False
+
+    def add(self, source: Tensor, target: Tensor) -> None:
+        """Take in a training pair [C, H, W] in [-1, 1]."""
+        if self.too_many:
+            return
+        source = self._encode(source[None])[0]
+        codes, places = torch.unique(_codes(source), return_inverse=True)
+        self.too_many = len(self._sums.keys() | set(codes.tolist())) > MOST_COLOURS
+        if self.too_many:
+            self._sums.clear()
+            return
+        values = torch.cat([torch.ones_like(target[:1]), target, source, source.square()]).double().flatten(1).T
+        totals = torch.zeros(len(codes), values.shape[1], dtype=torch.float64).index_add_(0, places.flatten(), values)
+        self._target_channels = len(target)
+        for code, total in zip(codes.tolist(), totals, strict=True):
+            self._sums[code] = self._sums[code] + total if code in self._sums else total
+
+    @property
+    def of_label_maps(self) -> bool:
+        """Whether the sources' colours are few and flat, as classes are, and not shades."""
+        if self.too_many:
+            return False
+        first, sums = 1 + self._target_channels, torch.stack(list(self._sums.values()))
+        means, squares = (sums[:, first:] / sums[:, :1]).chunk(2, dim=1)
+        deviations = (squares - means.square()).clamp(min=0).mean(dim=1).sqrt()
+        return float((deviations * sums[:, 0]).sum() / sums[:, 0].sum()) < FLAT
 
     def __call__(self, source: Tensor) -> Tensor:
         """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
-        codes, places = torch.unique(_codes(source[0]), return_inverse=True)
-        palette = torch.stack([self._colours.get(code, self._unseen) for code in codes.tolist()])
-        return palette[places].permute(2, 0, 1)[None]
+        every = torch.stack(list(self._sums.values())).sum(0)
+        codes, places = torch.unique(_codes(self._encode(source)[0]), return_inverse=True)
+        colours = []
+        for code in codes.tolist():
+            known = self._sums.get(code, every)
+            colours.append((known[1 : 1 + self._target_channels] / known[0]).float())
+        return torch.stack(colours)[places].permute(2, 0, 1)[None]
+
+
+class NearestSource:
+    """Gives the target of the training source that is nearest: least squared difference of thumbnails."""
+
+    def __init__(self, target: Callable[[int], Tensor]) -> None:
+        """``target`` gives the one [Ct, H, W] in [-1, 1] of the pair that was added at a place."""
+        self._target, self._thumbnails = target, list[Tensor]()
+
+    def add(self, source: Tensor, target: Tensor) -> None:
+        """Take in a training pair [C, H, W] in [-1, 1]."""
+        self._thumbnails.append(_thumbnail(source[None]))
+
+    def __call__(self, source: Tensor) -> Tensor:
+        """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+        differences = torch.stack(self._thumbnails) - _thumbnail(source)
+        nearest = int(differences.square().sum(dim=(1, 2, 3)).argmin())
+        return _resized(self._target(nearest), source.shape[2:])[None]
+
+
+def measure_beside_trivial(driver: Driver, rows: Mapping[str, Translate], with_trivial: bool = True) -> Measured | None:
+    """The metrics of ``rows`` of translations, and of trivial ones; None where there is nothing to measure.
+
+    Raises: as the methods of :class:`Driver`.
+    """
+    if not driver.validation.can_measure():
+        return None
+    trivial = trivial_translators(driver) if with_trivial else {}
+    if not rows and not trivial:
+        return None
+    return driver.measure({**rows, **trivial}, f"measuring the {driver.validation.called}")
+
+
+def trivial_translators(driver: Driver) -> dict[str, Translate]:
+    """Those that go with the data, or the one that ``validation.baseline`` names, by name; on every process.
+
+    Raises: as the methods of :class:`Driver`.
+    """
+    validation, wanted = driver.validation, driver.validation.settings.baseline
+    if wanted == "none":
+        return {}
+    train, first = validation.train_set, validation.spec.first
+    source_channels, target_channels = first.source[2], first.target[2]
+    made: dict[str, Translate] = {}
+    if source_channels == target_channels or (source_channels == 1 and validation.encoding is None):
+        made["source"] = SourceItself(target_channels)
+    if len(train) and wanted != "source":
+        seen: list[int] = []
+        by_class = ClassMeanColour(validation.encoding)
+        nearest = NearestSource(lambda place: driver.tensors(train, seen[place])[0][1])
+        learning: dict[str, Any] = {"mean_target": MeanTarget(), CLASS_MEAN: by_class, "nearest_source": nearest}
+        chosen = {name: each for name, each in learning.items() if wanted in ("all", name)}
+        _learn(driver, list(chosen.values()), seen)
+        made.update(chosen if seen else {})
+        encoded = validation.augmentation.source_resampling == "nearest"
+        if by_class.too_many or (wanted == "all" and seen and not encoded and not by_class.of_label_maps):
+            made.pop(CLASS_MEAN, None)
+        if validation.validation_set is train:
+            made.pop("nearest_source", None)  # it would find the image itself
+    return {name: each for name, each in made.items() if wanted in ("all", name)}
+
+
+def _learn(driver: Driver, learning: Sequence[Any], seen: list[int]) -> None:
+    """Show trivial translators the training pairs that can be used; ``seen`` gets their indices."""
+    train, deadline, count = driver.validation.train_set, driver.deadline, min(len(driver.validation.train_set), PAIRS)
+
+    def add(indices: Sequence[int], result: RoundResult) -> None:
+        # each process sees all of them: sums in another order would be other numbers
+        for index in indices:
+            with suppress(DataError):  # training has not met it, or has skipped it
+                (source, target), _ = driver.tensors(train, index)
+                for each in learning:
+                    each.add(source, target)
+                seen.append(index)
+
+    driver.deadline = time.monotonic() + SHARE * (deadline - time.monotonic())
+    shown = driver.accelerator.is_main_process
+    with Progress("reading train pairs for trivial rows", count, "pair", shown=shown) as progress:
+        for begin in range(0, count, PAIRS_A_ROUND):
+            places = range(begin, min(count, begin + PAIRS_A_ROUND))
+            late = driver.agreed(partial(add, [place * len(train) // count for place in places])).late
+            progress.advance(len(places))
+            if late and seen:
+                break
+    driver.deadline, driver.pairs_seen = deadline, len(seen)
+
+
+def not_beaten(
+    rows: Mapping[str, Mapping[str, float]], model: str, higher_is_better: Mapping[str, bool | None]
+) -> dict[str, list[str]]:
+    """For each number, the trivial rows that the row called ``model`` does not beat; numbers that it beats all in none.
+
+    A number that is NaN beats nothing.
+    """
+    found: dict[str, list[str]] = {}
+    for number, value in rows.get(model, {}).items():
+        direction = higher_is_better.get(number)
+        for name, row in rows.items() if direction is not None else ():
+            if name != model and not (value > row[number] if direction else value < row[number]):
+                found.setdefault(number, []).append(name)
+    return found
+
+
+def by_row(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Numbers called "ROW/NAME" by row and name."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        row, _, name = key.partition("/")
+        rows.setdefault(row, {})[name] = value
+    return rows
 
 
 def _codes(source: Tensor) -> Tensor:
@@ -47,3 +228,14 @@ def _codes(source: Tensor) -> Tensor:
     for channel in levels:
         code = code * _FACTOR + channel
     return code
+
+
+def _thumbnail(source: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(source, THUMBNAIL)[0]
+
+
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    """An image [C, H, W] at another size."""
+    if image.shape[1:] == tuple(size):
+        return image
+    return F.interpolate(image[None], tuple(size), mode="bilinear", antialias=True)[0]

@@ -1,37 +1,30 @@
-"""Validation: metrics of a translator on the val or test set, beside a baseline."""
+"""Validation: the set that metrics are taken on, the metrics, and which of their numbers decides."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import fsum
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
-from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from p2pkit.contracts import Metric
-from p2pkit.data.augmentation import Augmentation, TensorPair
-from p2pkit.data.bad_samples import none_usable
+from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Samples, SampleSpec
-from p2pkit.errors import DataError, RecipeError, Unavailable, did_you_mean, in_one_line
-from p2pkit.evaluation.baselines import ClassMeanColour
+from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.settings import BadData, ValidationSettings
-from p2pkit.utils.progress import Progress
-from p2pkit.utils.seeds import random_states_kept
 
-Translate = Callable[[Tensor], Tensor]
-"""Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
-Report = Callable[[Sequence[str]], None]
-"""Takes the messages on samples that could not be used and were skipped."""
+T = TypeVar("T")
+
+PERCEPTUAL = "lpips"
+"""Decides which model is the best, where it is measured and the recipe names no other: distances of pixels prefer blur.
+"""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation set of a run, the metrics to take on it, and the baseline to compare with.
+    """The validation set of a run, the metrics to take on it (evaluation/driver.py does), and the train set.
 
     Samples that cannot be used end the run, or are skipped.
     """
@@ -41,62 +34,28 @@ class Validation:
     """The val set or the test set, as the recipe says; empty where there is neither."""
     spec: SampleSpec
     augmentation: Augmentation
-    metrics: Sequence[Metric]
-    """As they were built: each measurement is taken by copies of them."""
+    metrics: Sequence[Measurement]
+    """Each measurement is taken by copies of them."""
     settings: ValidationSettings
     bad_data: BadData
-    names: Sequence[str]
-    """What the numbers of metrics are called that give one only."""
-    origins: Sequence[str]
-    """What messages call each of the metrics."""
-    encoding: Translate | None = None
-    """What the networks see of sources [1, Cs, H, W], and so what the baseline knows colours by."""
-    higher_is_better: dict[str, bool] = field(default_factory=dict)
+    values: str = ""
+    """Which values of the targets' type stand for 0 to 1, as in "0 to 4095 of uint16"; empty for those of 8 bits."""
+    encoding: Callable[[Tensor], Tensor] | None = None
+    """What the networks see of sources [1, Cs, H, W], and so what the class mean colour knows colours by."""
+    higher_is_better: dict[str, bool | None] = field(default_factory=dict)
     """The direction of each number, by its name; known once it has been taken."""
 
-    def measure(self, translate: Translate, before_each: Callable[[], None], report: Report) -> dict[str, float]:
-        """The metrics of ``translate`` as ``validation/NAME``; {} without a validation set or metrics.
-
-        ``before_each`` is called before each sample is read, and may raise; ``report`` gets those that are skipped.
+    def collect(self, found: dict[str, float], measurement: Measurement, numbers: Mapping[str, float]) -> None:
+        """Put the numbers of one of the metrics to those ``found``, and take note of whether higher is better.
 
         Raises:
-            DataError: a sample cannot be used and the policy is to stop, or none can.
+            RecipeError: two metrics give numbers of one name.
         """
-        return self._measure(translate, "validation", before_each, report)
-
-    def measure_baseline(self, before_each: Callable[[], None], report: Report) -> dict[str, float]:
-        """The metrics of the baseline as ``BASELINE/NAME``; {} without one. All else is as for :meth:`measure`."""
-        name = self.settings.baseline
-        if name == "none" or not self.can_measure():
-            return {}
-        encode = self.encoding or (lambda source: source)
-        pairs = self._tensors(self.train_set, len(self.train_set), "measuring the baseline", before_each, report)
-        baseline = ClassMeanColour((encode(source[None])[0], target) for source, target in pairs)
-        return self._measure(lambda source: baseline(encode(source)), name, before_each, report)
-
-    def take(self, images: Iterable[TensorPair]) -> dict[str, float]:
-        """The numbers that copies of the metrics give for outputs and targets [1, Ct, H, W] in [-1, 1], by name.
-
-        Those of single images are averaged. What a metric draws is a function of the image's place alone.
-
-        Raises:
-            RecipeError: a metric does not take the images, or does not give numbers; it says which.
-        """
-        measurements, found = list(map(Measurement, self.origins, self.names, deepcopy(list(self.metrics)))), {}
-        with random_states_kept():
-            for index, (output, target) in enumerate(images):
-                set_seed(index)
-                for each in measurements:
-                    each.add(output, target)
-            for each in measurements:
-                if not each.values:
-                    each.compute()
-                for name, values in each.values.items():
-                    if name in found:
-                        raise RecipeError(f"{each.origin} gives {name!r}, as another metric does; leave one out")
-                    found[name] = fsum(values) / len(values)
-                    self.higher_is_better[name] = each.metric.higher_is_better
-        return found
+        for name, value in numbers.items():
+            if name in found:
+                raise RecipeError(f"{measurement.origin} gives {name!r}, as another metric does; leave one out")
+            found[name] = value
+            self.higher_is_better[name] = measurement.metric.higher_is_better
 
     @property
     def called(self) -> str:
@@ -106,17 +65,25 @@ class Validation:
         split, asked = self.validation_set.split, self.settings.split
         return f"{split} set" if split == asked else f"{split} set, which serves as {asked} set too"
 
+    def deciding(self, names: Iterable[str]) -> str | None:
+        """The name of the number, among ``names``, by which a model is the best; None where there are none."""
+        known = list(names)
+        return self.settings.monitor or (PERCEPTUAL if PERCEPTUAL in known else next(iter(known), None))
+
     def score(self, metrics: Mapping[str, float], name: str | None = None) -> float:
         """One of the numbers as ``validation/NAME``, negated where lower is better; NaN is the worst.
 
-        It is the one called ``name``, else that of ``validation.monitor``, else the first of the first metric.
+        It is the one called ``name``, else that of ``validation.monitor``, else LPIPS, else the first of the first
+        metric.
 
         Raises:
             RecipeError: there is none of that name.
         """
-        name = name or self.settings.monitor or next(iter(metrics)).removeprefix("validation/")
-        self.refuse_unknown(name, self.higher_is_better, "the metric to go by")
-        value = metrics[f"validation/{name}"]
+        prefix = "validation/"
+        taken = [key.removeprefix(prefix) for key in metrics if key.startswith(prefix)]
+        name = name or self.deciding(taken) or ""
+        self.refuse_unknown(name, taken, "the metric to go by")
+        value = metrics[prefix + name]
         if math.isnan(value):
             return -math.inf
         return value if self.higher_is_better[name] else -value
@@ -131,44 +98,23 @@ class Validation:
             known = f"the metrics give: {', '.join(names) or 'none'}"
             raise RecipeError(f"{asked_by}: no metric is called {name!r}{did_you_mean(name, names)}; {known}")
 
+    @property
+    def computed_with(self) -> dict[str, dict[str, str]]:
+        """What each metric says that its numbers depend on (the hash of a network's weights, say), by its name."""
+        found = {}
+        for each in self.metrics:
+            if with_what := getattr(each.metric, "computed_with", None):
+                found[each.name] = dict(with_what)
+        return found
+
     def can_measure(self) -> bool:
         """Whether there is something to measure, and by which."""
         return bool(len(self.validation_set) and self.metrics and self.train_set.targets is None)
 
-    def _measure(
-        self, translate: Translate, name: str, before_each: Callable[[], None], report: Report
-    ) -> dict[str, float]:
-        if not self.can_measure():
-            return {}
-        count = min(len(self.validation_set), self.settings.max_images)
-        pairs = self._tensors(self.validation_set, count, f"measuring {name}", before_each, report)
-        found = self.take((translate(source[None]).cpu(), target[None]) for source, target in pairs)
-        return {f"{name}/{key}": value for key, value in found.items()}
-
-    def _tensors(
-        self, pairs: Samples, count: int, title: str, before_each: Callable[[], None], report: Report
-    ) -> Iterator[TensorPair]:
-        skipped: list[str] = []
-        with Progress(title, count, "pair") as progress:
-            for index in range(count):
-                before_each()
-                try:
-                    tensors = self.augmentation.test(self.spec.tensors(pairs[index]))
-                except DataError as error:
-                    if self.bad_data == "stop" or isinstance(error, Unavailable):
-                        raise
-                    skipped.append(str(error))
-                    report(skipped[-1:])
-                else:
-                    yield tensors
-                progress.advance()
-        if len(skipped) == count:
-            raise none_usable(skipped)
-
 
 @dataclass
 class Measurement:
-    """One metric (contracts.Metric) over a series of images, each by itself or all as a set.
+    """One metric (contracts.Metric), and what it says of a series of images, each by itself or all as a set.
 
     Raises RecipeError, here and in its methods, where it is no such metric or does not take an image.
     """
@@ -176,12 +122,14 @@ class Measurement:
     origin: str
     """What messages call the metric."""
     name: str
+    """What its number is called, if it gives one only."""
     metric: Any
     """It asks no other process, which might not be measuring."""
-    values: dict[str, list[float]] = field(default_factory=dict)
-    """What it has given so far, by name: a number an image, or one for the set."""
+    over_set: bool = field(init=False)
+    """Whether it is of all images as a set, and not the mean of those of each."""
 
     def __post_init__(self) -> None:
+        self.over_set = getattr(self.metric, "over", "images") == "set"
         for name in ("update", "compute", "reset", "higher_is_better"):
             if not hasattr(self.metric, name):
                 raise RecipeError(
@@ -194,37 +142,57 @@ class Measurement:
                     # torchmetrics asks this whether there are other processes; without arguments, bool says no
                     vars(module)["distributed_available_fn"] = bool
 
-    def add(self, output: Tensor, target: Tensor) -> None:
-        """Take in an output and its target [1, Ct, H, W] in [-1, 1]; what is beyond that is cut off, as in files."""
-        low, high = getattr(self.metric, "value_range", (0.0, 1.0))
-        # networks give images channels last, of which torchmetrics may take views
-        output, target = output.contiguous().clamp(-1, 1), target.contiguous().clamp(-1, 1)
-        if (low, high) != (-1.0, 1.0):
-            output, target = ((image + 1) / 2 * (high - low) + low for image in (output, target))
-        alone = getattr(self.metric, "over", "images") != "set"
+    def of_image(self, output: Tensor, target: Tensor) -> dict[str, float]:
+        """The numbers of an output and its target [1, Ct, H, W] in [-1, 1], by name.
+
+        What is beyond that range is cut off, as in files.
+        """
+        self.metric.reset()
+        self._given(output, target, self.metric.update)
+        return self.compute()
+
+    def features(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """What a metric over a set is updated with: the images, or what its ``features`` makes of each."""
+        make: Callable[[Tensor], Tensor] = getattr(self.metric, "features", lambda image: image)
+        return self._given(output, target, lambda *images: (make(images[0]), make(images[1])))
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Let a metric over a set take in what :meth:`features` has given."""
         try:
-            if alone:
-                self.metric.reset()
-            if not alone and hasattr(self.metric, "features"):
-                output, target = self.metric.features(output), self.metric.features(target)
             self.metric.update(output, target)
         except Exception as error:
-            size = "x".join(map(str, output.shape))
-            raise RecipeError(f"{self.origin} fails on images {size}: {in_one_line(error)}") from error
-        if alone:
-            self.compute()
+            what = error if isinstance(error, P2PKitError) else in_one_line(error)
+            raise RecipeError(f"{self.origin} fails: {what}") from error
 
-    def compute(self) -> None:
-        """Add what the metric says of what it has taken in to the values."""
-        expected = "expected a number, or numbers by name, as in {'psnr': 30.1}"
+    def compute(self) -> dict[str, float]:
+        """What the metric says of what it has taken in, by name."""
+        found, expected = dict[str, float](), "expected a number, or numbers by name, as in {'psnr': 30.1}"
         try:
             result = self.metric.compute()
         except Exception as error:
-            raise RecipeError(f"{self.origin}: compute() fails: {in_one_line(error)}; {expected}") from error
+            what = (
+                str(error) if isinstance(error, P2PKitError) else f"compute() fails: {in_one_line(error)}; {expected}"
+            )
+            raise RecipeError(f"{self.origin}: {what}") from error
         for name, value in result.items() if isinstance(result, Mapping) else ((self.name, result),):
             if isinstance(value, Tensor) and value.numel() == 1:
                 value = value.item()
             if isinstance(value, bool) or not isinstance(value, Real):
                 given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r}"
                 raise RecipeError(f"{self.origin}: compute() gives {given} as {name!r}; {expected}")
-            self.values.setdefault(name, []).append(float(value))
+            found[name] = float(value)
+        return found
+
+    def _given(self, output: Tensor, target: Tensor, take: Callable[[Tensor, Tensor], T]) -> T:
+        """What ``take`` gives for two images in [-1, 1], turned to the metric's values; failures name the metric."""
+        low, high = getattr(self.metric, "value_range", (0.0, 1.0))
+        # networks give images channels last, of which torchmetrics may take views
+        output, target = output.contiguous().clamp(-1, 1), target.contiguous().clamp(-1, 1)
+        if (low, high) != (-1.0, 1.0):
+            output, target = (output + 1) / 2 * (high - low) + low, (target + 1) / 2 * (high - low) + low
+        try:
+            return take(output, target)
+        except Exception as error:
+            size = "x".join(map(str, output.shape))
+            what = error if isinstance(error, P2PKitError) else in_one_line(error)
+            raise RecipeError(f"{self.origin} fails on images {size}: {what}") from error

@@ -82,6 +82,8 @@ class Recipe:
     """What the networks see of sources; None for the sources themselves."""
     optimizers: dict[str, Chosen] = field(default_factory=dict)
     """The optimizer of each network, ``[optimizer]`` with its override."""
+    names_metrics: bool = True
+    """Whether it lists metrics itself; if not, it has the default ones."""
 
     def percentiles(self) -> dict[str, tuple[float, float]]:
         """The percentiles of each side whose section has them."""

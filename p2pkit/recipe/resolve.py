@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -69,6 +69,15 @@ def read_recipe(source: Source, overrides: Overrides = ()) -> Recipe:
     return _Resolver(read_document(source, overrides)).recipe()
 
 
+def with_metric(recipe: Recipe, table: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with one more metric, as a recipe writes it."""
+    resolver = _Resolver(recipe.document)
+    chosen = resolver.component(f"metrics.{len(recipe.metrics)}", "metrics", table)
+    if chosen is None:
+        raise RecipeError(report(resolver.issues))
+    return replace(recipe, metrics=[*recipe.metrics, chosen])
+
+
 @dataclass
 class _Resolver:
     """Validates a document against the sections and the signatures of its components, and collects the issues."""
@@ -97,12 +106,12 @@ class _Resolver:
                 wanted = bool(supplied_names(method.registered.factory, "methods") & DISCRIMINATORS_OF_METHODS)
                 if not wanted:
                     self._leave_discriminator_out(method)
-            sections[name] = self._component(name, kind, tables.get(name)) if wanted else None
+            sections[name] = self.component(name, kind, tables.get(name)) if wanted else None
         for name, kind in COMPONENT_LISTS.items():
             sections[name] = self._components(name, kind)
         if self.issues:
             raise RecipeError(report(self.issues))
-        return Recipe(self.document, **sections)
+        return Recipe(self.document, **sections, names_metrics=("metrics",) in self.document.origins)
 
     def _leave_discriminator_out(self, method: Chosen) -> None:
         """Take the defaults that need a discriminator away; refuse one that is written, which nobody would train."""
@@ -151,10 +160,10 @@ class _Resolver:
         if key == "losses" and not items:
             self._issue(key, "the list is empty; a run needs at least one loss")
         for index, item in enumerate(items):
-            chosen.append(self._component(f"{key}.{index}", kind, item))
+            chosen.append(self.component(f"{key}.{index}", kind, item))
         return chosen
 
-    def _component(self, key: str, kind: str, table: Any) -> Chosen | None:
+    def component(self, key: str, kind: str, table: Any) -> Chosen | None:
         registry = manager().registry(kind)
         if not isinstance(table, dict) or not isinstance(table.get("name"), str):
             found = f"found {table!r}, " if table is not None else "missing; "
@@ -180,18 +189,18 @@ class _Resolver:
         """``[optimizer]`` and, for each network of the method, the same with ``[optimizer.NETWORK]`` on top."""
         table, tables = self.document.tables["optimizer"], {}
         if not isinstance(table, dict):
-            return self._component("optimizer", "optimizers", table), {}
+            return self.component("optimizer", "optimizers", table), {}
         shared = dict(table)
         for key, value in list(shared.items()):
             if isinstance(value, dict):
                 tables[key] = shared.pop(key)
-        base = self._component("optimizer", "optimizers", shared)
+        base = self.component("optimizer", "optimizers", shared)
         networks = self._networks(method) if method else ()
         optimizers: dict[str, Any] = dict.fromkeys(networks, base)
         for name, own in tables.items() if networks else ():
             if name in networks:
                 table = {**self._inherited(shared, own.get("name")), **own}
-                optimizers[name] = self._component(f"optimizer.{name}", "optimizers", table)
+                optimizers[name] = self.component(f"optimizer.{name}", "optimizers", table)
             else:
                 allowed = ", ".join(networks)
                 self._issue(f"optimizer.{name}", f"no network has that name; networks of the method: {allowed}")

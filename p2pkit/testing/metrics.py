@@ -30,11 +30,12 @@ def _measured(
 ) -> dict[str, float]:
     """The numbers of images one after another, as validation takes them."""
     measurement = Measurement("it", subject.registered.name, subject.make())
-    for index in order:
-        measurement.add(outputs[index, None], targets[index, None])
-    if not measurement.values:
-        measurement.compute()
-    return {name: fsum(values) / len(values) for name, values in measurement.values.items()}
+    if measurement.over_set:
+        for index in order:
+            measurement.update(*measurement.features(outputs[index, None], targets[index, None]))
+        return measurement.compute()
+    found = [measurement.of_image(outputs[index, None], targets[index, None]) for index in order]
+    return {name: fsum(numbers[name] for numbers in found) / len(found) for name in found[0]}
 
 
 @contract(

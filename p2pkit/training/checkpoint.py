@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from p2pkit.contracts import Stateful
+from p2pkit.distributed.collectives import all_gather_text
 from p2pkit.errors import RecipeError, RunDirError
 from p2pkit.training.state_dicts import SavedState, put_back, take_states
-from p2pkit.utils.atomic import atomic_write, os_errors_described, sync_folder, write_json
+from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, write_json
 
 FORMAT_VERSION = 3
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
@@ -79,10 +81,21 @@ def _write_aside(
         aside.mkdir(parents=True)
         _write_record(aside, {**progress, **_write_tensors(aside, step, trained)}, states)
         aside.replace(folder)
-        sync_folder(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+
+
+def refuse_different(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> None:
+    """Raise RunDirError where the processes have read different checkpoints, by the step and checksums of each."""
+    found = all_gather_text(accelerator, json.dumps([progress["step"], progress["sha256"]]))
+    if len(set(found)) > 1:
+        steps = ", ".join(f"process {rank}: step {json.loads(text)[0]}" for rank, text in enumerate(found))
+        raise RunDirError(
+            f"{folder}: the processes find different checkpoints there ({steps}). All machines must see one folder, "
+            "and every copy of a checkpoint must be whole"
+        )
 
 
 def set_aside_after(checkpoints: Path, step: int) -> None:

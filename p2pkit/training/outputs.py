@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -22,10 +22,10 @@ from p2pkit.training.checkpoint import Trained, write_checkpoint
 from p2pkit.training.discriminator_augmentation import augmentation_metrics
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.sample_grids import write_samples
-from p2pkit.training.state import Best, RunState
+from p2pkit.training.state import RunState
 from p2pkit.training.state_dicts import gather_states
 from p2pkit.training.trackers import log_picture
-from p2pkit.utils.atomic import sync_file
+from p2pkit.utils.atomic import sync, write_json
 from p2pkit.utils.jsonl import append_line
 
 Split = Literal["train", "validation", "baseline"]
@@ -44,8 +44,8 @@ class Outputs:
     """The one that samples, metrics and the model file show: the trained generator, or its EMA."""
     saved_at: int = -1
     sampled_at: int = -1
-    saved_best: Best | None = None
-    saved_stopped: str = ""
+    saved: tuple[object, ...] = ()
+    """What else the last checkpoint holds of how far the run is."""
 
     @cached_property
     def skipped(self) -> SkippedLog:
@@ -79,6 +79,11 @@ class Outputs:
             append_line(self.folder.metrics, {"step": state.step, "epoch": epoch, "split": split, **values})
         self.accelerator.log({"epoch": epoch, **values}, step=state.step)
 
+    def write_validation(self, step: int, facts: Mapping[str, Any]) -> None:
+        """Write what the metrics of a step are of and were computed with, in place of those before."""
+        if facts and self.accelerator.is_main_process:
+            write_json(self.folder.validation, {"step": step, **facts})
+
     def report_skipped(self, step: int, messages: Sequence[str]) -> None:
         """Report which pairs have been skipped on this process or on others, each once a run."""
         everyones = all_gather_text(self.accelerator, json.dumps(messages))
@@ -108,7 +113,7 @@ class Outputs:
         Gives whether there is a new checkpoint.
         """
         progress = state.as_json(partial(all_reduce_mean, self.accelerator))
-        saved = (state.step, state.best, state.stopped) == (self.saved_at, self.saved_best, self.saved_stopped)
+        saved = state.step == self.saved_at and (state.best, state.stopped, state.finished) == self.saved
         best = state.best and state.best.step
         states = {} if saved else gather_states(self.accelerator, self.trained.stateful)
 
@@ -117,7 +122,7 @@ class Outputs:
                 self._write_model(self.folder.model, state.step, metrics)
             if not saved:
                 if self.folder.metrics.exists():
-                    sync_file(self.folder.metrics)  # a checkpoint must not outlive the lines before it
+                    sync(self.folder.metrics)  # a checkpoint must not outlive the lines before it
                 if best == state.step:
                     self._write_model(self.folder.best_model, state.step, state.metrics)
                 keep = self.parts.train.keep_checkpoints
@@ -129,7 +134,7 @@ class Outputs:
 
     def mark_saved(self, state: RunState) -> None:
         """Take note that the last checkpoint holds ``state``."""
-        self.saved_at, self.saved_best, self.saved_stopped = state.step, state.best, state.stopped
+        self.saved_at, self.saved = state.step, (state.best, state.stopped, state.finished)
 
     def _write_model(self, file: Path, step: int, metrics: Mapping[str, float]) -> None:
         write_model(file, self.generator.state_dict(), self.parts.header.trained(step, dict(metrics)))

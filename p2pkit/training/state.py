@@ -30,6 +30,8 @@ class RunState:
     """The metrics of the run's end, the baseline's among them, are taken."""
     stopped: str = ""
     """Why a callback has ended the run before its limit."""
+    expected: list[float] | None = None
+    """How many seconds a validation takes, and how many more the trivial rows at the end, as the first step found."""
 
     def as_json(self, shared: Callable[[Mapping[str, float]], dict[str, float]]) -> dict[str, Any]:
         """The state in types that JSON knows; ``shared`` turns one process's sums into those of all."""
@@ -41,6 +43,7 @@ class RunState:
             "metrics": self.metrics,
             "finished": self.finished,
             "stopped": self.stopped,
+            "expected": self.expected,
         }
 
     @classmethod
@@ -50,7 +53,7 @@ class RunState:
         best = None if best is None else Best(*best)
         return cls(
             saved["step"], saved["seconds"], window, best, saved.get("metrics", {}), saved.get("finished", False),
-            saved.get("stopped", ""),
+            saved.get("stopped", ""), saved.get("expected"),
         )  # fmt: skip
 
     def rewritten(self) -> set[str]:

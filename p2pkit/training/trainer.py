@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
@@ -22,16 +23,17 @@ from p2pkit.distributed.collectives import (
     SharedDataError,
     all_gather_text,
     all_reduce_max,
-    broadcast_text,
     on_every_process,
     on_main_process,
 )
-from p2pkit.errors import CallbackError, DataError, NotFiniteError, RunDirError
+from p2pkit.errors import CallbackError, DataError, NotFiniteError
+from p2pkit.evaluation.baselines import measure_beside_trivial
+from p2pkit.evaluation.driver import Driver, StopRequested
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.run_dir import RunDir
 from p2pkit.settings import Limits, steps_in
 from p2pkit.training.callbacks import Callbacks, RunView
-from p2pkit.training.checkpoint import read_checkpoint, set_aside_after
+from p2pkit.training.checkpoint import read_checkpoint, refuse_different, set_aside_after
 from p2pkit.training.metrics_log import drop_lines, short_losses
 from p2pkit.training.not_finite import leave_step
 from p2pkit.training.outputs import Outputs, Split
@@ -44,6 +46,11 @@ from p2pkit.utils.progress import Progress
 from p2pkit.utils.seeds import seed_step
 from p2pkit.utils.signals import Interrupted, Interruption
 
+T = TypeVar("T")
+
+MEASURING_SHARE = 0.25
+"""The most of ``train.max_time`` that is kept for the metrics of the run's end."""
+
 
 class Trainer:
     """Trains a method. Networks and optimizers are ready when it is made; :meth:`train` runs until a limit."""
@@ -53,15 +60,22 @@ class Trainer:
         parts: TrainingParts,
         accelerator: Accelerator,
         folder: RunDir,
-        resume_command: str = "",
-        accepting: str = "",
+        resume_command: Callable[[bool], str] = str,
+        began: float | None = None,
     ) -> None:
-        self.parts, self.accelerator, self.folder = parts, accelerator, folder
-        self.resume_command, self.resume_accepting = resume_command, accepting
-        """What a person types to resume this run, and to resume it although its data has changed."""
+        """``resume_command`` gives what a person types to resume this run, with True although its data has changed.
+
+        ``began`` is when the time that ``train.max_time`` limits began, by time.monotonic(); now by default.
+        """
+        self.parts, self.accelerator, self.folder, self.resume_command = parts, accelerator, folder, resume_command
+        self._began = time.monotonic() if began is None else began
         crops = parts.augmentation.settings.crops_per_image
         self.steps_per_epoch = steps_per_epoch(len(parts.train_set), parts.loader, accelerator.num_processes, crops)
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
+        self._max_seconds = self.limits.seconds
+        """What the whole of the run may take, the measurements at its end too."""
+        self.facts: dict[str, Any] = {}
+        """What the metrics at the end are of."""
         self.state = RunState()
         self.interruption = Interruption()
         self.trained = prepare_networks(parts, accelerator)
@@ -89,23 +103,16 @@ class Trainer:
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         read = partial(read_checkpoint, self.folder.checkpoints, self.trained, rank, processes)
         progress, notices = on_every_process(self.accelerator, read)
-        self._check_same(progress["step"], progress["sha256"])
+        refuse_different(self.accelerator, self.folder.checkpoints, progress)
         self.state = state = RunState.from_json(progress)
+        self._began -= state.seconds  # the time of earlier commands counts too
+        self._keep_time_to_measure()
         self.outputs.mark_saved(state)
         if self.accelerator.is_main_process:
             set_aside_after(self.folder.checkpoints, state.step)
             self.folder.remove_unfinished()
             drop_lines(self.folder.metrics, state.step, state.rewritten())
         return notices
-
-    def _check_same(self, step: int, checksums: Mapping[str, str]) -> None:
-        found = all_gather_text(self.accelerator, json.dumps([step, checksums]))
-        if len(set(found)) > 1:
-            steps = ", ".join(f"process {rank}: step {json.loads(text)[0]}" for rank, text in enumerate(found))
-            raise RunDirError(
-                f"{self.folder.path}: the processes find different checkpoints there ({steps}). All machines must see "
-                "one folder, and every copy of a checkpoint must be whole"
-            )
 
     def train(self) -> dict[str, float]:
         """Train until a limit ends the run, then measure; the metrics on the validation set.
@@ -133,7 +140,7 @@ class Trainer:
                 raise DataError(f"{lost}. {self._last_checkpoint()}") from error
 
     def _train(self) -> None:
-        began, before, state = time.monotonic(), self.state.seconds, self.state
+        state = self.state
         so_far, shown = self.limits.position(state.step, state.seconds).progress, self.accelerator.is_main_process
         with Progress("training", self.limits.steps, "step", state.step, so_far, shown) as progress:
             if self.callbacks.each:
@@ -144,13 +151,16 @@ class Trainer:
                 self.parts.method.on_train_start()
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
-                signal, state.seconds = self._agree(found, before + time.monotonic() - began)
+                signal, state.seconds = self._agree(found, time.monotonic() - self._began)
                 if signal:
                     self._stop(signal)
                 if self._is_over():
                     break
                 assert isinstance(found, Loaded)
                 self._train_step(found.batch)
+                if state.expected is None:
+                    self._keep_time_to_measure(self._driver())
+                    progress.later = sum(state.expected or ())
                 self._call_callbacks("on_step_end")
                 self._write_what_is_due()
                 progress.advance(1, self._notes(), self.limits.position(state.step, state.seconds).progress)
@@ -180,8 +190,20 @@ class Trainer:
             self._stop_at_bad_data(f"{mine}: the processes' images of a batch differ in size; {ONE_SIZE}")
         return int(signal), seconds
 
-    def _is_over(self) -> bool:
-        return bool(self.state.stopped) or self.limits.position(self.state.step, self.state.seconds).progress >= 1.0
+    def _is_over(self, ahead: float = 0.0) -> bool:
+        """Whether a limit is reached, or would be in so many seconds; not by the time before a first step."""
+        position = self.limits.position(self.state.step, self.state.seconds + ahead)
+        return bool(self.state.stopped) or (position.progress >= 1.0 and self.state.step > 0)
+
+    def _keep_time_to_measure(self, driver: Driver | None = None) -> None:
+        """Let steps end early enough for the metrics of the run's end; ``driver`` finds out how long these take."""
+        state = self.state
+        if driver is not None:
+            own = self._unless_asked(lambda: driver.seconds(self.outputs.translate))
+            state.expected = all_reduce_max(self.accelerator, own)
+        if self._max_seconds is not None and state.expected is not None:
+            kept = min(sum(state.expected), MEASURING_SHARE * self._max_seconds)
+            self.limits = replace(self.limits, seconds=self._max_seconds - kept)
 
     def _batches(self) -> Iterator[Loaded | DataError]:
         """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
@@ -223,7 +245,8 @@ class Trainer:
         if step % settings.sample_every == 0:
             self.outputs.sample(step)
         measured = every is not None and step % steps_in(every, self.steps_per_epoch) == 0
-        improved = measured and not self._is_over() and self._measure()  # the end measures by itself
+        ahead = self.state.expected[0] if self.state.expected else 0.0
+        improved = measured and not self._is_over(ahead) and self._measure()  # the end measures by itself
         if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
             self._save()
 
@@ -242,7 +265,7 @@ class Trainer:
         self.state.stopped = self.state.stopped or reason
         if failure and self.state.step:
             self.outputs.save(self.state, {})
-            raise CallbackError(f"{failure}; {self._how_to_resume(self.resume_command)}")
+            raise CallbackError(f"{failure}; {self._how_to_resume()}")
         if failure:
             raise CallbackError(failure)
 
@@ -272,41 +295,39 @@ class Trainer:
         split: Split = "baseline" if state.metrics else "validation"
         new, metrics = not state.metrics, self._metrics(at_end)
         self.outputs.record(state, self._epoch(), split, metrics)
+        self.outputs.write_validation(state.step, self.facts)
         state.metrics = {**state.metrics, **metrics}
         state.finished = at_end
         if not state.metrics or not new:
             return False
         self._call_callbacks("on_validation_end")
-        if every is None:
-            return False
+        if every is None or not self.facts.get("complete"):
+            return False  # numbers of a part of the set do not compare
         score = self.parts.validation.score(state.metrics)
         improved = state.best is None or score > state.best.score
         if improved:
             state.best = Best(state.step, score)
         return improved
 
-    def _metrics(self, with_baseline: bool) -> dict[str, float]:
-        """What the main process measures, on every process."""
-        metrics: dict[str, float] = {}
+    def _metrics(self, with_baselines: bool) -> dict[str, float]:
+        """What there is not yet of the metrics of this step, by "ROW/NAME"; the processes share the images out."""
+        driver, rows = self._driver(), {} if self.state.metrics else {"validation": self.outputs.translate}
+        measured = self._unless_asked(lambda: measure_beside_trivial(driver, rows, with_baselines))
+        self.facts = measured.facts(driver) if measured else {}
+        return measured.flat() if measured else {}
 
-        def measure() -> None:
-            validation, report = self.parts.validation, partial(self.outputs.skipped.report, self.state.step)
-            with suppress(_Asked):
-                if not self.state.metrics:
-                    metrics.update(validation.measure(self.outputs.translate, self._leave_if_asked, report))
-                if with_baseline:
-                    metrics.update(validation.measure_baseline(self._leave_if_asked, report))
+    def _unless_asked(self, measure: Callable[[], T]) -> T:
+        """What ``measure`` gives; where a process is asked to stop meanwhile, all do."""
+        try:
+            return measure()
+        except StopRequested:
+            self._stop_if_asked()
+            raise
 
-        on_main_process(self.accelerator, measure)
-        self._stop_if_asked()
-        directions = self.parts.validation.higher_is_better
-        shared: list[dict[str, Any]] = json.loads(broadcast_text(self.accelerator, json.dumps([metrics, directions])))
-        directions.update(shared[1])
-        return shared[0]
-
-    def _leave_if_asked(self) -> None:
-        if self.interruption.signal:
-            raise _Asked
+    def _driver(self) -> Driver:
+        report = partial(self.outputs.skipped.report, self.state.step)
+        deadline = math.inf if self._max_seconds is None else self._began + self._max_seconds
+        return Driver(self.parts.validation, self.accelerator, report, lambda: bool(self.interruption.signal), deadline)
 
     def _stop_if_asked(self) -> None:
         (signal,) = all_reduce_max(self.accelerator, [self.interruption.signal])
@@ -316,7 +337,7 @@ class Trainer:
     def _stop(self, signal: int) -> NoReturn:
         self._save()
         self.accelerator.end_training()
-        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_resume(self.resume_command)}")
+        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_resume()}")
 
     def _stop_at_bad_data(self, message: str) -> NoReturn:
         """End the run on all processes, each of which reports what any of them has met."""
@@ -337,9 +358,10 @@ class Trainer:
                     raise
                 if self.accelerator.num_processes > 1:  # the others have learnt of it by now, and end
                     raise DataError(f"{error}\n{killed}. {self._last_checkpoint()}") from lost
-        return DataError(f"{error}\nThe data ends the run; {self._how_to_resume(self.resume_accepting)}")
+        return DataError(f"{error}\nThe data ends the run; {self._how_to_resume(True)}")
 
-    def _how_to_resume(self, command: str) -> str:
+    def _how_to_resume(self, although_data_changed: bool = False) -> str:
+        command = self.resume_command(although_data_changed)
         return f"a checkpoint of step {self.state.step} is written. To resume:\n  {command}"
 
     def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
@@ -360,7 +382,7 @@ class Trainer:
         saved_at = self.outputs.saved_at
         if saved_at < 0:
             return "No checkpoint had been written"
-        return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command}"
+        return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command(False)}"
 
     def _finish(self) -> dict[str, float]:
         state, accelerator = self.state, self.accelerator
@@ -377,7 +399,3 @@ class Trainer:
                 raise CallbackError(f"{failure}; the run has ended, and its model is {self.folder.model}")
         accelerator.end_training()
         return state.metrics
-
-
-class _Asked(Exception):  # noqa: N818 - no error: somebody asked for it
-    """The main process was asked to stop in the middle of measuring, of which the others know nothing yet."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +45,7 @@ class Shapes:
 
 
 def first_batch(parts: TrainingParts, count: int) -> Batch:
-    """``count`` times the first training example. The first validation sample is read too, since it is needed late.
+    """``count`` times the first training example.
 
     Raises:
         DataError: they cannot be read or cropped, or there are too few samples for a batch.
@@ -59,10 +60,6 @@ def first_batch(parts: TrainingParts, count: int) -> Batch:
     if parts.loader.batch_size > 1 and isinstance(differing := collate(drawn), P2PKitError):
         raise differing
 
-    samples = parts.validation.validation_set
-    if len(samples):
-        skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
-        skipping.first_usable(0, lambda index: parts.spec.tensors(samples[index]))
     source, target = drawn[0].tensors
     return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [drawn[0].key] * count)
 
@@ -87,7 +84,7 @@ def try_training(
     with random_states_kept(), _buffers_kept(networks), kept, mixed:
         shapes, fake = _try_networks(parts, batch)
         _try_losses(parts, batch, fake, parts.discriminator)
-        _try_metrics(parts, batch, fake)
+        _try_metrics(parts, batch)
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
             tried = _TriedUpdate(parts, batch, parts.train.accumulate)
             parts.method.train_step(batch, tried)
@@ -115,7 +112,7 @@ def try_shapes(parts: TrainingParts) -> Shapes:
         fake = (torch.rand(len(batch.target), *shapes.fake) * 2 - 1).requires_grad_()
         shaped = None if parts.discriminator is None else _ShapedLike(parts.discriminator)
         _try_losses(parts, batch, fake, shaped)
-        _try_metrics(parts, batch, fake)
+        _try_metrics(parts, batch)
     return shapes
 
 
@@ -196,17 +193,27 @@ def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator:
             raise RecipeError(f"{origin}{named} gives {found} for {_described(batch)}; {expected}")
 
 
-def _try_metrics(parts: TrainingParts, batch: Batch, fake: Tensor) -> None:
-    """Take the metrics of an image, as validation does where there are pairs; what goes by one must find it."""
-    validation, found = parts.validation, dict[str, float]()
-    if parts.train_set.targets is None:
-        # twice, since distances of distributions need two
-        found = validation.take([(fake.detach()[:1].cpu(), batch.target[:1].cpu())] * 2)
-    deciding = validation.settings.monitor or next(iter(found), None)
+def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
+    """Take the metrics of an image, as validation does where there are pairs; what goes by one must find it.
+
+    It is the first validation sample that can be used, which is needed late, of the size that validation has it in.
+    """
+    validation, found, samples = parts.validation, dict[str, float](), parts.validation.validation_set
+    target = batch.target[0].cpu()
+    if len(samples):
+        skipping, see = SkipBadSamples(len(samples), parts.loader.bad_data), parts.augmentation.test
+        (_, target), _ = skipping.first_usable(0, lambda index: see(parts.spec.tensors(samples[index])))
+    for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
+        images = target.flip(-1)[None], target[None]  # not the fake, which may be of a smaller crop
+        if each.over_set:
+            for _ in range(2):  # distances of distributions need two
+                each.update(*each.features(*images))
+        validation.collect(found, each, each.compute() if each.over_set else each.of_image(*images))
     if validation.settings.monitor:
         validation.refuse_unknown(validation.settings.monitor, found, "validation.monitor")
-    if validation.settings.every is not None and deciding and validation.higher_is_better[deciding] is None:
-        origin = dict(zip(validation.names, validation.origins, strict=True)).get(deciding, f"the metric {deciding!r}")
+    deciding = validation.deciding(found) if validation.settings.every is not None else None
+    if deciding and validation.higher_is_better[deciding] is None:
+        origin = {each.name: each.origin for each in validation.metrics}.get(deciding, f"the metric {deciding!r}")
         raise RecipeError(
             f"{origin} does not say whether higher is better, so it cannot decide which model is best; "
             "name another as validation.monitor, or leave validation.every out"

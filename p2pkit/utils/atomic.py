@@ -40,9 +40,9 @@ def atomic_write(file: Path) -> Iterator[Path]:
             mode = aside.stat().st_mode
             yield aside
             aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
-            sync_file(aside)
+            sync(aside)
             aside.replace(file)
-            sync_folder(file.parent)
+            sync(file.parent)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -86,17 +86,11 @@ def write_text(file: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def sync_file(path: Path) -> None:
-    """Make what has been written to a file durable."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable, where the system can."""
-    if os.name != "posix":
+def sync(path: Path) -> None:
+    """Make durable what has been written to a file, or the names in a folder, where the system can."""
+    if path.is_dir() and os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -1,8 +1,9 @@
-"""Logs of one JSON object a line, which a kill may tear and a resumed run repairs."""
+"""Logs of one JSON object a line, which a kill may tear and a resumed run repairs; numbers that JSON does not have."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,8 +13,8 @@ from p2pkit.utils.atomic import os_errors_described, write_text
 
 
 def append_line(file: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line, whole or not at all."""
-    line = json.dumps(values) + "\n"
+    """Append one JSON line, whole or not at all; null in it stands for numbers that are NaN or infinite."""
+    line = json.dumps(finite(values), allow_nan=False) + "\n"
     with os_errors_described(file), file.open("ab") as handle:
         before = handle.tell()
         try:
@@ -41,3 +42,12 @@ def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[M
     if "".join(kept) != text:
         write_text(file, "".join(kept))
     return values
+
+
+def finite(value: Any) -> Any:
+    """``value`` with None for numbers that are NaN or infinite, which JSON does not have, in tables and lists too."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

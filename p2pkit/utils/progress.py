@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _shown: list[Progress] = []
 """Those on the terminal, where they share one line; the last one has it."""
 PLAIN_LINE_EVERY_SECONDS = 10.0
+BRIEF_SECONDS = 1.0
+"""Of work that took no longer, no rate is printed."""
 NOTEBOOK_EVERY_SECONDS = 0.5
 SHORTEST_BAR, LONGEST_BAR = "━" * 4, "━" * 16
 ROOM_FOR_ECHO = len("^C")
@@ -69,7 +71,15 @@ class Progress:
             if _shown:
                 self._live.refresh()
         elif self.shown and self.done > self._done_in_last_line:
-            self._show_line()
+            if (
+                self._cell is None
+                and self.unit != "B"
+                and not self.notes
+                and self._advanced - self._began < BRIEF_SECONDS
+            ):
+                print_line(f"{self.title}: {self.done:.0f}{f'/{self.total:.0f}' if self.total else ''} {self.unit}s")
+            else:
+                self._show_line()
 
     def advance(self, amount: float = 1, notes: Sequence[str] = (), fraction: float | None = None) -> None:
         """Count ``amount`` more units as done; ``notes``, the most telling first, stay until there are others."""

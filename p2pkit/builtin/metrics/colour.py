@@ -40,6 +40,8 @@ class LabHistogram:
             raise RecipeError(
                 f"colours are those of images of 3 channels (sRGB); found {image.shape[1]}; leave the metric out"
             )
+        if not image.isfinite().all():  # histc would pass over what is NaN
+            return torch.full(self._output.shape, torch.nan)
         lab = lab_from_rgb(image).transpose(0, 1).flatten(1)
         pairs = zip(lab, RANGES.values(), strict=True)
         counts = [values.clamp(low, high).histc(self._output.shape[1], low, high) for values, (low, high) in pairs]

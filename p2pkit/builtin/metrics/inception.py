@@ -35,6 +35,8 @@ class _OfInception:
 
     def features(self, image: Tensor) -> Tensor:
         """Those [N, 2048] of images [N, C, H, W] in [0, 1], which are rounded to 8 bits as files are."""
+        if not image.isfinite().all():  # NaN has no place in 8 bits
+            return torch.full((len(image), FEATURES), torch.nan)
         made: Tensor = self._network(image.mul(255).round().to(torch.uint8))[0]
         return made
 
@@ -76,6 +78,8 @@ class FID(_OfInception):
     def compute(self) -> Tensor:
         """The distance of two Gaussians with the means and covariances of the features (equation 6)."""
         outputs, targets = self._taken()
+        if not outputs.isfinite().all():
+            return torch.tensor(torch.nan)
         shift = (outputs.mean(0) - targets.mean(0)).square().sum()
         one, other = _root_of_covariance(outputs), _root_of_covariance(targets)
         # the trace of the root of a product AᵀA BᵀB of covariances is the sum of the singular values of A Bᵀ. For few

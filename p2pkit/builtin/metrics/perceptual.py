@@ -38,6 +38,7 @@ class LPIPS(MeanOverImages):
         download: download what is not in the cache; without it, missing weights are refused at once.
     """
 
+    higher_is_better: bool | None = False
     value_range = (-1.0, 1.0)
 
     def __init__(
@@ -47,9 +48,9 @@ class LPIPS(MeanOverImages):
         self.smallest_size = SMALLEST[name]
         self._network = _lpips(network, weights or _published(name, download))
         self.computed_with = self._network.computed_with
-        super().__init__(self._distance, higher_is_better=False)
 
-    def _distance(self, output: Tensor, target: Tensor) -> Tensor:
+    def measured(self, output: Tensor, target: Tensor) -> Tensor:
+        """The distances [N] of outputs and targets [N, C, H, W] in [-1, 1]; RecipeError where they are too small."""
         if min(output.shape[2:]) < self.smallest_size:
             raise too_small(output, self.smallest_size, "LPIPS", "the layers of its network")
         distance: Tensor = self._network(torch.cat([output, target]))
@@ -68,12 +69,14 @@ class DISTS(MeanOverImages):
         download: download what is not in the cache; without it, missing weights are refused at once.
     """
 
+    higher_is_better: bool | None = False
+
     def __init__(self, weights: Path | None = None, download: bool = True) -> None:
         self._network = _dists(weights or _published("vgg16", download))
         self.computed_with = self._network.computed_with
-        super().__init__(self._distance, higher_is_better=False)
 
-    def _distance(self, output: Tensor, target: Tensor) -> Tensor:
+    def measured(self, output: Tensor, target: Tensor) -> Tensor:
+        """The distances [N] of outputs and targets [N, C, H, W] in [0, 1]."""
         distance: Tensor = self._network(torch.cat([output, target]))
         return distance
 

@@ -5,7 +5,7 @@ An import of torchmetrics takes a second, which listing components and training 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import fsum
 
 import torch
@@ -17,6 +17,7 @@ from p2pkit.errors import RecipeError
 WINDOW = 11
 """The side of SSIM's Gaussian window of sigma 1.5, in pixels (Wang et al. 2004, section III.C)."""
 BORDER = WINDOW // 2
+HIGHEST_PSNR = 100.0
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Those of MS-SSIM's scales, the finest first (Wang et al. 2003, section 3.2)."""
 
@@ -24,14 +25,15 @@ EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 class MeanOverImages:
     """A metric that is a function of an output and its target; of several, their mean."""
 
-    def __init__(self, measured: Callable[[Tensor, Tensor], Tensor], higher_is_better: bool) -> None:
-        self.higher_is_better: bool | None = higher_is_better
-        self._measured, self._values = measured, list[float]()
+    higher_is_better: bool | None
+    measured: Callable[[Tensor, Tensor], Tensor]
+    """Outputs and targets [N, C, H, W] to their numbers [N]."""
+    _values: Sequence[float] = ()
 
     @torch.no_grad()
     def update(self, output: Tensor, target: Tensor) -> None:
         """Take in outputs and targets [N, C, H, W]."""
-        self._values += self._measured(output, target).tolist()
+        self._values = [*self._values, *self.measured(output, target).tolist()]
 
     def compute(self) -> float:
         """The mean over all that was taken in."""
@@ -39,7 +41,7 @@ class MeanOverImages:
 
     def reset(self) -> None:
         """Begin anew."""
-        self._values = []
+        self._values = ()
 
 
 def mae() -> nn.Module:
@@ -49,31 +51,12 @@ def mae() -> nn.Module:
     return MeanAbsoluteError()
 
 
-def psnr() -> nn.Module:
-    """The peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error of values in [0, 1].
+def peak_signal_to_noise(output: Tensor, target: Tensor) -> Tensor:
+    """The PSNR [N] of images [N, C, H, W] in [0, 1], in decibels: at most 100."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
 
-    It is infinite for an output that is its target.
-    """
-    from torchmetrics.image import PeakSignalNoiseRatio
-
-    return PeakSignalNoiseRatio(data_range=1.0)
-
-
-def ssim() -> MeanOverImages:
-    """Structural similarity (Wang et al. 2004), the mean over all channels and all places of its window; 1 is perfect.
-
-    The window is a Gaussian of 11x11 pixels with sigma 1.5, and stays within the image.
-    """
-    return MeanOverImages(structural_similarity, higher_is_better=True)
-
-
-def ms_ssim() -> MeanOverImages:
-    """Multi-scale structural similarity (Wang et al. 2003): of five scales, each half as large; 1 is perfect.
-
-    The window is that of ``ssim``, and fits into the smallest scale of images whose sides are 176 pixels or more.
-    Contrasts below 0 count as 0.
-    """
-    return MeanOverImages(multi_scale_structural_similarity, higher_is_better=True)
+    found = peak_signal_noise_ratio(output, target, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return found.clamp(max=HIGHEST_PSNR)
 
 
 def structural_similarity(output: Tensor, target: Tensor) -> Tensor:
@@ -86,8 +69,10 @@ def structural_similarity(output: Tensor, target: Tensor) -> Tensor:
 
     if min(output.shape[2:]) < WINDOW:
         raise too_small(output, WINDOW, "SSIM", "its window")
-    # the index has differences of squares, for which the ten bits that GPUs round convolutions to are too few
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    # the index has differences of squares, for which the ten bits that GPUs round convolutions to (TF32) are too few;
+    # gradients, which are computed later, are rounded as the program has it
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
         found = structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)
     # without the places where torchmetrics has reflected the image at its edges
     index: Tensor = found[1][..., BORDER:-BORDER, BORDER:-BORDER]
@@ -120,3 +105,35 @@ def too_small(image: Tensor, side: int, name: str, reason: str) -> RecipeError:
         f"{name} needs images of {side}x{side} pixels or more, for {reason}; found {height}x{width} (height x width): "
         "take larger ones, or leave it out"
     )
+
+
+class PSNR(MeanOverImages):
+    """The peak signal-to-noise ratio in decibels, -10 log10 of the mean squared error of values in [0, 1].
+
+    An output that is its target counts as 100 dB, since an infinite number would make every mean infinite; the
+    smallest difference of 16 bits, at all pixels, is 96.
+    """
+
+    higher_is_better: bool | None = True
+    measured = staticmethod(peak_signal_to_noise)
+
+
+class SSIM(MeanOverImages):
+    """Structural similarity (Wang et al. 2004), the mean over all channels and all places of its window; 1 is perfect.
+
+    The window is a Gaussian of 11x11 pixels with sigma 1.5, and stays within the image.
+    """
+
+    higher_is_better: bool | None = True
+    measured = staticmethod(structural_similarity)
+
+
+class MultiScaleSSIM(MeanOverImages):
+    """Multi-scale structural similarity (Wang et al. 2003): of five scales, each half as large; 1 is perfect.
+
+    The window is that of ``ssim``, and fits into the smallest scale of images whose sides are 176 pixels or more.
+    Contrasts below 0 count as 0.
+    """
+
+    higher_is_better: bool | None = True
+    measured = staticmethod(multi_scale_structural_similarity)

@@ -1,0 +1,285 @@
+"""Models, and folders of images, measured: functions for Python and for the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from p2pkit.build import load_data, make, validation
+from p2pkit.components.catalogue import create
+from p2pkit.contracts import Resampling, Split
+from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.samples import Data, Samples
+from p2pkit.distributed.accelerator import make_accelerator
+from p2pkit.distributed.collectives import on_every_process, on_main_process
+from p2pkit.distributed.lost import as_loss
+from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
+from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
+from p2pkit.evaluation.driver import Driver, ImageScores, Translate
+from p2pkit.evaluation.report import bootstrap_intervals, mean_pairwise, ranked
+from p2pkit.evaluation.validation import PERCEPTUAL, Measurement, Validation
+from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.translator import Translator, load_model
+from p2pkit.recipe.document import Overrides
+from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.resolve import read_recipe
+from p2pkit.runs import with_perceptual_metric
+from p2pkit.settings import TrainSettings, TransformSettings
+from p2pkit.utils.progress import Progress, print_line
+
+At = Literal["model", "native"]
+Folders = tuple[Path | str, Path | str]
+"""Two folders of images that are paired by their names."""
+OF_DATA = ("data", "source", "target", "loader", "transform", "encoding", "metrics")
+"""The sections of a model's recipe that it is measured by; the others may name plugins that are not here."""
+SAMPLES, SAMPLED_IMAGES = 5, 20
+"""Diversity is measured between so many samples of each of at most so many sources, evenly spread."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What metrics say of a model, or of a folder of outputs, beside trivial translators."""
+
+    row: str
+    """The row that is judged: "model", or "outputs" for a folder."""
+    rows: Mapping[str, Mapping[str, float]]
+    """Numbers by row ("model", "source", "mean_target" ...) and name."""
+    intervals: Mapping[str, tuple[float, float]]
+    """95% confidence intervals of the judged row's means over images, by name (bootstrap)."""
+    not_beaten: Mapping[str, Sequence[str]]
+    """For each number, the trivial translators that the model is no better than; empty where it beats them all."""
+    images: Sequence[ImageScores]
+    """The numbers of each image, in the order of the set."""
+    ranked_by: str | None
+    """The number by which images are ranked; None where all are of the whole set."""
+    ranked: Sequence[str]
+    """The keys of the images, the best first."""
+    facts: Mapping[str, Any]
+    """The set, the number of images, their size and values, and what numbers were computed with."""
+    diversity: float | None
+    """The mean LPIPS between samples of one source; None where outputs do not depend on the seed, or without LPIPS."""
+
+
+def evaluate(
+    model: Path | str,
+    data: Path | str | Mapping[str, Any] | Folders | None = None,
+    split: Split | None = None,
+    metrics: Sequence[str] | None = None,
+    at: At = "model",
+    device: str | None = None,
+    overrides: Overrides = (),
+    max_images: int | None = None,
+) -> Evaluation:
+    """Measure a model file, or that in a run folder, beside trivial translators.
+
+    Args:
+        model: the file, or the run folder that holds it.
+        data: a recipe (a file, PLUGIN:RECIPE or tables) whose data is taken, or two folders, of sources and of their
+            targets; unless given, the data of the model's own recipe.
+        split: "train", "val" or "test"; unless given, test, or val where there is no test set.
+        metrics: their names; unless given, those of the model's recipe.
+        at: "model" resizes images as in training, "native" takes them as they are.
+        device: "cpu", "cuda", or None for the best there is.
+        overrides: what is set on top of the recipe: ``{"metrics.0.weights": "alexnet.safetensors"}``.
+        max_images: at most so many, the first of the set.
+
+    Raises:
+        P2PKitError: the model, the data or a metric cannot be used.
+    """
+    with _processes(device) as accelerator:
+        translator = on_every_process(accelerator, partial(load_model, model, device))
+        found = partial(_data, translator.header, data, metrics, overrides)
+        recipe, loaded = on_every_process(accelerator, found)
+        chosen = loaded.test if isinstance(data, tuple) else _chosen(loaded, split)
+        encoding = deepcopy(getattr(translator.generator, "encoding", None))
+        if encoding is not None:
+            encoding.cpu()  # samples are there
+        resampling: Resampling = getattr(encoding, "resampling", "bicubic")
+        transform = recipe.transform if at == "model" else TransformSettings()
+        of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
+        of = replace(of, augmentation=Augmentation(transform, recipe.run.seed, resampling), encoding=encoding)
+        if isinstance(data, tuple):
+            of = replace(of, train_set=Samples((), "two folders", "train"))
+        measured = _evaluation(of, accelerator, "model", translator.tensor)
+        return replace(measured, diversity=_diversity(translator, of, measured.images, accelerator))
+
+
+def compare(
+    outputs: Path | str,
+    targets: Path | str,
+    metrics: Sequence[str] | None = None,
+    overrides: Overrides = (),
+    max_images: int | None = None,
+) -> Evaluation:
+    """Measure a folder of images against one of targets of the same names and sizes, whatever has made them.
+
+    Arguments and errors as for :func:`evaluate`.
+    """
+    with _processes("cpu") as accelerator:
+        recipe = _recipe({"data": _folders(outputs, targets)}, metrics, overrides)
+        loaded = on_every_process(accelerator, partial(load_data, recipe))
+        if len(set(loaded.channels.values())) > 1:
+            found = " and ".join(map(str, loaded.channels.values()))
+            raise DataError(f"{outputs}, {targets}: the images have {found} channels; they must have as many")
+        of = _validation(recipe, replace(loaded, validation=loaded.test), accelerator, metrics is None, max_images)
+        settings = of.settings.model_copy(update={"baseline": "none"})
+        return _evaluation(replace(of, settings=settings), accelerator, "outputs", lambda source: source)
+
+
+@contextmanager
+def _processes(device: str | None) -> Iterator[Accelerator]:
+    """The processes that share the work; the loss of another one is an error of its own."""
+    accelerator = make_accelerator(TrainSettings(), device)
+    try:
+        yield accelerator
+    except Exception as error:
+        if accelerator.num_processes > 1 and (lost := as_loss(error, "")) is not None:
+            raise lost from error
+        raise
+    accelerator.end_training()
+
+
+def _data(
+    header: ModelHeader, data: Path | str | Mapping[str, Any] | Folders | None, metrics: Sequence[str] | None,
+    overrides: Overrides,
+) -> tuple[Recipe, Data]:  # fmt: skip
+    """What a model is measured by, and the data in the model's ranges of values; DataError for other channels."""
+    trained = tomllib.loads(header.recipe)
+    tables = {name: trained[name] for name in OF_DATA if name in trained}
+    tables["loader"] = {**tables.get("loader", {}), "cache": False}  # each image is read once
+    if isinstance(data, tuple):
+        tables["data"] = _folders(*data)
+    elif data is not None:
+        tables["data"] = read_recipe(data).data.table()
+    recipe, ranges = _recipe(tables, metrics, overrides), {}
+    for side in ("source", "target"):
+        if (values := getattr(header, f"{side}_range")) is not None:
+            ranges[side] = values
+    loaded = load_data(recipe).with_ranges(ranges)
+    for side in ("source", "target"):
+        found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
+        if found != taken:
+            raise DataError(f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}")
+    return recipe, loaded
+
+
+def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
+    """The data set of two folders, as a recipe has it: their paths are absolute, so each split is the whole of them."""
+    folders = [Path(folder).absolute() for folder in (sources, targets)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"{folder}: there is no such folder")
+    root = next(parent for parent in folders[0].parents if folders[1].is_relative_to(parent))
+    source, target = map(str, folders)
+    return {"name": "paired_folders", "root": str(root), "source": source, "target": target}
+
+
+def _recipe(tables: dict[str, Any], metrics: Sequence[str] | None, overrides: Overrides) -> Recipe:
+    if metrics is not None:
+        tables["metrics"] = [{"name": name} for name in metrics]
+    return read_recipe(tables, overrides)
+
+
+def _chosen(data: Data, split: Split | None) -> Samples:
+    """The set to measure on; RecipeError where it is empty."""
+    if data.train.targets is not None:
+        raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other data (--data)")
+    chosen: Samples = getattr(data, split) if split else data.test if len(data.test) else data.val
+    if not len(chosen):
+        there = ", ".join(name for name in ("train", "val", "test") if len(getattr(data, name)))
+        raise RecipeError(f"the data has no {split or 'test or val'} set; it has: {there}. Choose one by --split")
+    return chosen
+
+
+def _validation(
+    recipe: Recipe, data: Data, accelerator: Accelerator, by_default: bool, max_images: int | None
+) -> Validation:
+    """Metrics and data; of metrics that nobody has asked for, those whose weights are at hand."""
+    if not recipe.names_metrics:
+        recipe = with_perceptual_metric(recipe, data, accelerator)
+
+    def missing() -> str:
+        found = []
+        for chosen in recipe.metrics if by_default else ():
+            try:
+                make(chosen)
+            except Unavailable as error:
+                print_line(f"NOTICE: {chosen.name} is left out: {first_line(error)}")
+                found.append(chosen.name)
+        return json.dumps(found)
+
+    left_out = json.loads(on_main_process(accelerator, missing))
+    metrics = [chosen for chosen in recipe.metrics if chosen.name not in left_out]
+    of = on_every_process(accelerator, lambda: validation(replace(recipe, metrics=metrics), data))
+    split, count = data.validation.split, max_images or len(data.validation)
+    return replace(of, settings=of.settings.model_copy(update={"split": split, "max_images": count}))
+
+
+def _evaluation(of: Validation, accelerator: Accelerator, row: str, translate: Translate) -> Evaluation:
+    def report(messages: Sequence[str]) -> None:
+        for message in messages:
+            print_line(f"NOTICE: skipped: {message}")
+
+    driver = Driver(of, accelerator, report, lambda: False)
+    measured = measure_beside_trivial(driver, {row: translate})
+    if measured is None:
+        raise RecipeError("there are no metrics to take: name some, as in --metrics mae,psnr")
+    images = measured.images
+    of_images = list(images[0].rows[row])
+    by = next((name for name in (of.deciding(of_images), *of_images) if name in of_images), None)
+    if by is not None and (direction := of.higher_is_better[by]) is None:
+        by = None
+    keys = ranked(images, row, by, bool(direction)) if by is not None else []
+    return Evaluation(
+        row, measured.rows, bootstrap_intervals(images, row), not_beaten(measured.rows, row, of.higher_is_better),
+        images, by, keys, measured.facts(driver), None,
+    )  # fmt: skip
+
+
+def _diversity(
+    translator: Translator, of: Validation, images: Sequence[ImageScores], accelerator: Accelerator
+) -> float | None:
+    """How far samples of one source differ by LPIPS; None where they do not, or where its weights are not at hand."""
+    count = min(len(images), SAMPLED_IMAGES)
+
+    def source(number: int) -> Tensor:
+        sample = of.validation_set[images[number * len(images) // count].place]
+        return of.augmentation.test(of.spec.tensors(sample))[0][None]
+
+    def measure() -> str:
+        first = source(0)
+        if translator.tensor(first, 0).equal(translator.tensor(first, 1)):
+            return ""
+        own = {each.name: each.metric for each in of.metrics}.get(PERCEPTUAL)
+        try:
+            measurement = Measurement(PERCEPTUAL, PERCEPTUAL, own or create("metrics", PERCEPTUAL, download=False))
+            measurement.of_image(*2 * [translator.tensor(first).cpu()])
+        except P2PKitError as error:
+            why = f"the weights of {PERCEPTUAL} are not at hand" if isinstance(error, Unavailable) else error
+            print_line(f"NOTICE: the diversity of samples is not measured: {why}")
+            return ""
+
+        def distance(one: Tensor, other: Tensor) -> float:
+            return measurement.of_image(one, other)[PERCEPTUAL]
+
+        found = []
+        with Progress("sampling", count, "image") as progress:
+            for number in range(count):
+                outputs = [translator.tensor(source(number), seed).cpu() for seed in range(SAMPLES)]
+                found.append(mean_pairwise(distance, outputs))
+                progress.advance()
+        return repr(math.fsum(found) / len(found))
+
+    text = on_main_process(accelerator, measure)
+    return float(text) if text else None
