@@ -88,7 +88,7 @@ def evaluate(
         data: a recipe (a file, PLUGIN:RECIPE or tables) whose data is taken, or two folders, of sources and of their
             targets; unless given, the data of the model's own recipe.
         split: "train", "val" or "test"; unless given, test, or val where there is no test set.
-        metrics: their names; unless given, those of the model's recipe.
+        metrics: their names, with the keys that they have in the model's recipe; unless given, all of that recipe's.
         at: "model" resizes images as in training, "native" takes them as they are.
         device: "cpu", "cuda", or None for the best there is.
         overrides: what is set on top of the recipe: ``{"metrics.0.weights": "alexnet.safetensors"}``.
@@ -186,8 +186,10 @@ def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
 
 
 def _recipe(tables: dict[str, Any], metrics: Sequence[str] | None, overrides: Overrides) -> Recipe:
+    """The recipe of these tables; of ``metrics``, those that it has keep their keys, such as a file of weights."""
     if metrics is not None:
-        tables["metrics"] = [{"name": name} for name in metrics]
+        known = {table["name"]: table for table in tables.get("metrics", ())}
+        tables["metrics"] = [known.get(name, {"name": name}) for name in metrics]
     return read_recipe(tables, overrides)
 
 

@@ -85,6 +85,7 @@ def test_other_weights_give_another_hash(alexnet: Path, recipe: Path, tmp_path: 
     save_file({name: value * 1.5 for name, value in weights.items()}, tmp_path / "other.safetensors")
     given = f'metrics.0.weights="{tmp_path / "other.safetensors"}"'
     second = p2pkit("evaluate", run, "--json", "--metrics", "lpips", "--set", given).json
+    assert p2pkit("evaluate", run, "--json", "--metrics", "lpips").json["computed_with"] == first["computed_with"]
     assert first["computed_with"]["lpips"]["weights"] != second["computed_with"]["lpips"]["weights"]
     assert first["rows"]["model"]["lpips"] != second["rows"]["model"]["lpips"]
 

@@ -162,6 +162,7 @@ def test_a_single_image_has_no_interval(run: Path, p2pkit: Call) -> None:
         (["--metrics", "psnrr"], "did you mean 'psnr'"),
         (["--data", "a", "--data", "b", "--data", "c"], "OUTPUTS and TARGETS"),
         (["a", "b"], "OUTPUTS and TARGETS"),
+        (["--data", "."], "give two, of sources and of targets, or a recipe"),
         (["--set", "metrics.0.nonsense=1"], "nonsense"),
     ],
 )

@@ -67,9 +67,11 @@ def command(
         raise click.UsageError("give one MODEL or RUN, or two folders, OUTPUTS and TARGETS")
     if len(inputs) == 2 and (folders or split or at == "native"):
         raise click.UsageError("two folders are measured as they are; leave out --data, --split and --at")
+    if len(folders) == 1 and folders[0].is_dir():
+        raise click.UsageError(f"--data {folders[0]}: a folder; give two, of sources and of targets, or a recipe")
     from p2pkit.evaluations import compare, evaluate
 
-    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     if len(inputs) == 2:
         result = compare(*inputs, names, overrides, max_images)
     else:
