@@ -56,13 +56,9 @@ class Trainer:
     """Trains a method. Networks and optimizers are ready when it is made; :meth:`train` runs until a limit."""
 
     def __init__(
-        self,
-        parts: TrainingParts,
-        accelerator: Accelerator,
-        folder: RunDir,
-        resume_command: Callable[[bool], str] = str,
-        began: float | None = None,
-    ) -> None:
+        self, parts: TrainingParts, accelerator: Accelerator, folder: RunDir,
+        resume_command: Callable[[bool], str] = str, began: float | None = None,
+    ) -> None:  # fmt: skip
         """``resume_command`` gives what a person types to resume this run, with True although its data has changed.
 
         ``began`` is when the time that ``train.max_time`` limits began, by time.monotonic(); now by default.
