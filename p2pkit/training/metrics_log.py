@@ -43,13 +43,17 @@ class MetricsWindow:
         return {"sums": {name: float(total) for name, total in self.sums.items()}, "counts": self.counts}
 
 
-def drop_lines(file: Path, step: int, splits: Set[str]) -> None:
-    """Remove the lines that a run resumed from ``step`` writes again: later ones and that step's of ``splits``."""
+def drop_lines(file: Path, step: int, splits: Set[str]) -> bool:
+    """Remove the lines that a run resumed from ``step`` writes again: later ones and that step's of ``splits``.
+
+    Whether there is a line of that step's validation.
+    """
 
     def stays(values: Mapping[str, Any]) -> bool:
         return not (values["step"] > step or (values["step"] == step and values["split"] in splits))
 
-    keep_lines(file, stays)
+    kept = keep_lines(file, stays)
+    return any(line["step"] == step and line["split"] == "validation" for line in kept)
 
 
 def short_losses(means: Mapping[str, float]) -> list[str]:

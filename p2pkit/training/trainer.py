@@ -104,10 +104,13 @@ class Trainer:
         self._began -= state.seconds  # the time of earlier commands counts too
         self._keep_time_to_measure()
         self.outputs.mark_saved(state)
+        whole = not state.metrics
         if self.accelerator.is_main_process:
             set_aside_after(self.folder.checkpoints, state.step)
             self.folder.remove_unfinished()
-            drop_lines(self.folder.metrics, state.step, state.rewritten())
+            whole |= drop_lines(self.folder.metrics, state.step, state.rewritten())
+        if not any(all_reduce_max(self.accelerator, [whole])):
+            state.metrics, state.finished = {}, False  # their line was torn, so they are taken again
         return notices
 
     def train(self) -> dict[str, float]:
@@ -375,8 +378,7 @@ class Trainer:
         ) from error
 
     def _last_checkpoint(self) -> str:
-        saved_at = self.outputs.saved_at
-        if saved_at < 0:
+        if (saved_at := self.outputs.saved_at) < 0:
             return "No checkpoint had been written"
         return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command(False)}"
 
