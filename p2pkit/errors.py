@@ -88,6 +88,11 @@ def in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
+def reason(error: BaseException) -> str:
+    """Why something has failed: a message for users as it is, and of any other error the type and all that it says."""
+    return str(error) if isinstance(error, P2PKitError) else in_one_line(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, for libraries that say much."""
     return str(error).strip().partition("\n")[0]

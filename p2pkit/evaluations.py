@@ -21,9 +21,7 @@ from p2pkit.components.catalogue import create
 from p2pkit.contracts import Resampling, Split
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Data, Samples
-from p2pkit.distributed.accelerator import make_accelerator
 from p2pkit.distributed.collectives import on_every_process, on_main_process
-from p2pkit.distributed.lost import as_loss
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
 from p2pkit.evaluation.driver import Driver, ImageScores, Translate
@@ -34,7 +32,7 @@ from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.runs import with_perceptual_metric
+from p2pkit.runs import open_session, with_perceptual_metric
 from p2pkit.settings import TrainSettings, TransformSettings
 from p2pkit.utils.progress import Progress, print_line
 
@@ -139,15 +137,10 @@ def compare(
 
 @contextmanager
 def _processes(device: str | None) -> Iterator[Accelerator]:
-    """The processes that share the work; the loss of another one is an error of its own."""
-    accelerator = make_accelerator(TrainSettings(), device)
-    try:
-        yield accelerator
-    except Exception as error:
-        if accelerator.num_processes > 1 and (lost := as_loss(error, "")) is not None:
-            raise lost from error
-        raise
-    accelerator.end_training()
+    """The processes that share the work, which ends with the body."""
+    with open_session(TrainSettings(), device) as session:
+        yield session.accelerator
+        session.accelerator.end_training()
 
 
 def _data(
@@ -256,8 +249,8 @@ def _diversity(
     count = min(len(images), SAMPLED_IMAGES)
 
     def source(number: int) -> Tensor:
-        sample = of.validation_set[images[number * len(images) // count].place]
-        return of.augmentation.test(of.spec.tensors(sample))[0][None]
+        (found, _), _ = of.tensors(of.validation_set, images[number * len(images) // count].place)
+        return found[None]
 
     def measure() -> str:
         first = source(0)

@@ -36,6 +36,7 @@ from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir
+from p2pkit.settings import TrainSettings
 from p2pkit.training.not_finite import replay_step
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import to_device
@@ -102,7 +103,7 @@ def train(
         Interrupted: Ctrl-C, or another signal; a checkpoint has been written. It is a KeyboardInterrupt.
     """
     resolved = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
-    with _session(resolved, device, how_to_resume, callbacks, began) as session:
+    with open_session(resolved.train, device, how_to_resume, callbacks, began) as session:
         return _start(session, resolved, overrides, None if out is None else Path(out))
 
 
@@ -122,7 +123,7 @@ def resume(
     """
     folder = RunDir.open(Path(run_dir))
     recipe = read_recipe(folder.recipe)
-    with _session(recipe, device, how_to_resume, callbacks, began) as session:
+    with open_session(recipe.train, device, how_to_resume, callbacks, began) as session:
         return _resume(session, recipe, folder, accept_changed_data)
 
 
@@ -137,7 +138,7 @@ def train_or_resume(
 ) -> TrainingResult:
     """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
     folder = RunDir(out)
-    with _session(recipe, device, how_to_resume, began=began) as session:
+    with open_session(recipe.train, device, how_to_resume, began=began) as session:
         if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
             return _resume(session, read_recipe(folder.recipe), folder, accept_changed_data)
         return _start(session, recipe, overrides, out)
@@ -156,8 +157,8 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
 
 
 @dataclass
-class _Session:
-    """The processes of a run, and what is typed to resume it."""
+class Session:
+    """The processes of a run or an evaluation, and what is typed to resume it."""
 
     accelerator: Accelerator
     how_to_resume: HowToResume
@@ -170,13 +171,18 @@ class _Session:
 
 
 @contextmanager
-def _session(
-    recipe: Recipe, device: str | None, how_to_resume: HowToResume | None, callbacks: Sequence[Callback] = (),
-    began: float | None = None,
-) -> Iterator[_Session]:  # fmt: skip
+def open_session(
+    settings: TrainSettings, device: str | None, how_to_resume: HowToResume | None = None,
+    callbacks: Sequence[Callback] = (), began: float | None = None,
+) -> Iterator[Session]:  # fmt: skip
+    """The processes that share the work in the body; the loss of another one is an error of its own.
+
+    Raises:
+        ProcessLost: another process is gone.
+    """
     began = time.monotonic() if began is None else began
-    accelerator = make_accelerator(recipe.train, device)
-    session = _Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
+    accelerator = make_accelerator(settings, device)
+    session = Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
     try:
         yield session
     except Exception as error:
@@ -197,7 +203,7 @@ def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) ->
     return f"p2pkit.resume({str(folder)!r}{on}{', accept_changed_data=True' if accept_changed_data else ''})"
 
 
-def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
+def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
     accelerator = session.accelerator
     recipe, data, parts = _prepare(session, recipe, {})
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
@@ -216,7 +222,7 @@ def _start(session: _Session, recipe: Recipe, overrides: Overrides, out: Path | 
         return _train(Trainer(parts, accelerator, folder, typed, session.began))
 
 
-def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
+def _resume(session: Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
     _, _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
@@ -237,7 +243,7 @@ def _resume(session: _Session, recipe: Recipe, folder: RunDir, accept_changed_da
 
 
 def _prepare(
-    session: _Session,
+    session: Session,
     recipe: Recipe,
     known: Mapping[str, ValueRange],
     recorded: str | None = None,

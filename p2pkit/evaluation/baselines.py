@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -122,9 +123,14 @@ class NearestSource:
         """Take in a training pair [C, H, W] in [-1, 1]."""
         self._thumbnails.append(_thumbnail(source[None]))
 
+    @cached_property
+    def _of_all(self) -> Tensor:
+        """All thumbnails [N, Cs, h, w]; they are put together once, after the last was added."""
+        return torch.stack(self._thumbnails)
+
     def __call__(self, source: Tensor) -> Tensor:
         """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
-        differences = torch.stack(self._thumbnails) - _thumbnail(source)
+        differences = self._of_all - _thumbnail(source)
         nearest = int(differences.square().sum(dim=(1, 2, 3)).argmin())
         return _resized(self._target(nearest), source.shape[2:])[None]
 
@@ -153,12 +159,13 @@ def trivial_translators(driver: Driver) -> dict[str, Translate]:
     train, first = validation.train_set, validation.spec.first
     source_channels, target_channels = first.source[2], first.target[2]
     made: dict[str, Translate] = {}
-    if source_channels == target_channels or (source_channels == 1 and validation.encoding is None):
+    is_image = source_channels == target_channels or (source_channels == 1 and validation.encoding is None)
+    if wanted in ("all", "source") and is_image:
         made["source"] = SourceItself(target_channels)
     if len(train) and wanted != "source":
         seen: list[int] = []
         by_class = ClassMeanColour(validation.encoding)
-        nearest = NearestSource(lambda place: driver.tensors(train, seen[place])[0][1])
+        nearest = NearestSource(lambda place: validation.tensors(train, seen[place])[0][1])
         learning: dict[str, Any] = {"mean_target": MeanTarget(), CLASS_MEAN: by_class, "nearest_source": nearest}
         chosen = {name: each for name, each in learning.items() if wanted in ("all", name)}
         _learn(driver, list(chosen.values()), seen)
@@ -168,32 +175,32 @@ def trivial_translators(driver: Driver) -> dict[str, Translate]:
             made.pop(CLASS_MEAN, None)
         if validation.validation_set is train:
             made.pop("nearest_source", None)  # it would find the image itself
-    return {name: each for name, each in made.items() if wanted in ("all", name)}
+    return made
 
 
 def _learn(driver: Driver, learning: Sequence[Any], seen: list[int]) -> None:
     """Show trivial translators the training pairs that can be used; ``seen`` gets their indices."""
-    train, deadline, count = driver.validation.train_set, driver.deadline, min(len(driver.validation.train_set), PAIRS)
+    validation, train, now = driver.validation, driver.validation.train_set, time.monotonic()
+    count, brief = min(len(train), PAIRS), replace(driver, deadline=now + SHARE * (driver.deadline - now))
 
     def add(indices: Sequence[int], result: RoundResult) -> None:
         # each process sees all of them: sums in another order would be other numbers
         for index in indices:
             with suppress(DataError):  # training has not met it, or has skipped it
-                (source, target), _ = driver.tensors(train, index)
+                (source, target), _ = validation.tensors(train, index)
                 for each in learning:
                     each.add(source, target)
                 seen.append(index)
 
-    driver.deadline = time.monotonic() + SHARE * (deadline - time.monotonic())
     shown = driver.accelerator.is_main_process
     with Progress("reading train pairs for trivial rows", count, "pair", shown=shown) as progress:
         for begin in range(0, count, PAIRS_A_ROUND):
             places = range(begin, min(count, begin + PAIRS_A_ROUND))
-            late = driver.agreed(partial(add, [place * len(train) // count for place in places])).late
+            late = brief.agreed(partial(add, [place * len(train) // count for place in places])).late
             progress.advance(len(places))
             if late and seen:
                 break
-    driver.deadline, driver.pairs_seen = deadline, len(seen)
+    driver.pairs_seen = len(seen)
 
 
 def not_beaten(

@@ -23,9 +23,7 @@ from accelerate.utils import set_seed
 from safetensors.torch import load, save
 from torch import Tensor
 
-from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import none_usable
-from p2pkit.data.samples import Samples
 from p2pkit.distributed.collectives import SharedDataError, all_gather_text, gather_bytes
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable
 from p2pkit.evaluation.validation import Measurement, Validation
@@ -64,8 +62,6 @@ class Measured:
     """Those that were measured, in their order in the set; without the numbers of metrics over the whole set."""
     total: int
     """How many images the set has, or ``validation.max_images``; fewer were measured where time was up."""
-    over_set: set[str] = field(default_factory=set)
-    """The numbers that are of the whole set, and no mean."""
     complete: bool = False
     """No image was left out because the time was up."""
 
@@ -186,7 +182,7 @@ class Driver:
     ) -> None:  # fmt: skip
         for index in share:
             try:
-                (source, target), key = self.tensors(self.validation.validation_set, index)
+                (source, target), key = self.validation.tensors(self.validation.validation_set, index)
             except DataError as error:
                 self.skip(error, found)
                 continue
@@ -205,11 +201,6 @@ class Driver:
             found.scores.append(ImageScores(index, key, (target.shape[1], target.shape[2]), of_image))
             if self.asked() or time.monotonic() > self.deadline:
                 break
-
-    def tensors(self, samples: Samples, index: int) -> tuple[TensorPair, str]:
-        """The two images [C, H, W] of a sample, as validation sees them, and its key."""
-        sample = samples[index]
-        return self.validation.augmentation.test(self.validation.spec.tensors(sample)), sample.key
 
     def skip(self, error: DataError, found: RoundResult) -> None:
         """Take note of a sample that cannot be used; raise ``error`` where none may be skipped."""
@@ -296,4 +287,3 @@ class Driver:
                 raise RecipeError(f"two metrics give {', '.join(map(repr, sorted(twice)))}; leave one out")
             means = {name: fsum(each) / len(each) for name, each in values.items()}
             measured.rows[row] = {**means, **numbers}
-            measured.over_set |= numbers.keys()

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, TensorPair
 from p2pkit.data.samples import Samples, SampleSpec
-from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
+from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line, reason
 from p2pkit.settings import BadData, ValidationSettings
 
 T = TypeVar("T")
@@ -44,6 +44,15 @@ class Validation:
     """What the networks see of sources [1, Cs, H, W], and so what the class mean colour knows colours by."""
     higher_is_better: dict[str, bool | None] = field(default_factory=dict)
     """The direction of each number, by its name; known once it has been taken."""
+
+    def tensors(self, samples: Samples, index: int) -> tuple[TensorPair, str]:
+        """The two images [C, H, W] in [-1, 1] of a sample of one of the sets, as validation sees them, and its key.
+
+        Raises:
+            DataError: it cannot be used.
+        """
+        sample = samples[index]
+        return self.augmentation.test(self.spec.tensors(sample)), sample.key
 
     def collect(self, found: dict[str, float], measurement: Measurement, numbers: Mapping[str, float]) -> None:
         """Put the numbers of one of the metrics to those ``found``, and take note of whether higher is better.
@@ -161,8 +170,7 @@ class Measurement:
         try:
             self.metric.update(output, target)
         except Exception as error:
-            what = error if isinstance(error, P2PKitError) else in_one_line(error)
-            raise RecipeError(f"{self.origin} fails: {what}") from error
+            raise RecipeError(f"{self.origin} fails: {reason(error)}") from error
 
     def compute(self) -> dict[str, float]:
         """What the metric says of what it has taken in, by name."""
@@ -194,5 +202,4 @@ class Measurement:
             return take(output, target)
         except Exception as error:
             size = "x".join(map(str, output.shape))
-            what = error if isinstance(error, P2PKitError) else in_one_line(error)
-            raise RecipeError(f"{self.origin} fails on images {size}: {what}") from error
+            raise RecipeError(f"{self.origin} fails on images {size}: {reason(error)}") from error

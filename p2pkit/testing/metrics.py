@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import fsum, isclose, isfinite
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +24,15 @@ def _pictures(channels: int = 3) -> tuple[Tensor, Tensor]:
     return images(channels, SIDE, SIDE, COUNT), images(channels, SIDE, SIDE, COUNT, seed=1)
 
 
+def _measurement(subject: Subject) -> Measurement:
+    return Measurement("it", subject.registered.name, subject.make())
+
+
 def _measured(
     subject: Subject, outputs: Tensor, targets: Tensor, order: Sequence[int] = range(COUNT)
 ) -> dict[str, float]:
     """The numbers of images one after another, as validation takes them."""
-    measurement = Measurement("it", subject.registered.name, subject.make())
+    measurement = _measurement(subject)
     if measurement.over_set:
         for index in order:
             measurement.update(*measurement.features(outputs[index, None], targets[index, None]))
@@ -65,12 +68,13 @@ def ranks_outputs(subject: Subject) -> None:
     For a metric over a set the others are black, since other pictures may have the same distribution.
     """
     target, other = _pictures()
-    metric = subject.make()
-    if metric.higher_is_better is None:
+    measurement = _measurement(subject)
+    higher_is_better = measurement.metric.higher_is_better
+    if higher_is_better is None:
         return
-    if _is_over_set(metric):
+    if measurement.over_set:
         other = -torch.ones_like(target)
-    direction = 1 if metric.higher_is_better else -1
+    direction = 1 if higher_is_better else -1
     shares = (0.0, 0.2, 0.8)
     found = [_measured(subject, torch.lerp(target, other, share), target) for share in shares]
     for name in found[0]:
@@ -97,23 +101,17 @@ def begins_anew(subject: Subject) -> None:
 @contract("features(image), where it is over a set and has that, is one tensor, a function of the image alone")
 def has_features(subject: Subject) -> None:
     """The features of an image before and after others have been taken in."""
-    metric, (target, other) = subject.make(), _pictures()
-    make = getattr(metric, "features", None)
-    if make is None or not _is_over_set(metric):
+    measurement, (target, other) = _measurement(subject), _pictures()
+    if not measurement.over_set or not hasattr(measurement.metric, "features"):
         return
-    low, high = getattr(metric, "value_range", (0.0, 1.0))
-    first, second = ((images[:1] + 1) / 2 * (high - low) + low for images in (target, other))
-    before = make(first)
+    before, second = measurement.features(target[:1], other[:1])
     kind = type(before).__name__
     require(isinstance(before, Tensor) and not before.requires_grad, f"a {kind} in place of a tensor without a graph")
     kept = before.clone()
-    metric.update(before, make(second))
-    same = torch.equal(kept, before) and torch.equal(kept, make(first))
+    measurement.update(before, second)
+    again, _ = measurement.features(target[:1], other[:1])
+    same = torch.equal(kept, before) and torch.equal(kept, again)
     require(same, "other features of the same image after update(), or features that update() has changed")
-
-
-def _is_over_set(metric: Any) -> bool:
-    return getattr(metric, "over", "images") == "set"
 
 
 CHECKS = (has_finite_results, ranks_outputs, begins_anew, has_features)

@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 
 from p2pkit.distributed.collectives import all_gather_text
-from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
+from p2pkit.errors import RecipeError, did_you_mean, reason
 from p2pkit.run_contracts import EVENTS
 
 
@@ -35,8 +35,8 @@ class Callbacks:
             try:
                 getattr(callback, event, _nothing)(run)
             except Exception as error:
-                what = str(error) if isinstance(error, P2PKitError) else in_one_line(error)
-                self.asked, self.failure = True, self.failure or f"{self.origins[name]} fails in {event}: {what}"
+                why = f"{self.origins[name]} fails in {event}: {reason(error)}"
+                self.asked, self.failure = True, self.failure or why
 
     def shared(self, accelerator: Accelerator) -> tuple[str, str]:
         """Why those of any process want the run to end, and how they have failed; on every process."""

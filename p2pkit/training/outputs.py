@@ -97,12 +97,10 @@ class Outputs:
         self.sampled_at = step
 
     def _write_sample(self, step: int) -> None:
-        parts, file = self.parts, self.folder.sample(step)
-        shown = parts.validation.validation_set if len(parts.validation.validation_set) else parts.train_set
-        title = f"step {step}, {parts.validation.called or 'train set'}"
-        skipped = write_samples(
-            file, title, shown, parts.spec, parts.augmentation, parts.loader.bad_data, self.translate, parts.picture
-        )
+        validation, file = self.parts.validation, self.folder.sample(step)
+        shown = validation.validation_set if len(validation.validation_set) else validation.train_set
+        title = f"step {step}, {validation.called or 'train set'}"
+        skipped = write_samples(file, title, shown, validation, self.translate, self.parts.picture)
         self.skipped.report(step, skipped)
         if self.accelerator.trackers:
             log_picture(self.accelerator, read_image(file), step)

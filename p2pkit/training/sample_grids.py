@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -13,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.data.samples import Samples
 from p2pkit.errors import visible
+from p2pkit.evaluation.validation import Validation
 from p2pkit.images.pixels import denormalize
 from p2pkit.images.writing import write_picture
-from p2pkit.settings import BadData
 from p2pkit.utils.progress import shortened
 
 ROWS = 4
@@ -42,8 +42,8 @@ class Row:
 
 
 def write_samples(
-    file: Path, title: str, samples: Samples, spec: SampleSpec, augmentation: Augmentation, bad_data: BadData,
-    translate: Callable[[Tensor], Tensor], picture: Callable[[Tensor], Tensor] | None,
+    file: Path, title: str, samples: Samples, validation: Validation, translate: Callable[[Tensor], Tensor],
+    picture: Callable[[Tensor], Tensor] | None,
 ) -> list[str]:  # fmt: skip
     """Write a grid of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
 
@@ -53,14 +53,9 @@ def write_samples(
     rows: list[Row] = []
     skipped: list[str] = []
     count = min(ROWS, len(samples))
-    skipping = SkipBadSamples(len(samples), bad_data)
-
-    def read(index: int) -> tuple[str, Tensor, Tensor]:
-        sample = samples[index]
-        return sample.key, *augmentation.test(spec.tensors(sample))
-
+    skipping, read = SkipBadSamples(len(samples), validation.bad_data), partial(validation.tensors, samples)
     for row in range(count):
-        (key, source, target), found_bad = skipping.first_usable(row * len(samples) // count, read)
+        ((source, target), key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
         shown = picture(source[None])[0] if picture else source
         images = [shown, translate(source[None])[0], *([target] if samples.targets is None else [])]

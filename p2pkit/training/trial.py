@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -201,8 +202,8 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
     validation, found, samples = parts.validation, dict[str, float](), parts.validation.validation_set
     target = batch.target[0].cpu()
     if len(samples):
-        skipping, see = SkipBadSamples(len(samples), parts.loader.bad_data), parts.augmentation.test
-        (_, target), _ = skipping.first_usable(0, lambda index: see(parts.spec.tensors(samples[index])))
+        skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
+        ((_, target), _), _ = skipping.first_usable(0, partial(validation.tensors, samples))
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
         images = target.flip(-1)[None], target[None]  # not the fake, which may be of a smaller crop
         if each.over_set:
