@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,37 @@ from torch import Tensor
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.errors import DataError
 
+if TYPE_CHECKING:
+    NDArrayOfAny = NDArray[Any]
+else:
+    NDArrayOfAny = np.ndarray
+
 SET_ONE = "set range or percentiles in the recipe's [source] or [target]"
+
+
+class StoredPixels(NDArrayOfAny):
+    """Pixels [H, W, C], with what their file says of them beside the values; parts of them keep it."""
+
+    bits: int = 0
+    """1, 2 or 4 where the file has values of so few bits, which were multiplied to fill 8; else 0."""
+    nodata: float | None = None
+    """The value that means "nothing here" (GDAL's nodata); None where the file names none."""
+    profile: str = ""
+    """What the file's colour profile (ICC) is called, unless it is sRGB; empty where it has none."""
+
+    def __array_finalize__(self, origin: Any) -> None:
+        """Take over what ``origin``, of which this is a view or a part, says."""
+        for name in ("bits", "nodata", "profile"):
+            setattr(self, name, getattr(origin, name, getattr(type(self), name)))
+
+
+def stored(pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "") -> NDArray[Any]:
+    """``pixels`` with what their file says of them (see :class:`StoredPixels`); as they are where it says nothing."""
+    if not bits and nodata is None and not profile:
+        return pixels
+    described = pixels.view(StoredPixels)
+    described.bits, described.nodata, described.profile = bits, nodata, profile
+    return described
 
 
 def normalize(pixels: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
