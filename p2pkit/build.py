@@ -21,9 +21,10 @@ from p2pkit.components.catalogue import create
 from p2pkit.components.signature import build_component, defined, plain, splits_of
 from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError, did_you_mean
 from p2pkit.evaluation.validation import Measurement, Validation
+from p2pkit.images.pixels import Missing
 from p2pkit.inference.model_file import EncodingHeader, ModelHeader
 from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.document import Overrides
@@ -47,17 +48,28 @@ def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overri
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
     chosen, sets, known = recipe.data, [], splits_of(recipe.data.registered)
+    encoded = recipe.encoding is not None
     for split in get_args(Split):
         made = make(chosen, split=split) if split in known else ()
-        sets.append(Samples(made, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache))
-    encoded, (train, val, test) = recipe.encoding is not None, sets
+        sets.append(Samples(made, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache, indices=encoded))
+    train, val, test = sets
     if not len(train) or (train.targets is not None and not len(train.targets)):
         raise DataError(f"data: {chosen.name!r} holds no training {'pairs' if train.targets is None else 'images'}")
     if recipe.validation.split == "test" and len(val) and not len(test):
         raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
     validation = val if recipe.validation.split == "val" and len(val) else test
-    ranges = recipe.source.range, recipe.target.range
-    return Data(train, val, test, validation, recipe.loader.bad_data, *ranges, encoded)
+    ranges, values = [], []
+    for settings in (recipe.source, recipe.target):
+        declared = settings.range if isinstance(settings.range, tuple) else None
+        rule = "declared" if declared else "percentiles" if settings.percentiles else str(settings.range or "default")
+        if encoded and settings is recipe.source and rule in ("declared", "type", "default"):
+            rule = "labels"
+        nodata = None if settings.nodata is None else float(settings.nodata)
+        ranges.append(declared)
+        values.append(SideValues(rule, settings.percentiles, Missing(nodata, settings.fill)))
+    return Data(
+        train, val, test, validation, recipe.loader.bad_data, ranges[0], ranges[1], encoded, values[0], values[1]
+    )
 
 
 def augmentation(recipe: Recipe, encoding: Any = None, channels: Mapping[str, int] | None = None) -> Augmentation:
@@ -144,6 +156,16 @@ def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
         return build(recipe, data, torch.device("meta"))
     except RecipeError:  # a network that looks at its own weights as it is made
         return build(recipe, data)
+
+
+def build_encoding(recipe: Recipe, data: Data) -> nn.Module | None:
+    """A recipe's encoding; None if it has none.
+
+    Raises:
+        RecipeError: it cannot be made, or does not take such sources.
+    """
+    encoding: nn.Module | None = _Networks(recipe, data.channels, data.value_range("source")).encoding
+    return encoding
 
 
 def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
@@ -280,6 +302,8 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         target_dtype="uint8" if data.first.target.dtype == bool else str(data.first.target.dtype),
         source_range=spec.source,
         target_range=spec.target,
+        source_nodata=recipe.source.nodata,
+        source_fill=recipe.source.fill,
         target_ending=data.train.target_ending,
         size=None if size is None else height_width(size),
         recipe=recipe.toml(),

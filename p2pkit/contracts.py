@@ -331,7 +331,9 @@ class Encoding(Protocol):
 
     Generator and discriminator are made for its channels; files, samples and translation have the sources themselves.
     Its factory may ask for ``source_channels``, and for ``source_range``, the values that -1 and 1 stand for.
-    A method ``picture(source)``, if there is one, gives [N, 3, H, W] in [-1, 1] for sample grids.
+    A method ``picture(source)``, if there is one, gives [N, 3, H, W] in [-1, 1] for sample grids. One of class maps has
+    ``classes``, their number, ``void``, the number of no class or None, and ``class_numbers(source)``, [N, H, W]: the
+    numbers in the training sources are then counted before a run, and those of no class refused where they are many.
     """
 
     channels: int

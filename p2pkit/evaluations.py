@@ -18,9 +18,10 @@ from torch import Tensor
 
 from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
-from p2pkit.contracts import Resampling, Split
+from p2pkit.contracts import Resampling, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.samples import Data, Samples
+from p2pkit.data.value_statistics import find_values
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
@@ -127,12 +128,30 @@ def compare(
     with _processes("cpu") as accelerator:
         recipe = _recipe({"data": _folders(outputs, targets)}, metrics, overrides)
         loaded = on_every_process(accelerator, partial(load_data, recipe))
+        if loaded.unsettled():
+            loaded = loaded.with_ranges(on_every_process(accelerator, partial(_one_range, loaded)))
         if len(set(loaded.channels.values())) > 1:
             found = " and ".join(map(str, loaded.channels.values()))
             raise DataError(f"{outputs}, {targets}: the images have {found} channels; they must have as many")
         of = _validation(recipe, replace(loaded, validation=loaded.test), accelerator, metrics is None, max_images)
         settings = of.settings.model_copy(update={"baseline": "none"})
         return _evaluation(replace(of, settings=settings), accelerator, "outputs", lambda source: source)
+
+
+def _one_range(data: Data) -> dict[str, ValueRange]:
+    """The range of outputs and targets of more than 8 bits that is not declared: what the targets hold.
+
+    Floats from 0 to 1 have that range, and so may be compared with images of 8 bits.
+    """
+    found = find_values(data, every=True)
+    output, target = (found.statistics[side] for side in ("source", "target"))
+    of_target = data.target or target.natural_range or found.ranges.get("target")
+    of_target = of_target or dtype_range(data.first.target.dtype)
+    of_output = data.source or output.natural_range or of_target
+    if not of_output[0] <= output.low <= output.high <= of_output[1]:
+        shown = f"{of_output[0]:g} to {of_output[1]:g}, the range that they are measured in"
+        print_line(f"NOTICE: outputs hold values {output.shown}, beyond {shown}; they are clipped")
+    return {"source": of_output, "target": of_target}
 
 
 @contextmanager
@@ -249,7 +268,7 @@ def _diversity(
     count = min(len(images), SAMPLED_IMAGES)
 
     def source(number: int) -> Tensor:
-        (found, _), _ = of.tensors(of.validation_set, images[number * len(images) // count].place)
+        (found, _), *_ = of.tensors(of.validation_set, images[number * len(images) // count].place)
         return found[None]
 
     def measure() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shlex
 import sys
@@ -21,10 +20,10 @@ from p2pkit import __version__
 from p2pkit.build import augmentation, build, load_data, make
 from p2pkit.components.host import manager
 from p2pkit.components.signature import plain
-from p2pkit.contracts import ValueRange
 from p2pkit.data.checks import HeaderCheck
+from p2pkit.data.class_table import refuse_foreign_numbers
 from p2pkit.data.samples import Data
-from p2pkit.data.value_ranges import find_ranges
+from p2pkit.data.value_statistics import with_found_values
 from p2pkit.distributed.accelerator import make_accelerator
 from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
 from p2pkit.errors import P2PKitError, RecipeError, Unavailable
@@ -149,7 +148,7 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     folder = RunDir.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
     accelerator = make_accelerator(recipe.train, device)
-    parts = build(recipe, _with_ranges(recipe, load_data(recipe), accelerator, folder.ranges()))
+    parts = build(recipe, load_data(recipe).with_ranges(folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
     accumulate = recipe.train.accumulate
@@ -205,7 +204,7 @@ def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) ->
 
 def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | None) -> TrainingResult:
     accelerator = session.accelerator
-    recipe, data, parts = _prepare(session, recipe, {})
+    recipe, data, parts = _prepare(session, recipe)
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
     try_training(parts, accelerator.device, accelerator.num_processes, autocast)
 
@@ -225,7 +224,7 @@ def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | N
 def _resume(session: Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
-    _, _, parts = _prepare(session, recipe, folder.ranges(), recorded, folder)
+    _, _, parts = _prepare(session, recipe, recorded, folder)
     session.folder = folder
     trainer = Trainer(parts, accelerator, folder, partial(session.how_to_resume, folder.path), session.began)
     with ExitStack() as held:
@@ -245,11 +244,13 @@ def _resume(session: Session, recipe: Recipe, folder: RunDir, accept_changed_dat
 def _prepare(
     session: Session,
     recipe: Recipe,
-    known: Mapping[str, ValueRange],
     recorded: str | None = None,
     folder: RunDir | None = None,
 ) -> tuple[Recipe, Data, TrainingParts]:
-    """The recipe with all its metrics, its data, checked, and all that is built for it, on the device."""
+    """The recipe with all its metrics, its data, checked, and all that is built for it, on the device.
+
+    ``folder`` is that of a run that is resumed, whose ranges of values stay.
+    """
     accelerator = session.accelerator
     data = on_every_process(accelerator, partial(load_data, recipe))
     for notice in data.notices if accelerator.is_main_process else ():
@@ -267,11 +268,15 @@ def _prepare(
     notice = on_main_process(accelerator, scan, LISTED_ELSEWHERE)
     if notice and accelerator.is_main_process:
         print_line(f"NOTICE: {notice}")
-    if recipe.percentiles():
-        data = _with_ranges(recipe, data, accelerator, known)
+    if folder is not None and folder.environment():
+        data = data.with_ranges(folder.ranges())
+    elif sides := data.unsettled():
+        data = with_found_values(data, sides, accelerator)
     if not recipe.names_metrics:
         recipe = with_perceptual_metric(recipe, data, accelerator)
     parts = on_every_process(accelerator, partial(build, recipe, data, callbacks=session.callbacks))
+    if parts.validation.encoding is not None and folder is None:
+        refuse_foreign_numbers(data, parts.validation.encoding, accelerator)
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
     return recipe, data, parts
@@ -307,19 +312,6 @@ def _refuse_differences(recipe: Recipe, data: Data, accelerator: Accelerator) ->
                 f"process {accelerator.process_index} finds {what} than process 0 does; every machine must see the "
                 "same files by the same paths"
             )
-
-
-def _with_ranges(recipe: Recipe, data: Data, accelerator: Accelerator, known: Mapping[str, ValueRange]) -> Data:
-    """The data with the ranges that its percentiles are: ``known`` ones, or those that the main process finds."""
-    wanted, ranges = recipe.percentiles(), dict[str, ValueRange]()
-    if not wanted.keys() - known.keys():
-        for side in wanted:
-            ranges[side] = known[side]
-        return data.with_ranges(ranges)
-    found = json.loads(on_main_process(accelerator, lambda: json.dumps(find_ranges(data, wanted))))
-    for side, (low, high) in found.items() if accelerator.is_main_process else ():
-        print_line(f"{side}: values from {low:g} to {high:g} become -1 to 1, as its percentiles say")
-    return data.with_ranges({side: (low, high) for side, (low, high) in found.items()})
 
 
 def _train(trainer: Trainer) -> TrainingResult:

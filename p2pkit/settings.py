@@ -99,14 +99,19 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class SideSettings(Section):
-    """``[source]`` and ``[target]``: which values become -1 and 1, those outside being clipped; one key, or neither.
+    """``[source]`` and ``[target]``: which values become -1 and 1, those outside being clipped; and which mean nothing.
 
-    Without either it is the range of the pixels' type: all that an integer holds, [0, 1] for floating point.
+    Without range and percentiles it is "type" for pixels of 8 bits and for sources behind an encoding, else "auto".
     """
 
-    range: Annotated[tuple[float, float], AfterValidator(_checked_order)] | None = None
+    range: Annotated[tuple[float, float], AfterValidator(_checked_order)] | Literal["auto", "type"] | None = None
+    """[low, high]; "auto", what sampled training pairs hold; "type", all that an integer holds, or 0 to 1 of floats."""
     percentiles: Annotated[tuple[Percent, Percent], AfterValidator(_checked_order)] | None = None
     """The range is that between these percentiles of the values of all training pairs, found before the run."""
+    nodata: float | Literal["nan"] | None = None
+    """The value that means "nothing here", beside the one that a file names itself (GDAL's nodata)."""
+    fill: float | None = None
+    """What takes the place of values that mean "nothing here"; without it a pair that has some cannot be used."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> SideSettings:

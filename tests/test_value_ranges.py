@@ -219,14 +219,14 @@ def test_ranges_that_cannot_be(p2pkit: Call, tmp_path: Path) -> None:
     pixels = smooth(24, 24, 1, 0, 9, "float32")
     recipe = data_set(tmp_path, writer(".tif", pixels), writer(".png", np.full((24, 24, 1), 5, np.uint8)))
     for setting, said in {
-        "": "floating-point pixels must lie in [0, 1]; found 0.0 to 9.0. For others set range or percentiles",
+        'source.range="type"': "floating-point pixels must lie in [0, 1]; found 0.0 to 9.0. For others set range",
         "source.range=[9,0]": "the lower number first",
         "source.range=[0,nan]": "source.range",
         "source.percentiles=[-1,100]": "source.percentiles",
         "target.range=[0,300]": "targets are of uint8, which holds less",
         "target.percentiles=[1,99]": "percentiles 1 and 99 of the training pairs are 5 and 5, which is not a range",
     }.items():
-        settings = ("--set", "source.range=[0,9]", "--set", setting) if setting else ()
+        settings = ("--set", "source.range=[0,9]", "--set", setting)
         for command in ("check", "run"):
             outcome = p2pkit(command, recipe, *settings)
             assert outcome.code == 2 and said in outcome.err, (setting, outcome.err)

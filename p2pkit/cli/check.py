@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from p2pkit.cli.options import RECIPE, SET
-from p2pkit.cli.tables import print_facts, print_text
+from p2pkit.cli.tables import print_classes, print_facts, print_text
+from p2pkit.errors import DataError, P2PKitError, listed
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from p2pkit.data.checks import HeaderCheck
+    from p2pkit.data.class_table import ClassTable
     from p2pkit.data.samples import Data, Samples
+    from p2pkit.data.value_statistics import Statistics
     from p2pkit.recipe.recipe import Recipe
+
+SHOWN = 10
+"""How many kinds of trouble are listed."""
 
 
 @click.command("check", short_help="Check a recipe: its keys, its networks, its data.")
@@ -32,28 +40,87 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
     from p2pkit.build import load_data
-    from p2pkit.data.value_ranges import find_ranges
-    from p2pkit.runs import with_perceptual_metric
 
-    data = load_data(resolved)
-    data = data.with_ranges(find_ranges(data, resolved.percentiles()))
-    if not resolved.names_metrics:
-        resolved = with_perceptual_metric(resolved, data)
-    _print_data(resolved, data)
+    checked = _check_data(resolved, load_data(resolved))
+    _print_data(resolved, checked)
+    if checked.troubles:
+        kinds = "1 kind" if len(checked.troubles) == 1 else f"{len(checked.troubles)} kinds"
+        raise DataError(f"{kinds} of trouble with the data:{listed(checked.troubles, SHOWN)}")
     click.echo()
-    _print_networks(resolved, data)
+    _print_networks(resolved, checked)
 
 
-def _print_data(recipe: Recipe, data: Data) -> None:
-    for notice in data.notices:
+@dataclass
+class _Checked:
+    """What has been found out about data, and the data with all of its ranges."""
+
+    data: Data
+    headers: HeaderCheck
+    statistics: Mapping[str, Statistics] = field(default_factory=dict)
+    """What each side holds; empty where it cannot be known."""
+    classes: ClassTable | None = None
+    troubles: list[str] = field(default_factory=list)
+    """What a run would refuse, a line for each kind."""
+    skipped: list[str] = field(default_factory=list)
+    """What it would skip."""
+
+
+def _check_data(recipe: Recipe, data: Data) -> _Checked:
+    """Look at headers and values, and go on past whatever is wrong."""
+    from p2pkit.build import augmentation, build_encoding
+    from p2pkit.data.checks import Finding, HeaderCheck, by_kind
+    from p2pkit.data.class_table import count_classes
+    from p2pkit.data.value_statistics import find_values
+
+    lenient = replace(data, bad_data="skip")
+    headers = HeaderCheck(lenient, augmentation(recipe), recipe.loader.batch_size > 1)
+    checked, unusable = _Checked(lenient, headers), headers.findings
+    try:
+        headers.scan(f"{recipe.data.name} {data.fingerprint}")
+        found = find_values(lenient)
+        headers.data = checked.data = lenient.with_ranges(found.ranges, found.notices)
+        unusable = list(headers.findings)
+        known = " ".join(finding.message for finding in unusable)
+        unusable += [Finding(message, 1) for message in found.unread if message.partition(": ")[0] not in known]
+        if checked.data.spec:
+            checked.statistics = found.statistics
+        checked.classes = count_classes(checked.data, build_encoding(recipe, checked.data))
+    except P2PKitError as error:
+        unusable = unusable or headers.findings
+        if not unusable or checked.data is not lenient:  # it is not about what is listed below
+            checked.troubles.append(str(error))
+    if checked.classes is not None and (problem := checked.classes.problem()):
+        checked.troubles.append(problem)
+    as_they_are = checked.skipped if data.bad_data == "skip" and checked.statistics else checked.troubles
+    as_they_are += by_kind(unusable)
+    return checked
+
+
+def _print_data(recipe: Recipe, checked: _Checked) -> None:
+    data, values = checked.data, list[str]()
+    for notice in (*(f"skipped: {each}" for each in checked.skipped), *data.notices):
         print_text(f"NOTICE: {notice}")
     facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
-    for side in ("source", "target"):
+    for side, held in checked.statistics.items():
         height, width, channels = getattr(data.first, side).shape
         low, high = data.value_range(side)
         of_values = f"{channels} channels of {getattr(data.first, side).dtype}, values {low:g} to {high:g}"
         facts.append((side, f"{height}x{width} (height x width), {of_values}"))
+        if getattr(data, f"{side}_values").rule != "labels":
+            values.append(f"{side} values: {_why(data, side)} becomes -1 to 1; found {held.shown}")
     print_facts(facts)
+    for line in values:
+        print_text(line)
+    if checked.classes is not None:
+        print_classes(checked.classes)
+
+
+def _why(data: Data, side: str) -> str:
+    """Where the range of a side is from."""
+    rule = getattr(data, f"{side}_values").rule
+    if getattr(data, side) is None:
+        return "the range of their type"
+    return {"declared": "the range in the recipe", "percentiles": "the range of percentiles"}.get(rule, "what is found")
 
 
 def _count(samples: Samples) -> str:
@@ -63,17 +130,17 @@ def _count(samples: Samples) -> str:
     return f"{len(samples)} {called} sources and {len(samples.targets)} targets"
 
 
-def _print_networks(recipe: Recipe, data: Data) -> None:
-    from p2pkit.build import augmentation, build_discriminator, build_without_weights
-    from p2pkit.data.checks import HeaderCheck
+def _print_networks(recipe: Recipe, checked: _Checked) -> None:
+    from p2pkit.build import build_discriminator, build_without_weights
     from p2pkit.networks.receptive_field import receptive_field
+    from p2pkit.runs import with_perceptual_metric
     from p2pkit.training.trial import try_shapes
 
-    headers = HeaderCheck(data, augmentation(recipe), recipe.loader.batch_size > 1)
-    if notice := headers.scan(f"{recipe.data.name} {data.fingerprint}"):
-        click.echo(f"NOTICE: {notice}")
+    data = checked.data
+    if not recipe.names_metrics:
+        recipe = with_perceptual_metric(recipe, data)
     parts = build_without_weights(recipe, data)
-    headers.refuse_sizes(parts.generator)
+    checked.headers.refuse_sizes(parts.generator)
     shapes = try_shapes(parts)
     sizes = f"{_sides(shapes.source)} -> {_sides(shapes.fake)}"
     facts = [("generator", f"{recipe.generator.name}, {_parameters(parts.generator)}, {sizes}")]

@@ -9,6 +9,7 @@ import click
 
 from p2pkit.cli.options import RECIPE, SET
 from p2pkit.components.host import manager
+from p2pkit.errors import DataError
 from p2pkit.utils.progress import print_line
 
 PROVIDED_BY = {"shard": "p2pkit-webdataset"}
@@ -67,13 +68,25 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     resolved = read_recipe(recipe, overrides)
 
     from p2pkit.build import augmentation, build_without_weights, load_data
+    from p2pkit.cli.tables import print_classes
     from p2pkit.data.checks import cannot_be_used, check_pixels
-    from p2pkit.data.value_ranges import find_ranges
+    from p2pkit.data.class_table import count_classes
+    from p2pkit.data.value_statistics import find_values
 
     data = replace(load_data(resolved), bad_data="skip")
-    data = data.with_ranges(find_ranges(data, resolved.percentiles()))
-    generator = build_without_weights(resolved, data).generator
-    count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, generator)
+    found = every = find_values(data)
+    if found.sampled:
+        every = find_values(data, every=True)
+    data = data.with_ranges(found.ranges, [*every.notices, *found.beyond(every)])
+    for notice in data.notices:
+        print_line(f"NOTICE: {notice}")
+    parts = build_without_weights(resolved, data)
+    count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, parts.generator)
+    table = count_classes(data, parts.validation.encoding, every=True)
+    if table is not None:
+        print_classes(table)
     if bad:
         raise cannot_be_used(len(bad), count, bad)
+    if table is not None and (problem := table.problem()):
+        raise DataError(problem)
     click.echo(f"data {resolved.data.name}: all {count} pairs can be used")

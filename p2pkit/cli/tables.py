@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
+    from p2pkit.data.class_table import ClassTable
+
 # rich costs a tenth of a second to import, which `--help` must not pay: every function here imports it for itself
 WIDTH = 80
 """The columns of what goes to a file or to another program."""
@@ -33,6 +35,13 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], indent: in
     for row in rows:
         table.add_row(*map(_text, row))
     _print(table, indent)
+
+
+def print_classes(table: ClassTable) -> None:
+    """Print the classes of label maps with their shares of pixels, and what is odd about them."""
+    print_table(table.rows(), ("class", "share of pixels"))
+    for notice in table.notices():
+        print_text(f"NOTICE: {notice}")
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,6 +29,9 @@ from p2pkit.utils.progress import Progress
 SHOWN, SHOWN_IN_NOTICE = 50, 3
 """How many bad samples an error lists, and how many a notice."""
 SKIP = 'To train without them, set loader.bad_data = "skip"'
+
+_NAMES_AND_NUMBERS = re.compile(r"\S*[/\\.]\S*|\d+")
+"""What differs between messages that say the same."""
 
 T = TypeVar("T")
 
@@ -75,7 +79,7 @@ class HeaderScan(BaseModel):
     """How many samples have been looked at."""
 
 
-class _Finding(NamedTuple):
+class Finding(NamedTuple):
     """What is wrong with so many samples."""
 
     message: str
@@ -131,6 +135,8 @@ class HeaderCheck:
     checks: SampleChecks | None = None
     count: int = 0
     usable: list[HeaderGroup] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    """What is wrong with samples that cannot be used."""
 
     def scan(self, identity: str) -> str:
         """Scan the headers, kept for the next run under ``identity``; a notice on samples that are skipped, if any.
@@ -141,7 +147,8 @@ class HeaderCheck:
         if not all(map(hasattr, self.data.sets, repeat("header"))):
             return ""
         headers, unreadable = _scan_headers(self.data, identity)
-        findings, self.count = list(map(_Finding, unreadable, repeat(1))), headers.count
+        self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
+        findings = self.findings
         first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples
         for group in headers.groups:
             with suppress(DataError):
@@ -209,18 +216,31 @@ def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generato
     return len(refs), [found for found in scan("reading", refs, wrong) if found]
 
 
+def by_kind(findings: Sequence[Finding]) -> list[str]:
+    """A line for each kind of what is wrong: the number of samples, and what is said of the first one."""
+    kinds: dict[str, list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault(_NAMES_AND_NUMBERS.sub("", finding.message), []).append(finding)
+    lines = []
+    for alike in kinds.values():
+        count = sum(finding.samples for finding in alike)
+        several = f"{count} pairs cannot be used, such as" if count > 1 else "1 pair cannot be used:"
+        lines.append(f"{several} {alike[0].message}")
+    return lines
+
+
 def cannot_be_used(count: int, total: int, messages: Sequence[str]) -> DataError:
     """The error of a data set of which ``count`` of so many samples cannot be used."""
     return DataError(f"{count} of {total} pairs cannot be used:{listed(messages, SHOWN)}")
 
 
-def _cannot_be_used(findings: Sequence[_Finding], total: int) -> DataError:
+def _cannot_be_used(findings: Sequence[Finding], total: int) -> DataError:
     return cannot_be_used(sum(each.samples for each in findings), total, [each.message for each in findings])
 
 
-def _of_group(group: HeaderGroup, error: DataError) -> _Finding:
+def _of_group(group: HeaderGroup, error: DataError) -> Finding:
     more = f" (and {group.count - 1} more of that shape)" if group.count > 1 else ""
-    return _Finding(f"{error}{more}", group.count)
+    return Finding(f"{error}{more}", group.count)
 
 
 def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,18 +13,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
-from p2pkit.images.pixels import normalize
+from p2pkit.images.pixels import NONE_MISSING, Missing, StoredPixels, as_indices, normalize, nothing_there
 from p2pkit.settings import BadData
 from p2pkit.utils.seeds import derived, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
+
+
+DERIVED = ("auto", "percentiles", "default")
+"""The rules by which the range of a side is, or may be, found in the pixels."""
+ANY_RANGE = 0.0, 1.0
+LITTLE = 0.2
+"""Values that take up less than this share of the range that becomes [-1, 1] are reported."""
 
 
 class Samples:
@@ -36,9 +44,12 @@ class Samples:
     """
 
     def __init__(
-        self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False
-    ) -> None:
+        self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False,
+        indices: bool = False,
+    ) -> None:  # fmt: skip
         """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` keeps what has been read.
+
+        With ``indices`` sources are numbers of classes: those of files with few bits are not stretched to 8.
 
         Raises:
             RecipeError: it is not a map-style data set, it is unpaired without targets, or its shards do not hold its
@@ -49,6 +60,7 @@ class Samples:
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
+        self._indices = indices
         self._cache: dict[int, Sample] | None = {} if cache else None
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if not one_by_one or not hasattr(dataset, "__len__"):
@@ -57,7 +69,7 @@ class Samples:
         if kind == "pair" and getattr(dataset, "paired", True) is False:
             if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
                 raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
-            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache)
+            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache=cache)
         of_targets = kind == "target"
         self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__
         self._length = int(dataset.targets if of_targets else self._call("len()", dataset.__len__))
@@ -99,6 +111,8 @@ class Samples:
             from p2pkit.data.adapter import as_sample
 
             sample = as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
+        if self._indices and isinstance(sample.source, StoredPixels):
+            sample = sample._replace(source=as_indices(sample.source))
         if self._cache is not None:
             self._cache[index] = sample
         return sample
@@ -171,6 +185,9 @@ class SampleSpec(NamedTuple):
     first: SampleHeader
     source: ValueRange | None = None
     target: ValueRange | None = None
+    source_missing: Missing = NONE_MISSING
+    """Which of its values mean "nothing here", and what takes their place."""
+    target_missing: Missing = NONE_MISSING
 
     def tensors(self, sample: Sample) -> TensorPair:
         """The two images of a sample as tensors in [-1, 1]; where it has one alone, that one twice.
@@ -180,10 +197,16 @@ class SampleSpec(NamedTuple):
         """
         refuse_unlike(sample.header, self.first)
         tensors = []
-        for side, values in (("source", self.source), ("target", self.target)):
+        for side in ("source", "target"):
             if (image := getattr(sample, side)) is not None:
-                tensors.append(normalize(image, f"{sample.key}, its {side}", values))
+                values, missing = getattr(self, side), getattr(self, f"{side}_missing")
+                tensors.append(normalize(image, f"{sample.key}, its {side}", values, missing))
         return tensors[0], tensors[-1]
+
+    def valid(self, sample: Sample) -> Tensor | None:
+        """Where the target of a sample has values, 1, and where nothing, 0: float32 [1, H, W]; None if it has all."""
+        where = nothing_there(sample.target, self.target_missing.nodata)
+        return None if where is None else 1.0 - torch.from_numpy(where.any(axis=2)).float()[None]
 
 
 def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
@@ -198,6 +221,19 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
     if sample.source[:2] != sample.target[:2] and NO_IMAGE not in sample:
         sizes = " and ".join(f"{height}x{width}" for height, width, _ in (sample.source, sample.target))
         raise DataError(f"{sample.key}: source and target differ in size (height x width): {sizes}")
+
+
+class SideValues(NamedTuple):
+    """What a recipe says of the values of one side."""
+
+    rule: str = "type"
+    """Where the range is from: "declared", "percentiles", "auto", "type" (the pixels'), "default" ("type" for pixels
+    of 8 bits, else "auto"), or "labels" (the type's, or declared, and the values are numbers of classes)."""
+    percentiles: tuple[float, float] | None = None
+    missing: Missing = NONE_MISSING
+
+
+BY_TYPE = SideValues()
 
 
 @dataclass(frozen=True)
@@ -215,6 +251,11 @@ class Data:
     target: ValueRange | None = None
     encoded: bool = False
     """Sources are numbers for an encoding, which mean the same in files of any type."""
+    source_values: SideValues = BY_TYPE
+    """What the recipe says of the sources' values."""
+    target_values: SideValues = BY_TYPE
+    found_notices: Sequence[str] = ()
+    """What has been found on looking at the values of pixels."""
 
     @cached_property
     def sets(self) -> list[Samples]:
@@ -236,7 +277,11 @@ class Data:
 
             def checked(index: int, samples: Samples = samples) -> Sample:
                 sample = samples[index]
-                SampleSpec(sample.header, self.source, self.target).tensors(sample)
+                # until a range is found, any will do
+                source = self.source or (ANY_RANGE if self.source_values.rule in DERIVED else None)
+                target = self.target or (ANY_RANGE if self.target_values.rule in DERIVED else None)
+                missing = self.source_values.missing, self.target_values.missing
+                SampleSpec(sample.header, source, target, *missing).tensors(sample)
                 return sample
 
             found.append(SkipBadSamples(len(samples), self.bad_data).first_usable(0, checked)[0])
@@ -254,18 +299,32 @@ class Data:
         if dtype.kind in "iu" and not np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max:
             raise RecipeError(f"target.range: found {low:g} to {high:g}, but targets are of {dtype}, which holds less")
         source = self.value_range("source") if self.encoded else self.source
-        return SampleSpec(self.first.header, source, self.target)
+        missing = self.source_values.missing, self.target_values.missing
+        return SampleSpec(self.first.header, source, self.target, *missing)
+
+    def unsettled(self) -> list[str]:
+        """The sides whose range is to be found, or whose first image makes little use of it or has more to tell."""
+        found = []
+        for side in ("source", "target"):
+            image, rule = getattr(self.first, side), getattr(self, f"{side}_values").rule
+            wide = rule == "default" and image.dtype.itemsize > 1
+            if wide or rule in ("auto", "percentiles") or isinstance(image, StoredPixels):
+                found.append(side)
+            elif rule != "labels":
+                low, high = self.value_range(side)
+                if float(image.max()) - float(image.min()) < LITTLE * (high - low):
+                    found.append(side)
+        return found
 
     def value_range(self, side: str) -> ValueRange:
         """The range of values of "source" or "target" that becomes [-1, 1]."""
         chosen: ValueRange | None = getattr(self, side)
         return chosen or dtype_range(getattr(self.first, side).dtype)
 
-    def with_ranges(self, found: Mapping[str, ValueRange]) -> Data:
-        """The data with the range of each side that is in ``found``."""
-        if not found:  # what has been read already need not be read again
-            return self
-        return replace(self, source=found.get("source", self.source), target=found.get("target", self.target))
+    def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
+        """The data with the range of each side that is in ``found``, and ``notices`` on their values."""
+        source, target = found.get("source", self.source), found.get("target", self.target)
+        return replace(self, source=source, target=target, found_notices=notices)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -286,6 +345,7 @@ class Data:
     def notices(self) -> list[str]:
         """What the data set wants everybody to know, and what its sets mean for validation."""
         notices = dict.fromkeys(chain.from_iterable(map(attrgetter("notices"), self.sets)))
+        notices.update(dict.fromkeys(self.found_notices))
         if not len(self.validation):
             notices["no validation: the data has neither a val nor a test set"] = None
         elif self.train.targets is not None:

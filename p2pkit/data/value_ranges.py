@@ -14,13 +14,11 @@ from p2pkit.contracts import ValueRange
 from p2pkit.data.checks import SampleRef, sample_refs, scan
 from p2pkit.data.samples import Data
 from p2pkit.errors import DataError
-from p2pkit.images.pixels import refuse_not_finite
+from p2pkit.images.pixels import nothing_there, refuse_not_finite
 
 
-def find_ranges(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[str, ValueRange]:
+def find_percentiles(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[str, ValueRange]:
     """The range between the ``wanted`` percentiles of each side, over all training samples, which are read twice.
-
-    Several threads read, but for a data set that draws: global random states are the same ones in all threads.
 
     Raises:
         DataError: a pair cannot be read and the policy is to stop, none can, or all values of a side are the same.
@@ -28,19 +26,23 @@ def find_ranges(data: Data, wanted: Mapping[str, tuple[float, float]]) -> dict[s
     searches = {side: Percentiles(percentiles) for side, percentiles in wanted.items()}
     if not searches:
         return {}
+    nodata = {side: getattr(data, f"{side}_values").missing.nodata for side in searches}
 
     def add(ref: SampleRef) -> bool:
+        there: dict[str, NDArray[Any]] = {}
         try:
             sample = data.sets[ref.place][ref.number]
-            there = [side for side in searches if getattr(sample, side) is not None]
-            for side in there:
-                refuse_not_finite(getattr(sample, side), f"{sample.key}, its {side}")
+            for side in searches:
+                if (image := getattr(sample, side)) is not None:
+                    where = nothing_there(image, nodata[side])
+                    there[side] = np.asarray(image) if where is None else np.asarray(image)[~where]
+                    refuse_not_finite(there[side], f"{sample.key}, its {side}")
         except DataError:
             if data.bad_data == "stop":
                 raise
             return False
-        for side in there:
-            searches[side].add(getattr(sample, side))
+        for side, values in there.items():
+            searches[side].add(values)
         return True
 
     trained = [ref for ref in sample_refs(data) if data.sets[ref.place].split == "train"]

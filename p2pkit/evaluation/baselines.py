@@ -187,7 +187,7 @@ def _learn(driver: Driver, learning: Sequence[Any], seen: list[int]) -> None:
         # each process sees all of them: sums in another order would be other numbers
         for index in indices:
             with suppress(DataError):  # training has not met it, or has skipped it
-                (source, target), _ = validation.tensors(train, index)
+                (source, target), *_ = validation.tensors(train, index)
                 for each in learning:
                     each.add(source, target)
                 seen.append(index)

@@ -182,7 +182,7 @@ class Driver:
     ) -> None:  # fmt: skip
         for index in share:
             try:
-                (source, target), key = self.validation.tensors(self.validation.validation_set, index)
+                (source, target), key, valid = self.validation.tensors(self.validation.validation_set, index)
             except DataError as error:
                 self.skip(error, found)
                 continue
@@ -192,6 +192,8 @@ class Driver:
                 # what a metric draws is a function of the image's place alone
                 set_seed(index)
                 output, wanted = translate(source[None]).cpu(), target[None]
+                if valid is not None:  # what is not there cannot be wrong
+                    output = torch.where(valid, output, wanted)
                 for number, each in enumerate(ours[row]):
                     if each.over_set:
                         for side, tensor in zip("ot", each.features(output, wanted), strict=True):

@@ -17,6 +17,9 @@ from p2pkit.settings import BadData, ValidationSettings
 
 T = TypeVar("T")
 
+WHOLE = 1e-3
+"""What resampling may leave of a value that is whole."""
+
 PERCEPTUAL = "lpips"
 """Decides which model is the best, where it is measured and the recipe names no other: distances of pixels prefer blur.
 """
@@ -45,14 +48,23 @@ class Validation:
     higher_is_better: dict[str, bool | None] = field(default_factory=dict)
     """The direction of each number, by its name; known once it has been taken."""
 
-    def tensors(self, samples: Samples, index: int) -> tuple[TensorPair, str]:
+    def tensors(self, samples: Samples, index: int) -> tuple[TensorPair, str, Tensor | None]:
         """The two images [C, H, W] in [-1, 1] of a sample of one of the sets, as validation sees them, and its key.
+
+        The third is where the target has values, bool [1, H, W], or None if it has them everywhere. A pixel is without
+        one as soon as a pixel that has none takes part in it.
 
         Raises:
             DataError: it cannot be used.
         """
         sample = samples[index]
-        return self.augmentation.test(self.spec.tensors(sample)), sample.key
+        pair, valid = self.spec.tensors(sample), None
+        if self.spec.target_missing.fill is not None:
+            valid = self.spec.valid(sample)
+        seen = self.augmentation.test(pair)
+        if valid is not None:
+            valid = self.augmentation.test((pair[0], valid * 2 - 1))[1] >= 1 - WHOLE
+        return seen, sample.key, valid
 
     def collect(self, found: dict[str, float], measurement: Measurement, numbers: Mapping[str, float]) -> None:
         """Put the numbers of one of the metrics to those ``found``, and take note of whether higher is better.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,16 +45,74 @@ def stored(pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, pro
     return described
 
 
-def normalize(pixels: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
+class Missing(NamedTuple):
+    """Which value means "nothing here" on one side, beside the one that a file names, and what takes its place."""
+
+    nodata: float | None = None
+    """NaN for NaN."""
+    fill: float | None = None
+    """None: pixels with such values cannot be used."""
+
+
+NONE_MISSING = Missing()
+
+
+def nothing_there(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
+    """Where pixels [H, W, C] have the value ``nodata``, or the one that their file names; None where they do not."""
+    found = np.zeros(pixels.shape, bool)
+    for value in (nodata, getattr(pixels, "nodata", None)):
+        if value is not None and pixels.dtype.kind == "f":
+            # as floats of the file have it: -3.4028235e+38 in a tag has more digits than float32
+            found |= np.isnan(pixels) if np.isnan(value) else np.asarray(pixels) == pixels.dtype.type(value)
+        elif value is not None:
+            found |= np.asarray(pixels) == value
+    return found if found.any() else None
+
+
+def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any]:
+    """Pixels with what ``missing`` puts in the place of values that mean "nothing here".
+
+    Raises:
+        DataError: there are some, and nothing to put there; the message begins with ``key``.
+    """
+    where = nothing_there(pixels, missing.nodata)
+    if where is None:
+        return pixels
+    if missing.fill is None:
+        named = ", ".join(
+            f"{value:g}" for value in (missing.nodata, getattr(pixels, "nodata", None)) if value is not None
+        )
+        raise DataError(
+            f"{key}: {np.count_nonzero(where)} of its {where.size} values mean that nothing is there (nodata {named}); "
+            "set fill in the recipe's [source] or [target] to the value that shall stand there"
+        )
+    filled = np.array(pixels)
+    filled[where] = missing.fill
+    return filled
+
+
+def as_indices(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of classes that pixels [H, W, C] of few bits stand for, without the factor that fills 8 bits."""
+    bits = getattr(pixels, "bits", 0)
+    return np.asarray(pixels) // (255 // (2**bits - 1)) if bits else pixels
+
+
+def normalize(
+    pixels: NDArray[Any], key: str, values: ValueRange | None = None, missing: Missing = NONE_MISSING
+) -> Tensor:
     """Pixels [H, W, C] as a float32 tensor [C, H, W] in [-1, 1]: ``values`` (low, high) become -1 and 1.
 
     What lies outside a given range is clipped to it. Without one it is that of the pixels' type, and clips nothing.
-    The arithmetic is float32 for pixels of up to 16 bits, else float64.
+    Values that mean "nothing here" are filled as ``missing`` says. The arithmetic is float32 for pixels of up to 16
+    bits, else float64.
 
     Raises:
-        DataError: there are NaN or infinite pixels, or no range is given and floats lie outside [0, 1] or the type has
-            no range of its own; the message begins with ``key``.
+        DataError: there are NaN or infinite pixels, values that mean "nothing here" and nothing to fill them with, or
+            no range is given and floats lie outside [0, 1] or the type has no range of its own; the message begins
+            with ``key``.
     """
+    if missing.nodata is not None or getattr(pixels, "nodata", None) is not None:
+        pixels = with_filled(pixels, key, missing)
     if pixels.dtype.kind == "f":
         refuse_not_finite(pixels, key)
     try:

@@ -57,6 +57,10 @@ class ModelHeader(BaseModel):
     """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
     target_range: ValueRange | None = None
     """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
+    source_nodata: float | Literal["nan"] | None = None
+    """The value that means "nothing here" in sources, beside the one that a file names itself."""
+    source_fill: float | None = None
+    """What takes the place of such values; None: sources that have some cannot be translated."""
     target_ending: str = ""
     """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
     encoding: EncodingHeader | None = None

@@ -19,7 +19,7 @@ from p2pkit.components.host import manager
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import denormalize, normalize
+from p2pkit.images.pixels import Missing, as_indices, denormalize, normalize
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
@@ -116,7 +116,11 @@ class Translator:
         if source.ndim != 3 or 0 in source.shape:
             raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
         self.refuse_channels(source.shape[2], key)
-        return normalize(source, key, self.header.source_range)
+        if self.header.encoding is not None:
+            source = as_indices(source)
+        nodata = self.header.source_nodata
+        missing = Missing(None if nodata is None else float(nodata), self.header.source_fill)
+        return normalize(source, key, self.header.source_range, missing)
 
     def to_pixels(self, output: Tensor) -> NDArray[Any]:
         """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""

@@ -85,14 +85,6 @@ class Recipe:
     names_metrics: bool = True
     """Whether it lists metrics itself; if not, it has the default ones."""
 
-    def percentiles(self) -> dict[str, tuple[float, float]]:
-        """The percentiles of each side whose section has them."""
-        found = {}
-        for side, section in (("source", self.source), ("target", self.target)):
-            if section.percentiles:
-                found[side] = section.percentiles
-        return found
-
     def tables(self) -> dict[str, Any]:
         """The recipe as plain tables, all defaults filled in, in the order in which people write them."""
         tables: dict[str, Any] = {}

@@ -94,4 +94,18 @@ def pictures(subject: Subject) -> None:
         require(picture.isfinite().all() and picture.abs().max() <= 1, "values outside [-1, 1], or not finite")
 
 
-CHECKS = (declares_its_output, is_a_function, encodes, pictures)
+@contract("its class_numbers(source), if it is one of class maps, are whole numbers [N, H, W], beside classes and void")
+def counts_classes(subject: Subject) -> None:
+    """What the table of classes is made of."""
+    for encoding, channels in _made(subject):
+        if not hasattr(encoding, "class_numbers"):
+            continue
+        numbers: Any = encoding.class_numbers(_sources(subject, channels, *SIZES[0]))  # type: ignore[operator]
+        require(list(numbers.shape) == [2, *SIZES[0]], f"{list(numbers.shape)}")
+        require(torch.equal(numbers, numbers.round()), "numbers of classes that are not whole")
+        classes, void = (getattr(encoding, name, "missing") for name in ("classes", "void"))
+        require(isinstance(classes, int) and classes > 0, f"classes = {classes!r}")
+        require(void is None or isinstance(void, int), f"void = {void!r}")
+
+
+CHECKS = (declares_its_output, is_a_function, encodes, pictures, counts_classes)

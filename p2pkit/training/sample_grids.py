@@ -55,7 +55,7 @@ def write_samples(
     count = min(ROWS, len(samples))
     skipping, read = SkipBadSamples(len(samples), validation.bad_data), partial(validation.tensors, samples)
     for row in range(count):
-        ((source, target), key), found_bad = skipping.first_usable(row * len(samples) // count, read)
+        ((source, target), key, _), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
         shown = picture(source[None])[0] if picture else source
         images = [shown, translate(source[None])[0], *([target] if samples.targets is None else [])]

@@ -203,7 +203,7 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
     target = batch.target[0].cpu()
     if len(samples):
         skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
-        ((_, target), _), _ = skipping.first_usable(0, partial(validation.tensors, samples))
+        (_, target), *_ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
         images = target.flip(-1)[None], target[None]  # not the fake, which may be of a smaller crop
         if each.over_set:

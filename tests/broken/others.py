@@ -209,6 +209,24 @@ class GreyPicture(GoodEncoding):
         return source[:, :1]
 
 
+class HalfClasses(GoodEncoding):
+    """An encoding of label maps with classes between classes."""
+
+    classes, void = 4, None
+
+    def class_numbers(self, source: Tensor) -> Tensor:
+        return source[:, 0] / 2
+
+
+class UncountedClasses(GoodEncoding):
+    """An encoding of label maps that does not say how many classes there are."""
+
+    void = None
+
+    def class_numbers(self, source: Tensor) -> Tensor:
+        return source[:, 0].round()
+
+
 class Unannotated(GoodMetric):
     """A metric with a parameter of no type."""
 
@@ -265,6 +283,8 @@ BROKEN = [
         ("encodings", encodings.is_a_function, OfTheMode, "another value made again, in evaluation mode"),
         ("encodings", encodings.pictures, GlaringPicture, "values outside [-1, 1]"),
         ("encodings", encodings.pictures, GreyPicture, "[2, 1, 32, 48]"),
+        ("encodings", encodings.counts_classes, HalfClasses, "numbers of classes that are not whole"),
+        ("encodings", encodings.counts_classes, UncountedClasses, "classes = 'missing'"),
         ("metrics", signature.has_a_schema, Unannotated, "parameter 'border' has no type annotation"),
         ("metrics", signature.takes_its_parameters, Required, "no value for border"),
         (

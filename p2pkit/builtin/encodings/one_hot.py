@@ -15,17 +15,20 @@ from p2pkit.images.class_maps import class_colours, stored_values
 class OneHot(nn.Module):
     """The class of each pixel, a number from 0 on in a source of one channel, as one channel a class, of 0 and 1.
 
-    A pixel of any other number (255, say, for "void") is 0 in all of them.
+    A pixel of any other number is 0 in all of them. The number that means "of no class" is named as ``void``; pixels
+    of others are counted before training, and refused where they are many.
 
     Args:
         classes: how many there are.
+        void: the number of pixels that belong to no class, such as 255.
     """
 
     resampling: Resampling = "nearest"
 
     def __init__(
-        self, source_channels: int, source_range: ValueRange, classes: Annotated[int, Field(gt=0, le=65536)]
-    ) -> None:
+        self, source_channels: int, source_range: ValueRange, classes: Annotated[int, Field(gt=0, le=65536)],
+        void: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if source_channels != 1:
             raise ValueError(f"a class map has 1 channel, the sources have {source_channels}")
@@ -36,12 +39,17 @@ class OneHot(nn.Module):
                 f"{high:g}; set source.range to what the type of the files holds, and no source.percentiles"
             )
         self.channels, self.source_range = classes, source_range
+        self.classes, self.void = classes, void
 
     def forward(self, source: Tensor) -> Tensor:
         """Sources [N, 1, H, W] in [-1, 1] to [N, classes, H, W]."""
         numbers = torch.arange(self.channels, device=source.device).view(1, -1, 1, 1)
         return (stored_values(source, self.source_range) == numbers).to(source.dtype)
 
+    def class_numbers(self, source: Tensor) -> Tensor:
+        """Sources [N, 1, H, W] in [-1, 1] as the numbers [N, H, W] that stand in them."""
+        return stored_values(source, self.source_range)[:, 0]
+
     def picture(self, source: Tensor) -> Tensor:
         """Sources [N, 1, H, W] as [N, 3, H, W] in [-1, 1], a colour a class."""
-        return class_colours(stored_values(source, self.source_range)[:, 0])
+        return class_colours(self.class_numbers(source))

@@ -22,23 +22,27 @@ class ClassAndBoundary(nn.Module):
     Sources of two channels hold class and instance. Sources of one channel are Cityscapes' instanceIds: a number below
     1000 is a class without instances; any other is that of an object, and its thousands are the class. Neighbours are
     the pixels to the left, right, above and below; the edge of the image is not a boundary. A pixel of any other class
-    (255, say, for "void") is 0 in all of the classes' channels.
+    is 0 in all of the classes' channels; where they are many, and their number is not named as ``void``, that is
+    refused before training.
 
     Args:
         classes: how many there are; 35 is the authors' number for Cityscapes.
+        void: the number of pixels that belong to no class, such as 255.
     """
 
     resampling: Resampling = "nearest"
 
     def __init__(
-        self, source_channels: int, source_range: ValueRange, classes: Annotated[int, Field(gt=0, le=65536)] = 35
-    ) -> None:
+        self, source_channels: int, source_range: ValueRange, classes: Annotated[int, Field(gt=0, le=65536)] = 35,
+        void: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if source_channels > 2:
             raise ValueError(
                 f"sources have 1 channel (Cityscapes' instanceIds) or 2 (class, instance); these have {source_channels}"
             )
         self.classes, self.channels, self.source_range = classes, classes + 1, source_range
+        self.void = void
 
     def forward(self, source: Tensor) -> Tensor:
         """Sources [N, 1 or 2, H, W] in [-1, 1] to [N, classes + 1, H, W], of 0 and 1; the last is boundaries."""
@@ -46,6 +50,10 @@ class ClassAndBoundary(nn.Module):
         numbers = torch.arange(self.classes, device=source.device).view(1, -1, 1, 1)
         classes = (_classes(objects) == numbers).to(source.dtype)
         return torch.cat([classes, _boundaries(objects).to(source.dtype)], dim=1)
+
+    def class_numbers(self, source: Tensor) -> Tensor:
+        """The classes [N, H, W] of sources [N, 1 or 2, H, W] in [-1, 1]."""
+        return _classes(stored_values(source, self.source_range))[:, 0]
 
     def picture(self, source: Tensor) -> Tensor:
         """Sources [N, 1 or 2, H, W] as [N, 3, H, W] in [-1, 1]: a colour a class, boundaries black."""

@@ -1,0 +1,212 @@
+"""What pixels hold before a run: ranges that are measured, values that mean nothing, numbers that are not classes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p2pkit.images.reading import read_image
+from p2pkit.images.writing import write_image
+from p2pkit.inference.model_file import read_header
+from p2pkit.training.sample_grids import GAP, TOP
+from tests.conftest import Call, lines, train
+from tests.test_value_ranges import data_set, smooth, writer
+
+Pixels = Any
+ONE_STEP = ("--set", "train.max_steps=1", "--set", "train.checkpoint_every=1")
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_12_bits_in_files_of_16_are_trained_on_in_full(p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(24, 24, 1, 3, 4011, "uint16")
+    recipe = data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels))
+    checked = p2pkit("check", recipe)
+    assert checked.code == 0 and "1 channels of uint16, values 3 to 4011" in checked.out
+    assert "source values: what is found becomes -1 to 1; found 3 to 4011 in all 6" in flat(checked.out)
+    run = tmp_path / "run"
+    outcome = p2pkit("run", recipe, "--out", run, *ONE_STEP)
+    assert "source: values from 3 to 4011 become -1 to 1, as measured (auto)" in outcome.err
+    header = read_header(run / "model.safetensors")
+    assert header.source_range == header.target_range == (3, 4011)
+    grid = np.asarray(Image.open(run / "samples" / "step_00000001.png"))
+    source = grid[TOP : TOP + 128, GAP : GAP + 128]
+    assert source.min() < 10 and source.max() > 245  # from black to white
+    write_image(tmp_path / "data" / "train" / "source" / "0.tif", pixels * 4)
+    text = (run / "recipe.toml").read_text()
+    (run / "recipe.toml").write_text(text.replace("max_steps = 1", "max_steps = 2"))
+    assert p2pkit("run", "--resume", run, "--accept-changed-data").code == 0
+    assert read_header(run / "model.safetensors").source_range == (3, 4011)
+
+
+@pytest.mark.parametrize("setting", ["source.range='type'", "source.range=[0,65535]"])
+def test_values_that_use_little_of_their_range_are_named(setting: str, p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(24, 24, 1, 0, 4095, "uint16")
+    recipe = data_set(tmp_path, writer(".tif", pixels), writer(".png", (pixels > 2000).astype(np.uint8)))
+    said = (
+        "sources hold values 0 to 4095 in all 6 training images, which is 6.2% of the range 0 to 65535",
+        "targets hold values 0 to 1 in all 6 training images, which is 0.4% of the range 0 to 255",
+        "Set target.range = [0, 1]",
+    )
+    checked, run = p2pkit("check", recipe, "--set", setting), p2pkit("run", recipe, *ONE_STEP, "--set", setting)
+    for outcome in (checked, run):
+        assert outcome.code == 0 and all(each in flat(outcome.out + outcome.err) for each in said), outcome.err
+    fitting = ("--set", "source.range=[0,4095]", "--set", "target.range=[0,1]")
+    assert "of the range" not in p2pkit("check", recipe, *fitting).out
+
+
+def test_outliers_are_named(p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(64, 64, 1, 0, 100, "float32")
+    pixels[3, 4] = 1e6
+    outcome = p2pkit(
+        "check", data_set(tmp_path, writer(".npy", pixels), writer(".png", smooth(64, 64, 1, 0, 255, "uint8")))
+    )
+    assert "all but a few values lie between" in flat(outcome.out) and "source.percentiles = [0.1, 99.9]" in outcome.out
+
+
+def test_files_of_several_types_are_named(p2pkit: Call, tmp_path: Path) -> None:
+    dtypes = iter(["uint16"] * 3 + ["uint8"] * 5)
+    recipe = data_set(
+        tmp_path, lambda place: write_image(place.with_suffix(".tif"), smooth(24, 24, 1, 0, 255, next(dtypes))),
+        writer(".png", smooth(24, 24, 1, 0, 255, "uint8")), '[source]\nrange = "type"\n',
+    )  # fmt: skip
+    assert "sources are of several types (uint16: 3, uint8: 3)" in flat(p2pkit("check", recipe).out)
+
+
+def with_holes(value: float) -> Pixels:
+    pixels = smooth(24, 24, 1, 10, 20, "float32")
+    pixels[2:8, 3:9] = value
+    return pixels
+
+
+@pytest.mark.parametrize(("nodata", "value"), [("-9999.0", -9999), ("'nan'", np.nan)])
+def test_values_that_mean_nothing_are_refused_or_filled(
+    nodata: str, value: float, p2pkit: Call, tmp_path: Path
+) -> None:
+    recipe = data_set(tmp_path, writer(".npy", with_holes(value)), writer(".npy", with_holes(value)))
+    named = ("--set", f"source.nodata={nodata}", "--set", f"target.nodata={nodata}")
+    for command in ("check", "run"):
+        refused = p2pkit(command, recipe, *named)
+        assert refused.code == 2 and "36 of its 576 values mean that nothing is there" in refused.err
+    whole = ("--set", "transform.load_size=24", "--set", "transform.crop_size=24")
+    filled = (*named, *whole, "--set", "source.fill=15.0", "--set", "target.fill=12.0")
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *filled)
+    assert outcome.code == 0, outcome.err
+    assert "6.25% of the sources' values mean that nothing is there" in flat(outcome.err)
+    header = read_header(tmp_path / "run" / "model.safetensors")
+    assert header.source_range == header.target_range == (10, 20)
+    # what a hole holds changes nothing: neither training nor metrics see it
+    measured = [line["validation/mae"] for line in lines(tmp_path / "run") if line.get("split") == "validation"]
+    source = tmp_path / "data" / "test" / "source" / "0.npy"
+    assert p2pkit("translate", tmp_path / "run", source, "--out", tmp_path / "out").code == 0
+    output, wanted = np.load(tmp_path / "out" / "0.npy"), smooth(24, 24, 1, 10, 20, "float32")
+    difference = np.abs(output.astype(np.float64) - wanted) / 10
+    difference[2:8, 3:9] = 0
+    evaluated = json.loads(p2pkit("evaluate", tmp_path / "run", "--metrics", "mae", "--json").out)
+    assert evaluated["rows"]["model"]["mae"] == pytest.approx(difference.mean(), abs=1e-5)
+    assert measured == [pytest.approx(difference.mean(), abs=1e-5)]
+
+
+def label_data(tmp_path: Path, labels: Callable[[int], Pixels], classes: int = 4, ending: str = ".png") -> Path:
+    """A recipe on label maps that a function of their number gives, painted in gray."""
+    numbers = iter(range(8))
+    maps = [labels(number) for number in range(8)]
+
+    def write(place: Path) -> None:
+        pixels = maps[next(numbers)]
+        if ending == ".jpg":
+            Image.fromarray(pixels[:, :, 0]).save(place.with_suffix(ending), quality=50)
+        else:
+            write_image(place.with_suffix(ending), pixels)
+
+    gray = writer(".png", smooth(24, 24, 1, 0, 255, "uint8"))
+    return data_set(tmp_path, write, gray, f'[encoding]\nname = "one_hot"\nclasses = {classes}\n')
+
+
+def blocks(number: int, highest: int = 4) -> Pixels:
+    drawn = np.random.default_rng(number).integers(0, highest, (6, 6), dtype=np.uint8)
+    return drawn.repeat(4, axis=0).repeat(4, axis=1)[:, :, None]
+
+
+def test_numbers_that_are_not_classes_are_refused(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(tmp_path, lambda number: blocks(number) * 17)
+    for command in (["check"], ["data", "check"], ["run", "--out", tmp_path / "run"]):
+        outcome = p2pkit(*command, recipe)
+        assert outcome.code == 2 and "the sources are not maps of 4 classes" in outcome.err
+        assert "multiples of 17" in outcome.err and re.search(r"not classes: [17345, ]+\.", outcome.err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_void_number_is_no_mistake_and_few_others_are_counted(p2pkit: Call, tmp_path: Path) -> None:
+    def labels(number: int) -> Pixels:
+        drawn = blocks(number)
+        drawn[:8, :8] = 255
+        drawn[20, 20 + number % 3] = 9
+        return drawn
+
+    recipe = label_data(tmp_path, labels)
+    refused = p2pkit("check", recipe)
+    assert refused.code == 2 and "255" in refused.err
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *ONE_STEP, "--set", "encoding.void=255")
+    assert outcome.code == 0, outcome.err
+    assert "0.17% of the sources' pixels" in outcome.err and "(9)" in outcome.err
+    table = p2pkit("data", "check", recipe, "--set", "encoding.void=255").out
+    trained = np.stack([labels(number) for number in range(6)])
+    for name, number in (("0", 0), ("3", 3), ("255, void", 255), ("9, not a class", 9)):
+        assert re.search(rf"^{name} +{np.mean(trained == number):.2%}$", table, re.MULTILINE), table
+
+
+def test_labels_that_were_compressed_with_loss_are_recognised(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(tmp_path, lambda number: blocks(number) * 60, classes=256, ending=".jpg")
+    outcome = p2pkit("check", recipe)
+    assert outcome.code == 0 and "never cover 2x2 pixels" in flat(outcome.out) and "JPEG" in outcome.out
+    refused = p2pkit("check", recipe, "--set", "encoding.classes=4")
+    assert refused.code == 2 and "save label maps as PNG" in flat(refused.err)
+
+
+def test_maps_of_one_class_are_named(p2pkit: Call, tmp_path: Path) -> None:
+    outcome = p2pkit("check", label_data(tmp_path, lambda number: np.full((24, 24, 1), 2, np.uint8)))
+    assert "are of class 2, or of none" in flat(outcome.out)
+
+
+def test_all_kinds_of_trouble_are_shown_at_once_in_counts(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(tmp_path, lambda number: blocks(number) + 3)
+    folder = tmp_path / "data" / "train"
+    for number in (1, 2):
+        content = (folder / "target" / f"{number}.png").read_bytes()
+        (folder / "target" / f"{number}.png").write_bytes(content[: len(content) // 2])
+    write_image(folder / "target" / "3.png", smooth(20, 24, 1, 0, 255, "uint8"))
+    outcome = p2pkit("check", recipe)
+    assert outcome.code == 2 and "3 kinds of trouble with the data:" in outcome.err
+    said = ("2 pairs cannot be used, such as", "differ in size", "the sources are not maps of 4 classes")
+    assert all(each in outcome.err for each in said), outcome.err
+    assert len(outcome.out.splitlines()) + len(outcome.err.splitlines()) < 40
+
+
+def test_folders_of_outputs_are_compared_in_the_range_of_the_targets(p2pkit: Call, tmp_path: Path) -> None:
+    wanted = smooth(24, 24, 1, 100, 4000, "uint16")
+    made = np.clip(wanted.astype(np.int64) + 39, 0, 4000).astype(np.uint16)
+    write_image(tmp_path / "made" / "a.tif", made)
+    write_image(tmp_path / "wanted" / "a.tif", wanted)
+    outcome = p2pkit("evaluate", tmp_path / "made", tmp_path / "wanted", "--metrics", "mae", "--json")
+    assert outcome.code == 0, outcome.err
+    expected = np.abs(made.astype(float) - wanted).mean() / 3900
+    assert json.loads(outcome.out)["rows"]["outputs"]["mae"] == pytest.approx(expected, abs=1e-6)
+    assert read_image(tmp_path / "made" / "a.tif").max() == 4000
+
+
+def test_a_run_that_measured_its_range_translates_in_it(p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(24, 24, 1, -500, 1500, "int16")
+    run = train(p2pkit, data_set(tmp_path, writer(".npy", pixels), writer(".npy", pixels)), tmp_path / "run")
+    assert p2pkit("translate", run, tmp_path / "data/test/source/0.npy", "--out", tmp_path / "out").code == 0
+    output = np.load(tmp_path / "out" / "0.npy")
+    assert output.dtype == np.int16 and -500 <= output.min() < output.max() <= 1500
