@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+import tifffile
+from PIL import Image, ImageCms
 
 from p2pkit.images.reading import read_image
 from p2pkit.images.writing import write_image
@@ -210,3 +213,73 @@ def test_a_run_that_measured_its_range_translates_in_it(p2pkit: Call, tmp_path: 
     assert p2pkit("translate", run, tmp_path / "data/test/source/0.npy", "--out", tmp_path / "out").code == 0
     output = np.load(tmp_path / "out" / "0.npy")
     assert output.dtype == np.int16 and -500 <= output.min() < output.max() <= 1500
+
+
+def test_maps_of_4_bits_are_numbers_of_classes(p2pkit: Call, tmp_path: Path) -> None:
+    """The same maps in files of 4 and of 8 bits: the same run, and the same translation."""
+    models, outputs = [], []
+    for name, write in (("few", write_4_bits), ("eight", lambda place, pixels: write_image(place, pixels))):
+        numbers = iter(range(8))
+        recipe = data_set(
+            tmp_path / name, lambda place, numbers=numbers, write=write: write(  # type: ignore[misc]
+                made(place.with_suffix(".png")), blocks(next(numbers))
+            ),
+            writer(".png", smooth(24, 24, 1, 0, 255, "uint8")), '[encoding]\nname = "one_hot"\nclasses = 4\n',
+        )  # fmt: skip
+        assert "3 " in p2pkit("check", recipe).out
+        run = train(p2pkit, recipe, tmp_path / name / "run")
+        models.append([line["generator/l1"] for line in lines(run) if "generator/l1" in line])
+        source = tmp_path / name / "data" / "test" / "source" / "0.png"
+        assert p2pkit("translate", run, source, "--out", tmp_path / name / "out").code == 0
+        outputs.append(read_image(tmp_path / name / "out" / "0.png"))
+    assert models[0] == models[1] and np.array_equal(*outputs)
+    assert outputs[0].std() > 0
+
+
+def made(file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def write_4_bits(file: Path, pixels: Pixels) -> None:
+    """A gray PNG of 4 bits a pixel; Pillow writes none."""
+    height, width, _ = pixels.shape
+    packed = pixels[:, 0::2, 0] << 4 | pixels[:, 1::2, 0]
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def test_what_gdal_calls_nodata_stays_out_of_the_range(p2pkit: Call, tmp_path: Path) -> None:
+    def write(place: Path) -> None:
+        tags = [(42113, 2, 0, "-9999", True)]
+        tifffile.imwrite(place.with_suffix(".tif"), with_holes(-9999)[:, :, 0], metadata=None, extratags=tags)
+
+    recipe = data_set(tmp_path, write, writer(".tif", smooth(24, 24, 1, 0, 1, "float32")))
+    refused = p2pkit("run", recipe)
+    assert refused.code == 2 and "36 of its 576 values mean that nothing is there (nodata -9999)" in refused.err
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *ONE_STEP, "--set", "source.fill=10")
+    assert outcome.code == 0 and read_header(tmp_path / "run" / "model.safetensors").source_range == (10, 20)
+    translated = p2pkit("translate", tmp_path / "run", tmp_path / "data/test/source/0.tif", "--out", tmp_path / "out")
+    assert translated.code == 0, translated.err
+    without = data_set(tmp_path / "two", write, writer(".tif", smooth(24, 24, 1, 0, 1, "float32")))
+    skipped = p2pkit("check", without, "--set", "loader.bad_data=skip")
+    assert skipped.code == 2 and "none of the 6 pairs can be used" in skipped.err
+
+
+def test_colour_profiles_are_named_before_training(p2pkit: Call, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    picture = Image.fromarray(smooth(24, 24, 3, 0, 255, "uint8"))
+    recipe = data_set(
+        tmp_path, lambda place: picture.save(place.with_suffix(".png"), icc_profile=profile),
+        writer(".png", smooth(24, 24, 3, 0, 255, "uint8")),
+    )  # fmt: skip
+    for command in ("check", "run"):
+        outcome = p2pkit(command, recipe, *(ONE_STEP if command == "run" else ()))
+        assert outcome.code == 0 and "6 of 6 sources have a colour profile (" in flat(outcome.out + outcome.err)

@@ -163,7 +163,23 @@ REFUSED = {
     "complex": ("return (pixels(index) * 1j,) * 2", "as its source values of type complex128, expected integers"),
     "complex tensors": ("return (torch.ones(3, 4, 4) * 1j,) * 2", "values of type complex64, expected integers"),
     "empty": ("return (pixels(index)[:0],) * 2", "a ndarray of shape (0, 20, 3), expected one image, which is not emp"),
-    "a batch": ("return (torch.ones(1, 3, 20, 20),) * 2", "a Tensor of shape (1, 3, 20, 20), expected one image"),
+    "a batch": ("return (torch.ones(1, 3, 20, 20),) * 2", "a Tensor of shape (1, 3, 20, 20): expected one image"),
+    "channels first": (
+        "return (pixels(index).transpose(2, 0, 1).copy(),) * 2",
+        "a ndarray of shape (3, 20, 20): its channels come first; arrays are [H, W, C], so give numpy.moveaxis(array, ",
+    ),
+    "channels first in a Sample": (
+        "return p2pkit.Sample(pixels(index), pixels(index).transpose(2, 0, 1).copy(), str(index))",
+        "gives as its target a ndarray of shape (3, 20, 20): its channels come first",
+    ),
+    "a tensor with channels last": (
+        "return (torch.ones(20, 20, 3),) * 2",
+        "a Tensor of shape (20, 20, 3): its channels come last; tensors are [C, H, W], so give tensor.permute(2, 0, 1)",
+    ),
+    "a masked array": (
+        "return p2pkit.Sample(np.ma.masked_greater(pixels(index), 100), pixels(index), str(index))",
+        "a MaskedArray of shape (20, 20, 3): some of its values are masked, and masks are not taken, so fill them",
+    ),
     "an exception": ("return self.files[index]", "[0] of its train set fails: AttributeError: 'Mine' object has no "),
     "sizes differ": ("return pixels(index), pixels(index)[1:]", "source and target differ in size"),
     "floats beyond 1": ("return (torch.ones(3, 20, 20) * 2,) * 2", "floating-point pixels must lie in [0, 1]"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Shape
 from p2pkit.errors import DataError, Unavailable, in_one_line
 from p2pkit.images.pictures import image_pixels
+from p2pkit.images.pixels import refuse_unclear
 from p2pkit.utils.progress import Progress
 
 Kind = Literal["pair", "source", "target"]
@@ -76,6 +77,8 @@ def as_pixels(image: Any, place: str) -> NDArray[Any]:
     Raises:
         DataError: it is not an image, cannot be decoded, or is empty or complex; the message begins with ``place``.
     """
+    if isinstance(image, np.ndarray | Tensor):
+        refuse_unclear(image, f"{place} a {_type(image)}")
     try:
         pixels = _array(image)
     except Exception as error:  # a file that is read only now, a tensor of a type that NumPy does not know
@@ -93,7 +96,7 @@ def as_pixels(image: Any, place: str) -> NDArray[Any]:
 
 def _array(image: Any) -> NDArray[Any] | None:
     if isinstance(image, np.ndarray):
-        return image
+        return image.data if isinstance(image, np.ma.MaskedArray) else image
     if isinstance(image, Image.Image):
         return np.asarray(image) if image.mode in ("I", "F") else image_pixels(image)
     if isinstance(image, Tensor):

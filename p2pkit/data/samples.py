@@ -106,6 +106,8 @@ class Samples:
         ready = type(given) is Sample and self._kind == "pair" and bool(given.key)
         for image in given[:2] if ready else ():
             ready &= isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype.kind in "iufb" and image.size > 0
+            # masks, and channels that come first, are refused by as_sample
+            ready = ready and not isinstance(image, np.ma.MaskedArray) and (image.shape[0] > 4 or image.shape[2] < 16)
         sample: Sample = given
         if not ready:
             from p2pkit.data.adapter import as_sample

@@ -15,6 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import not_an_image
 from p2pkit.images.plausible import refuse_implausible
 from p2pkit.images.regions import Regions, npy_regions
 
@@ -107,8 +108,10 @@ def _checked(stream: IO[bytes], size: int) -> _Array:
     shape, column_major, dtype = _READERS[version](stream)
     if dtype.hasobject:
         raise DataError("it holds Python objects, which are never unpickled; expected numbers")
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise DataError(f"its shape is {shape}; expected [height, width] or [height, width, channels]")
+    wrong = not_an_image(shape)
+    if len(shape) not in (2, 3) or 0 in shape or wrong:
+        expected = wrong or "expected [height, width] or [height, width, channels]"
+        raise DataError(f"its shape is {shape}; {expected}")
     if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise DataError(f"it is not as long as its shape {shape} says, it is damaged or incomplete")
     return _Array(shape, column_major, dtype, stream)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import stored
 from p2pkit.images.plausible import largest_plausible, refuse_implausible
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -35,25 +36,43 @@ class DICOM:
     def read(self, stream: IO[bytes]) -> NDArray[Any]:
         """The pixels of a DICOM file; the frames of several are channels.
 
-        Where the file has a rescale slope and intercept (CT: Hounsfield units), they are applied, to float32.
+        Where the file has a rescale slope or intercept (CT: Hounsfield units), they are applied, to float32. White is
+        the highest number: those of MONOCHROME1 are inverted, unless they are in units.
         """
         pydicom = _library("pydicom", "DICOM")
         dataset = pydicom.dcmread(stream)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             raise DataError("its pixels are numbers of colours in a palette; expected gray or RGB, so convert it first")
+        if "ModalityLUTSequence" in dataset:
+            raise DataError("its values come by a table (Modality LUT), which is not applied; convert it first")
         pixels = import_module("pydicom.pixels").pixel_array(dataset)
         frames = dataset.get("NumberOfFrames") or 1
         if int(frames) > 1:
             pixels = np.moveaxis(pixels, 0, 2)  # [height, width, frames], or with samples behind
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-        slope, intercept = (dataset.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
-        if slope is None or intercept is None:
-            return np.asarray(pixels)
-        return np.asarray(pixels * float(slope) + float(intercept), dtype=np.float32)
+        return _in_units(np.asarray(pixels), dataset)
 
     def output_ending(self, targets: str, source: str) -> str:
         """TIFF."""
         return ".tif"
+
+
+def _in_units(numbers: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    """The pixels of the numbers in a DICOM file: in its units, or where it has none with white the highest."""
+    rescale = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    slope, intercept = 1.0 if rescale[0] is None else float(rescale[0]), float(rescale[1] or 0)
+    inverted = None
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1" and (slope, intercept) == (1, 0):
+        inverted = -1 if numbers.dtype.kind == "i" else (1 << int(dataset.BitsStored)) - 1
+        numbers = np.asarray(inverted, numbers.dtype) - numbers
+    padding = []
+    if "PixelPaddingValue" in dataset and dataset.get("SamplesPerPixel", 1) == 1:
+        # in the numbers' type: a negative one may be written as the unsigned number of the same bits
+        value = np.asarray(int(dataset.PixelPaddingValue)).astype(numbers.dtype)
+        padding.append(value if inverted is None else np.asarray(inverted, numbers.dtype) - value)
+    if rescale != (None, None):
+        numbers, *padding = (np.asarray(each * slope + intercept, np.float32) for each in (numbers, *padding))
+    return stored(numbers, nodata=float(padding[0]) if padding else None, inverted=inverted)
 
 
 class NIfTI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from typing import IO, Any, ClassVar
@@ -10,15 +11,22 @@ from typing import IO, Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette
 from torchvision.io import ImageReadMode, decode_image
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
+from p2pkit.images.colour_profiles import colours_of
+from p2pkit.images.pixels import stored
 
 AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
 """Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
 GRAY_MODES = frozenset({"1"})
+FEW_BITS = re.compile(r"L;([24])")
+"""How Pillow calls gray of 2 or 4 bits that it multiplies to fill 8."""
+PGM_BITS = {1: 1, 3: 2, 15: 4}
+"""The largest values that a PGM can name for which Pillow multiplies by whole numbers to fill 8 bits."""
+BMP_MODES = {1: "P;1", 4: "P;4", 8: "P"}
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
 TAIL = 4096
@@ -47,7 +55,7 @@ class Picture:
             decoded = decode_image(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
         except RuntimeError as error:
             raise ValueError(str(error).splitlines()[0]) from error
-        return np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0))
+        return stored(np.ascontiguousarray(decoded.numpy().transpose(1, 2, 0)), profile=colours_of(image))
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives. A file whose end is not that of its format is read whole."""
@@ -111,13 +119,17 @@ class GIF(Picture):
 def image_pixels(image: Image.Image) -> NDArray[Any]:
     """The pixels of a Pillow image, upright, [height, width, channels], uint8 or uint16.
 
+    They are as stored, but gray of 1, 2 or 4 bits is multiplied to fill 8, by 255, 85 or 17, and what is neither gray
+    nor RGB becomes RGB.
+
     Raises:
         DataError: Pillow cannot give its pixels as stored.
     """
     mode = _pixel_mode(image)
+    bits, profile = _few_bits(image), colours_of(image)
     image = ImageOps.exif_transpose(image)
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return stored(pixels[:, :, None] if pixels.ndim == 2 else pixels, bits, profile=profile)
 
 
 def to_pillow(pixels: NDArray[Any]) -> Image.Image:
@@ -147,6 +159,12 @@ def _opened(stream: IO[bytes]) -> Image.Image:
         frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # cameras put a preview behind a photo
         raise DataError(f"it holds {frames} pictures, one after another; expected a single one, so extract it first")
+    if isinstance(image, ImageFile.ImageFile) and image.format == "BMP":
+        stream.seek(0)
+        _mend_bmp(image, stream.read(30))
+    _, *more = _decoder_arguments(image)
+    if _is_pgm(image) and more and more[0] not in PGM_BITS:  # Pillow would scale and round them
+        raise DataError(f"a PGM whose values end at {more[0]} is not supported, only at 255; convert it to PNG")
     return image
 
 
@@ -172,6 +190,35 @@ def _pixel_mode(image: Image.Image) -> str:
     if image.mode in AS_STORED:
         return image.mode
     return "L" if image.mode in GRAY_MODES else "RGB"
+
+
+def _few_bits(image: Image.Image) -> int:
+    """1, 2 or 4 for gray of so few bits, else 0; of what is decoded already no more is known than whether it has 1."""
+    if image.mode in GRAY_MODES:
+        return 1
+    name, *more = _decoder_arguments(image)
+    few = FEW_BITS.match(str(name))
+    return int(few[1]) if few else PGM_BITS.get(more[0], 0) if more and _is_pgm(image) else 0
+
+
+def _decoder_arguments(image: Image.Image) -> tuple[Any, ...]:
+    tile = getattr(image, "tile", None)
+    arguments = tile[0].args if tile else ""
+    return tuple(arguments) if isinstance(arguments, tuple | list) else (arguments,)
+
+
+def _is_pgm(image: Image.Image) -> bool:
+    return image.format == "PPM" and image.mode == "L"
+
+
+def _mend_bmp(image: ImageFile.ImageFile, head: bytes) -> None:
+    """Have a BMP unpacked by the bits of its pixels; where its palette is of grays, Pillow goes by their number."""
+    bits = head[24] if head[14] == 12 else head[28]  # OS/2's header is shorter
+    if image.mode not in ("1", "L") or bits == (1 if image.mode == "1" else 8):
+        return
+    shades = (0, 255) if image.mode == "1" else range(256)
+    image._mode, image.palette = "P", ImagePalette.raw("RGB", bytes(shade for shade in shades for _ in range(3)))
+    image.tile = [tile._replace(args=(BMP_MODES[bits], *_decoder_arguments(image)[1:])) for tile in image.tile]
 
 
 def _is_turned(image: Image.Image) -> bool:

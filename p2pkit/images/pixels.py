@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,32 +18,90 @@ if TYPE_CHECKING:
 else:
     NDArrayOfAny = np.ndarray
 
+FULL_SCALE: Mapping[int, np.uint8] = {1: np.uint8(255), 2: np.uint8(85), 4: np.uint8(17)}
+"""By what values of so few bits are multiplied to fill 8."""
 SET_ONE = "set range or percentiles in the recipe's [source] or [target]"
 
 
+LARGEST_CHANNELS_FIRST, SMALLEST_SIDE = 4, 16
+"""An array [c, h, w] of at most so many channels and at least so many pixels a side can hardly be [H, W, C]."""
+
+
 class StoredPixels(NDArrayOfAny):
-    """Pixels [H, W, C], with what their file says of them beside the values; parts of them keep it."""
+    """Pixels [H, W, C], with what their file says of them beside the values.
+
+    Parts and copies of them keep it, what is computed of them does not: it would not be true of other values.
+    """
 
     bits: int = 0
     """1, 2 or 4 where the file has values of so few bits, which were multiplied to fill 8; else 0."""
     nodata: float | None = None
-    """The value that means "nothing here" (GDAL's nodata); None where the file names none."""
+    """The value that means "nothing here" (GDAL's nodata), as pixels have it; None where none of them can."""
     profile: str = ""
-    """What the file's colour profile (ICC) is called, unless it is sRGB; empty where it has none."""
+    """What the colours of the file are meant in (the name of its ICC profile ...), unless it is sRGB; else empty."""
+    inverted: int | None = None
+    """Where the file has 0 for white: what a pixel and the number that the file has for it add up to; else None."""
 
     def __array_finalize__(self, origin: Any) -> None:
         """Take over what ``origin``, of which this is a view or a part, says."""
-        for name in ("bits", "nodata", "profile"):
+        for name in ("bits", "nodata", "profile", "inverted"):
             setattr(self, name, getattr(origin, name, getattr(type(self), name)))
 
+    def __array_wrap__(self, values: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """What NumPy gives for ``values`` that it has computed of pixels: a plain array, or a number."""
+        return values[()] if return_scalar else np.asarray(values)
 
-def stored(pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "") -> NDArray[Any]:
+
+def stored(
+    pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "", inverted: int | None = None
+) -> NDArray[Any]:
     """``pixels`` with what their file says of them (see :class:`StoredPixels`); as they are where it says nothing."""
-    if not bits and nodata is None and not profile:
-        return pixels
-    described = pixels.view(StoredPixels)
-    described.bits, described.nodata, described.profile = bits, nodata, profile
+    if not bits and nodata is None and not profile and inverted is None:
+        return np.asarray(pixels)
+    described = np.asarray(pixels).view(StoredPixels)
+    described.bits, described.nodata, described.profile, described.inverted = bits, nodata, profile, inverted
     return described
+
+
+def described_like(pixels: NDArray[Any], origin: NDArray[Any]) -> NDArray[Any]:
+    """``pixels``, made of those of ``origin``, with what the file of ``origin`` says of them."""
+    if not isinstance(origin, StoredPixels):
+        return pixels
+    return stored(pixels, origin.bits, origin.nodata, origin.profile, origin.inverted)
+
+
+def as_indices(pixels: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of a label map as its file has them: not multiplied to fill 8 bits, and not inverted."""
+    if not isinstance(pixels, StoredPixels):
+        return pixels
+    numbers = np.asarray(pixels if pixels.inverted is None else pixels.inverted - pixels)
+    return numbers // FULL_SCALE[pixels.bits].astype(numbers.dtype) if pixels.bits else numbers
+
+
+def not_an_image(shape: Sequence[int], channels_first: bool = False) -> str:
+    """What is wrong with the shape of an array as an image, and what to do; empty if it can be one.
+
+    It is to be [H, W] or [H, W, C], with ``channels_first``, as tensors are, [H, W] or [C, H, W].
+    """
+    if len(shape) == 4 and shape[0] == 1:
+        return "expected one image, not a batch of one; give that image alone, array[0]"
+    if len(shape) != 3:
+        return ""
+    channels, *sides = shape[::-1] if channels_first else shape
+    if channels > LARGEST_CHANNELS_FIRST or min(sides) < SMALLEST_SIDE:
+        return ""
+    if channels_first:
+        return "its channels come last; tensors are [C, H, W], so give tensor.permute(2, 0, 1)"
+    return "its channels come first; arrays are [H, W, C], so give numpy.moveaxis(array, 0, -1)"
+
+
+def refuse_unclear(image: NDArray[Any] | Tensor, what: str) -> None:
+    """Raise DataError, beginning with ``what``, for an array or tensor that can hardly be the image it is given as."""
+    wrong = not_an_image(image.shape, isinstance(image, Tensor))
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+        wrong = "some of its values are masked, and masks are not taken, so fill them, array.filled(0)"
+    if wrong:
+        raise DataError(f"{what} of shape {tuple(image.shape)}: {wrong}")
 
 
 class Missing(NamedTuple):
@@ -89,12 +148,6 @@ def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any
     filled = np.array(pixels)
     filled[where] = missing.fill
     return filled
-
-
-def as_indices(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The numbers of classes that pixels [H, W, C] of few bits stand for, without the factor that fills 8 bits."""
-    bits = getattr(pixels, "bits", 0)
-    return np.asarray(pixels) // (255 // (2**bits - 1)) if bits else pixels
 
 
 def normalize(

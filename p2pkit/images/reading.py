@@ -17,10 +17,13 @@ from p2pkit.contracts import Shape
 from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.formats import HEAD, InstalledFormat, installed
 from p2pkit.images.pictures import PNG
+from p2pkit.images.pixels import FULL_SCALE, described_like, stored
 
 
 def read_image(file: Path) -> NDArray[Any]:
     """The pixels of an image file as stored, [height, width, channels], integers or floating point.
+
+    White is the highest number. What the file says of them beside is theirs (pixels.StoredPixels).
 
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
@@ -65,10 +68,13 @@ def _format_of(stream: IO[bytes], name: str) -> InstalledFormat:
 
 def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
     """What a format reads, seen to be pixels [height, width, channels] and in this machine's byte order."""
-    pixels = np.asarray(found.read(stream))
+    given = found.read(stream)
     by = f", read by the {found.blame}" if found.blame else ""
+    if np.ma.is_masked(given):
+        raise DataError(f"some of its pixels are masked, expected an array without a mask, so fill them{by}")
+    pixels = np.asarray(given)
     if pixels.dtype.kind == "b":
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
+        given = pixels = stored(pixels.astype(np.uint8) * FULL_SCALE[1], bits=1)
     if pixels.dtype.kind not in "iuf" or pixels.dtype.itemsize > 8:
         raise DataError(
             f"its pixels are of type {pixels.dtype}; expected integers or real numbers of up to 64 bits{by}"
@@ -78,7 +84,7 @@ def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
             f"its shape is {pixels.shape}; expected [height, width] or [height, width, channels], none of them 0{by}"
         )
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+    return described_like(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("=")), given)
 
 
 @contextmanager

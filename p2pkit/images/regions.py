@@ -15,7 +15,9 @@ from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage
 
 from p2pkit.errors import DataError
 from p2pkit.images.formats import installed
+from p2pkit.images.pixels import not_an_image
 from p2pkit.images.reading import read_image
+from p2pkit.images.tiff_meaning import Meaning
 
 CACHED_BYTES = 64 << 20
 """So much of a compressed TIFF is kept unpacked, since tiles that lie side by side need the same strips."""
@@ -108,6 +110,18 @@ class TiffRegions:
             return unpacked
 
 
+class _MeantRegions:
+    """Regions of a TIFF's numbers as the pixels that they mean."""
+
+    def __init__(self, numbers: Regions, meaning: Meaning) -> None:
+        self._numbers, self._meaning = numbers, meaning
+        self.shape = numbers.shape
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part."""
+        return self._meaning.pixels(self._numbers.read(rows, columns))
+
+
 class _PluginRegions:
     """Regions that a plugin's format gives; what they raise names the file and the plugin."""
 
@@ -153,6 +167,8 @@ def npy_regions(file: Path) -> Regions | None:
     mapped = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(mapped, np.memmap) or mapped.ndim not in (2, 3) or not mapped.flags.c_contiguous:
         return None
+    if not_an_image(mapped.shape):
+        return None
     return MappedRegions(file, mapped.dtype, mapped.offset, mapped.shape) if _is_number(mapped.dtype) else None
 
 
@@ -170,20 +186,22 @@ def tiff_regions(file: Path) -> Regions | None:
         if max(ends) > file.stat().st_size:
             return None
         assert page.dtype is not None
+        meaning = Meaning.of(page)
         if page.is_memmappable:
             dtype = page.dtype.newbyteorder(tiff.byteorder)
-            return MappedRegions(file, dtype, page.dataoffsets[0], page.shape, page.axes == "SYX")
+            mapped = MappedRegions(file, dtype, page.dataoffsets[0], page.shape, page.axes == "SYX")
+            return _MeantRegions(mapped, meaning)
         TIFF.DECOMPRESSORS[page.compression], TIFF.UNPREDICTORS[page.predictor]  # KeyError: not without more libraries
         small = math.prod(page.chunks) * page.dtype.itemsize <= LARGEST_SEGMENT
         page.decode  # noqa: B018 - made while the file is open
-        return TiffRegions(file, page) if small else None
+        return _MeantRegions(TiffRegions(file, page), meaning) if small else None
 
 
 def _is_plain(page: TiffPage) -> bool:
     """Whether the samples of a page are the pixels, upright."""
     return (
         page.axes in ("YX", "YXS", "SYX")
-        and page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+        and page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
         and page.compression not in (COMPRESSION.JPEG, COMPRESSION.OJPEG)
         and page.tags.valueof("Orientation", 1) == 1
         and page.dtype is not None

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,7 @@ from p2pkit.errors import DataError
 from p2pkit.images.pictures import Picture
 from p2pkit.images.plausible import refuse_implausible
 from p2pkit.images.regions import Regions, tiff_regions
+from p2pkit.images.tiff_meaning import Meaning
 
 # what it has to say of a damaged file is said by the error
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -33,8 +35,15 @@ UPRIGHT: Mapping[int, tuple[bool, bool, bool]] = {
 """For each orientation, what makes the image upright: swap the axes, then reverse rows, reverse columns."""
 DESCRIPTION = 270
 RESOLUTION = (282, 283, 296)
-GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
-"""GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts, and GDAL's value for no data."""
+GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737)
+"""GeoTIFF's pixel scale, tie points, transformation, keys, doubles and texts. Not GDAL's value for no data: a
+translation has no such pixels, and what has that value in it would vanish from a map."""
+GRAY_OR_RGB = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+OTHER_COLOURS = (PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR, PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB,
+                 PHOTOMETRIC.ITULAB, PHOTOMETRIC.LOGL, PHOTOMETRIC.LOGLUV)  # fmt: skip
+"""Of 8 bits and fewer Pillow makes RGB of them, as far as it knows them; their numbers are not pixels."""
+WHOLE_BYTES = (8, 16, 24, 32, 64)
+"""How many bits a sample may have to be unpacked without imagecodecs."""
 CLASSIC_LIMIT = 4_000_000_000
 """Offsets of a TIFF that is not a BigTIFF have 32 bits."""
 
@@ -49,20 +58,24 @@ class TIFF:
         return head.startswith(MAGIC)
 
     def read(self, stream: IO[bytes]) -> NDArray[Any]:
-        """The pixels [height, width, channels] of a TIFF, in the type in which they are stored."""
+        """The pixels [height, width, channels] of a TIFF, in the type in which they are stored, white the highest."""
         with _opened(stream) as series:
             page = _page(series)
+            meaning = Meaning.of(page)
             if _is_for_pillow(stream, series, page):
-                return Picture().read(stream)
+                return meaning.described(Picture().read(stream))
             pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
         swap, rows, columns = UPRIGHT.get(_orientation(page), (False, False, False))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-        return (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
+        return meaning.pixels(
+            (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
+        )
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives, from the tags alone."""
         with _opened(stream) as series:
             page = _page(series)
+            Meaning.of(page)  # refuses what read does
             if _is_for_pillow(stream, series, page):
                 return Picture().header(stream)
             height, width = (series.shape[axis] for axis in _image_axes(series))
@@ -138,10 +151,11 @@ def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) ->
     Raises:
         DataError: neither Pillow nor tifffile can unpack it without more libraries.
     """
-    if page.bitspersample < 8 or (
-        page.bitspersample == 8 and page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
-    ):
+    if page.bitspersample < 8 or (page.bitspersample == 8 and page.photometric not in GRAY_OR_RGB):
         return True
+    if page.photometric in OTHER_COLOURS:
+        found = f"{getattr(page.photometric, 'name', page.photometric)} of {page.bitspersample} bits"
+        raise DataError(f"its pixels are {found}, expected gray or RGB for more than 8 bits, so convert it first")
     try:
         tifffile.TIFF.DECOMPRESSORS[page.compression], tifffile.TIFF.UNPREDICTORS[page.predictor]
     except KeyError as error:
@@ -149,13 +163,16 @@ def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) ->
             return True
         name = getattr(page.compression, "name", page.compression)
         raise DataError(f"unpacking its {name} compression needs imagecodecs; pip install 'p2pkit[tiff]'") from error
+    if page.bitspersample not in WHOLE_BYTES and find_spec("imagecodecs") is None:
+        raise DataError(f"unpacking its {page.bitspersample} bits needs imagecodecs; pip install 'p2pkit[tiff]'")
     return False
 
 
 def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
     kind = (page.photometric, page.samplesperpixel, str(page.dtype))
     gray = [(PHOTOMETRIC.MINISBLACK, 1, depth) for depth in ("uint8", "uint16")]
-    return len(series.pages) == 1 and kind in (*gray, (PHOTOMETRIC.RGB, 3, "uint8"))
+    others = (PHOTOMETRIC.MINISWHITE, 1, "uint8"), (PHOTOMETRIC.RGB, 3, "uint8")
+    return len(series.pages) == 1 and page.bitspersample in (8, 16) and kind in (*gray, *others)
 
 
 def carried_over(like: Path) -> dict[str, Any]:

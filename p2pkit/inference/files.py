@@ -6,14 +6,17 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.errors import DataError
+from p2pkit.images.colour_profiles import lost_profiles
 from p2pkit.images.names import output_ending, without_ending
+from p2pkit.images.pixels import StoredPixels
 from p2pkit.images.reading import find_images, read_image
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import open_regions
@@ -21,7 +24,7 @@ from p2pkit.images.writing import format_written, write_image
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
-from p2pkit.utils.progress import Progress
+from p2pkit.utils.progress import Progress, print_line
 
 if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator
@@ -56,6 +59,13 @@ class Report:
     done: int = 0
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
+    profiles: list[str] = field(default_factory=list)
+    """The colour profiles of sources that have one other than sRGB."""
+
+    def note(self, pixels: NDArray[Any]) -> None:
+        """Take note of what is said of the pixels of a source, or of a part of it."""
+        if isinstance(pixels, StoredPixels) and pixels.profile:
+            self.profiles.append(pixels.profile)
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, o
         tiling = Tiling.chosen(translator.generator, options.tile, options.overlap, options.batch_size)
         for job in jobs:
             _translate_in_tiles(translator, job, tiling, options, report)
+    if report.profiles:
+        print_line(f"NOTICE: {lost_profiles(report.profiles)}")
     return report
 
 
@@ -150,7 +162,9 @@ def _results(place: Path, ending: str, samples: int) -> list[Path]:
 def _translate_whole(translator: Translator, jobs: Sequence[_Job], options: FileOptions, report: Report) -> None:
     def read(job: _Job) -> _Image:
         try:
-            return _Image(job, translator.to_tensor(read_image(job.file), str(job.file)))
+            pixels = read_image(job.file)
+            report.note(pixels)
+            return _Image(job, translator.to_tensor(pixels, str(job.file)))
         except DataError as error:
             return _Image(job, failure=str(error))
 
@@ -200,6 +214,7 @@ def _translate_in_tiles(
     try:
         source = open_regions(job.file)
         translator.refuse_channels(source.shape[2], str(job.file))
+        report.note(source.read(slice(0, 1), slice(0, 1)))
         shape = (*source.shape[:2], translator.header.target_channels)
         for sample, result in enumerate(job.results):
             with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), job.file) as sink:

@@ -19,7 +19,7 @@ from p2pkit.components.host import manager
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import Missing, as_indices, denormalize, normalize
+from p2pkit.images.pixels import Missing, as_indices, denormalize, normalize, not_an_image, refuse_unclear
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
@@ -79,6 +79,7 @@ class Translator:
             return to_pillow(self.pixels(image_pixels(image), "the image", seed, tiling))
         if isinstance(image, np.ndarray):
             flat = image.ndim == 2
+            refuse_unclear(image, "the image is an array")
             pixels = self.pixels(image[:, :, None] if flat else image, "the array", seed, tiling)
             return pixels[:, :, 0] if flat and pixels.shape[2] == 1 else pixels
         if isinstance(image, Tensor) and tiling is None:
@@ -145,6 +146,8 @@ class Translator:
         """
         if source.ndim != 4 or source.shape[1] != self.header.source_channels:
             expected = f"[N, {self.header.source_channels}, H, W], or without N"
+            if wrong := not_an_image(source.shape[1:], channels_first=True):
+                expected += f"; {wrong}"
             raise DataError(f"the tensor has the shape {list(source.shape)}; this model takes {expected}")
         device = next(self.generator.parameters()).device
         # on a CPU the last bits of a convolution depend on how many images it is given, so each goes alone

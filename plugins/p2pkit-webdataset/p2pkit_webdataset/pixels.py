@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 from typing import Any
 
@@ -10,10 +12,15 @@ from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
 from p2pkit.images.pictures import to_pillow
+from p2pkit.images.pixels import FULL_SCALE, StoredPixels
+from p2pkit.images.tiff import TIFF
+from p2pkit.images.tiff_meaning import GDAL_NODATA
 
 
 def encode(pixels: NDArray[Any], key: str) -> tuple[str, bytes]:
     """The ending of a file and its bytes for pixels [height, width, channels] (integers or floating point).
+
+    Those of files with few bits become such a PNG again, and those with a value for no data a TIFF that names it.
 
     Raises:
         DataError: pixels of another type; the message begins with ``key``.
@@ -21,10 +28,41 @@ def encode(pixels: NDArray[Any], key: str) -> tuple[str, bytes]:
     if pixels.dtype.kind not in "iuf":
         raise DataError(f"{key}: pixels of type {pixels.dtype}; expected integers or floating point")
     file = BytesIO()
+    if isinstance(pixels, StoredPixels) and pixels.bits:
+        return "png", _gray_png(np.asarray(pixels)[:, :, 0] // FULL_SCALE[pixels.bits], pixels.bits)
+    if isinstance(pixels, StoredPixels) and pixels.nodata is not None:
+        TIFF().write(file, np.asarray(pixels), {"extratags": [(GDAL_NODATA, 2, 0, repr(pixels.nodata), True)]})
+        return "tif", file.getvalue()
     try:
         image = to_pillow(pixels)
     except DataError:
-        np.save(file, pixels, allow_pickle=False)
+        np.save(file, np.asarray(pixels), allow_pickle=False)
         return "npy", file.getvalue()
     image.save(file, format="PNG")
     return "png", file.getvalue()
+
+
+def lost(pixels: NDArray[Any]) -> list[str]:
+    """What a file says of its pixels that is not in what :func:`encode` makes of them."""
+    if not isinstance(pixels, StoredPixels):
+        return []
+    found = ["the colour profile"] if pixels.profile else []
+    if pixels.inverted is not None:
+        found.append("that the file has 0 for white (as numbers of classes its pixels mean others now)")
+    if pixels.bits and pixels.nodata is not None:
+        found.append("the value for no data")
+    return found
+
+
+def _gray_png(numbers: NDArray[np.uint8], bits: int) -> bytes:
+    """A PNG of gray [H, W] of 1, 2 or 4 bits; Pillow writes no others than of 1 and 8."""
+    height, width = numbers.shape
+    places = np.unpackbits(numbers[:, :, None], axis=2)[:, :, 8 - bits :]
+    rows = np.packbits(places.reshape(height, -1), axis=1)
+    unfiltered = np.pad(rows, ((0, 0), (1, 0)))
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(unfiltered.tobytes())), (b"IEND", b""))
+    body = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from p2pkit.contracts import PairedDataset, Split
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
 from p2pkit.utils.atomic import atomic_write, os_errors_described, write_json
-from p2pkit.utils.progress import Progress
+from p2pkit.utils.progress import Progress, print_line
 from p2pkit_webdataset.index import ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
-from p2pkit_webdataset.pixels import encode
+from p2pkit_webdataset.pixels import encode, lost
 
 UNFINISHED, FINISHED = "unfinished.json", "made_of.json"
 """What the shards in a folder are made of, and the checksum of each, as long as some are missing, and then."""
@@ -54,6 +55,8 @@ def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Pa
                     order = _order(split, len(pairs))
                     _make_split(pairs, order, out / split, pairs_per_shard, record, threads, progress)
             (out / UNFINISHED).replace(out / FINISHED)
+            for what, images in record.lost.items():
+                print_line(f"NOTICE: {images} images lose {what} in shards")
     return True
 
 
@@ -64,6 +67,8 @@ class _Record:
     file: Path
     made_of: str
     checksums: dict[str, str]
+    lost: Counter[str] = field(default_factory=Counter)
+    """What files say of their pixels that is not in the shards written now, and in how many images."""
 
     def add(self, shard: Path, checksum: str) -> None:
         """Take note of what a shard is to be."""
@@ -134,7 +139,8 @@ def _write_shard(
     names: set[str] = set()
     with atomic_write(file) as aside:
         with tarfile.open(aside, "w") as tar:
-            for members in _encoded(pairs, indices, threads):
+            for members, lacking in _encoded(pairs, indices, threads):
+                record.lost.update(lacking)
                 for name, content in members:
                     if name in names:
                         raise DataError(f"{file}: two pairs would both be {name}; the keys of a data set must differ")
@@ -146,11 +152,16 @@ def _write_shard(
         record.add(file, digest(aside))  # before it has its name: what is there under it is always on record
 
 
-def _encoded(pairs: PairedDataset, indices: Sequence[int], threads: ThreadPoolExecutor) -> Iterator[Members]:
-    def members(index: int) -> Members:
+def _encoded(
+    pairs: PairedDataset, indices: Sequence[int], threads: ThreadPoolExecutor
+) -> Iterator[tuple[Members, list[str]]]:
+    """The two files of each pair, and what is not in them of what is said of its pixels."""
+
+    def members(index: int) -> tuple[Members, list[str]]:
         pair = pairs[index]
         encoded = [(side, *encode(getattr(pair, side), pair.key)) for side in ("source", "target")]
-        return [(member_name(pair.key, side, ending), content) for side, ending, content in encoded]
+        files = [(member_name(pair.key, side, ending), content) for side, ending, content in encoded]
+        return files, [*lost(pair.source), *lost(pair.target)]
 
     # few at a time: all that is encoded waits in memory to be written
     for start in range(0, len(indices), AT_ONCE):

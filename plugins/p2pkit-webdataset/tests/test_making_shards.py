@@ -19,6 +19,7 @@ import pytest
 import p2pkit as library
 from p2pkit.contracts import Sample
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import FULL_SCALE, as_indices, stored
 from p2pkit.images.reading import read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.writing import make_shards
@@ -121,6 +122,28 @@ def test_pixels_of_every_kind_are_kept_exactly(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "out" / "test" / "shard-000001.tar") as tar:
         endings = [name.rpartition(".")[2] for name in tar.getnames()]
         assert set(endings) == {"png", "npy"} and not any(".." in name for name in tar.getnames())
+
+
+def test_what_files_say_of_their_pixels_is_kept_or_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pixels = [
+        stored(RANDOM.integers(0, 2**bits, (5, 7, 1)).astype(np.uint8) * FULL_SCALE[bits], bits) for bits in (1, 2, 4)
+    ]
+    for dtype, nodata in ((np.uint8, 3.0), (np.int16, -9999.0), (np.float32, float(np.finfo(np.float32).min))):
+        image = RANDOM.integers(0, 9, (5, 7, 2)).astype(dtype)
+        image[2, 3] = nodata
+        pixels.append(stored(image, nodata=nodata))
+    pixels.append(stored(np.full((5, 7, 1), 9, np.uint8), profile="Display P3", inverted=255))
+    make_shards({"test": Pairs(*pixels)}, "f", tmp_path / "out", 4)
+    read = WebDataset("test", tmp_path / "out")
+    for index, given in enumerate(pixels):
+        found = read[index].source
+        assert found.dtype == given.dtype and np.array_equal(found, given)
+        for name in ("bits", "nodata"):
+            assert getattr(found, name, None) == (getattr(given, name) if index < 6 else None)
+        assert np.array_equal(as_indices(found), as_indices(given)) or index == 6
+    printed = capsys.readouterr().err
+    assert "NOTICE: 2 images lose the colour profile in shards" in printed
+    assert "NOTICE: 2 images lose that the file has 0 for white" in printed and printed.count("NOTICE") == 2
 
 
 @pytest.mark.parametrize(
