@@ -25,7 +25,7 @@ from p2pkit.data.samples import Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError, did_you_mean
 from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.images.pixels import Missing
-from p2pkit.inference.model_file import EncodingHeader, ModelHeader
+from p2pkit.inference.model_file import EncodingHeader, ModelHeader, ResizeHeader
 from p2pkit.networks.encoding import Encoded
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
@@ -288,7 +288,12 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
     transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
-    size = transform.crop_size or (None if transform.keep_aspect else transform.load_size)
+    size, resize, source_size = transform.crop_size, None, data.first.source.shape[:2]
+    if transform.load_size is not None:
+        at_test = augmentation(recipe).sizes(source_size).test
+        loaded = height_width(transform.load_size)
+        resize = ResizeHeader(size=loaded if transform.keep_aspect else at_test, keep_aspect=transform.keep_aspect)
+        size = size or (None if transform.keep_aspect else loaded)
     return ModelHeader(
         generator=recipe.generator.name,
         parameters=plain(recipe.generator.values),
@@ -306,6 +311,9 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         source_fill=recipe.source.fill,
         target_ending=data.train.target_ending,
         size=None if size is None else height_width(size),
+        resize=resize,
+        source_size=source_size,
+        stored_as=data.train.stored_as,
         recipe=recipe.toml(),
         data=f"{recipe.data.name} {data.fingerprint}",
         source_channels=data.channels["source_channels"],

@@ -88,6 +88,7 @@ class PairedDataset(Protocol):
       shards, and pairs within about a thousand consecutive ones, instead of all pairs.
     - ``notices``: texts for the terminal and the run folder, on what must not pass in silence.
     - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
+    - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
     """
 
     def __len__(self) -> int:

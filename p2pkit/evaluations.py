@@ -18,9 +18,9 @@ from torch import Tensor
 
 from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
-from p2pkit.contracts import Resampling, Split, ValueRange, dtype_range
+from p2pkit.contracts import Split, ValueRange
 from p2pkit.data.augmentation import Augmentation
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import LITTLE, Data, Samples
 from p2pkit.data.value_statistics import find_values
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
@@ -98,16 +98,19 @@ def evaluate(
     """
     with _processes(device) as accelerator:
         translator = on_every_process(accelerator, partial(load_model, model, device))
-        found = partial(_data, translator.header, data, metrics, overrides)
+        found = partial(data_for, translator.header, data, metrics, overrides)
         recipe, loaded = on_every_process(accelerator, found)
-        chosen = loaded.test if isinstance(data, tuple) else _chosen(loaded, split)
+        if loaded.train.targets is not None:
+            raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other (--data)")
+        chosen = loaded.test if isinstance(data, tuple) else chosen_set(loaded, split)
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         if encoding is not None:
             encoding.cpu()  # samples are there
-        resampling: Resampling = getattr(encoding, "resampling", "bicubic")
         transform = recipe.transform if at == "model" else TransformSettings()
         of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
-        of = replace(of, augmentation=Augmentation(transform, recipe.run.seed, resampling), encoding=encoding)
+        of = replace(
+            of, augmentation=Augmentation(transform, recipe.run.seed, translator.resampling), encoding=encoding
+        )
         if isinstance(data, tuple):
             of = replace(of, train_set=Samples((), "two folders", "train"))
         measured = _evaluation(of, accelerator, "model", translator.tensor)
@@ -139,18 +142,21 @@ def compare(
 
 
 def _one_range(data: Data) -> dict[str, ValueRange]:
-    """The range of outputs and targets of more than 8 bits that is not declared: what the targets hold.
-
-    Floats from 0 to 1 have that range, and so may be compared with images of 8 bits.
-    """
+    """The range of outputs and targets that is not declared, where their type has none: what the targets hold."""
     found = find_values(data, every=True)
     output, target = (found.statistics[side] for side in ("source", "target"))
-    of_target = data.target or target.natural_range or found.ranges.get("target")
-    of_target = of_target or dtype_range(data.first.target.dtype)
+    of_target = data.target or target.natural_range or found.ranges["target"]
     of_output = data.source or output.natural_range or of_target
-    if not of_output[0] <= output.low <= output.high <= of_output[1]:
-        shown = f"{of_output[0]:g} to {of_output[1]:g}, the range that they are measured in"
-        print_line(f"NOTICE: outputs hold values {output.shown}, beyond {shown}; they are clipped")
+    low, high = of_output
+    if not low <= output.low <= output.high <= high:
+        beyond = f"beyond {low:g} to {high:g}, the range that they are measured in"
+        print_line(f"NOTICE: outputs hold values {output.shown}, {beyond}; they are clipped")
+    elif target.high - target.low < LITTLE * (of_target[1] - of_target[0]):
+        of_all = f"less than a fifth of the range {of_target[0]:g} to {of_target[1]:g} that is 0 to 1 to the metrics"
+        print_line(
+            f"NOTICE: targets hold values {target.shown}, {of_all}, so errors look small; set source.range and "
+            f"target.range to [{target.low:g}, {target.high:g}]"
+        )
     return {"source": of_output, "target": of_target}
 
 
@@ -162,13 +168,18 @@ def _processes(device: str | None) -> Iterator[Accelerator]:
         session.accelerator.end_training()
 
 
-def _data(
-    header: ModelHeader, data: Path | str | Mapping[str, Any] | Folders | None, metrics: Sequence[str] | None,
-    overrides: Overrides,
+def data_for(
+    header: ModelHeader, data: Path | str | Mapping[str, Any] | Folders | None, metrics: Sequence[str] | None = None,
+    overrides: Overrides = (), sides: Sequence[str] = ("source", "target"),
 ) -> tuple[Recipe, Data]:  # fmt: skip
-    """What a model is measured by, and the data in the model's ranges of values; DataError for other channels."""
+    """What a model is measured by, and the data in the model's ranges of values; DataError for ``sides`` of others.
+
+    Of another recipe the data alone is taken: how images are resized, encoded and mapped to [-1, 1] is the model's.
+    """
     trained = tomllib.loads(header.recipe)
     tables = {name: trained[name] for name in OF_DATA if name in trained}
+    # what data sets draw depends on it; trackers may not be here
+    tables["run"] = {name: trained["run"][name] for name in ("name", "seed") if name in trained.get("run", {})}
     tables["loader"] = {**tables.get("loader", {}), "cache": False}  # each image is read once
     if isinstance(data, tuple):
         tables["data"] = _folders(*data)
@@ -179,7 +190,7 @@ def _data(
         if (values := getattr(header, f"{side}_range")) is not None:
             ranges[side] = values
     loaded = load_data(recipe).with_ranges(ranges)
-    for side in ("source", "target"):
+    for side in sides:
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
             raise DataError(f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}")
@@ -205,10 +216,8 @@ def _recipe(tables: dict[str, Any], metrics: Sequence[str] | None, overrides: Ov
     return read_recipe(tables, overrides)
 
 
-def _chosen(data: Data, split: Split | None) -> Samples:
-    """The set to measure on; RecipeError where it is empty."""
-    if data.train.targets is not None:
-        raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other data (--data)")
+def chosen_set(data: Data, split: Split | None) -> Samples:
+    """The set of a ``split``, or the test set, or the val set; RecipeError where it is empty."""
     chosen: Samples = getattr(data, split) if split else data.test if len(data.test) else data.val
     if not len(chosen):
         there = ", ".join(name for name in ("train", "val", "test") if len(getattr(data, name)))

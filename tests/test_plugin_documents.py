@@ -127,10 +127,10 @@ def test_the_example_of_an_image_format_is_trained_on_and_translated_to(
         assert checked.code == 0, checked.err
     run, out = train(p2pkit, recipe, tmp_path / "run", *settings), tmp_path / "out"
     assert p2pkit("translate", run, tmp_path / "maps" / "test" / "source", "--out", out).code == 0
-    assert sorted(file.name for file in out.iterdir()) == ["0.pfm", "1.pfm"]
+    assert sorted(file.name for file in out.glob("[!.]*")) == ["0.pfm", "1.pfm"]
     assert read_image(out / "0.pfm").shape == (24, 24, 3) and read_image(out / "0.pfm").dtype == np.float32
-    assert p2pkit("translate", run, out, "--out", out, "--format", "tif").code == 0
-    assert (out / "0.tif").is_file()
+    assert p2pkit("translate", run, out, "--out", tmp_path / "again", "--format", "tif").code == 0
+    assert (tmp_path / "again" / "0.tif").is_file()
 
 
 @pytest.mark.parametrize("installed", ["register_commands"], indirect=True)

@@ -36,7 +36,7 @@ def test_keeping_the_aspect_resizes_by_one_factor_in_training_and_validation() -
     assert cropped.train((wide, wide), (0, 0), "key")[0].shape == (1, 16, 16)
     assert cropped.test((wide, wide))[0].shape == (1, 20, 40)
     covering = transform(load_size=[20, 90], keep_aspect=True)
-    assert covering.sizes((30, 60))[1] == (45, 90) and covering.sizes((10, 7))[1] == (129, 90)
+    assert covering.sizes((30, 60)).crop == (45, 90) and covering.sizes((10, 7)).crop == (129, 90)
     # a pixel is as wide as it is high: the slope along the rows stays twice that of half the height
     assert torch.allclose(kept.test((wide, wide))[0], ramps(20, 40), atol=0.03)
 

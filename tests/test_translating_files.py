@@ -17,13 +17,16 @@ from PIL import Image
 from p2pkit.errors import P2PKitError
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
+from p2pkit.inference.records import SIDECAR
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.networks.fitting import in_fast_layout
 from tests.conftest import REPOSITORY, Call, picture, save
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """All files below a folder but what is recorded of them."""
+    files = (file for file in folder.rglob("*") if file.is_file() and file.name != SIDECAR)
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def test_an_image_is_the_same_in_any_company(model: Path, tmp_path: Path, p2pkit: Call) -> None:
@@ -132,7 +135,8 @@ def test_what_is_there_is_left_alone(model: Path, tmp_path: Path, p2pkit: Call) 
     (out / "1_1.png").unlink()
     (out / "0_0.png").write_bytes(b"mine")
     outcome = p2pkit(*arguments)
-    assert outcome.code == 0 and "(2 were there already)" in outcome.err
+    assert outcome.code == 2 and "(1 were there already)" in outcome.err  # what is mine is neither taken nor replaced
+    assert "0.png: its output" in outcome.err and "p2pkit translate has not written it so" in outcome.err
     assert contents(out) == {**whole, "0_0.png": b"mine"}
 
 

@@ -195,16 +195,44 @@ def test_all_kinds_of_trouble_are_shown_at_once_in_counts(p2pkit: Call, tmp_path
     assert len(outcome.out.splitlines()) + len(outcome.err.splitlines()) < 40
 
 
-def test_folders_of_outputs_are_compared_in_the_range_of_the_targets(p2pkit: Call, tmp_path: Path) -> None:
-    wanted = smooth(24, 24, 1, 100, 4000, "uint16")
-    made = np.clip(wanted.astype(np.int64) + 39, 0, 4000).astype(np.uint16)
+@pytest.mark.parametrize(("dtype", "span"), [("uint16", 65535), ("float32", 3900)])
+def test_folders_of_outputs_are_compared_in_the_range_of_the_targets(
+    dtype: str, span: float, p2pkit: Call, tmp_path: Path
+) -> None:
+    wanted = smooth(24, 24, 1, 100, 4000, dtype)
+    made = np.clip(wanted.astype(np.float64) + 39, 0, 4000).astype(dtype)
     write_image(tmp_path / "made" / "a.tif", made)
     write_image(tmp_path / "wanted" / "a.tif", wanted)
     outcome = p2pkit("evaluate", tmp_path / "made", tmp_path / "wanted", "--metrics", "mae", "--json")
     assert outcome.code == 0, outcome.err
-    expected = np.abs(made.astype(float) - wanted).mean() / 3900
+    expected = np.abs(made.astype(float) - wanted).mean() / span
     assert json.loads(outcome.out)["rows"]["outputs"]["mae"] == pytest.approx(expected, abs=1e-6)
-    assert read_image(tmp_path / "made" / "a.tif").max() == 4000
+    assert ("less than a fifth of the range 0 to 65535" in outcome.err) == (dtype == "uint16")
+
+
+def test_sources_unlike_those_of_training_are_named(p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(24, 24, 1, 0, 4000, "uint16")
+    run = train(p2pkit, data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels)), tmp_path / "run")
+    folder = tmp_path / "in"
+    for name, odd in {"a": pixels * 4, "b": pixels * 5, "c": (pixels // 16).astype(np.uint8), "d": pixels}.items():
+        write_image(folder / f"{name}.tif", odd)
+    for options in ((), ("--tile", "16")):
+        outcome = p2pkit("translate", run, folder, "--out", tmp_path / f"out{len(options)}", *options)
+        assert outcome.code == 0, outcome.err
+        assert (
+            "2 of the sources have more than 1% of their values beyond the range, and these are clipped" in outcome.err
+        )
+        assert "1 of the sources are of uint8 and take up less than a fifth of the range" in outcome.err
+
+
+def test_label_maps_of_other_classes_are_named_at_translation(p2pkit: Call, tmp_path: Path) -> None:
+    run = train(p2pkit, label_data(tmp_path, blocks), tmp_path / "run")
+    write_image(tmp_path / "in" / "a.png", blocks(3, 9))
+    write_image(tmp_path / "in" / "b.png", blocks(3))
+    outcome = p2pkit("translate", run, tmp_path / "in", "--out", tmp_path / "out")
+    assert (
+        outcome.code == 0 and "1 of the sources have numbers that are not those of the model's 4 classes" in outcome.err
+    )
 
 
 def test_a_run_that_measured_its_range_translates_in_it(p2pkit: Call, tmp_path: Path) -> None:

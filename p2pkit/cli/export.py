@@ -74,6 +74,8 @@ def _report(exported: Exported) -> None:
     print_line(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")
+    if exported.trained_at:
+        print_line(f"  not inside: training saw images resized, so resize images to {exported.trained_at} first")
     print_line(
         f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}"
     )

@@ -17,6 +17,8 @@ UNSAID = {
     "target_range": "that of its type",
     "target_ending": "none, they were no files",
     "size": "several in training",
+    "resize": "none, images keep their size",
+    "stored_as": "whole files, or none",
 }
 """What it means that a header does not say something."""
 

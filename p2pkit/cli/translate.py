@@ -8,7 +8,7 @@ from typing import Any, cast, get_args
 import click
 
 from p2pkit.cli.options import DEVICE
-from p2pkit.contracts import Normalisation
+from p2pkit.contracts import Normalisation, Split
 from p2pkit.errors import DataError, listed, visible
 from p2pkit.utils.progress import print_line
 
@@ -17,8 +17,33 @@ COUNT = click.IntRange(min=1)
 
 @click.command("translate", short_help="Translate images with a model file.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of the outputs.")
+@click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the outputs; for a single image the name of a file too, such as x.png.",
+)
+@click.option(
+    "--data",
+    metavar="RECIPE",
+    type=click.Path(path_type=Path),
+    help="In place of INPUT: the samples of a recipe's data. [default: those of the model's own, with --split]",
+)
+@click.option("--split", type=click.Choice(get_args(Split)), help="Which set. [default: test, or val if there is none]")
+@click.option(
+    "--size",
+    type=click.Choice(["source", "model", "native"]),
+    help="Resize sources as in training, and outputs back; or leave them at the model's size; or resize nothing. "
+    "[default: source; native with --tile]",
+)
+@click.option(
+    "--as",
+    "stored_as",
+    type=click.Choice(["image", "side_by_side"]),
+    help="What files are: images, or two side by side, one of them the source. [default: by the model and each file]",
+)
 @click.option("--samples", metavar="N", type=COUNT, default=1, help="Outputs an image. [default: 1]")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of the noise. [default: 0]")
 @click.option(
@@ -57,6 +82,8 @@ def command(
     model: Path,
     inputs: tuple[Path, ...],
     out: Path,
+    data: Path | None,
+    split: Split | None,
     norm: str | None,
     dropout: bool | None,
     precision: str,
@@ -66,7 +93,8 @@ def command(
 ) -> None:
     """Translate images, and all images in folders, with MODEL (a model.safetensors, or the run folder with it).
 
-    Folders keep their tree.
+    Folders keep their tree. With --data or --split the samples of a data set are translated, each to a file called by
+    its key.
     """
     import torch
 
@@ -74,13 +102,21 @@ def command(
     from p2pkit.inference.translator import load_model
     from p2pkit.utils.signals import stopped_by_signals
 
+    of_data = data is not None or split is not None
+    if of_data == bool(inputs):
+        raise click.UsageError(f"give {'either INPUT or --data' if inputs else 'INPUT, or --data RECIPE, or --split'}")
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")
     if threads is not None:
         torch.set_num_threads(threads)
     translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
     with stopped_by_signals("interrupted; the same command with --skip-existing resumes"):
-        report = translator.files(inputs, out, FileOptions(**options))
+        if of_data:
+            from p2pkit.translations import translate_data
+
+            report = translate_data(translator, out, data, split, FileOptions(**options))
+        else:
+            report = translator.files(inputs, out, FileOptions(**options))
     there = f" ({report.skipped} were there already)" if report.skipped else ""
     if report.failures:
         failed = listed([visible(failure) for failure in report.failures], shown=len(report.failures))

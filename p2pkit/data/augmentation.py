@@ -21,7 +21,20 @@ from p2pkit.utils.seeds import derived, seeded
 TensorPair = tuple[Tensor, Tensor]
 PURPOSE = "jitter"
 """What crops and flips are derived for; another text would be other ones for the same seed."""
+JITTER = 0.75
+"""Crops of no less than this share of what they are cut from show things at the scale of the whole (the paper: 256 of
+286)."""
+LIKE = 0.02
+"""By so much two aspect ratios may differ, as a share, and still be one."""
 _BICUBIC = vision.InterpolationMode.BICUBIC
+
+
+class Sizes(NamedTuple):
+    """The (height, width) that images of some size are resized to in training, of their crops, and of test images."""
+
+    loaded: tuple[int, int]
+    crop: tuple[int, int]
+    test: tuple[int, int]
 
 
 class NamedAugmentation(NamedTuple):
@@ -54,8 +67,8 @@ class Augmentation:
         """
         size = pair[0].shape[1], pair[0].shape[2]
         self.refuse_smaller_than_crop(size, key)
-        loaded, crop = self.sizes(size)
-        source, target = _resize(pair[0], loaded, self.source_resampling), _resize(pair[1], loaded)
+        loaded, crop, _ = self.sizes(size)
+        source, target = resize(pair[0], loaded, self.source_resampling), resize(pair[1], loaded)
         if self.augmentations:
             source, target = self._augmented((source, target), draw, key)
         generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, *draw))
@@ -70,27 +83,35 @@ class Augmentation:
         return source, target
 
     def test(self, pair: TensorPair) -> TensorPair:
-        """Resize to the size that training sees, or by its factor to keep the aspect; nothing where it does not resize.
+        """Resize to the size for tests (see :meth:`sizes`), at which things look as in training.
 
         Tensors [C, H, W] in [-1, 1].
         """
-        if self.settings.load_size is None:
-            return pair
-        loaded, crop = self.sizes((pair[0].shape[1], pair[0].shape[2]))
-        size = loaded if self.settings.keep_aspect else crop
-        return _resize(pair[0], size, self.source_resampling), _resize(pair[1], size)
+        size = self.sizes((pair[0].shape[1], pair[0].shape[2])).test
+        return resize(pair[0], size, self.source_resampling), resize(pair[1], size)
 
-    def sizes(self, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The (height, width) that images of ``size`` are resized to, and that of what is cropped out of them."""
+    def sizes(self, size: tuple[int, int]) -> Sizes:
+        """What images of ``size``, (height, width), are resized to in training and for tests, and cropped to.
+
+        Test images are resized as training images are: not at all, by the factor that keeps the aspect, or to the load
+        size; but to the crop size where the crop is the paper's jitter, nearly all of the image in its aspect (Isola
+        et al. 2017, section 6.2: trained on crops of 256 from 286, tested at 256).
+        """
         loaded = size if self.settings.load_size is None else height_width(self.settings.load_size)
         if self.settings.keep_aspect:
             factor = max(loaded[0] / size[0], loaded[1] / size[1])
             loaded = max(loaded[0], round(factor * size[0])), max(loaded[1], round(factor * size[1]))
-        return loaded, loaded if self.settings.crop_size is None else height_width(self.settings.crop_size)
+        if self.settings.crop_size is None:
+            return Sizes(loaded, loaded, loaded)
+        crop = height_width(self.settings.crop_size)
+        down, across = crop[0] / loaded[0], crop[1] / loaded[1]
+        jitter = min(down, across) >= JITTER and abs(down / across - 1) <= LIKE
+        at_crop = jitter and self.settings.load_size is not None and not self.settings.keep_aspect
+        return Sizes(loaded, crop, crop if at_crop else loaded)
 
     def refuse_smaller_than_crop(self, size: tuple[int, int], key: str) -> None:
         """Raise DataError, beginning with ``key``, when nothing can be cropped out of images of (height, width)."""
-        loaded, crop = self.sizes(size)
+        loaded, crop, _ = self.sizes(size)
         if loaded[0] < crop[0] or loaded[1] < crop[1]:
             raise DataError(
                 f"{key}: the image is {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
@@ -113,7 +134,8 @@ class Augmentation:
         return source * 2 - 1, target * 2 - 1
 
 
-def _resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
+def resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
+    """An image [C, H, W] in [-1, 1] at ``size``, (height, width); bicubic is antialiased, and clamped to [-1, 1]."""
     if tuple(image.shape[1:]) == size:
         return image
     interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC

@@ -113,10 +113,10 @@ class SampleChecks:
     def refuse_size(self, header: SampleHeader, generator: nn.Module) -> None:
         """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
         for shape, first in zip(header[:2], self.first[:2], strict=True):
-            size = self.augmentation.sizes(shape[:2])[1]
+            size = self.augmentation.sizes(shape[:2]).crop
             if shape is header.source and any(shape):
                 refuse_unfitting(generator, size, header.key)
-            if self.batched and any(shape) and size != self.augmentation.sizes(first[:2])[1]:
+            if self.batched and any(shape) and size != self.augmentation.sizes(first[:2]).crop:
                 raise DataError(
                     f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
                 )

@@ -56,7 +56,7 @@ class Samples:
                 samples.
         """
         self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
-        self.target_ending = getattr(dataset, "target_ending", "")
+        self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""

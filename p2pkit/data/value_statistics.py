@@ -69,10 +69,9 @@ class Statistics:
 
     @property
     def natural_range(self) -> ValueRange | None:
-        """That of the type, where it says which values there are: those of 8 bits, and floats that are in [0, 1]."""
-        of_type, wide = self.range_of_type, any(np.dtype(dtype).itemsize > 1 for dtype in self.dtypes)
-        is_unit = of_type == (0.0, 1.0) and self.low >= 0 and self.high <= 1
-        return of_type if is_unit or not wide else None
+        """That of the type, where all values are in it; None for floats beyond [0, 1], say."""
+        low, high = self.range_of_type or (1.0, 0.0)
+        return self.range_of_type if low <= self.low <= self.high <= high else None
 
     @property
     def shown(self) -> str:

@@ -41,6 +41,8 @@ class Exported:
 
     generator: str
     facts: Mapping[str, str]
+    trained_at: str
+    """The size that training saw images resized to, in words, which is not in the file; empty for their own."""
     policy: Policy
     noise: Sequence[str]
     """The names of the noise inputs."""
@@ -89,7 +91,8 @@ def export_model(
                 f"{model}: as {form} its images differ from the model's by up to {difference:.1e}, in values from -1 "
                 f"to 1; at most {TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
             )
-    return Exported(header.generator, exporter.facts, policy, [one.name for one in inputs[1:]], sizes, difference)
+    trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[1:]]
+    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference)
 
 
 @contextmanager

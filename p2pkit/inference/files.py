@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.errors import DataError
-from p2pkit.images.colour_profiles import lost_profiles
-from p2pkit.images.names import output_ending, without_ending
-from p2pkit.images.pixels import StoredPixels
-from p2pkit.images.reading import find_images, read_image
+from p2pkit.images.formats import installed
+from p2pkit.images.names import ending, output_ending, without_ending
 from p2pkit.images.region_writing import written_in_regions
-from p2pkit.images.regions import open_regions
 from p2pkit.images.writing import format_written, write_image
+from p2pkit.inference.odd_sources import OddSources
 from p2pkit.inference.prefetch import batches, prefetch
+from p2pkit.inference.records import Records
+from p2pkit.inference.sources import Source, StoredAs, file_sources
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
+from p2pkit.utils.atomic import os_errors_described
 from p2pkit.utils.progress import Progress, print_line
 
 if TYPE_CHECKING:
-    from p2pkit.inference.translator import Translator
+    from p2pkit.inference.translator import Size, Translator
 
 READERS, WRITERS = 2, 2
 """Threads that decode and encode beside the network."""
+TILED = ("tif", "tiff", "npy")
+"""The endings of what is written in tiles."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class FileOptions:
     ``batch_size`` images of one size (or tiles) go through the network together on a GPU. With ``tile`` images go
     through in tiles of so many pixels, which ``overlap`` by so many (None: an eighth), and become TIFF or NPY.
     ``skip_existing`` leaves out what is done already. ``format`` is the ending of the outputs ("png", "tif" ...); None
-    is that of the training targets, or a TIFF for what PNG cannot hold.
+    is that of the training targets, or a TIFF for what PNG cannot hold. ``size`` and ``stored_as`` are as for a call of
+    the Translator.
     """
 
     samples: int = 1
@@ -50,6 +54,8 @@ class FileOptions:
     overlap: int | None = None
     skip_existing: bool = False
     format: str | None = None
+    size: Size | None = None
+    stored_as: StoredAs | None = None
 
 
 @dataclass
@@ -59,118 +65,192 @@ class Report:
     done: int = 0
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
-    profiles: list[str] = field(default_factory=list)
-    """The colour profiles of sources that have one other than sRGB."""
-
-    def note(self, pixels: NDArray[Any]) -> None:
-        """Take note of what is said of the pixels of a source, or of a part of it."""
-        if isinstance(pixels, StoredPixels) and pixels.profile:
-            self.profiles.append(pixels.profile)
+    replaced: Counter[str] = field(default_factory=Counter)
+    """How many outputs that were there are made anew, by what was different about them ("of another model" ...)."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    file: Path
+    source: Source
     results: list[Path]
+    made_with: Sequence[Mapping[str, Any]]
+    """What each of the results is made with."""
 
 
 @dataclass
 class _Image:
-    """A file on its way: its source [C, H, W] in [-1, 1], then its translations, or what went wrong."""
+    """A source on its way: as a tensor [C, H, W] in [-1, 1], then its translations, or what went wrong."""
 
     job: _Job
     source: Tensor | None = None
+    stored: tuple[int, int] = (0, 0)
+    """Height and width of the source as stored."""
     outputs: list[Tensor] = field(default_factory=list)
     failure: str | None = None
 
 
 def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, options: FileOptions) -> Report:
-    """Translate image files, and all images below folders, into ``out``.
+    """Translate image files, and all images below folders, into the folder ``out``.
 
     An output is called after its source, with an ending that goes with the training targets and holds its
-    pixels, unless ``format`` says another; with several samples each has its number behind.
+    pixels, unless ``format`` says another; with several samples each has its number behind. With a single file as input
+    ``out`` may be a file too.
 
     Raises:
-        DataError: an input is missing, a folder holds no images, the generator takes no such tiles, or no image format
-            is written with that ending.
+        DataError: an input is missing, a folder of inputs holds no images, or ``out``, the generator takes no such
+            tiles, or no image format is written with that ending.
         PluginError: two plugins offer an image format for the ending of a file.
         WriteError: the disk is full, or writing is not allowed.
     """
+    _refuse_within(out, inputs)
+    if not _is_file(out):
+        return translate_sources(translator, file_sources(translator.header, inputs, options.stored_as), out, options)
+    if len(inputs) != 1 or inputs[0].is_dir():
+        raise DataError(f"--out {out}: this is the name of one image, and there may be several; give a folder")
+    name = ending(out)
+    if options.format is not None and f".{options.format.lower()}" != name:
+        raise DataError(f"--out {out} with --format {options.format}: two formats; leave out one of them")
+    (source,) = file_sources(translator.header, inputs, options.stored_as)
+    # the very name, whatever the case of its ending
+    place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(name) + 1 :]
+    return translate_sources(translator, [replace(source, place=place)], out.parent, replace(options, format=own))
+
+
+def translate_sources(
+    translator: Translator, sources: Sequence[Source], out: Path, options: FileOptions, report: Report | None = None
+) -> Report:
+    """Translate ``sources``, each to its place below ``out``; errors are those of :func:`translate_files`.
+
+    What is given as ``report`` is gone on with.
+    """
+    report, records, tiling = report or Report(), Records(), None
     if options.format is not None:
-        format_written(f".{options.format}")
-    report = Report()
-    jobs = _jobs(translator, inputs, out, options, report)
-    if options.tile is None:
-        _translate_whole(translator, jobs, options, report)
-    else:
+        format_written(f".{options.format.lower()}")
+    options = replace(options, size=translator.chosen_size(options.size, tiled=options.tile is not None))
+    if options.tile is not None:
+        if options.format is not None and options.format.lower() not in TILED:
+            raise DataError(f"{options.format} with tiles: tiles are written to TIFF or NPY; choose tif or npy")
         tiling = Tiling.chosen(translator.generator, options.tile, options.overlap, options.batch_size)
+        options = replace(options, overlap=tiling.overlap)
+    with os_errors_described(out):  # a folder that may not be looked into, a name that is too long
+        jobs = _jobs(translator, sources, out, options, records, report)
+    if report.replaced:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.replaced.items())
+        print_line(f"NOTICE: of the outputs that are there, these are made anew: {reasons}")
+    odd = OddSources(translator)
+    if tiling is None:
+        _translate_whole(translator, jobs, options, records, report, odd)
+    else:
         for job in jobs:
-            _translate_in_tiles(translator, job, tiling, options, report)
-    if report.profiles:
-        print_line(f"NOTICE: {lost_profiles(report.profiles)}")
+            _translate_in_tiles(translator, job, tiling, options, records, report, odd)
+    for notice in odd.notices():
+        print_line(f"NOTICE: {notice}")
     return report
 
 
+def _refuse_within(out: Path, inputs: Sequence[Path]) -> None:
+    """Raise DataError where outputs would lie in a folder of inputs, and be inputs themselves the next time."""
+    for given in inputs:
+        if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
+            raise DataError(
+                f"--out {out}: it is in the input folder {given}, where its images would be inputs the next time; "
+                "choose a folder outside of it"
+            )
+
+
+def _is_file(out: Path) -> bool:
+    """Whether outputs are to go to a file of this name, not to a folder. Raises DataError for what is not written."""
+    if out.is_dir() or not installed().is_image(out.name):
+        return False
+    format_written(ending(out))
+    return True
+
+
 def _jobs(
-    translator: Translator, inputs: Sequence[Path], out: Path, options: FileOptions, report: Report
+    translator: Translator, sources: Sequence[Source], out: Path, options: FileOptions, records: Records, report: Report
 ) -> list[_Job]:
     """What is to be done; what cannot be or need not be is in ``report``."""
-    found = dict.fromkeys((file, place) for given in inputs for file, place in _outputs(given))
-    sources = {file.resolve() for file, _ in found}
-    taken: dict[Path, Path] = {}
+    files = {source.file.resolve() for source in sources if source.file is not None}
+    taken: dict[Path, Source] = {}
     jobs = []
-    for file, place in found:
-        first = taken.setdefault(place, file)
-        results = _results(out / place, _ending(translator, file, options), options.samples)
-        replaced = [result for result in results if result.resolve() in sources]
-        if first != file:
-            report.failures.append(f"{file}: its output {place} is that of {first}; translate one of them elsewhere")
-        elif replaced:
-            report.failures.append(f"{file}: its output would replace the source {replaced[0]}; choose another --out")
-        elif options.skip_existing and all(result.exists() for result in results):
+    for source in sources:
+        first = taken.setdefault(source.place, source)
+        job = _job(translator, source, out, options)
+        replaced = [result for result in job.results if result.resolve() in files]
+        if first is not source:
+            report.failures.append(
+                f"{source.name}: its output {source.place} is that of {first.name}; translate one of them elsewhere"
+            )
+            continue
+        if replaced:
+            report.failures.append(
+                f"{source.name}: its output would replace the source {replaced[0]}; choose another --out"
+            )
+            continue
+        there = [
+            (result, records.difference(result, made_with))
+            for result, made_with in zip(job.results, job.made_with, strict=True) if result.exists()
+        ]  # fmt: skip
+        foreign = [result for result, difference in there if difference is None]
+        differences = [difference for _, difference in there if difference]
+        if foreign:
+            report.failures.append(
+                f"{source.name}: its output {foreign[0]} is there already, and p2pkit translate has not written it so; "
+                "move it, or choose another --out"
+            )
+        elif options.skip_existing and len(there) == len(job.results) and not differences:
             report.skipped += 1
         else:
-            jobs.append(_Job(file, results))
+            report.replaced.update(differences)
+            jobs.append(job)
     return jobs
 
 
-def _outputs(given: Path) -> Iterator[tuple[Path, Path]]:
-    """Each image of an input, with the path of its output without the ending."""
-    if given.is_dir():
-        for file in find_images(given):
-            yield file, without_ending(file.relative_to(given))
-    elif given.is_file():
-        yield given, without_ending(Path(given.name))
-    else:
-        raise DataError(f"{given}: there is no such file or folder")
+def _job(translator: Translator, source: Source, out: Path, options: FileOptions) -> _Job:
+    place = out / source.place
+    written = _ending(translator, source, options)
+    endings = [written] if options.samples == 1 else [f"_{sample}{written}" for sample in range(options.samples)]
+    # all that pixels depend on
+    common = {
+        "norm": translator.policy.norm, "dropout": translator.policy.dropout, "precision": translator.precision,
+        "size": options.size, "part": source.part, "tile": options.tile, "overlap": options.overlap,
+        "batch_size": options.batch_size if translator.policy.norm == "batch" else None,
+    }  # fmt: skip
+    about = {"model": translator.fingerprint, "source": source.identity()}
+    made_with = [{**about, "options": {"seed": options.seed + sample, **common}} for sample in range(options.samples)]
+    return _Job(source, [place.with_name(place.name + each) for each in endings], made_with)
 
 
-def _ending(translator: Translator, file: Path, options: FileOptions) -> str:
-    if options.tile is not None:
-        return ".npy" if file.suffix.lower() == ".npy" else ".tif"
+def _ending(translator: Translator, source: Source, options: FileOptions) -> str:
     if options.format is not None:
         return f".{options.format}"
+    if options.tile is not None:
+        return ".npy" if source.ending == ".npy" else ".tif"
     header = translator.header
-    return output_ending(file, np.dtype(header.target_dtype), header.target_channels, header.target_ending)
+    name = Path(source.place.name + source.ending)
+    return output_ending(name, np.dtype(header.target_dtype), header.target_channels, header.target_ending)
 
 
-def _results(place: Path, ending: str, samples: int) -> list[Path]:
-    endings = [ending] if samples == 1 else [f"_{sample}{ending}" for sample in range(samples)]
-    return [place.with_name(place.name + ending) for ending in endings]
+def _translate_whole(
+    translator: Translator, jobs: Sequence[_Job], options: FileOptions, records: Records, report: Report,
+    odd: OddSources,
+) -> None:  # fmt: skip
+    size = options.size or "source"
 
-
-def _translate_whole(translator: Translator, jobs: Sequence[_Job], options: FileOptions, report: Report) -> None:
     def read(job: _Job) -> _Image:
         try:
-            pixels = read_image(job.file)
-            report.note(pixels)
-            return _Image(job, translator.to_tensor(pixels, str(job.file)))
+            pixels = job.source.pixels()
+            source = translator.to_tensor(pixels, job.source.name)
+            odd.look_at(pixels, source)
+            return _Image(job, translator.to_trained_size(source, size), (pixels.shape[0], pixels.shape[1]))
         except DataError as error:
             return _Image(job, failure=str(error))
 
     def translated(images: Iterator[_Image]) -> Generator[_Image, None, None]:
         for batch in batches(images, options.batch_size, _of_one_size):
             sources = [image.source for image in batch if image.source is not None]
+            if any(image.source is not None and image.source.shape[1:] != image.stored for image in batch):
+                translator.tell_resizing(size)
             for sample in range(options.samples if sources else 0):
                 outputs = translator.tensor(torch.stack(sources), options.seed + sample)
                 for image, output in zip(batch, outputs, strict=True):
@@ -178,11 +258,17 @@ def _translate_whole(translator: Translator, jobs: Sequence[_Job], options: File
             yield from batch
 
     def write(image: _Image) -> str | None:
+        job = image.job
         try:
-            for output, result in zip(image.outputs, image.job.results, strict=image.failure is None):
-                write_image(result, translator.to_pixels(output), image.job.file)
+            for number, output in enumerate(image.outputs):
+                output = translator.from_trained_size(output, image.stored, size)
+                # what describes a file is of its size and place
+                like = job.source.file if output.shape[1:] == image.stored and not job.source.part else None
+                records.begin(job.results[number])
+                write_image(job.results[number], translator.to_pixels(output), like)
+                records.done(job.results[number], job.made_with[number])
         except DataError as error:
-            return f"{image.job.file}: {error}"
+            return f"{job.source.name}: {error}"
         return image.failure
 
     with (
@@ -208,17 +294,22 @@ def _account(report: Report, failure: str | None) -> None:
 
 
 def _translate_in_tiles(
-    translator: Translator, job: _Job, tiling: Tiling, options: FileOptions, report: Report
-) -> None:
-    failure = None
+    translator: Translator, job: _Job, tiling: Tiling, options: FileOptions, records: Records, report: Report,
+    odd: OddSources,
+) -> None:  # fmt: skip
+    failure, name = None, job.source.name
     try:
-        source = open_regions(job.file)
-        translator.refuse_channels(source.shape[2], str(job.file))
-        report.note(source.read(slice(0, 1), slice(0, 1)))
+        source = job.source.regions()
+        translator.refuse_channels(source.shape[2], name)
+        looked_at = source.read(*(slice(0, min(side, tiling.size)) for side in source.shape[:2]))
+        odd.look_at(looked_at, translator.to_tensor(looked_at, name))
         shape = (*source.shape[:2], translator.header.target_channels)
+        like = None if job.source.part else job.source.file
         for sample, result in enumerate(job.results):
-            with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), job.file) as sink:
-                translate_tiled(translator, source, sink, tiling, str(job.file), options.seed + sample)
+            records.begin(result)
+            with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink:
+                translate_tiled(translator, source, sink, tiling, name, options.seed + sample)
+            records.done(result, job.made_with[sample])
     except DataError as error:
         failure = str(error)
     _account(report, failure)

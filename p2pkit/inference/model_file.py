@@ -40,6 +40,15 @@ class EncodingHeader(BaseModel):
     distribution_version: str
 
 
+class ResizeHeader(BaseModel):
+    """What sources were resized to for validation: ``size``, (height, width), or just to cover it with their aspect."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    size: tuple[int, int]
+    keep_aspect: bool = False
+
+
 class ModelHeader(BaseModel):
     """What a model file says about itself: all that rebuilding and using its generator needs, and where it is from."""
 
@@ -67,6 +76,12 @@ class ModelHeader(BaseModel):
     """What sources are encoded with before the generator sees them; None when it sees them as they are."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
+    resize: ResizeHeader | None = None
+    """How translation resizes sources, as validation did; None where images keep their size."""
+    source_size: tuple[int, int] | None = None
+    """Height and width of the first training source as stored; None where that is not known."""
+    stored_as: str = ""
+    """The part of their files that the training sources were: "left half", "right half", or empty for all of it."""
     policy: Policy = Policy()
     recipe: str = ""
     """The resolved recipe, as TOML."""
@@ -97,7 +112,7 @@ def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> 
     # one key alone: safetensors writes several in any order, and equal models should be equal files
     described = {
         "format_version": FORMAT_VERSION,
-        _CHECKSUM: _checksum(tensors),
+        _CHECKSUM: checksum(tensors),
         "header": header.model_dump(mode="json"),
     }
     with atomic_write(file) as aside:
@@ -140,9 +155,9 @@ def read_header(file: Path) -> ModelHeader:
 def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     """Header and weights of a model file; raises also where the weights are not those that were written."""
     with _opened(file, "pt") as handle:
-        header, checksum = _parse(file, handle.metadata() or {})
+        header, written = _parse(file, handle.metadata() or {})
         weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is not a dict
-    if checksum is not None and checksum != _checksum(weights):
+    if written is not None and written != checksum(weights):
         raise ModelFileError(
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
         )
@@ -160,11 +175,11 @@ def _opened(file: Path, framework: str) -> Iterator[Any]:
         raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
 
 
-def _checksum(weights: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of tensors on the CPU, in the order of their names."""
+def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
+    """The SHA-256 of a text and of tensors on the CPU, in the order of their names."""
     from torch import uint8
 
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(text.encode())
     for name in sorted(weights):
         digest.update(name.encode())
         digest.update(weights[name].contiguous().reshape(-1).view(uint8).numpy().data)

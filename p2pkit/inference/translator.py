@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -16,20 +17,23 @@ from torch import Tensor, nn
 
 from p2pkit.components.catalogue import create
 from p2pkit.components.host import manager
-from p2pkit.contracts import Normalisation
+from p2pkit.contracts import Normalisation, Resampling
+from p2pkit.data.augmentation import Augmentation, resize
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images.pictures import image_pixels, to_pillow
 from p2pkit.images.pixels import Missing, as_indices, denormalize, normalize, not_an_image, refuse_unclear
-from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
-from p2pkit.images.regions import ArrayRegions, Regions, open_regions
-from p2pkit.inference.model_file import FILE_NAME, ModelHeader, read_model
+from p2pkit.images.regions import ArrayRegions, Regions
+from p2pkit.inference.model_file import FILE_NAME, ModelHeader, checksum, read_model
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
+from p2pkit.inference.sources import StoredAs, file_source, part_for
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
 from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.fitting import in_fast_layout
+from p2pkit.settings import TransformSettings
+from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
     from p2pkit.inference.files import FileOptions, Report
@@ -39,55 +43,86 @@ Precision = Literal["no", "bf16", "fp16"]
 PRECISIONS: Mapping[Precision, torch.dtype | None] = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+Size = Literal["source", "model", "native"]
+"""Where a model resizes sources: whether outputs are resized back, stay at the model's size, or neither is resized."""
+
+
 class Translator:
     """Translates images with one generator.
 
     Called with a path it gives a PIL image; called with a PIL image, an array [H, W, C] or [H, W] as stored, or a
     tensor [C, H, W] or [N, C, H, W] in [-1, 1], it gives back the same kind; called with a list, a list of these.
+    Sources are resized as in training, and outputs back to the size of each source; tensors are taken as they are.
     ``precision`` is that of the network's arithmetic: float32, or mixed with bf16, or with fp16 (on GPUs alone).
     """
 
     def __init__(self, generator: nn.Module, header: ModelHeader, policy: Policy, precision: Precision = "no") -> None:
         self.generator, self.header, self.policy, self.precision = generator, header, policy, precision
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         header, (low, high) = self.header, self.header.values("source")
-        noise = "with noise" if self.policy.dropout else "without noise"
+        policy = f"batch norm by {self.policy.norm!r}, {'with' if self.policy.dropout else 'without'} noise"
+        resized = f", resized to {self.trained_at}" if header.resize else ""
         return (
             f"<Translator {header.generator!r} of {header.distribution} {header.distribution_version}, step "
-            f"{header.step}: {header.source_channels} channels of {header.source_dtype} ({low:g} to {high:g}) -> "
-            f"{header.target_channels} of {header.target_dtype}, batch norm by {self.policy.norm!r}, {noise}>"
+            f"{header.step}: {header.source_channels} channels of {header.source_dtype} ({low:g} to {high:g})"
+            f"{resized} -> {header.target_channels} of {header.target_dtype}, {policy}>"
         )
 
-    def __call__(self, image: Any, seed: int = 0, tile: int | None = None, overlap: int | None = None) -> Any:
+    def __call__(
+        self, image: Any, seed: int = 0, tile: int | None = None, overlap: int | None = None,
+        size: Size | None = None, stored_as: StoredAs | None = None,
+    ) -> Any:  # fmt: skip
         """The translation of ``image``; ``seed`` draws its noise, the same for the same seed in any company.
 
         With ``tile`` it is translated in tiles of so many pixels that ``overlap`` by so many (None: an eighth); tensors
-        are not.
+        are not. ``size`` is "source", "model" or "native" (see ``p2pkit translate --size``); None is "source", or
+        "native" for tiles. ``stored_as`` says what a path leads to: an "image", or "side_by_side" images of which one
+        is the source; None goes by the model file and the shape of the image.
 
         Raises:
             DataError: the image cannot be read, or has another number of channels than the model takes.
         """
         if isinstance(image, list | tuple):
-            return [self(one, seed, tile, overlap) for one in image]
+            return [self(one, seed, tile, overlap, size, stored_as) for one in image]
         tiling = None if tile is None else Tiling.chosen(self.generator, tile, overlap)
+        if isinstance(image, Tensor) and tiling is None:
+            if size in ("source", "model"):
+                raise DataError(f'size = "{size}": a tensor is taken as it is; resize it, or give an array')
+            return self.tensor(image, seed) if image.ndim == 4 else self.tensor(image[None], seed)[0]
+        chosen = self.chosen_size(size, tiled=tiling is not None)
+        if stored_as is not None and not isinstance(image, str | Path):
+            raise DataError(f'stored_as = "{stored_as}": that is of files; an image itself is the source')
         if isinstance(image, str | Path):
+            file = Path(image)
+            part = part_for(self.header, file, stored_as)
+            if part and stored_as is None:
+                self.tell(
+                    f"NOTICE: {file}: taken as two images side by side, as in training, of which the {part} is the "
+                    'source; stored_as = "image" takes it whole'
+                )
+            source = file_source(file, file, part)
             if tiling is None:
-                return to_pillow(self.pixels(read_image(Path(image)), str(image), seed))
-            return to_pillow(self._of_tiles(open_regions(Path(image)), str(image), seed, tiling))
+                return to_pillow(self.pixels(source.pixels(), source.name, seed, None, chosen))
+            return to_pillow(self._of_tiles(source.regions(), source.name, seed, tiling))
         if isinstance(image, Image.Image):
-            return to_pillow(self.pixels(image_pixels(image), "the image", seed, tiling))
+            return to_pillow(self.pixels(image_pixels(image), "the image", seed, tiling, chosen))
         if isinstance(image, np.ndarray):
             flat = image.ndim == 2
             refuse_unclear(image, "the image is an array")
-            pixels = self.pixels(image[:, :, None] if flat else image, "the array", seed, tiling)
+            pixels = self.pixels(image[:, :, None] if flat else image, "the array", seed, tiling, chosen)
             return pixels[:, :, 0] if flat and pixels.shape[2] == 1 else pixels
-        if isinstance(image, Tensor) and tiling is None:
-            return self.tensor(image, seed) if image.ndim == 4 else self.tensor(image[None], seed)[0]
         expected = "a path, a PIL image, an array" + (
             " or a tensor" if tiling is None else ", to be translated in tiles"
         )
         raise DataError(f"an image must be {expected}; found {type(image).__name__}")
+
+    def tell(self, message: str) -> None:
+        """Print a message that concerns what is translated, each one once."""
+        if message not in self._told:
+            self._told.add(message)
+            print_line(message)
 
     def files(self, inputs: Sequence[str | Path], out: str | Path, options: FileOptions | None = None) -> Report:
         """Translate files and folders into ``out``, as ``p2pkit translate`` does.
@@ -100,11 +135,74 @@ class Translator:
 
         return translate_files(self, [Path(given) for given in inputs], Path(out), options or FileOptions())
 
-    def pixels(self, source: NDArray[Any], key: str, seed: int = 0, tiling: Tiling | None = None) -> NDArray[Any]:
+    def pixels(
+        self, source: NDArray[Any], key: str, seed: int = 0, tiling: Tiling | None = None, size: Size = "source"
+    ) -> NDArray[Any]:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if tiling is not None:
             return self._of_tiles(ArrayRegions(source), key, seed, tiling)
-        return self.to_pixels(self.tensor(self.to_tensor(source, key)[None], seed)[0])
+        output = self.tensor(self.to_trained_size(self.to_tensor(source, key), size)[None], seed)[0]
+        return self.to_pixels(self.from_trained_size(output, source.shape[:2], size))
+
+    def chosen_size(self, size: Size | None, tiled: bool = False) -> Size:
+        """What ``size`` means for this model: "native" wherever nothing is resized. Tells what tiles differ in.
+
+        Raises:
+            DataError: tiles are to be of resized images.
+        """
+        if self.header.resize is None:
+            return "native"
+        if tiled and size is None:
+            self.tell(
+                f"NOTICE: tiles are of images at their own size, while training saw them resized to {self.trained_at}: "
+                "things may be of another scale than the model knows"
+            )
+        elif tiled and size != "native":
+            raise DataError(
+                f'size "{size}" with tiles: tiles are of images at their own size, and this model resizes them to '
+                f'{self.trained_at}; leave out the tiles, or take the size "native"'
+            )
+        return "native" if tiled else size or "source"
+
+    def tell_resizing(self, size: Size) -> None:
+        """Tell that sources are resized, and to what."""
+        to = "back to each source's size" if size == "source" else "stay at that size"
+        self.tell(f"sources are resized to {self.trained_at}, as in training, outputs {to} (--size)")
+
+    @property
+    def trained_at(self) -> str:
+        """The size that sources are resized to, in words."""
+        resizing = self.header.resize
+        assert resizing is not None
+        size = "{}x{} (height x width)".format(*resizing.size)
+        return f"cover {size} in their aspect" if resizing.keep_aspect else size
+
+    @cached_property
+    def resampling(self) -> Resampling:
+        """How sources are resized: to the nearest pixel where an encoding takes them for numbers, else bicubic."""
+        found: Resampling = getattr(getattr(self.generator, "encoding", None), "resampling", "bicubic")
+        return found
+
+    def to_trained_size(self, source: Tensor, size: Size = "source") -> Tensor:
+        """A source [C, H, W] in [-1, 1], resized as for validation; as it is for "native"."""
+        resizing = self.header.resize
+        if resizing is None or size == "native":
+            return source
+        # the very rule of validation
+        settings = TransformSettings(load_size=resizing.size, keep_aspect=resizing.keep_aspect)
+        sizes = Augmentation(settings, 0).sizes((source.shape[1], source.shape[2]))
+        return resize(source, sizes.test, self.resampling)
+
+    def from_trained_size(self, output: Tensor, source: Sequence[int], size: Size = "source") -> Tensor:
+        """An output [C, h, w] in [-1, 1], resized to the (height, width) of its ``source`` for "source" alone."""
+        return resize(output, (source[0], source[1])) if size == "source" else output
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of all in the model file that outputs depend on: weights, and what the header says of using them."""
+        about = {"policy", "recipe", "data", "step", "metrics"}
+        weights = {name: value.detach().cpu() for name, value in self.generator.state_dict().items()}
+        return checksum(weights, self.header.model_dump_json(exclude=about))
 
     def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
         height, width, _ = source.shape

@@ -171,7 +171,7 @@ def _as_it_is(sample: Any) -> Any:
     return sample
 
 
-@contract("shards, notices and target_ending, if there are any, are as contracts.py describes; shards sum to len()")
+@contract("shards, notices, target_ending and stored_as, if there, are as contracts.py describes; shards sum to len()")
 def has_valid_attributes(subject: Subject) -> None:
     """The attributes that a data set may have."""
     for split in splits_of(subject.registered):
@@ -185,6 +185,9 @@ def has_valid_attributes(subject: Subject) -> None:
         require(texts, f"notices = {notices!r}, which is not a sequence of strings")
         ending = getattr(dataset, "target_ending", "")
         require(isinstance(ending, str) and ending[:1] in ("", "."), f"target_ending = {ending!r}")
+        stored_as = getattr(dataset, "stored_as", "")
+        known = ("", "left half", "right half")
+        require(stored_as in known, f"stored_as = {stored_as!r}; expected one of {known}")
 
 
 CHECKS = (

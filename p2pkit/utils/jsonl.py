@@ -13,16 +13,34 @@ from p2pkit.utils.atomic import os_errors_described, write_text
 
 
 def append_line(file: Path, values: Mapping[str, Any]) -> None:
-    """Append one JSON line, whole or not at all; null in it stands for numbers that are NaN or infinite."""
+    """Append one JSON line, whole or not at all; null in it stands for numbers that are NaN or infinite.
+
+    It begins a line of its own also where a kill has torn the last one.
+    """
     line = json.dumps(finite(values), allow_nan=False) + "\n"
-    with os_errors_described(file), file.open("ab") as handle:
-        before = handle.tell()
+    with os_errors_described(file), file.open("a+b") as handle:
+        before = handle.seek(0, os.SEEK_END)
+        if before and (handle.seek(before - 1), handle.read(1)) != (before - 1, b"\n"):
+            line = "\n" + line
         try:
             handle.write(line.encode())
             handle.flush()
         except OSError:
             os.truncate(file, before)
             raise
+
+
+def read_lines(file: Path) -> list[Mapping[str, Any]]:
+    """The JSON objects of a file that is or is not there, without lines that a kill has torn."""
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
+        try:
+            read = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(read, Mapping):
+            found.append(read)
+    return found
 
 
 def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:

@@ -161,6 +161,12 @@ class NoDot(Good):
     target_ending = "png"
 
 
+class Middle(Good):
+    """A data set whose sources are parts of files that nobody knows."""
+
+    stored_as = "middle"
+
+
 BROKEN = [
     Broken("datasets", check, factory, found)
     for check, factory, found in (
@@ -181,5 +187,6 @@ BROKEN = [
         (datasets.has_valid_attributes, LostShard, "shards of 2 pairs in all, but len() is 3"),
         (datasets.has_valid_attributes, OneNotice, "not a sequence of strings"),
         (datasets.has_valid_attributes, NoDot, "target_ending = 'png'"),
+        (datasets.has_valid_attributes, Middle, "stored_as = 'middle'"),
     )
 ]

@@ -54,6 +54,7 @@ class Facades:
             )
 
         self.target_ending = getattr(self._pairs, "target_ending", "")
+        self.stored_as = getattr(self._pairs, "stored_as", "")
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -26,6 +26,7 @@ class SideBySide:
         folder = split_folder(root, split)
         self._files = find_images(folder) if folder else []
         self.target_ending = ending(self._files[0]) if self._files else ""
+        self.stored_as = "left half" if direction == "AtoB" else "right half"
 
     def __len__(self) -> int:
         return len(self._files)

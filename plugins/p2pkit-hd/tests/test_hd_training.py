@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.numpy import load_file
 from street_scenes import street, write_cityscapes
@@ -137,7 +139,7 @@ def test_a_model_translates_maps_of_instances_as_they_are(
 ) -> None:
     file = streets / "gtFine/val/lindau/lindau_000000_000019_gtFine_instanceIds.png"
     whole, tiled = tmp_path / "whole", tmp_path / "tiled"
-    assert program("translate", coarse_run, file, "--out", whole).code == 0
+    assert program("translate", coarse_run, file, "--out", whole, "--size", "native").code == 0
     outcome = program("translate", coarse_run, file, "--out", tiled, "--tile", "48", "--overlap", "16")
     assert outcome.code == 0, outcome.err
     files = (whole / file.name, tiled / file.with_suffix(".tif").name)
@@ -150,6 +152,24 @@ def test_a_model_translates_maps_of_instances_as_they_are(
     wide = save(tmp_path / "wide.png", np.where(objects < 1000, objects, 7))
     assert program("translate", coarse_run, classes, wide, "--out", whole).code == 0
     assert (whole / "classes.png").read_bytes() == (whole / "wide.png").read_bytes()
+
+
+def test_maps_as_stored_are_translated_at_the_size_of_training(
+    coarse_run: Path, streets: Path, tmp_path: Path, program: Call
+) -> None:
+    files = sorted((streets / "gtFine/val/lindau").iterdir())
+    for size in ("model", "source"):
+        outcome = program("translate", coarse_run, *files, "--out", tmp_path / size, "--size", size)
+        assert outcome.code == 0 and "sources are resized to 32x64 (height x width), as in training" in outcome.err
+    errors, written = [], [Image.open(tmp_path / "model" / file.name) for file in files]
+    for file, image in zip(files, written, strict=True):
+        photo = Image.open(str(file).replace("gtFine_instanceIds", "leftImg8bit").replace("gtFine", "leftImg8bit"))
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None].float()
+        target = F.interpolate(pixels, (32, 64), mode="bicubic", antialias=True).clamp(0, 255)[0].permute(1, 2, 0)
+        errors.append(np.abs(np.asarray(image) - target.numpy()).mean() / 255)
+        assert Image.open(tmp_path / "source" / file.name).size == photo.size == (128, 64)
+    # outputs are rounded to 8 bits
+    assert np.mean(errors) == pytest.approx(lines(coarse_run)[-1]["validation/mae"], abs=1e-3)
 
 
 def test_a_local_generator_is_exported(local_recipe: Path, tmp_path: Path, program: Call) -> None:

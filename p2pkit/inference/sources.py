@@ -1,0 +1,155 @@
+"""What is translated: image files, halves of them, samples of a data set; and where below the outputs each one goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from p2pkit.errors import DataError
+from p2pkit.images.names import ending, without_ending
+from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.regions import ArrayRegions, Regions, open_regions
+from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.records import Records
+from p2pkit.utils.progress import Progress, print_line
+
+StoredAs = Literal["image", "side_by_side"]
+"""Whether files are images, or two images side by side of which one is the source."""
+Part = Literal["", "left half", "right half"]
+LIKE = 0.02
+"""By so much the aspect of a file may differ from that of the training files, as a share, and be one of their kind."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to translate: a file, or the ``part`` of it, or what ``read`` gives, pixels [H, W, C] as stored."""
+
+    name: str
+    """What messages call it."""
+    place: Path
+    """Where its outputs go below their folder, without the ending."""
+    ending: str
+    """That of its file, or of its key."""
+    read: Callable[[], NDArray[Any]]
+    file: Path | None = None
+    part: Part = ""
+    known_as: Mapping[str, Any] = field(default_factory=dict)
+    """What records know it by, where it is not a file."""
+
+    def pixels(self) -> NDArray[Any]:
+        """The pixels [H, W, C]. Raises DataError where they cannot be read, or have no halves."""
+        pixels = self.read()
+        if not self.part:
+            return pixels
+        return pixels[:, _columns(self.part, pixels.shape[1], self.name)]
+
+    def regions(self) -> Regions:
+        """The same, to be read part by part."""
+        whole = ArrayRegions(self.read()) if self.file is None else open_regions(self.file)
+        return _Half(whole, _columns(self.part, whole.shape[1], self.name)) if self.part else whole
+
+    def identity(self) -> Mapping[str, Any]:
+        """What records know it by: of a file its path, its size in bytes, and when it was changed."""
+        if self.file is None:
+            return self.known_as
+        path = str(self.file.resolve())
+        try:
+            found = self.file.stat()
+        except OSError:  # it has gone meanwhile, as reading it will say
+            return {"path": path}
+        return {"path": path, "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+class _Half:
+    """Some columns of an image of which parts can be had."""
+
+    def __init__(self, whole: Regions, columns: slice) -> None:
+        height, _, channels = whole.shape
+        self._whole, self._first = whole, columns.start
+        self.shape = (height, columns.stop - columns.start, channels)
+
+    def read(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """The pixels of a part."""
+        return self._whole.read(rows, slice(self._first + columns.start, self._first + columns.stop))
+
+
+def _columns(part: Part, width: int, name: str) -> slice:
+    """The columns of a half; DataError, beginning with ``name``, where there are none."""
+    if width % 2:
+        raise DataError(f"{name}: it is {width} pixels wide; two images side by side have an even width")
+    return slice(0, width // 2) if part == "left half" else slice(width // 2, width)
+
+
+def file_source(file: Path, place: Path, part: Part = "") -> Source:
+    """A file, or half of it."""
+    return Source(str(file), place, ending(file), partial(read_image, file), file, part)
+
+
+def part_for(header: ModelHeader, file: Path, stored_as: StoredAs | None) -> Part:
+    """Which part of ``file`` is the source for a model; empty for all of it.
+
+    Unless ``stored_as`` says it, that is a half where training sources were halves and the file is of the aspect that
+    their files had.
+    """
+    own: Any = header.stored_as
+    if stored_as is not None:
+        return (own or "left half") if stored_as == "side_by_side" else ""
+    if not own or header.source_size is None:
+        return ""
+    try:
+        height, width, _ = image_header(file)
+    except DataError:
+        return ""  # reading it will say the same
+    aspect = 2 * header.source_size[1] / header.source_size[0]
+    alike = not width % 2 and abs(width / height / aspect - 1) <= LIKE
+    return own if alike else ""
+
+
+def file_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredAs | None = None) -> list[Source]:
+    """The sources in files and folders, in their order, each once. Tells what is left out, and which halves are taken.
+
+    Raises:
+        DataError: an input is missing, or a folder holds no images.
+        PluginError: two plugins offer an image format for the ending of a file.
+    """
+    found = dict.fromkeys((file, place) for given in inputs for file, place in _files(given))
+    if stored_as == "side_by_side" and not header.stored_as:
+        print_line("NOTICE: this model was not trained on halves of files; the left half of each is translated")
+    if not header.stored_as or stored_as is not None:
+        return [file_source(file, place, part_for(header, file, stored_as)) for file, place in found]
+    sources = []
+    with Progress("looking at sizes", len(found), "file") as progress:
+        for file, place in found:
+            sources.append(file_source(file, place, part_for(header, file, None)))
+            progress.advance()
+    counts = Counter(bool(source.part) for source in sources)
+    print_line(
+        f"NOTICE: {counts[True]} of the files are taken as two images side by side, as in training, of which the "
+        f"{header.stored_as} is translated, and {counts[False]} as single images; --as image or --as side_by_side "
+        "decides for all"
+    )
+    return sources
+
+
+def _files(given: Path) -> Iterator[tuple[Path, Path]]:
+    """Each image of an input, with the path of its output without the ending."""
+    if given.is_file():
+        yield given, without_ending(Path(given.name))
+    elif given.is_dir():
+        images, records = find_images(given), Records()
+        taken = [file for file in images if not records.is_translation(file)]
+        if taken and len(taken) < len(images):
+            print_line(
+                f"NOTICE: {len(images) - len(taken)} of the {len(images)} images in {given} are left out, because "
+                "p2pkit translate has written them; name a file, or a folder of nothing else, to translate it"
+            )
+        for file in taken or images:
+            yield file, without_ending(file.relative_to(given))
+    else:
+        raise DataError(f"{given}: there is no such file or folder")
