@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +22,7 @@ from p2pkit.components.catalogue import create
 from p2pkit.components.signature import build_component, defined, plain, splits_of
 from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
+from p2pkit.data.checks import SKIP
 from p2pkit.data.samples import Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError, did_you_mean
 from p2pkit.evaluation.validation import Measurement, Validation
@@ -38,23 +40,36 @@ from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
 
-def load_data(recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = ()) -> Data:
+def load_data(
+    recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = (), refuse_problems: bool = True
+) -> Data:
     """The train, val and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
+
+    Without ``refuse_problems`` its sets may have problems, such as files without a partner.
 
     Raises:
         RecipeError: the recipe is missing or invalid, or its data set is not one.
-        DataError: the data is missing, or there is no training sample.
+        DataError: the data is missing, has problems and the policy is to stop, or there is no training sample.
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
-    chosen, sets, known = recipe.data, [], splits_of(recipe.data.registered)
-    encoded = recipe.encoding is not None
+    chosen, made, sets, known = recipe.data, dict[Split, Any](), [], splits_of(recipe.data.registered)
     for split in get_args(Split):
-        made = make(chosen, split=split) if split in known else ()
-        sets.append(Samples(made, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache, indices=encoded))
+        made[split] = make(chosen, split=split) if split in known else ()
+    if chosen.values.split is not None:
+        from p2pkit.data.splitting import with_val_set
+
+        made = with_val_set(made, chosen.origin, chosen.values.split, recipe.run.seed)
+    cache, encoded = recipe.loader.cache, recipe.encoding is not None
+    for split, dataset in made.items():
+        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=cache, indices=encoded))
+    problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
+    if problems and refuse_problems and recipe.loader.bad_data == "stop":
+        raise DataError("\n".join([*problems, SKIP]))
     train, val, test = sets
     if not len(train) or (train.targets is not None and not len(train.targets)):
-        raise DataError(f"data: {chosen.name!r} holds no training {'pairs' if train.targets is None else 'images'}")
+        what = "pairs" if train.targets is None else "images"
+        raise DataError("\n".join([f"data: {chosen.name!r} holds no training {what}", *train.problems]))
     if recipe.validation.split == "test" and len(val) and not len(test):
         raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
     validation = val if recipe.validation.split == "val" and len(val) else test

@@ -86,7 +86,9 @@ class PairedDataset(Protocol):
     - ``fingerprint()``: a short text that changes when the data does; without it, it is made of 64 of the samples.
     - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
       shards, and pairs within about a thousand consecutive ones, instead of all pairs.
+    - ``key(index)``, ``group(index)``: for ``[data] split``, keys without reading, and what stays in one set.
     - ``notices``: texts for the terminal and the run folder, on what must not pass in silence.
+    - ``problems``: texts on what is left out and must be mended, such as files without a partner; they end a run.
     - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
     - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
     """
@@ -333,8 +335,7 @@ class Encoding(Protocol):
     Generator and discriminator are made for its channels; files, samples and translation have the sources themselves.
     Its factory may ask for ``source_channels``, and for ``source_range``, the values that -1 and 1 stand for.
     A method ``picture(source)``, if there is one, gives [N, 3, H, W] in [-1, 1] for sample grids. One of class maps has
-    ``classes``, their number, ``void``, the number of no class or None, and ``class_numbers(source)``, [N, H, W]: the
-    numbers in the training sources are then counted before a run, and those of no class refused where they are many.
+    ``classes``, their number, ``void``, a number or None, and ``class_numbers(source)`` [N, H, W], which are counted.
     """
 
     channels: int

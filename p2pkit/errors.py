@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+NOT_UTF_8 = frozenset(map(chr, range(0xDC80, 0xDD00)))
+"""What Python makes of bytes that are not UTF-8, in arguments and names of files."""
+
 
 class P2PKitError(ValueError):
     """The family of mistakes that the person at the keyboard can mend."""

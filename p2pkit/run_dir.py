@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from p2pkit.contracts import ValueRange
-from p2pkit.errors import RunDirError
+from p2pkit.errors import NOT_UTF_8, RunDirError
 from p2pkit.inference.model_file import FILE_NAME
 from p2pkit.utils.atomic import os_errors_described, write_text
 
@@ -42,6 +42,9 @@ class RunDir:
     """The model file of the step with the best validation metrics, where they are taken while training."""
 
     def __post_init__(self) -> None:
+        if set(str(self.path)) & NOT_UTF_8:
+            found = "the path of a run folder must be in UTF-8: no checkpoint and no model can be read from others"
+            raise RunDirError(f"{self.path}: {found}; choose another name")
         self.recipe, self.metrics = self.path / "recipe.toml", self.path / "metrics.jsonl"
         self.bad_data, self.checkpoints = self.path / "bad_data.jsonl", self.path / "checkpoints"
         self.validation = self.path / "validation.json"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -65,6 +67,38 @@ def _checked_name(value: str) -> str:
     if not value.strip(".") or set(value) & set("/\\\0"):
         raise ValueError("the name of a folder, without / and \\")
     return value
+
+
+def usable_path(value: Path, *, folder: Path = Path()) -> Path:
+    """A path as a person has written it: ~ is a home folder, and / stands for \\ where that makes a path that is there.
+
+    ``folder`` is where relative paths begin. Raises ValueError, saying what is expected, for what cannot be a path, or
+    cannot be kept in a recipe.
+    """
+    try:
+        path = value.expanduser()
+        text = str(path)
+        if "\0" in text:
+            raise ValueError("a path without NUL characters")
+        str(path.absolute()).encode()
+        if (folder / path).exists():
+            return path
+    except RuntimeError as error:
+        raise ValueError("a path whose ~ stands for the home folder of somebody known here") from error
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            "a path whose folders, from the first on, are called in UTF-8: recipes and model files hold no others. "
+            "Rename them, or make a link to the last and use that"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"a path that can be looked up ({error.strerror})") from error
+    if not text.isprintable() and set(text) & set("\a\b\f\n\r\t\v\x1b"):
+        raise ValueError("a path; in double quotes \\t, \\n and the like are no backslashes: use single quotes, or /")
+    if "\\" in text and os.sep == "/":
+        if (folder / text.replace("\\", "/")).exists():
+            return Path(text.replace("\\", "/"))
+        raise ValueError("a path with /: here a backslash is a part of a name, and nothing is called so")
+    return path
 
 
 def _checked_tracker(value: str) -> str:
@@ -163,6 +197,14 @@ class DiscriminatorAugmentationSettings(Section):
     """Real images after which an adaptive probability can have gone from 0 to 1."""
 
 
+class DataSettings(Section):
+    """The keys that every data set has beside its parameters."""
+
+    split: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="the share of the train set that becomes the val set, where there is none"
+    )
+
+
 class LossSettings(Section):
     """The keys that every loss has beside its parameters."""
 
@@ -184,7 +226,7 @@ class ScheduleSettings(Section):
 
 
 FIXED_KEYS: Mapping[str, type[Section]] = {
-    "losses": LossSettings, "optimizers": OptimizerSettings, "schedules": ScheduleSettings,
+    "datasets": DataSettings, "losses": LossSettings, "optimizers": OptimizerSettings, "schedules": ScheduleSettings,
 }  # fmt: skip
 """For each kind of component, the keys of its table in a recipe that are not parameters of the component."""
 

@@ -112,7 +112,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "data.tile": 150, "data.stride": 450, "transform.load_size": 16, "transform.crop_size": 16,
         "generator.depth": 3, "generator.width": 4, "discriminator.name": "patchgan_1", "discriminator.width": 4,
     },
-    "hd:small": {"transform.load_size": [48, 96], "generator.width": 4, "generator.blocks": 1, "discriminator.width": 4},
+    "hd:small": {
+        "transform.load_size": [48, 96], "generator.width": 4, "generator.blocks": 1, "discriminator.width": 4,
+    },
 }  # fmt: skip
 """Recipes of the plugins in their READMEs, and what makes them small."""
 

@@ -19,7 +19,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from p2pkit.errors import DataError
-from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.discovery import discover
+from p2pkit.images.reading import image_header, read_image
 from p2pkit.images.writing import write_image
 
 RANDOM = np.random.default_rng(0)
@@ -280,7 +281,7 @@ def test_nifti(kind: Any, tmp_path: Path) -> None:
 def test_libraries_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dicom(tmp_path / "a.dcm", SMALL[:, :, 0])
     nibabel.Nifti1Image(SMALL, np.eye(4)).to_filename(tmp_path / "a.nii")
-    assert [file.name for file in find_images(tmp_path)] == ["a.dcm", "a.nii"]
+    assert [file.name for file in discover(tmp_path).files] == ["a.dcm", "a.nii"]
     for file, library in ((tmp_path / "a.dcm", "pydicom"), (tmp_path / "a.nii", "nibabel")):
         monkeypatch.setitem(sys.modules, library, None)
         for read in (read_image, image_header):

@@ -14,8 +14,9 @@ import pytest
 
 from p2pkit.components.host import configure, manager
 from p2pkit.errors import DataError, PluginError
+from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending, output_ending, without_ending
-from p2pkit.images.reading import find_images, image_header, read_image, read_image_bytes
+from p2pkit.images.reading import image_header, read_image, read_image_bytes
 from p2pkit.images.regions import open_regions
 from p2pkit.images.writing import write_image
 from tests.conftest import Call, distribution, picture, save
@@ -69,7 +70,7 @@ def test_a_format_of_two_short_methods_is_read_and_written(install: Install, tmp
         write_image(tmp_path / "images" / name, PIXELS)
         assert np.array_equal(read_image(tmp_path / "images" / name), PIXELS)
         assert image_header(tmp_path / "images" / name) == PIXELS.shape
-    assert [file.name for file in find_images(tmp_path / "images")] == ["a.raw", "b.RAW.bin"]
+    assert [file.name for file in discover(tmp_path / "images").files] == ["a.raw", "b.RAW.bin"]
     assert ending(Path("b.RAW.bin")) == ".raw.bin" and without_ending(Path("x/b.RAW.bin")) == Path("x/b")
     assert np.array_equal(read_image_bytes((tmp_path / "images" / "a.raw").read_bytes(), "shard: 1.raw"), PIXELS)
     part = open_regions(tmp_path / "images" / "a.raw").read(slice(1, 3), slice(2, 9))
@@ -129,7 +130,7 @@ def test_two_plugins_that_claim_an_ending_are_both_named(
     for use in (
         read_image,
         image_header,
-        lambda file: find_images(file.parent),
+        lambda file: discover(file.parent),
         lambda file: write_image(file, PIXELS),
     ):
         with pytest.raises(PluginError, match=conflict):
@@ -203,7 +204,7 @@ def test_a_format_that_cannot_be_used_is_missed_where_its_files_are(
     failed = rf"it failed: the image format 'raw' of p2pkit-raw 0\.4 cannot be used: .*{expected}"
     for use in (
         lambda file: read_image(file),
-        lambda file: find_images(file.parent),
+        lambda file: discover(file.parent),
         lambda file: write_image(file, PIXELS),
     ):
         with pytest.raises(DataError, match=failed):

@@ -41,7 +41,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     from p2pkit.build import load_data
 
-    checked = _check_data(resolved, load_data(resolved))
+    checked = _check_data(resolved, load_data(resolved, refuse_problems=False))
     _print_data(resolved, checked)
     if checked.troubles:
         kinds = "1 kind" if len(checked.troubles) == 1 else f"{len(checked.troubles)} kinds"
@@ -92,13 +92,14 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     if checked.classes is not None and (problem := checked.classes.problem()):
         checked.troubles.append(problem)
     as_they_are = checked.skipped if data.bad_data == "skip" and checked.statistics else checked.troubles
-    as_they_are += by_kind(unusable)
+    as_they_are += [*data.problems, *by_kind(unusable)]
     return checked
 
 
 def _print_data(recipe: Recipe, checked: _Checked) -> None:
     data, values = checked.data, list[str]()
-    for notice in (*(f"skipped: {each}" for each in checked.skipped), *data.notices):
+    notices = [notice for notice in data.notices if notice not in data.problems]
+    for notice in (*(f"skipped: {each}" for each in checked.skipped), *notices):
         print_text(f"NOTICE: {notice}")
     facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
     for side, held in checked.statistics.items():

@@ -73,20 +73,24 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     from p2pkit.data.class_table import count_classes
     from p2pkit.data.value_statistics import find_values
 
-    data = replace(load_data(resolved), bad_data="skip")
+    data = replace(load_data(resolved, refuse_problems=False), bad_data="skip")
     found = every = find_values(data)
     if found.sampled:
         every = find_values(data, every=True)
     data = data.with_ranges(found.ranges, [*every.notices, *found.beyond(every)])
+    problems = data.problems if resolved.loader.bad_data == "stop" else []
     for notice in data.notices:
-        print_line(f"NOTICE: {notice}")
+        if notice not in problems:
+            print_line(f"NOTICE: {notice}")
     parts = build_without_weights(resolved, data)
     count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, parts.generator)
     table = count_classes(data, parts.validation.encoding, every=True)
     if table is not None:
         print_classes(table)
-    if bad:
-        raise cannot_be_used(len(bad), count, bad)
     if table is not None and (problem := table.problem()):
-        raise DataError(problem)
+        problems.append(problem)
+    if bad:
+        problems.append(str(cannot_be_used(len(bad), count, bad)))
+    if problems:
+        raise DataError("\n".join(problems))
     click.echo(f"data {resolved.data.name}: all {count} pairs can be used")

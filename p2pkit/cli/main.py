@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -145,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
     """
+    if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0

@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 
@@ -21,7 +21,7 @@ from p2pkit.components.kinds import SINGULAR, SUPPLIED
 from p2pkit.components.registry import Factory, Registered
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
-from p2pkit.settings import FIXED_KEYS, Section
+from p2pkit.settings import FIXED_KEYS, Section, usable_path
 
 _CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -81,6 +81,10 @@ def _expressible(hint: Any) -> Any:
     if origin is Annotated:
         bare = _expressible(arguments[0])
         return None if bare is None else Annotated[(bare, *arguments[1:])]
+    if hint is Path:
+        return Annotated[Path, AfterValidator(usable_path)]
+    if origin in (list, tuple, dict) and Path in arguments:
+        return origin[tuple(map(_expressible, arguments))]
     if origin is not Literal and hint not in (*_NOUNS, bool, type(None)):
         try:
             create_model("One", __config__=_CONFIG, value=(hint, ...)).model_json_schema()

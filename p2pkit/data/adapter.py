@@ -47,7 +47,15 @@ def as_sample(given: Any, kind: Kind, key: str, place: str) -> Sample:
         if (image is not None) != wanted:
             raise DataError(f"{place} gives {'no' if wanted else 'a'} {side}, expected {FORMS[kind]}")
         images[side] = as_pixels(image, f"{place} gives as its {side}") if wanted else None
-    return Sample(**images, key=key if own in (None, "") else str(own))
+    return Sample(**images, key=key if own in (None, "") else _printable(str(own)))
+
+
+def _printable(key: str) -> str:
+    """A key with an escape for what no file of text takes: of a file's name, bytes that are not UTF-8."""
+    try:
+        return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return key.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _fields(given: Any, kind: Kind, place: str) -> Mapping[str, Any]:
@@ -121,7 +129,7 @@ def as_header(given: Any, kind: Kind, key: str, place: str) -> SampleHeader:
             expected = f"a SampleHeader whose {side} is (height, width, channels)"
             raise DataError(f"{place} gives {given!r}, expected {expected}") from error
         shapes[side] = (height, width, channels)
-    return SampleHeader(**shapes, key=str(getattr(given, "key", "")) or key)
+    return SampleHeader(**shapes, key=_printable(str(getattr(given, "key", ""))) or key)
 
 
 def fingerprint_of_content(read: Callable[[int], Sample], count: int) -> str:

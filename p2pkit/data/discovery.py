@@ -1,71 +1,269 @@
-"""A data set's files: the folders of its splits, pairs of image files, fingerprints."""
+"""A data set's files: the folders of its splits and of its sides, pairs of image files, keys, fingerprints."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.errors import DataError
+from p2pkit.images.discovery import SYSTEM_FOLDERS
+from p2pkit.images.formats import installed
 from p2pkit.images.reading import image_header, read_image
+
+SPLIT_NAMES: Mapping[str, Split] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""What folders of splits are called, in any case."""
+_SPLIT_AND_SIDE = re.compile(rf"({'|'.join(sorted(SPLIT_NAMES, reverse=True))})[ _-]?(.+)", re.IGNORECASE)
+"""A folder's name such as trainA, for the images A of the train set."""
+DEFAULT_SIDES, CYCLEGAN_SIDES = ("source", "target"), ("A", "B")
+
+
+def split_of(name: str) -> Split | None:
+    """The split that a folder's name means: "val" for Validation; None for any other name."""
+    return SPLIT_NAMES.get(name.lower())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in ``folder``, linked ones too, without those that are hidden or of the system; by name."""
+    if not folder.is_dir():
+        return []
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name[0] != "." and entry.name.lower() not in SYSTEM_FOLDERS and entry.is_dir():
+                found.append(folder / entry.name)
+    return sorted(found)
+
+
+def split_folders(folder: Path) -> dict[Split, Path]:
+    """The folders of splits in ``folder``: train, val and test in any case, and what else these are called.
+
+    Raises:
+        DataError: two of them are called like one split.
+    """
+    return _one_each(folder, ((split_of(path.name), path) for path in subfolders(folder)))
 
 
 def split_folder(root: Path, split: Split) -> Path | None:
     """The folder of ``split`` below ``root``; None for a val or test set that is not there.
 
-    Without any such folder all of ``root`` is for training.
+    Without any such folder all of ``root`` is for training; what is found there goes through
+    :func:`refuse_splits_among`.
 
     Raises:
-        DataError: ``root`` is missing, or it has a val or test folder but no folder for training.
+        DataError: ``root`` is missing, two folders are called like one split, or there is a val or test set but no
+            train set.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder (data.root)")
-    if (root / split).is_dir():
-        return root / split
+    refuse_missing(root)
+    folders = split_folders(root)
+    if split in folders:
+        return folders[split]
     if split != "train":
         return None
-    refuse_test_alone(root)
+    _refuse_no_train_set(root, folders)
     return root
 
 
-def refuse_test_alone(folder: Path) -> None:
-    """Raise DataError when ``folder`` has a folder val or test, but no folder train: these must not be trained on."""
-    for name in ("val", "test"):
-        if (folder / name).is_dir():
-            raise DataError(f"{folder}: it has a folder {name}, but no folder train")
+def refuse_missing(root: Path) -> None:
+    """Raise DataError when ``root``, a data set's, is not a folder."""
+    if not root.is_dir():
+        found = "this is a file, not a folder" if root.exists() else "there is no such folder"
+        raise DataError(f"{root}: {found} (data.root)")
+
+
+def refuse_splits_among(root: Path, files: Iterable[Path], of_sides: bool = False) -> None:
+    """Raise DataError when one of the ``files`` is in a folder called like a split, at any depth below ``root``.
+
+    So it is where ``root`` is a level too high: test images would be trained on. ``of_sides`` says that the files are
+    those of a folder of sources and one of targets.
+    """
+    for folder in dict.fromkeys(file.parent for file in files):
+        path = root
+        for part in folder.relative_to(root).parts:
+            path /= part
+            match = _SPLIT_AND_SIDE.fullmatch(part)
+            if split_of(part):
+                remedy = "move it up into that of its side" if of_sides else f'give data.root = "{path.parent}"'
+                doubt = f"{path} is called like the {split_of(part)} set of a data set"
+            elif match and match[2] in CYCLEGAN_SIDES:
+                remedy = f'set data.root = "{path.parent}" and data.name = "paired_folders" or "unpaired_folders"'
+                doubt = f"{path} is called like one side of the {split_of(match[1])} set"
+            else:
+                continue
+            raise DataError(f"{root}: it has no folder train, but {doubt}; {remedy}, or rename the folder")
+
+
+def beside_splits(root: Path) -> list[str]:
+    """A notice on what lies in ``root`` beside the folders of its splits, which nobody looks at; none without that."""
+    folders = [path.name for path in subfolders(root) if not split_of(path.name)]
+    images = sum(installed().is_image(path.name) for path in root.iterdir() if path.name[0] != "." and path.is_file())
+    if not (folders or images) or not split_folders(root):
+        return []
+    left_out = [f"{images} image{'s' * (images > 1)}"] if images else []
+    left_out += [f"the folder{'s' * (len(folders) > 1)} {_some(folders)}"] if folders else []
+    return [f"{root}: what is in the folders of its sets is taken; left out beside them: {', '.join(left_out)}"]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _one_each(folder: Path, candidates: Iterable[tuple[Split | None, Path]]) -> dict[Split, Path]:
+    found: dict[Split, Path] = {}
+    for split, path in candidates:
+        if split is None:
+            continue
+        other = found.setdefault(split, path)
+        if path.resolve() != other.resolve():
+            both = f"the folders {other.name} and {path.name}"
+            raise DataError(f"{folder}: {both} are both called like its {split} set; rename one of them")
+        if path.name.startswith(split):
+            found[split] = path
+    return found
+
+
+def _refuse_no_train_set(folder: Path, folders: Mapping[Split, Path]) -> None:
+    if folders and "train" not in folders:
+        name = next(iter(folders.values())).name
+        raise DataError(f"{folder}: it has a folder {name}, but no folder train; test images must not be trained on")
+
+
+class SideFolders(NamedTuple):
+    """The folders of a split's sources and targets, and what is to be said of how they were found."""
+
+    sources: Path
+    targets: Path
+    notices: list[str]
+    of_split: bool
+    """Whether they are a split's; else they are all there is, and hold the train set."""
+
+
+def side_folders(root: Path, split: Split, source: str, target: str) -> SideFolders | None:
+    """The folders of a split's sources and targets; None for a val or test set that is not there.
+
+    They are SPLIT/source and SPLIT/target, source/SPLIT and target/SPLIT, or SPLITsource and SPLITtarget (trainA) in
+    ``root``, or without any of these source and target themselves, for training. Where nothing is called "source" or
+    "target", A and B are looked for.
+
+    Raises:
+        DataError: ``root`` is missing, a side is, two folders are called like one, or there is a val or test set but no
+            train set.
+    """
+    refuse_missing(root)
+    source, target = (str(Path(side).expanduser()) for side in (source, target))
+    if Path(source).is_absolute() and Path(target).is_absolute():
+        return SideFolders(Path(source), Path(target), [], True)
+    sides, notices = (source, target), list[str]()
+    if sides == DEFAULT_SIDES and not _has_sides(root, sides) and _has_sides(root, CYCLEGAN_SIDES):
+        sides = CYCLEGAN_SIDES
+        turned = 'the other way round it is data.source = "B" and data.target = "A"'
+        notices.append(f"{root}: it has no folders source and target, so A is translated to B; {turned}")
+    layouts = list(_layouts(root, *sides))
+    for folders in layouts:
+        if split in folders:
+            parents = {0: [root], 1: [root / side for side in dict.fromkeys(sides)]}.get(layouts.index(folders), [])
+            for parent in parents if split == "train" else ():
+                notices += beside_splits(parent)
+            return SideFolders(*folders[split], notices, True)
+    if split != "train":
+        return None
+    for folders in layouts:
+        _refuse_no_train_set(root, {each: both[0] for each, both in folders.items()})
+    for folder in (root, root / sides[0], root / sides[1]):
+        _refuse_no_train_set(folder, split_folders(folder))
+    if not (root / sides[0]).is_dir() or not (root / sides[1]).is_dir():
+        raise DataError(_sides_missing(root, sides))
+    return SideFolders(root / sides[0], root / sides[1], notices, False)
+
+
+def _layouts(root: Path, source: str, target: str) -> Iterator[dict[Split, tuple[Path, Path]]]:
+    """The folders of both sides by split, for each way in which they may lie below ``root``."""
+    within = {split: (path / source, path / target) for split, path in split_folders(root).items()}
+    yield {split: both for split, both in within.items() if both[0].is_dir() or both[1].is_dir()}
+    of_sides = [split_folders(root / side) for side in (source, target)]
+    yield _joined(of_sides[0], of_sides[1], (root / source, root / target))
+    glued: list[dict[Split, Path]] = []
+    for side in (source, target):
+        matches = [(_SPLIT_AND_SIDE.fullmatch(path.name), path) for path in subfolders(root)]
+        of_side = [(split_of(match[1]), path) for match, path in matches if match and match[2].lower() == side.lower()]
+        glued.append(_one_each(root, of_side))
+    yield {split: (glued[0].get(split, root / f"{split}{source}"), glued[1].get(split, root / f"{split}{target}"))
+           for split in {**glued[0], **glued[1]}}  # fmt: skip
+
+
+def _joined(
+    sources: Mapping[Split, Path], targets: Mapping[Split, Path], sides: tuple[Path, Path]
+) -> dict[Split, tuple[Path, Path]]:
+    both = {**sources, **targets}
+    return {split: (sources.get(split, sides[0] / split), targets.get(split, sides[1] / split)) for split in both}
+
+
+def _has_sides(root: Path, sides: tuple[str, str]) -> bool:
+    return any((root / side).is_dir() for side in sides) or any(_layouts(root, *sides))
+
+
+def _sides_missing(root: Path, sides: tuple[str, str]) -> str:
+    """What to say where a folder of sources or of targets is not there: a root a level too high, or other names."""
+    missing = [root / side for side in sides if not (root / side).is_dir()]
+    message = f"{' and '.join(map(str, missing))}: there is no such folder"
+    for path in subfolders(root):
+        if _has_sides(path, sides) or _has_sides(path, CYCLEGAN_SIDES) or any(map(split_of, _names(path))):
+            return f'{message}; data.root is a level too high if {path} is meant: give data.root = "{path}"'
+    there = f"the folders there are called {_some(_names(root))}" if subfolders(root) else "there are no folders"
+    return f"{message}; in {root} {there}. Set data.source and data.target to the names of two of them"
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in subfolders(folder)]
 
 
 class FilePairs:
     """A data set (contracts.PairedDataset) of (source, target) files below ``root``.
 
-    A pair's key is the path of its source below ``sources``, which is ``root`` unless given.
+    A pair's key is the path of its source below ``sources``, which is ``root`` unless given. ``groups`` are what keeps
+    pairs together where a part of them becomes the val set, one for each.
     """
 
     called = "the two images of a pair"
     """What messages call the files of a pair."""
 
-    def __init__(self, root: Path, pairs: Sequence[tuple[Path, Path]], sources: Path | None = None) -> None:
-        self._root, self._pairs, self._sources = root, pairs, sources or root
+    def __init__(
+        self, root: Path, pairs: Sequence[tuple[Path, Path]], sources: Path | None = None, groups: Sequence[str] = ()
+    ) -> None:
+        self._root, self._pairs, self._sources, self._groups = root, pairs, sources or root, groups
+        self.notices: list[str] = []
+        self.problems: list[str] = []
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> Sample:
         source, target = self._pairs[index]
-        pair = Sample(read_image(source), read_image(target), self._key(index))
+        pair = Sample(read_image(source), read_image(target), self.key(index))
         self._refuse_unequal(index, pair.header)
         return pair
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the headers of its files."""
         source, target = self._pairs[index]
-        header = SampleHeader(image_header(source), image_header(target), self._key(index))
+        header = SampleHeader(image_header(source), image_header(target), self.key(index))
         self._refuse_unequal(index, header)
         return header
 
-    def _key(self, index: int) -> str:
-        return str(self._pairs[index][0].relative_to(self._sources))
+    def key(self, index: int) -> str:
+        """The key of the pair at ``index``, without reading it."""
+        return key_of(self._pairs[index][0], self._sources)
+
+    def group(self, index: int) -> str:
+        """What keeps the pair at ``index`` with others in one set; empty where nothing does."""
+        return self._groups[index] if self._groups else ""
 
     def _refuse_unequal(self, index: int, header: SampleHeader) -> None:
         if header.source[:2] != header.target[:2]:
@@ -78,9 +276,19 @@ class FilePairs:
         return fingerprint_of(self._root, [file for pair in self._pairs for file in pair])
 
 
+def key_of(file: Path, root: Path) -> str:
+    """The path of ``file`` below ``root`` as a key, which can be printed: bytes that are not UTF-8 become \\xff."""
+    return os.fsencode(_below(file, root)).decode("utf-8", "backslashreplace")
+
+
 def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
     """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` makes it another data set."""
-    digest = hashlib.sha256(repr(more).encode())
+    digest = hashlib.sha256(repr(more).encode("utf-8", "backslashreplace"))
     for file in files:
-        digest.update(f"{file.relative_to(root)}\0{file.stat().st_size}\0".encode())
+        digest.update(b"%s\0%d\0" % (os.fsencode(_below(file, root)), file.stat().st_size))
     return digest.hexdigest()[:16]
+
+
+def _below(file: Path, root: Path) -> Path:
+    """The path of a file below ``root``; as it is where it lies elsewhere, as a list may have it."""
+    return file.relative_to(root) if file.is_relative_to(root) else file

@@ -57,6 +57,7 @@ class Samples:
         """
         self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
+        self.problems = getattr(dataset, "problems", ())
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
@@ -103,7 +104,7 @@ class Samples:
             return self._cache[index]
         with seeded(derived(self._seed, self._kind, 0 if self._cache is not None else epoch, index)):
             given = self._call(f"[{index}]", self._read, index)
-        ready = type(given) is Sample and self._kind == "pair" and bool(given.key)
+        ready = type(given) is Sample and self._kind == "pair" and given.key.isascii() and bool(given.key)
         for image in given[:2] if ready else ():
             ready &= isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype.kind in "iufb" and image.size > 0
             # masks, and channels that come first, are refused by as_sample
@@ -157,8 +158,9 @@ class Samples:
         """The header at ``index``; raises DataError where it cannot be read, or is not one."""
         given = self._call(f"header({index})", self._read_header, index)
         match given:
-            case SampleHeader((int(), int(), int()), (int(), int(), int()), str()) if self._kind == "pair":
-                return given
+            case SampleHeader((int(), int(), int()), (int(), int(), int()), str(key)) if self._kind == "pair":
+                if key.isascii():
+                    return given
         from p2pkit.data.adapter import as_header
 
         return as_header(given, self._kind, self._named(index), self._placed(f"header({index})"))
@@ -344,10 +346,17 @@ class Data:
         return " + ".join(prints)
 
     @property
+    def problems(self) -> list[str]:
+        """What must be mended before training, as the data set says."""
+        return list(dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), self.sets))))
+
+    @property
     def notices(self) -> list[str]:
         """What the data set wants everybody to know, and what its sets mean for validation."""
         notices = dict.fromkeys(chain.from_iterable(map(attrgetter("notices"), self.sets)))
         notices.update(dict.fromkeys(self.found_notices))
+        if self.bad_data == "skip":
+            notices |= dict.fromkeys(self.problems)
         if not len(self.validation):
             notices["no validation: the data has neither a val nor a test set"] = None
         elif self.train.targets is not None:

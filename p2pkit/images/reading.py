@@ -108,20 +108,3 @@ def _failures_of(name: str) -> Iterator[None]:
         raise DataError(f"{name}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except Exception as error:  # damage makes decoders trip over whatever they were about to do
         raise DataError(f"{name}: the image cannot be read, it is damaged or incomplete: {error}") from error
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below ``folder``, in the order of their names.
-
-    Raises:
-        DataError: the folder is missing or holds no image.
-        PluginError: two plugins offer a format for the ending of one of them.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder")
-    formats = installed()
-    found = sorted(path for path in folder.rglob("*") if formats.is_image(path.name) and path.is_file())
-    if not found:
-        looked_for = f"looked for {' '.join(formats.endings)}, in subfolders too"
-        raise DataError(f"{folder}: the folder holds no images ({looked_for}){formats.failed()}")
-    return found

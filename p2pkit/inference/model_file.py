@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from p2pkit.contracts import Policy, ValueRange, dtype_range
-from p2pkit.errors import ModelFileError
+from p2pkit.errors import NOT_UTF_8, ModelFileError
 from p2pkit.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -168,6 +168,8 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
 def _opened(file: Path, framework: str) -> Iterator[Any]:
     if not file.is_file():
         raise ModelFileError(f"{file}: there is no such model file")
+    if set(str(file)) & NOT_UTF_8:
+        raise ModelFileError(f"{file}: the path of a model file must be in UTF-8; rename what is called otherwise")
     try:
         with safe_open(file, framework=framework) as handle:
             yield handle

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, visible
+from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending, without_ending
-from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.reading import image_header, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.records import Records
@@ -142,7 +143,10 @@ def _files(given: Path) -> Iterator[tuple[Path, Path]]:
     if given.is_file():
         yield given, without_ending(Path(given.name))
     elif given.is_dir():
-        images, records = find_images(given), Records()
+        found, records = discover(given), Records()
+        for notice in found.notices:
+            print_line(f"NOTICE: {visible(notice)}")
+        images = found.files
         taken = [file for file in images if not records.is_translation(file)]
         if taken and len(taken) < len(images):
             print_line(

@@ -12,7 +12,8 @@ from typing import Any
 import tomlkit
 
 from p2pkit.components.host import manager
-from p2pkit.errors import RecipeError, did_you_mean
+from p2pkit.errors import NOT_UTF_8, RecipeError, did_you_mean
+from p2pkit.settings import usable_path
 
 EXTENDS = "extends"
 COMMAND_LINE = "--set"
@@ -88,9 +89,17 @@ def recipe_file(name: str, folder: Path = Path()) -> Path:
         RecipeError: it names no plugin that is installed, or none of its recipes.
     """
     file = folder / name
+    try:
+        if file.exists():
+            return file
+    except OSError:  # said below
+        pass
     owner, colon, recipe = name.partition(":")
-    if not colon or file.exists() or "/" in name or "\\" in name:
-        return file
+    if not colon or "/" in name or "\\" in name:
+        try:
+            return folder / usable_path(Path(name), folder=folder)
+        except ValueError as error:
+            raise RecipeError(f"recipe {name!r}: expected {error}") from error
     plugins = {plugin.name: plugin for plugin in manager().plugins}
     if owner not in plugins:
         known = ", ".join(known for known, plugin in plugins.items() if plugin.recipes())
@@ -121,18 +130,27 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    plain = str(value) if isinstance(value, Path) else value
+    if isinstance(plain, str) and set(plain) & NOT_UTF_8:
+        raise RecipeError(f"{plain}: expected a path or a text in UTF-8, as recipes hold no other; rename it")
+    return plain
 
 
 def _read_text(file: Path, child: Path | None) -> str:
     by = f" (named by extends in {_shown(child)})" if child else ""
     try:
-        return file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        if "\0" in text:
+            raise RecipeError(f"{_shown(file)}: the recipe is in UTF-16, or is not a text{by}; save it as UTF-8")
+        return text
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecipeError(f"{_shown(file)}: there is no such recipe file{by}") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{_shown(file)}: this is a folder, not a recipe file{by}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        found = "in UTF-16" if b"\0" in error.object else "not in UTF-8"
+        raise RecipeError(f"{_shown(file)}: the recipe is {found}{by}; save it as UTF-8") from error
+    except OSError as error:
         raise RecipeError(f"{_shown(file)}: the recipe cannot be read{by}: {error}") from error
 
 
@@ -150,13 +168,20 @@ def _layers(file: Path, text: str) -> list[tuple[Path, dict[str, Any]]]:
         try:
             tables = tomllib.loads(_read_text(current, child) if child else text)
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}") from error
+            raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}{_remedy(str(error))}") from error
         parent = tables.pop(EXTENDS, None)
         if parent is not None and not isinstance(parent, str):
             raise RecipeError(f"{_shown(current)}: {EXTENDS}: found {parent!r}, expected the path of one recipe file")
         layers.append((current, tables))
         child, current = current, (recipe_file(parent, current.parent) if parent is not None else None)
     return layers[::-1]
+
+
+def _remedy(error: str) -> str:
+    """What to do where a path of Windows stands in double quotes, in which a backslash begins an escape."""
+    escape = "'\\'" in error or "hex value" in error
+    remedy = "a backslash in double quotes begins an escape: write a path in single quotes ('C:\\data'), or with /"
+    return f"; {remedy}" if escape else ""
 
 
 def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
@@ -200,11 +225,15 @@ def parsed(override: str) -> tuple[KeyPath, Any]:
     """
     key, equals, text = override.partition("=")
     path = tuple(map(str.strip, key.split(".")))
+    if not override.isprintable() and set(override) & NOT_UTF_8:
+        raise RecipeError(f"{COMMAND_LINE} {key}: found {text!r}, expected a text in UTF-8, as recipes hold no other")
     if not equals or not all(path):
         raise RecipeError(f"{COMMAND_LINE} {override}: expected KEY=VALUE, as in {COMMAND_LINE} train.epochs=5")
     try:
         return path, tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text.strip()[:1] in ("'", '"') and (remedy := _remedy(str(error))):
+            raise RecipeError(f"{COMMAND_LINE} {override}: this is not valid TOML: {error}{remedy}") from error
         # a bare word: shells make quotes inside quotes a nuisance, and the value is validated like any other
         return path, text.strip()
 

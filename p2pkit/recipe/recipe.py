@@ -11,6 +11,7 @@ import tomlkit
 from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import plain
+from p2pkit.errors import RecipeError
 from p2pkit.recipe.document import Document
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
@@ -112,7 +113,16 @@ class Recipe:
             for index, item in enumerate(value):
                 array.append(self._table(f"{section}.{index}", item, with_origins))
             document.add(section, array)
-        return tomlkit.dumps(document)
+        text = tomlkit.dumps(document)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            named = text[: error.start].rpartition("\n")[2]
+            raise RecipeError(
+                f"{self.document.file}: {named}...: a name of a file or a folder that is not UTF-8 cannot be kept in a "
+                "recipe; rename it, or make a link to it"
+            ) from error
+        return text
 
     def _table(self, key: str, values: dict[str, Any], with_origins: bool) -> tomlkit.items.Table:
         table = tomlkit.table()

@@ -171,18 +171,36 @@ def _as_it_is(sample: Any) -> Any:
     return sample
 
 
-@contract("shards, notices, target_ending and stored_as, if there, are as contracts.py describes; shards sum to len()")
+@contract("key(index), if there is one, is the key of the sample, and group(index) a text")
+def has_true_keys(subject: Subject) -> None:
+    """A val set made of the train set is what these say."""
+    for split in get_args(Split):
+        if split not in splits_of(subject.registered):
+            continue
+        dataset = subject.make(split=split)
+        samples = Samples(dataset, "the data set", split)
+        for index in _places(len(dataset)) if callable(getattr(dataset, "key", None)) else ():
+            key, true = dataset.key(index), samples[index].key
+            require(key == true, f"key({index}) = {key!r}, but the sample's key is {true!r}")
+        for index in _places(len(dataset)) if callable(getattr(dataset, "group", None)) else ():
+            require(
+                isinstance(dataset.group(index), str), f"group({index}) = {dataset.group(index)!r}, expected a text"
+            )
+
+
+@contract("shards, notices, problems, target_ending and stored_as, if there are any, are as contracts.py describes")
 def has_valid_attributes(subject: Subject) -> None:
     """The attributes that a data set may have."""
     for split in splits_of(subject.registered):
         dataset = subject.make(split=split)
         shards = getattr(dataset, "shards", None)
         if shards is not None:
-            found = f"shards of {sum(shards)} pairs in all, but len() is {len(dataset)}, in the split {split!r}"
-            require(sum(shards) == len(dataset) and all(count > 0 for count in shards), found)
-        notices = getattr(dataset, "notices", ())
-        texts = not isinstance(notices, str) and all(isinstance(notice, str) for notice in notices)
-        require(texts, f"notices = {notices!r}, which is not a sequence of strings")
+            wrong = f"shards of {sum(shards)} pairs in all, but len() is {len(dataset)}, in the split {split!r}"
+            require(sum(shards) == len(dataset) and all(count > 0 for count in shards), wrong)
+        for name in ("notices", "problems"):
+            found = getattr(dataset, name, ())
+            texts = not isinstance(found, str) and all(isinstance(each, str) for each in found)
+            require(texts, f"{name} = {found!r}, which is not a sequence of strings")
         ending = getattr(dataset, "target_ending", "")
         require(isinstance(ending, str) and ending[:1] in ("", "."), f"target_ending = {ending!r}")
         stored_as = getattr(dataset, "stored_as", "")
@@ -191,6 +209,6 @@ def has_valid_attributes(subject: Subject) -> None:
 
 
 CHECKS = (
-    has_valid_attributes, has_a_length, gives_samples, has_unique_keys, has_true_headers, repeats_itself,
+    has_valid_attributes, has_a_length, gives_samples, has_unique_keys, has_true_headers, has_true_keys, repeats_itself,
     works_in_workers,
 )  # fmt: skip

@@ -157,7 +157,10 @@ def print_line(message: str) -> None:
     if sys.stderr is None:  # it is closed
         return
     with suppress(OSError):  # nobody listens, or where it goes is full; the work continues
-        print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+        try:
+            print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
+        except UnicodeEncodeError:  # a name of a file that is not UTF-8, where stderr is not Python's own
+            print(message.encode("ascii", "backslashreplace").decode(), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def process_count() -> int:

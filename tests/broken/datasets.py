@@ -155,6 +155,26 @@ class OneNotice(Good):
     notices = "this text has many letters"
 
 
+class OneProblem(Good):
+    """A data set whose problems are one text."""
+
+    problems = "a file has no partner"
+
+
+class OtherKeys(Good):
+    """A data set whose samples have other keys than it says."""
+
+    def __getitem__(self, index: int) -> Any:
+        return super().__getitem__(index)._replace(key=f"{self.split}/number {index}")
+
+
+class NumberedGroups(Good):
+    """A data set whose groups are numbers."""
+
+    def group(self, index: int) -> int:
+        return index
+
+
 class NoDot(Good):
     """A data set that gives the ending of its files without a dot."""
 
@@ -186,6 +206,9 @@ BROKEN = [
         (datasets.works_in_workers, AtHomeOnly, "in a worker process"),
         (datasets.has_valid_attributes, LostShard, "shards of 2 pairs in all, but len() is 3"),
         (datasets.has_valid_attributes, OneNotice, "not a sequence of strings"),
+        (datasets.has_valid_attributes, OneProblem, "problems = 'a file has no partner', which is not"),
+        (datasets.has_true_keys, OtherKeys, "/0', but the sample's key is '"),
+        (datasets.has_true_keys, NumberedGroups, "group(0) = 0, expected a text"),
         (datasets.has_valid_attributes, NoDot, "target_ending = 'png'"),
         (datasets.has_valid_attributes, Middle, "stored_as = 'middle'"),
     )

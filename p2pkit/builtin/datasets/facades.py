@@ -44,6 +44,7 @@ class Facades:
         unavailable = _fetch(root, url, md5)
         if unavailable is None:
             self._pairs = SideBySide(split, root, direction)
+            self.notices += self._pairs.notices
         elif when_unavailable == "fail":
             raise unavailable
         else:
@@ -81,7 +82,7 @@ def _fetch(root: Path, url: str, md5: str) -> DataError | None:
         DataError: the archive is damaged.
         WriteError: the disk is full or may not be written to.
     """
-    if root.is_dir() and any(root.iterdir()):
+    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
         return None
     archive = root.with_name(root.name + ".tar.gz")
     try:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
-from p2pkit.data.discovery import fingerprint_of, split_folder
+from p2pkit.data.discovery import beside_splits, fingerprint_of, key_of, refuse_splits_among, split_folder
 from p2pkit.errors import DataError
+from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
-from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.reading import image_header, read_image
 
 
 class SideBySide:
     """Images A|B, the left half A and the right half B, in the folders ``train``, ``val`` and ``test`` of ``root``.
 
-    A ``root`` without these folders holds training pairs only.
+    They may also be called training, validation, valid, dev and testing, in any case. A ``root`` without these folders
+    holds training pairs only.
 
     Args:
         root: the folder of the data set.
@@ -23,8 +25,16 @@ class SideBySide:
 
     def __init__(self, split: Split, root: Path, direction: Direction = "AtoB") -> None:
         self._root, self._direction = root, direction
-        folder = split_folder(root, split)
-        self._files = find_images(folder) if folder else []
+        self._files: list[Path] = []
+        self.notices: list[str] = []
+        if folder := split_folder(root, split):
+            found = discover(folder)
+            if folder == root:
+                refuse_splits_among(root, found.files)
+            self._files, self.notices = (
+                found.files,
+                [*found.notices, *(beside_splits(root) if split == "train" else ())],
+            )
         self.target_ending = ending(self._files[0]) if self._files else ""
         self.stored_as = "left half" if direction == "AtoB" else "right half"
 
@@ -37,17 +47,18 @@ class SideBySide:
         middle = _half(file, pixels.shape[1])
         left, right = pixels[:, :middle], pixels[:, middle:]
         source, target = (left, right) if self._direction == "AtoB" else (right, left)
-        return Sample(source, target, self._key(file))
+        return Sample(source, target, self.key(index))
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the header of its file."""
         file = self._files[index]
         height, width, channels = image_header(file)
         half = (height, _half(file, width), channels)
-        return SampleHeader(half, half, self._key(file))
+        return SampleHeader(half, half, self.key(index))
 
-    def _key(self, file: Path) -> str:
-        return str(file.relative_to(self._root))
+    def key(self, index: int) -> str:
+        """The key of the pair at ``index``, without reading it."""
+        return key_of(self._files[index], self._root)
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, and of the direction."""

@@ -6,32 +6,47 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from p2pkit.builtin.datasets.paired_folders import side_folders
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
-from p2pkit.data.discovery import fingerprint_of
+from p2pkit.data.discovery import DEFAULT_SIDES, fingerprint_of, key_of, refuse_splits_among, side_folders
+from p2pkit.errors import RecipeError
+from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
-from p2pkit.images.reading import find_images, image_header, read_image
+from p2pkit.images.reading import image_header, read_image
 
 
 class UnpairedFolders:
     """A folder of sources and one of targets that do not correspond: unpaired data, for methods that need no pairs.
 
-    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT`` (SPLIT is train, val
-    or test). Without such folders, ``root/source`` and ``root/target`` are for training.
+    For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT``, then
+    ``root/SPLITsource`` (trainA). SPLIT is train, val or test, or training, validation, valid, dev or testing, in any
+    case. Without such folders, ``root/source`` and ``root/target`` are for training.
 
     Args:
         root: the folder of the data set.
-        source: the name of the folder of sources, below ``root`` or below each split.
+        source: the name of the folder of sources, below ``root`` or below each split. Where neither it nor ``target``
+            is set and there are no such folders, A is translated to B.
         target: the name of the folder of targets, likewise.
     """
 
     paired: Literal[False] = False
 
-    def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
-        folders = side_folders(root, split, source, target)
+    def __init__(
+        self, split: Split, root: Path, source: str = DEFAULT_SIDES[0], target: str = DEFAULT_SIDES[1]
+    ) -> None:
         self._root = root
-        self._sources: Sequence[Path] = find_images(folders[0]) if folders else []
-        self._targets: Sequence[Path] = find_images(folders[1]) if folders else []
+        self._sources: Sequence[Path] = []
+        self._targets: Sequence[Path] = []
+        self.notices: list[str] = []
+        if folders := side_folders(root, split, source, target):
+            if folders.sources.resolve() == folders.targets.resolve():
+                raise RecipeError(
+                    f"{folders.sources}: sources and targets are one folder; set data.source and data.target"
+                )
+            sources, targets = discover(folders.sources), discover(folders.targets)
+            self._sources, self._targets = sources.files, targets.files
+            self.notices = [*folders.notices, *sources.notices, *targets.notices]
+            if not folders.of_split:
+                refuse_splits_among(root, [*self._sources, *self._targets], of_sides=True)
         self.targets = len(self._targets)
         self.target_ending = ending(self._targets[0]) if self._targets else ""
 
@@ -54,7 +69,7 @@ class UnpairedFolders:
         return SampleHeader(NO_IMAGE, image_header(self._targets[index]), self._key(self._targets[index]))
 
     def _key(self, file: Path) -> str:
-        return str(file.relative_to(self._root))
+        return key_of(file, self._root)
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, sources first."""

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from p2pkit.data.discovery import FilePairs
-from p2pkit.errors import DataError, listed
+from p2pkit.data.pairing import STEM, Pairs, match
+from p2pkit.errors import DataError
+from p2pkit.images.discovery import OTHER, Found, discover
 
 PHOTOS, MAPS = "leftImg8bit", "gtFine"
 PHOTO, MAP = "_leftImg8bit.png", "_gtFine_instanceIds.png"
-SHOWN = 5
-"""How many of the files without a partner a message names."""
 
 
 class Cityscapes(FilePairs):
@@ -37,24 +37,23 @@ class Cityscapes(FilePairs):
                 "register at www.cityscapes-dataset.com, get leftImg8bit_trainvaltest.zip and "
                 "gtFine_trainvaltest.zip, and unpack both in one folder (data.root)"
             )
-        super().__init__(root, [] if missing else _matched(photos, maps), root / MAPS)
+        found = Pairs([]) if missing else _matched(photos, maps)
+        super().__init__(root, found.files, root / MAPS)
+        self.notices += found.notices
+        self.problems += found.problems
 
 
-def _matched(photos: Path, maps: Path) -> list[tuple[Path, Path]]:
-    """The (map, photo) pairs of a split, in the order of their names.
-
-    Raises:
-        DataError: a file has no counterpart.
-    """
-    found = {_stem(file, photos, PHOTO): file for file in photos.glob(f"*/*{PHOTO}")}
-    mapped = {_stem(file, maps, MAP): file for file in maps.glob(f"*/*{MAP}")}
-    lonely = [f"{found[stem]}: there is no {maps / stem}{MAP}" for stem in sorted(found.keys() - mapped.keys())]
-    lonely += [f"{mapped[stem]}: there is no {photos / stem}{PHOTO}" for stem in sorted(mapped.keys() - found.keys())]
-    if lonely:
-        raise DataError("every photo needs its map of instances, and the other way round:" + listed(lonely, SHOWN))
-    return [(mapped[stem], found[stem]) for stem in sorted(found)]
+def _matched(photos: Path, maps: Path) -> Pairs:
+    """The (map, photo) pairs of a split, in the order of their names."""
+    sources, targets = _of_kind(maps, MAP), _of_kind(photos, PHOTO)
+    found = match(sources, targets, STEM + MAP.removesuffix(".png"), STEM + PHOTO.removesuffix(".png"))
+    return found._replace(notices=[*sources.notices, *targets.notices])
 
 
-def _stem(file: Path, folder: Path, ending: str) -> str:
-    """CITY/CITY_SEQUENCE_FRAME, which a photo and its map have in common."""
-    return str(file.relative_to(folder)).removesuffix(ending)
+def _of_kind(folder: Path, ending: str) -> Found:
+    """The files of a split that end so; the archives have others beside them, which are worth no word."""
+    found = discover(folder).without(OTHER)
+    files = [file for file in found.files if file.name.endswith(ending)]
+    if not files:
+        raise DataError(f"{folder}: none of its {len(found.files)} images is called *{ending}")
+    return found._replace(files=files)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from p2pkit.contracts import Sample, Split
-from p2pkit.data.discovery import split_folder
+from p2pkit.data.discovery import refuse_splits_among, split_folder
 from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError
 from p2pkit.utils.progress import Progress
@@ -89,7 +89,8 @@ class WebDataset(_Shards):
     Shards of others work too: without an index (shards.json) all of their headers are read at the start.
 
     Args:
-        root: the folder that holds the folders train, val and test of shards, or shards to train on.
+        root: the folder that holds the folders train, val and test of shards (validation and the like, in any case),
+            or shards to train on.
         source: the extension of sources in a shard: KEY.source.png has "source", KEY.jpg has "jpg".
         target: the extension of targets.
     """
@@ -151,8 +152,9 @@ class _FromServer:
 
 def _scanned(folder: Path, sides: Sides) -> list[ShardEntry]:
     """The shards of a folder without an index, their pairs counted."""
-    files = sorted(folder.glob("*.tar"))
+    files = sorted(file for file in folder.glob("*.tar") if not file.name.startswith("."))
     if not files:
+        refuse_splits_among(folder, folder.rglob("*.tar"))
         raise DataError(f"{folder}: it holds neither {INDEX} nor shards (*.tar; compressed ones must be unpacked)")
     entries = []
     with Progress(f"reading the headers in {folder}", len(files), "shard") as progress:

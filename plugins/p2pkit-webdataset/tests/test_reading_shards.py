@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tarfile
 import zlib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from webdataset_tars import png, write_tar
 
+import p2pkit as library
 from p2pkit.errors import DataError
 from p2pkit_webdataset import dataset
 from p2pkit_webdataset.dataset import WebDataset
@@ -175,6 +177,38 @@ def test_no_shards_are_reported(folders: list[str], tmp_path: Path) -> None:
         WebDataset("train", tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         WebDataset("train", tmp_path / "nowhere")
+
+
+def test_which_shards_count(program: Call, shards: Path, recipe: Path, tmp_path: Path) -> None:
+    (shards / "train" / "shards.json").unlink()
+    (shards / "train" / "._shard-000000.tar").write_bytes(b"what a Mac leaves")
+    assert len(WebDataset("train", shards)) == 6
+    (shards / "test").rename(shards / "Validation")
+    assert [len(WebDataset(split, shards)) for split in ("train", "val", "test")] == [6, 2, 0]
+    (tmp_path / "high").mkdir()
+    shards.rename(tmp_path / "high" / "shards")
+    with pytest.raises(DataError, match=f'it has no folder train, but .* give data.root = "{tmp_path}/high/shards"'):
+        WebDataset("train", tmp_path / "high")
+
+
+def test_a_val_set_is_made_before_there_are_shards(
+    program: Call, shards: Path, sharded: Path, recipe: Path, tmp_path: Path
+) -> None:
+    refused = program("check", sharded, "--set", "data.split=0.5")
+    assert refused.code == 2 and "set the key in the recipe that p2pkit data shard makes them of" in refused.err
+    made = program("data", "shard", recipe, "--out", tmp_path / "split", "--set", "data.split=0.5")
+    assert made.code == 0, made.err
+    sets = [library.load_data(recipe, ["data.split=0.5"])]
+    sets.append(library.load_data(sharded, [f"data.root={tmp_path}/split"]))
+    keys = [[{samples[index].key for index in range(len(samples))} for samples in data.sets] for data in sets]
+    assert keys[0] == keys[1] and keys[0][0] and keys[0][1]
+
+
+def test_keys_of_names_that_are_not_utf_8_come_back(program: Call, recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    (pairs / "train" / "0.png").rename(pairs / "train" / os.fsdecode(b"caf\xe9.png"))
+    assert program("data", "shard", recipe, "--out", tmp_path / "odd").code == 0
+    found = WebDataset("train", tmp_path / "odd")
+    assert r"train/caf\xe9.png" in {found[index].key for index in range(len(found))}
 
 
 def test_few_shards_are_open_at_a_time(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

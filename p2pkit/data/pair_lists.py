@@ -1,0 +1,143 @@
+"""Which source goes with which target, as a list has it: a CSV or TSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pkit.contracts import Split
+from p2pkit.data.discovery import SPLIT_NAMES, split_of
+from p2pkit.data.pairing import SHOWN, Pairs
+from p2pkit.errors import DataError, did_you_mean, listed
+from p2pkit.settings import usable_path
+
+LINES_SHOWN = 20
+"""How many lines of a list that must be mended a message names."""
+COLUMNS = ("source", "target", "mask", "split", "group")
+"""What the columns of a list may be called; the first two must be there."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a list."""
+
+    line: int
+    source: Path
+    target: Path
+    split: Split
+    group: str
+
+
+def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
+    """The pairs of a set as a list has them: a CSV or TSV file with a header, below ``root`` unless it is absolute.
+
+    Its columns are source and target, paths below ``root`` or absolute, and perhaps split (rows without one are for
+    training), group, and mask, which is not used yet.
+
+    Raises:
+        DataError: with all that is wrong in the list, by lines.
+    """
+    try:
+        file = root / usable_path(Path(name), folder=root)
+    except ValueError as error:
+        raise DataError(f"data.list: found {name!r}, expected {error}") from error
+    rows, columns = _rows(file, root)
+    notices = [f"{file}: its column mask is not used yet: losses and metrics are of all pixels"] * ("mask" in columns)
+    splits: dict[str, set[Split]] = {}
+    for row in rows:
+        splits.setdefault(row.group, set()).add(row.split)
+    if torn := [group for group, found in splits.items() if group and len(found) > 1]:
+        notices.append(f"{file}: {len(torn)} groups have pairs in more than one set ({', '.join(torn[:SHOWN])})")
+    chosen = [row for row in rows if row.split == split]
+    groups = [row.group for row in chosen]
+    return Pairs([(row.source, row.target) for row in chosen], groups if any(groups) else [], notices)
+
+
+def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
+    """The rows of a list and the names of its columns; DataError with all that is wrong."""
+    text = _text_of(file)
+    head = text.lstrip().partition("\n")[0]
+    delimiter = "\t" if file.suffix.lower() in (".tsv", ".tab") else max(",;\t", key=head.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    rows, wrong = list[_Row](), list[str]()
+    first_lines: dict[tuple[Path, ...], int] = {}
+    try:
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
+            if not columns:
+                columns = [cell.strip().lower() for cell in cells]
+                _refuse_columns(file, reader.line_num, columns)
+                continue
+            row, found = _row(reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False)), root)
+            if len(cells) != len(columns):
+                found = [f"{len(cells)} cells, expected {len(columns)} as in the header"]
+            wrong += [f"line {reader.line_num}: {each}" for each in found]
+            if row is not None and not found:
+                first = first_lines.setdefault((row.source,), row.line)
+                if first != row.line:
+                    wrong.append(f"line {row.line}: the source {row.source} is in line {first} already")
+                rows.append(row)
+    except csv.Error as error:
+        raise DataError(
+            f"{file}: line {reader.line_num}: this is not a {file.suffix or 'CSV'} file: {error}"
+        ) from error
+    if wrong:
+        raise DataError(f"{file}: {len(wrong)} things in this list must be mended:{listed(wrong, LINES_SHOWN)}")
+    if not rows:
+        raise DataError(f"{file}: this list names no pairs; it has a header source,target and a line for each pair")
+    return rows, columns
+
+
+def _row(line: int, cells: Mapping[str, str], root: Path) -> tuple[_Row | None, list[str]]:
+    """A row, and what is wrong in it."""
+    wrong, files = list[str](), dict[str, Path]()
+    for side in ("source", "target", "mask"):
+        name = cells.get(side, "")
+        if not name:
+            if side != "mask":
+                wrong.append(f"it has no {side}")
+            continue
+        try:
+            files[side] = root / usable_path(Path(name), folder=root)
+            if not files[side].is_file():
+                wrong.append(f"{side} {files[side]}: there is no such file")
+        except ValueError as error:
+            wrong.append(f"{side}: found {name!r}, expected {error}")
+    named = cells.get("split", "")
+    split = split_of(named) if named else "train"
+    if split is None:
+        wrong.append(f"split: found {named!r}, expected train, val or test{did_you_mean(named, SPLIT_NAMES)}")
+    if not wrong and files["source"] == files["target"]:
+        wrong.append(f"{files['source']} is both source and target")
+    if wrong or split is None:
+        return None, wrong
+    return _Row(line, files["source"], files["target"], split, cells.get("group", "")), wrong
+
+
+def _refuse_columns(file: Path, line: int, columns: Sequence[str]) -> None:
+    wrong = []
+    for column in columns:
+        if column not in COLUMNS:
+            wrong.append(f"unknown column {column!r}{did_you_mean(column, COLUMNS)}")
+        elif columns.count(column) > 1:
+            wrong.append(f"two columns are called {column}")
+    wrong += [f"there is no column {column}" for column in COLUMNS[:2] if column not in columns]
+    if wrong:
+        found = "; ".join(dict.fromkeys(wrong))
+        raise DataError(f"{file}: line {line}: {found}. Its first line names the columns: {', '.join(COLUMNS)}")
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: there is no such file (data.list, which is looked for in data.root)") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: this list is not in UTF-8; save it so (in Excel: CSV UTF-8)") from error
+    except OSError as error:
+        raise DataError(f"{file}: this list cannot be read: {error.strerror}") from error

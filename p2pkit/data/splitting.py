@@ -1,0 +1,129 @@
+"""A part of the train set as val set (``[data] split``): which samples these are is a hash of their names alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any
+from unicodedata import normalize
+
+from p2pkit.contracts import Sample, SampleHeader, Split
+from p2pkit.data.discovery import split_of
+from p2pkit.data.samples import Samples
+from p2pkit.errors import DataError, RecipeError, reason
+from p2pkit.images.formats import installed
+from p2pkit.utils.progress import Progress
+
+
+def with_val_set(made: Mapping[Split, Any], origin: str, fraction: float, seed: int) -> dict[Split, Any]:
+    """The data sets by split, with about ``fraction`` of the train set as val set.
+
+    A sample is in the val set by the hash of its group, where the data set gives one, or of its stem: its key without
+    the folder of the split and its ending. So none moves when others come or go, and all of a group stay together.
+
+    Raises:
+        RecipeError: there is a val set, or the train set is unpaired or in shards.
+        DataError: no sample falls into the one set or the other.
+    """
+    key, dataset = f"data.split = {fraction:g}", made["train"]
+    train = Samples(dataset, origin, "train", seed)
+    if not len(train):
+        return dict(made)
+    if count := len(made["val"]):
+        raise RecipeError(f"{key}: {origin} has a val set already, of {count} samples; leave the key out")
+    if train.targets is not None:
+        raise RecipeError(f"{key}: {origin} is unpaired, and no metrics are taken of that; leave the key out")
+    if hasattr(train, "shards"):
+        remedy = "set the key in the recipe that p2pkit data shard makes them of"
+        raise RecipeError(f"{key}: {origin} has its samples in shards, which are read whole; {remedy}")
+    names = _names(train, dataset)
+    chosen = {name for name in set(names) if _share(name) < fraction}
+    places: dict[Split, list[int]] = {"train": [], "val": []}
+    for place, name in enumerate(names):
+        places["val" if name in chosen else "train"].append(place)
+    found = f"{len(places['val'])} of {len(names)} training pairs ({len(chosen)} of {len(set(names))} names or groups)"
+    if not places["train"] or not places["val"]:
+        raise DataError(f"{key}: {found} would be the val set; each set needs one at least. Choose another share")
+    notice = f"{key}: {found} are the val set, by a hash of what they are called"
+    parts = {split: Part(dataset, places[split], f"{split} {fraction!r}", [notice]) for split in places}
+    return {**made, **parts}
+
+
+def _names(samples: Samples, dataset: Any) -> list[str]:
+    """What decides of each sample: its group, or its stem."""
+    names = []
+    with Progress(
+        "reading keys", len(samples), "sample", shown=not callable(getattr(dataset, "key", None))
+    ) as progress:
+        for index in range(len(samples)):
+            group = _given(dataset, "group", index, samples.origin)
+            # unlike any stem
+            names.append(f"\0{group}" if group else stem_of(_key(samples, index, dataset)))
+            progress.advance()
+    return names
+
+
+def _given(dataset: Any, method: str, index: int, origin: str) -> str:
+    """What the data set's ``key`` or ``group`` gives; empty where it has no such method."""
+    if not callable(getattr(dataset, method, None)):
+        return ""
+    try:
+        return str(getattr(dataset, method)(index) or "")
+    except Exception as error:  # whatever a stranger's method may raise
+        raise DataError(f"{origin}: {method}({index}) fails: {reason(error)}") from error
+
+
+def _key(samples: Samples, index: int, dataset: Any) -> str:
+    if own := _given(dataset, "key", index, samples.origin):
+        return own
+    with suppress(DataError):  # it is reported, or skipped, by whoever trains on it
+        entry: SampleHeader | Sample = samples.header(index) if hasattr(samples, "header") else samples[index]
+        return entry.key
+    return str(index)
+
+
+def stem_of(key: str) -> str:
+    """A key without the folders of splits in it and without the ending of an image, in one Unicode form."""
+    path = PurePosixPath(normalize("NFC", key))
+    ending = installed().ending(path.name)
+    if ending in installed().endings:
+        path = path.with_name(path.name[: len(path.name) - len(ending)])
+    return "/".join(part for part in path.parts[:-1] if not split_of(part)) + "/" + path.name
+
+
+def _share(name: str) -> float:
+    """A number from 0 to below 1 that is a function of the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "backslashreplace")).digest()[:8]) / 2**64
+
+
+class Part:
+    """Some samples of a data set, which go by ``places``; else it is what that is."""
+
+    def __init__(self, dataset: Any, places: Sequence[int], label: str, notices: Sequence[str]) -> None:
+        """``label`` tells it from other parts of the data set in the fingerprint."""
+        self._dataset, self._places, self._label = dataset, places, label
+        self.notices = [*getattr(dataset, "notices", ()), *notices]
+        self.problems = getattr(dataset, "problems", ())
+        self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
+        if callable(getattr(dataset, "header", None)):
+            self.header = self._header
+        if callable(getattr(dataset, "fingerprint", None)):
+            self.fingerprint = self._fingerprint
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self._places):
+            raise IndexError(index)
+        return self._dataset[self._places[index]]
+
+    def _header(self, index: int) -> Any:
+        return self._dataset.header(self._places[index])
+
+    def _fingerprint(self) -> Any:
+        own = self._dataset.fingerprint()
+        digest = hashlib.sha256(repr(self._places).encode()).hexdigest()[:8]
+        return f"{own} {self._label} {digest}" if own and isinstance(own, str) else own

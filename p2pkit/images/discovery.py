@@ -1,0 +1,154 @@
+"""Which files of a folder count as its images, and what is left out, in counts: one search for data and translation."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from p2pkit.errors import DataError
+from p2pkit.images.formats import Formats, installed
+
+SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs", "thumbnails"})
+"""Folders of previews, or that systems keep for themselves; in lower case."""
+SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+"""Files that systems keep for themselves, which are not worth a word; in lower case."""
+HIDDEN_FOLDER, SYSTEM_FOLDER = "{} in hidden folders", "{} in folders of thumbnails or of the system"
+HIDDEN, OTHER = "{} hidden", "{} of other kinds"
+BROKEN, AGAIN = "{} whose links lead nowhere", "links to {} searched already"
+REASONS = (HIDDEN_FOLDER, SYSTEM_FOLDER, HIDDEN, OTHER, BROKEN, AGAIN)
+_COUNTED: Mapping[str, tuple[str, str]] = {OTHER: ("file", "files"), AGAIN: ("folder", "folders")}
+"""What is counted for a reason, where it is not images."""
+SHOWN = 4
+"""How many names a reason shows."""
+
+
+class Found(NamedTuple):
+    """The image files of a folder, and how many of what name were left out, by reason."""
+
+    folder: Path
+    files: list[Path]
+    """In the order of their names."""
+    left_out: Mapping[str, Counter[str]]
+
+    @property
+    def notices(self) -> list[str]:
+        """What was taken and what was left out, in one line; none where nothing was left out."""
+        return [self._summary()] if self.left_out else []
+
+    def _summary(self) -> str:
+        count = len(self.files)
+        return f"{self.folder}: {count} image{'s' * (count != 1)} taken; left out: {self.reasons()}"
+
+    def reasons(self) -> str:
+        """What was left out, by reason, with some of the names."""
+        return ", ".join(_reason(reason, self.left_out[reason]) for reason in REASONS if reason in self.left_out)
+
+    def without(self, *reasons: str) -> Found:
+        """The same with no word on what was left out for these reasons."""
+        return self._replace(left_out={each: names for each, names in self.left_out.items() if each not in reasons})
+
+
+def _reason(reason: str, names: Counter[str]) -> str:
+    count, (one, several) = sum(names.values()), _COUNTED.get(reason, ("image", "images"))
+    shown = sorted(names, key=lambda name: (-names[name], name))[:SHOWN] + ["..."] * (len(names) > SHOWN)
+    return f"{reason.format(f'{count} {one if count == 1 else several}')} ({', '.join(shown)})"
+
+
+def discover(folder: Path) -> Found:
+    """The image files below ``folder``, in its subfolders and in those that links lead to.
+
+    Left out are hidden files and folders (the folder itself may be hidden), folders of thumbnails or of the system,
+    files of other endings, and links that lead nowhere. A folder that several paths lead to is searched once, by the
+    path without links where there is one.
+
+    Raises:
+        DataError: the folder is missing, may not be read or holds no image.
+        PluginError: two plugins offer a format for the ending of a file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {'this is a file, not a folder' if folder.exists() else 'there is no such folder'}")
+    formats = installed()
+    search = _Search(formats)
+    real = folder.resolve()
+    search.seen.update(real.parents)  # a link that leads back up would take in what lies beside the folder
+    search.below(folder, real)
+    while search.links:  # those within linked folders come last
+        for link in sorted(search.links):
+            search.links.remove(link)
+            search.below(link, link.resolve())
+    found = Found(folder, sorted(search.files), search.left_out)
+    if not found.files:
+        looked_for = f"looked for {' '.join(formats.endings)}, in subfolders too"
+        left_out = f"; left out: {found.reasons()}" if found.left_out else ""
+        raise DataError(f"{folder}: the folder holds no images ({looked_for}){left_out}{formats.failed()}")
+    return found
+
+
+@dataclass
+class _Search:
+    """What a search has found so far."""
+
+    formats: Formats
+    files: list[Path] = field(default_factory=list)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    links: list[Path] = field(default_factory=list)
+    """To folders, not yet followed."""
+    seen: set[Path] = field(default_factory=set)
+    """The real paths of the folders that were searched."""
+
+    def below(self, folder: Path, real: Path) -> None:
+        """Search ``folder``, whose path without links is ``real``."""
+        waiting = [(folder, real)]
+        while waiting:
+            folder, real = waiting.pop()
+            if real in self.seen:
+                self._leave_out(AGAIN, folder.name)
+                continue
+            self.seen.add(real)
+            for entry in _entries(folder):
+                path = folder / entry.name
+                if not entry.is_dir():
+                    self._take(path, entry)
+                elif entry.name.startswith("."):
+                    self._leave_out(HIDDEN_FOLDER, entry.name, self._images_in(path))
+                elif entry.name.lower() in SYSTEM_FOLDERS:
+                    self._leave_out(SYSTEM_FOLDER, entry.name, self._images_in(path))
+                elif entry.is_symlink():
+                    self.links.append(path)
+                else:
+                    waiting.append((path, real / entry.name))
+
+    def _take(self, file: Path, entry: os.DirEntry[str]) -> None:
+        """Take a file, or leave it out."""
+        name = entry.name
+        if name.lower() in SYSTEM_FILES:
+            return
+        if not self.formats.is_image(name):
+            if not name.startswith(".") and entry.is_file():
+                self._leave_out(OTHER, self.formats.ending(name) or "without an ending")
+        elif name.startswith("."):
+            self._leave_out(HIDDEN, name)
+        elif entry.is_file():
+            self.files.append(file)
+        else:
+            self._leave_out(BROKEN, name)
+
+    def _leave_out(self, reason: str, name: str, count: int = 1) -> None:
+        if count:
+            self.left_out.setdefault(reason, Counter())[name] += count
+
+    def _images_in(self, folder: Path) -> int:
+        """How many images a folder that is left out holds; links are not followed."""
+        return sum(self.formats.is_image(name) for _, _, names in os.walk(folder) for name in names)
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except PermissionError as error:
+        raise DataError(f"{folder}: reading this folder is not permitted") from error
