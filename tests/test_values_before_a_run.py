@@ -188,10 +188,16 @@ def test_all_kinds_of_trouble_are_shown_at_once_in_counts(p2pkit: Call, tmp_path
         content = (folder / "target" / f"{number}.png").read_bytes()
         (folder / "target" / f"{number}.png").write_bytes(content[: len(content) // 2])
     write_image(folder / "target" / "3.png", smooth(20, 24, 1, 0, 255, "uint8"))
+    write_image(folder / "source" / "lonely.png", blocks(0))
+    write_image(folder / "source" / ".ipynb_checkpoints" / "0-checkpoint.png", blocks(0))
     outcome = p2pkit("check", recipe)
-    assert outcome.code == 2 and "3 kinds of trouble with the data:" in outcome.err
-    said = ("2 pairs cannot be used, such as", "differ in size", "the sources are not maps of 4 classes")
+    assert outcome.code == 2 and "4 kinds of trouble with the data:" in outcome.err
+    said = (
+        "2 pairs cannot be used, such as", "differ in size", "the sources are not maps of 4 classes",
+        "1 of 7 sources and 0 of 6 targets",
+    )  # fmt: skip
     assert all(each in outcome.err for each in said), outcome.err
+    assert "1 image in hidden folders (.ipynb_checkpoints)" in flat(outcome.out), outcome.out
     assert len(outcome.out.splitlines()) + len(outcome.err.splitlines()) < 40
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """How many kinds of trouble are listed."""
+CLASSES = 12
+"""How many classes of label maps."""
 
 
 @click.command("check", short_help="Check a recipe: its keys, its networks, its data.")
@@ -113,7 +115,7 @@ def _print_data(recipe: Recipe, checked: _Checked) -> None:
     for line in values:
         print_text(line)
     if checked.classes is not None:
-        print_classes(checked.classes)
+        print_classes(checked.classes, CLASSES)
 
 
 def _why(data: Data, side: str) -> str:

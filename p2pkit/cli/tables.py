@@ -37,9 +37,9 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], indent: in
     _print(table, indent)
 
 
-def print_classes(table: ClassTable) -> None:
-    """Print the classes of label maps with their shares of pixels, and what is odd about them."""
-    print_table(table.rows(), ("class", "share of pixels"))
+def print_classes(table: ClassTable, most: int | None = None) -> None:
+    """Print the classes of label maps, or the ``most`` frequent, with their shares of pixels, and what is odd."""
+    print_table(table.rows(most), ("class", "share of pixels"))
     for notice in table.notices():
         print_text(f"NOTICE: {notice}")
 

@@ -55,16 +55,23 @@ class ClassTable:
         self.whole.update(np.unique(numbers[1:, 1:][alike]).tolist())
         self.images += 1
 
-    def rows(self) -> list[tuple[str, str]]:
-        """A number and its share of pixels, one row each; the classes first, then all others."""
-        shown = [(str(number), number) for number in range(self.classes) if self.pixels[number]]
-        missing = self.classes - len(shown)
-        rows = [(name, self._share(self.pixels[number])) for name, number in shown]
-        rows += [(f"{missing} classes that are in no map", self._share(0))] if missing else []
+    def rows(self, most: int | None = None) -> list[tuple[str, str]]:
+        """A number and its share of pixels, one row each; the classes first, then all others.
+
+        Of more classes than ``most`` those with most pixels have a row.
+        """
+        found = Counter({number: count for number, count in self.pixels.items() if 0 <= number < self.classes})
+        shown = sorted(number for number, _ in found.most_common(most))
+        rows = [(str(number), self._share(found[number])) for number in shown]
+        if others := len(found) - len(shown):
+            rows.append((f"{others} other classes", self._share(found.total() - sum(found[each] for each in shown))))
+        if missing := self.classes - len(found):
+            rows.append((f"{missing} classes that are in no map", self._share(0)))
         if self.void is not None:
             rows.append((f"{self.void}, void", self._share(self.pixels[self.void])))
-        others = self.outside
-        return rows + [(f"{number}, not a class", self._share(count)) for number, count in others.most_common(LISTED)]
+        return rows + [
+            (f"{number}, not a class", self._share(count)) for number, count in self.outside.most_common(LISTED)
+        ]
 
     @property
     def outside(self) -> Counter[int]:
@@ -106,7 +113,7 @@ class ClassTable:
                 f"8: divide them by {factor} unless they are so by intent"
             )
         classes = [number for number in self.pixels if 0 <= number < self.classes]
-        if len(classes) == 1 and self.classes > 1:
+        if len(classes) == 1 and self.classes > 1 and not self.problem():
             found.append(f"all pixels of the label maps, in {self._among()}, are of class {classes[0]}, or of none")
         return found
 
