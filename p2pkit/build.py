@@ -61,8 +61,9 @@ def load_data(
 
         made = with_val_set(made, chosen.origin, chosen.values.split, recipe.run.seed)
     cache, encoded = recipe.loader.cache, recipe.encoding is not None
+    labels = recipe.encoding is not None and hasattr(defined(recipe.encoding.registered.factory), "class_numbers")
     for split, dataset in made.items():
-        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=cache, indices=encoded))
+        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=cache, indices=labels))
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
@@ -77,7 +78,7 @@ def load_data(
     for settings in (recipe.source, recipe.target):
         declared = settings.range if isinstance(settings.range, tuple) else None
         rule = "declared" if declared else "percentiles" if settings.percentiles else str(settings.range or "default")
-        if encoded and settings is recipe.source and rule in ("declared", "type", "default"):
+        if labels and settings is recipe.source and rule in ("declared", "type", "default"):
             rule = "labels"
         nodata = None if settings.nodata is None else float(settings.nodata)
         ranges.append(declared)

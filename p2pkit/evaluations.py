@@ -20,8 +20,8 @@ from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Split, ValueRange
 from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.found_values import find_values
 from p2pkit.data.samples import LITTLE, Data, Samples
-from p2pkit.data.value_statistics import find_values
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
@@ -145,7 +145,9 @@ def _one_range(data: Data) -> dict[str, ValueRange]:
     """The range of outputs and targets that is not declared, where their type has none: what the targets hold."""
     found = find_values(data, every=True)
     output, target = (found.statistics[side] for side in ("source", "target"))
-    of_target = data.target or target.natural_range or found.ranges["target"]
+    of_target = data.target or target.natural_range or found.ranges.get("target")
+    if of_target is None:
+        raise DataError(f"targets hold values {target.shown}, which is not a range; set target.range")
     of_output = data.source or output.natural_range or of_target
     low, high = of_output
     if not low <= output.low <= output.high <= high:

@@ -66,7 +66,7 @@ def test_all_commands_take_names_that_are_not_utf_8(
     out = tmp_path / "out"
     translated = p2pkit("translate", tmp_path / "run", odd / "test" / "source", "--out", out)
     assert translated.code == 0, translated.err
-    assert sorted(out.iterdir()) == [out / f"{ODD}0.png", out / f"{ODD}1.png"]
+    assert sorted(out.glob("*.png")) == [out / f"{ODD}0.png", out / f"{ODD}1.png"]
 
 
 def test_what_is_trained_on_does_not_depend_on_names(odd: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_terminal_that_cannot_show_a_name(encoding: str, odd: Path, recipe: Pa
     ):
         outcome = program(*arguments, encoding=encoding)
         assert outcome.code == 0 and "Traceback" not in outcome.err, outcome.err
-    assert len(list((tmp_path / f"out {ODD}").iterdir())) == 3
+    assert len(list((tmp_path / f"out {ODD}").glob("*.png"))) == 3
 
 
 def test_a_damaged_file_is_named_and_skipped(odd: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
@@ -104,12 +104,13 @@ def test_a_damaged_file_is_named_and_skipped(odd: Path, recipe: Path, p2pkit: Ca
 
 
 def test_keys_of_other_peoples_data_sets_can_be_printed(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
-    source = tmp_path / "p2pkit-odd"
+    source = tmp_path / "p2pkit-unprintable"
     source.mkdir()
     (source / "pyproject.toml").write_text(
-        '[project]\nname = "p2pkit-odd"\nversion = "1"\n[project.entry-points.p2pkit]\nodd = "odd_keys"\n'
+        '[project]\nname = "p2pkit-unprintable"\nversion = "1"\n'
+        '[project.entry-points.p2pkit]\nodd = "unprintable_keys"\n'
     )
-    (source / "odd_keys.py").write_text(
+    (source / "unprintable_keys.py").write_text(
         "import numpy, p2pkit\nfrom p2pkit.contracts import SampleHeader, Split\n"
         "class Odd:\n"
         "    def __init__(self, split: Split): self.split = split\n"
@@ -119,12 +120,12 @@ def test_keys_of_other_peoples_data_sets_can_be_printed(recipe: Path, p2pkit: Ca
         "        return p2pkit.Sample(image, image, f'{self.split}/\\udce9{index}')\n"
         "    def header(self, index): return SampleHeader((24, 24, 3), (24, 24, 3), f'{self.split}/\\udce9{index}')\n"
         "    def fingerprint(self): return 'odd'\n"
-        "@p2pkit.hookimpl\ndef register_datasets(register): register('odd', Odd)\n"
+        "@p2pkit.hookimpl\ndef register_datasets(register): register('unprintable', Odd)\n"
     )
-    chosen = ("--set", 'data={name = "odd"}')
+    chosen = ("--set", 'data={name = "unprintable"}')
     outcome = p2pkit("--plugins-dir", tmp_path, "run", recipe, *chosen, "--out", tmp_path / "run")
     assert outcome.code == 0, outcome.err
-    data = library.load_data(recipe, {"data": {"name": "odd"}})
+    data = library.load_data(recipe, {"data": {"name": "unprintable"}})
     assert data.train[1].key == data.train.header(1).key == r"train/\xe91"  # type: ignore[attr-defined]
 
 

@@ -163,9 +163,10 @@ def test_a_void_number_is_no_mistake_and_few_others_are_counted(p2pkit: Call, tm
     assert outcome.code == 0, outcome.err
     assert "0.17% of the sources' pixels" in outcome.err and "(9)" in outcome.err
     table = p2pkit("data", "check", recipe, "--set", "encoding.void=255").out
-    trained = np.stack([labels(number) for number in range(6)])
+    trained, tested = (np.stack([labels(number) for number in numbers]) for numbers in (range(6), range(6, 8)))
     for name, number in (("0", 0), ("3", 3), ("255, void", 255), ("9, not a class", 9)):
-        assert re.search(rf"^{name} +{np.mean(trained == number):.2%}$", table, re.MULTILINE), table
+        shares = f"{np.mean(trained == number):.2%} +{np.mean(tested == number):.2%}"
+        assert re.search(rf"^{name} +{shares}$", table, re.MULTILINE), table
 
 
 def test_labels_that_were_compressed_with_loss_are_recognised(p2pkit: Call, tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_what_gdal_calls_nodata_stays_out_of_the_range(p2pkit: Call, tmp_path: P
     assert translated.code == 0, translated.err
     without = data_set(tmp_path / "two", write, writer(".tif", smooth(24, 24, 1, 0, 1, "float32")))
     skipped = p2pkit("check", without, "--set", "loader.bad_data=skip")
-    assert skipped.code == 2 and "none of the 6 pairs can be used" in skipped.err
+    assert skipped.code == 2 and "none of the 8 pairs can be used" in skipped.err
 
 
 def test_colour_profiles_are_named_before_training(p2pkit: Call, tmp_path: Path) -> None:
@@ -317,3 +318,114 @@ def test_colour_profiles_are_named_before_training(p2pkit: Call, tmp_path: Path)
     for command in ("check", "run"):
         outcome = p2pkit(command, recipe, *(ONE_STEP if command == "run" else ()))
         assert outcome.code == 0 and "6 of 6 sources have a colour profile (" in flat(outcome.out + outcome.err)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64", "float32", "int8", "uint16"])
+def test_label_maps_of_any_type_are_numbers_of_classes(dtype: str, p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(tmp_path, lambda number: blocks(number).astype(dtype), ending=".npy")
+    table = p2pkit("check", recipe).out
+    trained = np.stack([blocks(number) for number in range(6)])
+    for number in range(4):
+        assert re.search(rf"^{number} +{np.mean(trained == number):.2%}", table, re.MULTILINE), table
+    run = train(p2pkit, recipe, tmp_path / "run")
+    outputs = []
+    for name, kind in (("a", dtype), ("b", "uint8")):
+        np.save(made(tmp_path / f"{name}.npy"), blocks(3).astype(kind))
+        assert p2pkit("translate", run, tmp_path / f"{name}.npy", "--out", tmp_path / "out").code == 0
+        outputs.append(read_image(tmp_path / "out" / f"{name}.png"))
+    assert np.array_equal(*outputs)
+
+
+def test_label_maps_of_two_depths_are_one_data_set(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(
+        tmp_path, lambda number: blocks(number) if not number else blocks(number).astype(np.uint16) * 100, classes=400,
+        ending=".npy",
+    )  # fmt: skip
+    outcome = p2pkit("check", recipe)
+    assert outcome.code == 0 and re.search(r"^300 +\d", outcome.out, re.MULTILINE), outcome.err
+
+
+@pytest.mark.parametrize(("odd", "said"), [(0.5, "whole ones"), (1e6, "whole ones from -32768 to 65535")])
+def test_what_no_class_can_be_called_is_refused(odd: float, said: str, p2pkit: Call, tmp_path: Path) -> None:
+    def labels(number: int) -> Pixels:
+        drawn = blocks(number).astype(np.float32)
+        drawn[0, 0] = odd
+        return drawn
+
+    for command in ("check", "run"):
+        outcome = p2pkit(command, label_data(tmp_path / command, labels, ending=".npy"))
+        assert outcome.code == 2 and said in outcome.err
+
+
+def test_a_range_that_makes_classes_of_others_is_refused(p2pkit: Call, tmp_path: Path) -> None:
+    def labels(number: int) -> Pixels:
+        drawn = blocks(number)
+        drawn[:8] = 255
+        return drawn
+
+    recipe = label_data(tmp_path, labels)
+    settings = ("--set", "encoding.void=255", "--set", "source.range=[0,3]")
+    for command in ("check", "run"):
+        outcome = p2pkit(command, recipe, *settings)
+        assert outcome.code == 2 and "source.range turns 33.33% of the pixels of label maps" in outcome.err
+
+
+def test_label_maps_to_test_are_counted_too(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = label_data(tmp_path, lambda number: blocks(number) if number < 6 else np.full((24, 24, 1), 9, np.uint8))
+    for command in ("check", "run"):
+        outcome = p2pkit(command, recipe)
+        assert outcome.code == 2 and "100.00% of their pixels, in all 2 test sources" in outcome.err
+
+
+def test_values_to_test_beyond_the_measured_range_are_named(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        write_image(place.with_suffix(".tif"), smooth(24, 24, 1, 0, 1000 if next(numbers) < 6 else 4000, "uint16"))
+
+    recipe = data_set(tmp_path, write, writer(".png", smooth(24, 24, 1, 0, 255, "uint8")))
+    for command in ("check", "run"):
+        outcome = p2pkit(command, recipe, *(ONE_STEP if command == "run" else ()))
+        assert "sources of the test set hold values 0 to 4000 in all 2 test images, beyond 0 to 1000" in flat(
+            outcome.out + outcome.err
+        )
+
+
+@pytest.mark.parametrize("first", ["uint16", "uint8"])
+def test_files_of_several_types_keep_each_its_range(first: str, p2pkit: Call, tmp_path: Path) -> None:
+    other = "uint8" if first == "uint16" else "uint16"
+    dtypes = iter([first, *[other] * 7])
+
+    def write(place: Path) -> None:
+        dtype = next(dtypes)
+        write_image(place.with_suffix(".tif"), smooth(24, 24, 1, 0, np.iinfo(dtype).max, dtype))
+
+    recipe = data_set(tmp_path, write, writer(".png", smooth(24, 24, 1, 0, 255, "uint8")))
+    assert "sources are of several types" in flat(p2pkit("check", recipe).out)
+    p2pkit("run", recipe, "--out", tmp_path / "run", *ONE_STEP)
+    assert read_header(tmp_path / "run" / "model.safetensors").source_range is None
+
+
+def test_what_only_a_later_pair_shows_is_found_by_check(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        np.save(place.with_suffix(".npy"), with_holes(-9999 if next(numbers) == 3 else 12))
+
+    recipe = data_set(tmp_path, write, writer(".png", smooth(24, 24, 1, 0, 255, "uint8")))
+    outcome = p2pkit("check", recipe, "--set", "source.nodata=-9999")
+    assert outcome.code == 2 and "1 pair cannot be used: train/source/3.npy, its source: 36 of its 576" in outcome.err
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_types_without_a_range_are_one_sentence(constant: bool, p2pkit: Call, tmp_path: Path) -> None:
+    pixels = np.full((24, 24, 1), 7) if constant else smooth(24, 24, 1, 0, 9, "int64")
+    recipe = data_set(
+        tmp_path, writer(".npy", pixels.astype(np.int64)), writer(".png", smooth(24, 24, 1, 0, 255, "uint8"))
+    )
+    settings = () if constant else ("--set", "source.range='type'")
+    for command in (["check"], ["run"], ["data", "check"]):
+        outcome = p2pkit(*command, recipe, *settings)
+        assert outcome.code == 2 and "no range of" in outcome.err and "Traceback" not in outcome.err
+    write_image(tmp_path / "a" / "x.npy", np.full((8, 8, 1), 5, np.float32))
+    assert p2pkit("evaluate", tmp_path / "a", tmp_path / "a", "--metrics", "mae").code in (0, 2)

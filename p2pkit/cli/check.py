@@ -42,12 +42,14 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
     from p2pkit.build import load_data
+    from p2pkit.data.checks import SKIP
 
     checked = _check_data(resolved, load_data(resolved, refuse_problems=False))
     _print_data(resolved, checked)
     if checked.troubles:
         kinds = "1 kind" if len(checked.troubles) == 1 else f"{len(checked.troubles)} kinds"
-        raise DataError(f"{kinds} of trouble with the data:{listed(checked.troubles, SHOWN)}")
+        remedy = f"\n{SKIP}" if checked.skippable else ""
+        raise DataError(f"{kinds} of trouble with the data:{listed(checked.troubles, SHOWN)}{remedy}")
     click.echo()
     _print_networks(resolved, checked)
 
@@ -60,19 +62,21 @@ class _Checked:
     headers: HeaderCheck
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     """What each side holds; empty where it cannot be known."""
-    classes: ClassTable | None = None
+    classes: Sequence[ClassTable] = ()
     troubles: list[str] = field(default_factory=list)
     """What a run would refuse, a line for each kind."""
     skipped: list[str] = field(default_factory=list)
     """What it would skip."""
+    skippable: bool = False
+    """Some of the troubles are of samples that it could skip."""
 
 
 def _check_data(recipe: Recipe, data: Data) -> _Checked:
     """Look at headers and values, and go on past whatever is wrong."""
     from p2pkit.build import augmentation, build_encoding
     from p2pkit.data.checks import Finding, HeaderCheck, by_kind
-    from p2pkit.data.class_table import count_classes
-    from p2pkit.data.value_statistics import find_values
+    from p2pkit.data.class_table import count_classes, problem_of
+    from p2pkit.data.found_values import find_values
 
     lenient = replace(data, bad_data="skip")
     headers = HeaderCheck(lenient, augmentation(recipe), recipe.loader.batch_size > 1)
@@ -83,7 +87,7 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
         headers.data = checked.data = lenient.with_ranges(found.ranges, found.notices)
         unusable = list(headers.findings)
         known = " ".join(finding.message for finding in unusable)
-        unusable += [Finding(message, 1) for message in found.unread if message.partition(": ")[0] not in known]
+        unusable += [Finding(message, 1) for message in found.looked.unread if message.partition(": ")[0] not in known]
         if checked.data.spec:
             checked.statistics = found.statistics
         checked.classes = count_classes(checked.data, build_encoding(recipe, checked.data))
@@ -91,10 +95,10 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
         unusable = unusable or headers.findings
         if not unusable or checked.data is not lenient:  # it is not about what is listed below
             checked.troubles.append(str(error))
-    if checked.classes is not None and (problem := checked.classes.problem()):
-        checked.troubles.append(problem)
+    checked.troubles += filter(None, [problem_of(checked.classes)])
     as_they_are = checked.skipped if data.bad_data == "skip" and checked.statistics else checked.troubles
     as_they_are += [*data.problems, *by_kind(unusable)]
+    checked.skippable = bool(data.problems or unusable)
     return checked
 
 
@@ -114,8 +118,7 @@ def _print_data(recipe: Recipe, checked: _Checked) -> None:
     print_facts(facts)
     for line in values:
         print_text(line)
-    if checked.classes is not None:
-        print_classes(checked.classes, CLASSES)
+    print_classes(checked.classes, CLASSES)
 
 
 def _why(data: Data, side: str) -> str:

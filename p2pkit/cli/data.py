@@ -70,8 +70,8 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     from p2pkit.build import augmentation, build_without_weights, load_data
     from p2pkit.cli.tables import print_classes
     from p2pkit.data.checks import cannot_be_used, check_pixels
-    from p2pkit.data.class_table import count_classes
-    from p2pkit.data.value_statistics import find_values
+    from p2pkit.data.class_table import count_classes, problem_of
+    from p2pkit.data.found_values import find_values
 
     data = replace(load_data(resolved, refuse_problems=False), bad_data="skip")
     found = every = find_values(data)
@@ -84,11 +84,9 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
             print_line(f"NOTICE: {notice}")
     parts = build_without_weights(resolved, data)
     count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, parts.generator)
-    table = count_classes(data, parts.validation.encoding, every=True)
-    if table is not None:
-        print_classes(table)
-    if table is not None and (problem := table.problem()):
-        problems.append(problem)
+    tables = count_classes(data, parts.validation.encoding, every=True)
+    print_classes(tables)
+    problems += filter(None, [problem_of(tables)])
     if bad:
         problems.append(str(cannot_be_used(len(bad), count, bad)))
     if problems:

@@ -37,11 +37,15 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], indent: in
     _print(table, indent)
 
 
-def print_classes(table: ClassTable, most: int | None = None) -> None:
+def print_classes(tables: Sequence[ClassTable], most: int | None = None) -> None:
     """Print the classes of label maps, or the ``most`` frequent, with their shares of pixels, and what is odd."""
-    print_table(table.rows(most), ("class", "share of pixels"))
-    for notice in table.notices():
-        print_text(f"NOTICE: {notice}")
+    from p2pkit.data.class_table import rows_of
+
+    if tables:
+        print_table(rows_of(tables, most), ("class", *(f"share of {table.called} pixels" for table in tables)))
+    for table in tables:
+        for notice in table.notices():
+            print_text(f"NOTICE: {notice}")
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:

@@ -52,10 +52,14 @@ def sample_refs(data: Data) -> list[SampleRef]:
 
 
 def scan(
-    title: str, refs: Sequence[SampleRef], look: Callable[[SampleRef], T], threads: int | None = None
-) -> Iterator[T]:
-    """What ``look`` makes of each sample, in their order; several threads look at once, unless ``threads`` is 1."""
-    with ThreadPoolExecutor(threads) as pool, Progress(title, len(refs), "pair") as progress:
+    title: str, refs: Sequence[SampleRef], look: Callable[[SampleRef], T], threads: int | None = None,
+    brief: bool = False,
+) -> Iterator[T]:  # fmt: skip
+    """What ``look`` makes of each sample, in their order; several threads look at once, unless ``threads`` is 1.
+
+    Of what is mostly ``brief`` no line is left where it was.
+    """
+    with ThreadPoolExecutor(threads) as pool, Progress(title, len(refs), "pair", brief=brief) as progress:
         for found in pool.map(look, refs):
             yield found
             progress.advance()

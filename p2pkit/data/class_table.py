@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,14 +13,14 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pkit.data.checks import sample_refs, scan
+from p2pkit.data.checks import SampleRef, scan
 from p2pkit.data.samples import Data
+from p2pkit.data.value_statistics import spread
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import nothing_there
 from p2pkit.utils.progress import print_line
 
-SAMPLED = 128
-"""So many training sources, evenly spread, are looked at before a run."""
 REFUSED = 0.01
 """A larger share of pixels whose number is not that of a class is refused."""
 LISTED = 8
@@ -34,8 +35,10 @@ SCALES = (17, 85, 255)
 
 @dataclass
 class ClassTable:
-    """How many pixels of training sources have which number; ``classes`` and ``void`` are those of the encoding."""
+    """How many pixels of a set's sources have which number; ``classes`` and ``void`` are those of the encoding."""
 
+    called: str
+    """What messages call the set."""
     classes: int
     void: int | None = None
     pixels: Counter[int] = field(default_factory=Counter)
@@ -44,10 +47,13 @@ class ClassTable:
     """The numbers that cover 2x2 pixels somewhere."""
     images: int = 0
     of: int = 0
-    """How many training sources there are."""
+    """How many sources there are."""
+    clipped: int = 0
+    """Pixels whose number the recipe's range of values turns into another one."""
 
-    def add(self, numbers: NDArray[np.int64]) -> None:
-        """Take in the numbers [H, W] of an image."""
+    def add(self, numbers: NDArray[np.int64], clipped: int = 0) -> None:
+        """Take in the numbers [H, W] of an image, of which so many were others in its file."""
+        self.clipped += clipped
         found, counts = np.unique(numbers, return_counts=True)
         self.pixels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
         alike = (numbers[1:, 1:] == numbers[:-1, 1:]) & (numbers[1:, 1:] == numbers[1:, :-1])
@@ -55,23 +61,9 @@ class ClassTable:
         self.whole.update(np.unique(numbers[1:, 1:][alike]).tolist())
         self.images += 1
 
-    def rows(self, most: int | None = None) -> list[tuple[str, str]]:
-        """A number and its share of pixels, one row each; the classes first, then all others.
-
-        Of more classes than ``most`` those with most pixels have a row.
-        """
-        found = Counter({number: count for number, count in self.pixels.items() if 0 <= number < self.classes})
-        shown = sorted(number for number, _ in found.most_common(most))
-        rows = [(str(number), self._share(found[number])) for number in shown]
-        if others := len(found) - len(shown):
-            rows.append((f"{others} other classes", self._share(found.total() - sum(found[each] for each in shown))))
-        if missing := self.classes - len(found):
-            rows.append((f"{missing} classes that are in no map", self._share(0)))
-        if self.void is not None:
-            rows.append((f"{self.void}, void", self._share(self.pixels[self.void])))
-        return rows + [
-            (f"{number}, not a class", self._share(count)) for number, count in self.outside.most_common(LISTED)
-        ]
+    def share(self, count: int) -> str:
+        """A number of pixels in per cent of all."""
+        return f"{count / max(1, self.pixels.total()):.2%}"
 
     @property
     def outside(self) -> Counter[int]:
@@ -83,11 +75,16 @@ class ClassTable:
 
     def problem(self) -> str:
         """What is wrong with the numbers, and what to do; empty where they can be trained on."""
+        if self.clipped:
+            return (
+                f"source.range turns {self.share(self.clipped)} of the pixels of label maps, in {self._among()}, into "
+                "those of other classes: their numbers are clipped to it. Leave source.range out"
+            )
         outside, total = self.outside, self.pixels.total()
         if outside.total() <= REFUSED * total:
             return ""
         return (
-            f"the sources are not maps of {self.classes} classes: {self._share(outside.total())} of their pixels, in "
+            f"the sources are not maps of {self.classes} classes: {self.share(outside.total())} of their pixels, in "
             f"{self._among()}, have numbers that are not classes: {_listed(outside)}. {self._remedy()}"
         )
 
@@ -96,7 +93,7 @@ class ClassTable:
         found, outside = [], self.outside
         if outside and not self.problem():
             found.append(
-                f"{self._share(outside.total())} of the sources' pixels, in {self._among()}, have numbers that are not "
+                f"{self.share(outside.total())} of the sources' pixels, in {self._among()}, have numbers that are not "
                 f"classes ({_listed(outside)}): they are 0 in all channels. Name one of them as encoding.void, or "
                 "raise encoding.classes"
             )
@@ -118,10 +115,7 @@ class ClassTable:
         return found
 
     def _among(self) -> str:
-        return f"{self.images} of {self.of} training sources" if self.images < self.of else f"all {self.of} sources"
-
-    def _share(self, count: int) -> str:
-        return f"{count / max(1, self.pixels.total()):.2%}"
+        return f"{f'{self.images} of' if self.images < self.of else 'all'} {self.of} {self.called} sources"
 
     def _stretched(self) -> int:
         """The largest factor of few bits that all numbers have in common; 0 where there is none."""
@@ -148,6 +142,33 @@ def _listed(pixels: Counter[int]) -> str:
     return few + (f" and {len(pixels) - LISTED} more" if len(pixels) > LISTED else "")
 
 
+def rows_of(tables: Sequence[ClassTable], most: int | None = None) -> list[list[str]]:
+    """A row for each number, with its share of pixels in each set; the classes first, then all others.
+
+    Of more classes than ``most`` those with most pixels in the first set have a row.
+    """
+    first, void = tables[0], tables[0].void
+    every: Counter[int] = sum((table.pixels for table in tables), Counter())
+    classes = [number for number in every if 0 <= number < first.classes]
+    shown = sorted(classes, key=lambda number: (-first.pixels[number], number))[:most]
+    others, missing = set(classes) - set(shown), first.classes - len(classes)
+    outside = Counter({number: every[number] for table in tables for number in table.outside})
+    lines: list[tuple[str, Collection[int]]] = [(str(number), {number}) for number in sorted(shown)]
+    lines += [(f"{len(others)} other classes", others)] if others else []
+    lines += [(f"{missing} classes that are in no map", ())] if missing else []
+    lines += [(f"{void}, void", {void})] if void is not None else []
+    lines += [(f"{number}, not a class", {number}) for number, _ in outside.most_common(LISTED)]
+    return [
+        [name, *(table.share(sum(table.pixels[number] for number in numbers)) for table in tables)]
+        for name, numbers in lines
+    ]
+
+
+def problem_of(tables: Sequence[ClassTable]) -> str:
+    """What is wrong with the first set that cannot be used; empty where all can."""
+    return next(filter(None, (table.problem() for table in tables)), "")
+
+
 def refuse_foreign_numbers(data: Data, encoding: Any, accelerator: Accelerator) -> None:
     """Let the main process look at the numbers in label maps, and print what is odd about them.
 
@@ -156,38 +177,46 @@ def refuse_foreign_numbers(data: Data, encoding: Any, accelerator: Accelerator) 
     """
 
     def count() -> None:
-        table = count_classes(data, encoding)
-        for notice in table.notices() if table else ():
-            print_line(f"NOTICE: {notice}")
-        if table and (problem := table.problem()):
+        tables = count_classes(data, encoding)
+        for table in tables:
+            for notice in table.notices():
+                print_line(f"NOTICE: {notice}")
+        if problem := problem_of(tables):
             raise DataError(problem)
 
     on_main_process(accelerator, count)
 
 
-def count_classes(data: Data, encoding: Any, every: bool = False) -> ClassTable | None:
-    """The table of classes of 128 training sources, or of ``every`` one; None where the encoding is of none.
+def count_classes(data: Data, encoding: Any, every: bool = False) -> list[ClassTable]:
+    """The tables of the train, val and test set, of 128 sources each or of ``every`` one; none for other encodings.
 
     Samples that cannot be used are left out: other checks report them.
     """
     if not hasattr(encoding, "class_numbers"):
-        return None
-    spec, table = data.spec, ClassTable(encoding.classes, encoding.void)
-    refs = [ref for ref in sample_refs(data) if data.sets[ref.place] is data.train]
-    table.of = len(refs)
-    if not every and len(refs) > SAMPLED:
-        refs = [refs[each * len(refs) // SAMPLED] for each in range(SAMPLED)]
+        return []
+    spec, tables, refs = data.spec, dict[int, ClassTable](), list[SampleRef]()
+    for place, samples in enumerate(data.sets[:3]):
+        if len(samples):
+            called = "training" if samples.split == "train" else samples.split
+            tables[place] = ClassTable(called, encoding.classes, encoding.void, of=len(samples))
+            refs += [SampleRef(place, number) for number in spread(len(samples), every)]
 
-    def numbers(ref: Any) -> Tensor | None:
+    low, high = data.value_range("source")
+
+    def numbers(ref: SampleRef) -> tuple[Tensor, int] | None:
         try:
-            source = spec.tensors(data.sets[ref.place][ref.number])[0]
+            sample = data.sets[ref.place][ref.number]
+            source = spec.tensors(sample)[0]
         except DataError:
             return None
         with torch.no_grad():
             counted: Tensor = encoding.class_numbers(source[None])[0]
-        return counted
+        there = nothing_there(sample.source, data.source_values.missing.nodata)
+        stored = np.asarray(sample.source) if there is None else np.asarray(sample.source)[~there]
+        return counted, int(np.count_nonzero((stored < low) | (stored > high)))
 
-    for found in scan("counting classes", refs, numbers, 1 if data.train.draws() else None):
+    threads = 1 if data.train.draws() else None
+    for ref, found in zip(refs, scan("counting classes", refs, numbers, threads, brief=True), strict=True):
         if found is not None:
-            table.add(found.numpy().astype(np.int64))
-    return table
+            tables[ref.place].add(found[0].numpy().astype(np.int64), found[1])
+    return list(tables.values())

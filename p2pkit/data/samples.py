@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
 
 
-DERIVED = ("auto", "percentiles", "default")
+DERIVED = ("auto", "percentiles", "default", "labels")
 """The rules by which the range of a side is, or may be, found in the pixels."""
 ANY_RANGE = 0.0, 1.0
+"""Serves where pixels are only to be looked at."""
 LITTLE = 0.2
 """Values that take up less than this share of the range that becomes [-1, 1] are reported."""
 
@@ -232,7 +233,7 @@ class SideValues(NamedTuple):
 
     rule: str = "type"
     """Where the range is from: "declared", "percentiles", "auto", "type" (the pixels'), "default" ("type" for pixels
-    of 8 bits, else "auto"), or "labels" (the type's, or declared, and the values are numbers of classes)."""
+    of 8 bits, else "auto"), or "labels" (one in which the numbers of classes keep apart)."""
     percentiles: tuple[float, float] | None = None
     missing: Missing = NONE_MISSING
 
@@ -312,9 +313,9 @@ class Data:
         for side in ("source", "target"):
             image, rule = getattr(self.first, side), getattr(self, f"{side}_values").rule
             wide = rule == "default" and image.dtype.itemsize > 1
-            if wide or rule in ("auto", "percentiles") or isinstance(image, StoredPixels):
+            if wide or rule in ("auto", "percentiles", "labels") or isinstance(image, StoredPixels):
                 found.append(side)
-            elif rule != "labels":
+            else:
                 low, high = self.value_range(side)
                 if float(image.max()) - float(image.min()) < LITTLE * (high - low):
                     found.append(side)
@@ -322,8 +323,11 @@ class Data:
 
     def value_range(self, side: str) -> ValueRange:
         """The range of values of "source" or "target" that becomes [-1, 1]."""
-        chosen: ValueRange | None = getattr(self, side)
-        return chosen or dtype_range(getattr(self.first, side).dtype)
+        chosen, dtype = getattr(self, side), getattr(self.first, side).dtype
+        try:
+            return chosen or dtype_range(dtype)
+        except KeyError as error:
+            raise DataError(f"{side}s are of {dtype}, which has no range of its own; set {side}.range") from error
 
     def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
         """The data with the range of each side that is in ``found``, and ``notices`` on their values."""

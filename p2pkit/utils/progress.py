@@ -34,15 +34,16 @@ class Progress:
     ``unit="B"`` is shown as a size. ``fraction`` in :meth:`advance` overrides done/total where something else than the
     count ends the work (a time limit, say); ``start_fraction`` is where that stood at the start. ``later`` are the
     seconds that work behind this will take, a part of the time left; it may be set at any time. Only ``shown`` progress
-    prints anything: one of several processes is enough.
+    prints anything: one of several processes is enough. Where plain lines are printed, ``brief`` work has none unless
+    it takes long.
     """
 
     def __init__(
         self, title: str, total: float | None, unit: str, start: float = 0,
-        start_fraction: float | None = None, shown: bool = True, later: float = 0.0,
+        start_fraction: float | None = None, shown: bool = True, later: float = 0.0, brief: bool = False,
     ) -> None:  # fmt: skip
         self.title, self.total, self.unit, self.shown, self.later = title, total, unit, shown, later
-        self.done = self.start = start
+        self.done, self.start, self._brief = start, start, brief
         self._start_fraction = start / total if start_fraction is None and total else start_fraction or 0.0
         self.notes: Sequence[str] = ()
         self._fraction: float | None = None
@@ -70,6 +71,8 @@ class Progress:
             _shown.remove(self)
             if _shown:
                 self._live.refresh()
+        elif self._brief and self._cell is None and self._done_in_last_line == self.start:
+            pass
         elif self.shown and self.done > self._done_in_last_line:
             if (
                 self._cell is None

@@ -36,7 +36,7 @@ class OneHot(nn.Module):
         if low > 0 or high < classes - 1:
             raise ValueError(
                 f"classes are numbers from 0 to {classes - 1}, but the sources' values are clipped to {low:g} to "
-                f"{high:g}; set source.range to what the type of the files holds, and no source.percentiles"
+                f"{high:g}; leave source.range and source.percentiles out"
             )
         self.channels, self.source_range = classes, source_range
         self.classes, self.void = classes, void
