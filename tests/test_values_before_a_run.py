@@ -19,7 +19,7 @@ from p2pkit.images.reading import read_image
 from p2pkit.images.writing import write_image
 from p2pkit.inference.model_file import read_header
 from p2pkit.training.sample_grids import GAP, TOP
-from tests.conftest import Call, lines, train
+from tests.conftest import Call, lines, train, validation
 from tests.test_value_ranges import data_set, smooth, writer
 
 Pixels = Any
@@ -172,9 +172,72 @@ def test_a_void_number_is_no_mistake_and_few_others_are_counted(p2pkit: Call, tm
 def test_labels_that_were_compressed_with_loss_are_recognised(p2pkit: Call, tmp_path: Path) -> None:
     recipe = label_data(tmp_path, lambda number: blocks(number) * 60, classes=256, ending=".jpg")
     outcome = p2pkit("check", recipe)
-    assert outcome.code == 0 and "never cover 2x2 pixels" in flat(outcome.out) and "JPEG" in outcome.out
+    assert outcome.code == 0 and "6 of 6 label maps are JPEGs" in flat(outcome.out)
     refused = p2pkit("check", recipe, "--set", "encoding.classes=4")
     assert refused.code == 2 and "save label maps as PNG" in flat(refused.err)
+
+
+@pytest.mark.parametrize(("highest", "factor"), [(4, 60), (9, 1)])
+def test_labels_that_were_resampled_are_recognised(highest: int, factor: int, p2pkit: Call, tmp_path: Path) -> None:
+    """By many numbers, or by few that lie between those beside them."""
+
+    def labels(number: int) -> Pixels:
+        drawn = Image.fromarray(blocks(number, highest)[:, :, 0] * np.uint8(factor))
+        return np.asarray(drawn.resize((31, 31), Image.Resampling.BILINEAR).crop((0, 0, 24, 24)))[:, :, None]
+
+    recipe = label_data(tmp_path, labels, classes=highest * factor)
+    outcome = p2pkit("check", recipe)
+    assert outcome.code == 0 and "resampling has mixed the numbers of classes" in flat(outcome.out), outcome.out
+    sharp = p2pkit("check", label_data(tmp_path / "sharp", lambda number: blocks(number, highest), classes=highest))
+    assert sharp.code == 0 and "mixed" not in sharp.out
+
+
+def test_a_few_images_decide_whether_a_run_looks_at_more(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        deep = smooth(24, 24, 1, 0, 4095, "uint16")
+        write_image(place.with_suffix(".tif"), deep if next(numbers) else (deep // 16).astype(np.uint8))
+
+    outcome = p2pkit("run", data_set(tmp_path, write, writer(".png", smooth(24, 24, 1, 0, 255, "uint8"))), *ONE_STEP)
+    assert outcome.code == 0 and "sources are of several types (uint16: 5, uint8: 1)" in outcome.err
+
+
+def test_pairs_that_are_skipped_do_not_count_for_the_range(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        odd = next(numbers) == 2
+        write_image(place.with_suffix(".tif"), smooth(24, 24, 3 if odd else 1, 0, 60000 if odd else 1000, "uint16"))
+
+    recipe = data_set(tmp_path, write, writer(".png", smooth(24, 24, 1, 0, 255, "uint8")))
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *ONE_STEP, "--set", "loader.bad_data=skip")
+    assert outcome.code == 0 and read_header(tmp_path / "run" / "model.safetensors").source_range == (0, 1000)
+
+
+@pytest.mark.parametrize("fill", [-1, 300, 0.5])
+def test_fills_that_the_type_does_not_hold_are_refused(fill: float, p2pkit: Call, tmp_path: Path) -> None:
+    holes = smooth(24, 24, 1, 0, 255, "uint8")
+    holes[2:8, 3:9] = 7
+    recipe = data_set(tmp_path, writer(".png", holes), writer(".png", smooth(24, 24, 1, 0, 255, "uint8")))
+    for command in ("check", "run"):
+        outcome = p2pkit(command, recipe, "--set", "source.nodata=7", "--set", f"source.fill={fill}")
+        assert outcome.code == 2 and f"fill = {fill:g} is not a value of its type, uint8" in outcome.err
+
+
+def test_a_target_without_any_value_is_not_measured(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        np.save(
+            place.with_suffix(".npy"), np.full((24, 24, 1), -1, np.float32) if next(numbers) == 7 else with_holes(-1)
+        )
+
+    recipe = data_set(tmp_path, writer(".npy", smooth(24, 24, 1, 0, 1, "float32")), write)
+    filled = ("--set", "target.nodata=-1", "--set", "target.fill=10", "--set", "validation.baseline=none")
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *ONE_STEP, *filled)
+    assert outcome.code == 0 and "test/source/1.npy: its target has no values" in outcome.err
+    assert validation(tmp_path / "run")["images"] == 1
 
 
 def test_maps_of_one_class_are_named(p2pkit: Call, tmp_path: Path) -> None:

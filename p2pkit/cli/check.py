@@ -98,7 +98,7 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     checked.troubles += filter(None, [problem_of(checked.classes)])
     as_they_are = checked.skipped if data.bad_data == "skip" and checked.statistics else checked.troubles
     as_they_are += [*data.problems, *by_kind(unusable)]
-    checked.skippable = bool(data.problems or unusable)
+    checked.skippable = bool(data.problems or unusable) and data.bad_data == "stop"
     return checked
 
 

@@ -27,6 +27,9 @@ LISTED = 8
 """How many numbers a message lists."""
 LOSSY = 0.5
 """If a larger share of the numbers never covers 2x2 pixels, something has mixed them."""
+BETWEEN = 0.25
+"""If at a larger share of edges the number lies between those of its neighbours, resampling has mixed them."""
+LOSSY_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 FEWEST = 8
 """Of fewer numbers nothing can be said."""
 SCALES = (17, 85, 255)
@@ -48,12 +51,23 @@ class ClassTable:
     images: int = 0
     of: int = 0
     """How many sources there are."""
+    edges: int = 0
+    """Pixels whose left and right, or upper and lower, neighbours are of two classes."""
+    between: int = 0
+    """Those of them whose number lies between the two."""
+    lossy: int = 0
+    """Images that are JPEGs, as their keys say."""
     clipped: int = 0
     """Pixels whose number the recipe's range of values turns into another one."""
 
-    def add(self, numbers: NDArray[np.int64], clipped: int = 0) -> None:
+    def add(self, numbers: NDArray[np.int64], key: str = "", clipped: int = 0) -> None:
         """Take in the numbers [H, W] of an image, of which so many were others in its file."""
         self.clipped += clipped
+        self.lossy += key.lower().endswith(LOSSY_ENDINGS)
+        for along in (numbers, numbers.T):
+            one, middle, other = along[:-2], along[1:-1], along[2:]
+            self.edges += int(np.count_nonzero(one != other))
+            self.between += int(np.count_nonzero((middle - one) * (other - middle) > 0))
         found, counts = np.unique(numbers, return_counts=True)
         self.pixels.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
         alike = (numbers[1:, 1:] == numbers[:-1, 1:]) & (numbers[1:, 1:] == numbers[1:, :-1])
@@ -97,13 +111,8 @@ class ClassTable:
                 f"classes ({_listed(outside)}): they are 0 in all channels. Name one of them as encoding.void, or "
                 "raise encoding.classes"
             )
-        mixed = self.pixels.keys() - self.whole
-        if len(self.pixels) >= FEWEST and len(mixed) > LOSSY * len(self.pixels):
-            found.append(
-                f"{len(mixed)} of the {len(self.pixels)} numbers in the label maps never cover 2x2 pixels, as happens "
-                "where JPEG, WebP or resampling has mixed the numbers of classes: save maps as PNG, and resize them "
-                "to the nearest pixel"
-            )
+        if mixed := self._mixed():
+            found.append(f"{mixed}: save label maps as PNG, and resize them to the nearest pixel")
         if len(self.pixels) > 2 and (factor := self._stretched()) and not outside:
             found.append(
                 f"all numbers in the label maps are multiples of {factor}, as where maps of few bits were stretched to "
@@ -116,6 +125,20 @@ class ClassTable:
 
     def _among(self) -> str:
         return f"{f'{self.images} of' if self.images < self.of else 'all'} {self.of} {self.called} sources"
+
+    def _mixed(self) -> str:
+        """Why numbers of classes seem to be mixed with one another; empty where they do not."""
+        if self.lossy:
+            return f"{self.lossy} of {self.images} label maps are JPEGs, whose compression changes numbers of classes"
+        few = self.pixels.keys() - self.whole
+        if len(self.pixels) >= FEWEST and len(few) > LOSSY * len(self.pixels):
+            what = f"{len(few)} of the {len(self.pixels)} numbers in the label maps never cover 2x2 pixels"
+        elif self.between > BETWEEN * self.edges:
+            share = f"{self.between / self.edges:.0%}"
+            what = f"at {share} of the edges in the label maps the number lies between those on either side"
+        else:
+            return ""
+        return f"{what}, as happens where JPEG, WebP or resampling has mixed the numbers of classes"
 
     def _stretched(self) -> int:
         """The largest factor of few bits that all numbers have in common; 0 where there is none."""
@@ -131,9 +154,8 @@ class ClassTable:
                 f"All numbers are multiples of {factor}, as where maps of few bits were stretched to 8: divide them by "
                 f"{factor}"
             )
-        mixed = len(self.pixels) >= FEWEST and len(self.pixels.keys() - self.whole) > LOSSY * len(self.pixels)
-        if mixed:
-            return "Most of them never cover 2x2 pixels, as where JPEG has mixed them: save label maps as PNG"
+        if mixed := self._mixed():
+            return f"Note that {mixed}: save label maps as PNG, and resize them to the nearest pixel"
         return "Set encoding.classes to how many there are, or name one of the numbers as encoding.void"
 
 
@@ -166,7 +188,9 @@ def rows_of(tables: Sequence[ClassTable], most: int | None = None) -> list[list[
 
 def problem_of(tables: Sequence[ClassTable]) -> str:
     """What is wrong with the first set that cannot be used; empty where all can."""
-    return next(filter(None, (table.problem() for table in tables)), "")
+    problems = {table.called: problem for table in tables if (problem := table.problem())}
+    first, *others = [*problems] or [""]
+    return problems.get(first, "") + "".join(f" So it is in the {other} set." for other in others)
 
 
 def refuse_foreign_numbers(data: Data, encoding: Any, accelerator: Accelerator) -> None:
@@ -203,7 +227,7 @@ def count_classes(data: Data, encoding: Any, every: bool = False) -> list[ClassT
 
     low, high = data.value_range("source")
 
-    def numbers(ref: SampleRef) -> tuple[Tensor, int] | None:
+    def numbers(ref: SampleRef) -> tuple[Tensor, str, int] | None:
         try:
             sample = data.sets[ref.place][ref.number]
             source = spec.tensors(sample)[0]
@@ -213,10 +237,10 @@ def count_classes(data: Data, encoding: Any, every: bool = False) -> list[ClassT
             counted: Tensor = encoding.class_numbers(source[None])[0]
         there = nothing_there(sample.source, data.source_values.missing.nodata)
         stored = np.asarray(sample.source) if there is None else np.asarray(sample.source)[~there]
-        return counted, int(np.count_nonzero((stored < low) | (stored > high)))
+        return counted, sample.key, int(np.count_nonzero((stored < low) | (stored > high)))
 
     threads = 1 if data.train.draws() else None
     for ref, found in zip(refs, scan("counting classes", refs, numbers, threads, brief=True), strict=True):
         if found is not None:
-            tables[ref.place].add(found[0].numpy().astype(np.int64), found[1])
+            tables[ref.place].add(found[0].numpy().astype(np.int64), *found[1:])
     return list(tables.values())

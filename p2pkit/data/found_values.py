@@ -85,7 +85,7 @@ def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: 
                 found.notices.append(f"{side}: {of_type}; set {side}.range for another one")
         chosen = found.ranges.get(side) or getattr(data, side)
         found.notices.extend(_odd_values(side, held, chosen))
-        found.notices.extend(_told_by_files(side, held, values.missing.fill))
+        found.notices.extend(_told_by_files(side, held, values.missing.fill, chosen))
         if chosen is not None and values.rule in DERIVED and not values.percentiles:
             others = [sets[side] for split, sets in found.looked.sets.items() if split != "train" and side in sets]
             found.notices.extend(values_beyond(side, others, chosen))
@@ -165,7 +165,7 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
         )
 
 
-def _told_by_files(side: str, found: Statistics, fill: float | None) -> Iterator[str]:
+def _told_by_files(side: str, found: Statistics, fill: float | None, values: ValueRange | None) -> Iterator[str]:
     """Notices on what files say of their values."""
     if found.profiles:
         yield (
@@ -173,9 +173,12 @@ def _told_by_files(side: str, found: Statistics, fill: float | None) -> Iterator
             "which is not used: their numbers are taken as stored"
         )
     if found.missing and fill is not None:
+        low, high = values or (fill, fill)
+        seen = min(max(fill, low), high)
+        clipped = "" if seen == fill else f", which is clipped to {seen:g}, the end of the range"
         yield (
             f"{found.missing / found.values:.2%} of the {side}s' values mean that nothing is there, and are "
-            f"{fill:g} to the networks; {side}.fill says so"
+            f"{fill:g} to the networks, as {side}.fill says{clipped}"
         )
 
 

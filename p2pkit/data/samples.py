@@ -32,6 +32,8 @@ DERIVED = ("auto", "percentiles", "default", "labels")
 """The rules by which the range of a side is, or may be, found in the pixels."""
 ANY_RANGE = 0.0, 1.0
 """Serves where pixels are only to be looked at."""
+FEW = 8
+"""Of so many images, evenly spread, a run looks at the values, and at more where they are odd."""
 LITTLE = 0.2
 """Values that take up less than this share of the range that becomes [-1, 1] are reported."""
 
@@ -308,18 +310,25 @@ class Data:
         return SampleSpec(self.first.header, source, self.target, *missing)
 
     def unsettled(self) -> list[str]:
-        """The sides whose range is to be found, or whose first image makes little use of it or has more to tell."""
-        found = []
-        for side in ("source", "target"):
-            image, rule = getattr(self.first, side), getattr(self, f"{side}_values").rule
-            wide = rule == "default" and image.dtype.itemsize > 1
-            if wide or rule in ("auto", "percentiles", "labels") or isinstance(image, StoredPixels):
-                found.append(side)
-            else:
-                low, high = self.value_range(side)
-                if float(image.max()) - float(image.min()) < LITTLE * (high - low):
-                    found.append(side)
-        return found
+        """The sides whose range is to be found, or of which one of a few images has odd values, or more to tell.
+
+        Those few are read here, so that data which needs no more need not be looked at.
+        """
+        found = set[str]()
+        for samples in filter(None, (self.train, self.train.targets)):
+            for place in range(0, len(samples), max(1, len(samples) // FEW)):
+                with suppress(DataError):  # it is reported, or skipped, where it is needed
+                    sample = samples[place]
+                    for side in ("source", "target"):
+                        image, rule = getattr(sample, side), getattr(self, f"{side}_values").rule
+                        if image is None or side in found:
+                            continue
+                        told = isinstance(image, StoredPixels) or image.dtype != getattr(self.first, side).dtype
+                        told |= rule in ("auto", "percentiles", "labels")
+                        wide = rule == "default" and image.dtype.itemsize > 1
+                        if told or wide or np.ptp(image.astype(float)) < LITTLE * np.ptp(self.value_range(side)):
+                            found.add(side)
+        return sorted(found)
 
     def value_range(self, side: str) -> ValueRange:
         """The range of values of "source" or "target" that becomes [-1, 1]."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from p2pkit.contracts import Sample, ValueRange, dtype_range
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.checks import SampleRef, scan
-from p2pkit.data.samples import Data, SideValues
+from p2pkit.data.samples import Data, SideValues, refuse_unlike
 from p2pkit.errors import DataError, Unavailable
 from p2pkit.images.pixels import normalize, nothing_there, refuse_not_finite, with_filled
 
@@ -114,6 +114,7 @@ def look_at_values(
     def look(ref: SampleRef) -> dict[str, Statistics]:
         try:
             sample = data.sets[ref.place][ref.number]
+            refuse_unlike(sample.header, data.first.header)
             there = [side for side in sides if getattr(sample, side) is not None]
             return {side: _of_image(sample, side, side_values(data, side)) for side in there}
         except DataError as error:

@@ -186,6 +186,9 @@ class Driver:
             except DataError as error:
                 self.skip(error, found)
                 continue
+            if valid is not None and not valid.any():
+                found.skipped.append(f"{key}: its target has no values, so nothing can be measured")
+                continue
             of_image: dict[str, dict[str, float]] = {}
             for row, translate in rows.items():
                 of_image[row] = {}

@@ -145,7 +145,11 @@ def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any
             f"{key}: {np.count_nonzero(where)} of its {where.size} values mean that nothing is there (nodata {named}); "
             "set fill in the recipe's [source] or [target] to the value that shall stand there"
         )
-    filled = np.array(pixels)
+    filled, limits = np.array(pixels), np.iinfo(pixels.dtype) if pixels.dtype.kind in "iu" else None
+    if limits and not (float(missing.fill).is_integer() and limits.min <= missing.fill <= limits.max):
+        raise DataError(
+            f"{key}: fill = {missing.fill:g} is not a value of its type, {pixels.dtype}; choose one that is"
+        )
     filled[where] = missing.fill
     return filled
 
@@ -187,7 +191,10 @@ def normalize(
 def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
     """Raise DataError, beginning with ``key``, when pixels are NaN or infinite."""
     if pixels.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(pixels)))):
-        raise DataError(f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); mend the file")
+        raise DataError(
+            f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); mend the file, or let NaN "
+            'mean that nothing is there: nodata = "nan", and fill, in the recipe\'s [source] or [target]'
+        )
 
 
 def denormalize(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:
