@@ -22,6 +22,12 @@ Normalisation = Literal["sample", "batch", "running"]
 Resampling = Literal["bicubic", "nearest"]
 Shape = tuple[int, int, int]
 """(height, width, channels) of pixels."""
+
+
+class ChannelsOfPalette(int):
+    """The channels in the shape of pixels that are colours of a palette: as numbers of classes they have 1."""
+
+
 NO_IMAGE: Shape = (0, 0, 0)
 """The shape of the side that a sample of an unpaired data set does not have."""
 ValueRange = tuple[float, float]

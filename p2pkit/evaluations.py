@@ -6,7 +6,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,9 @@ from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Split, ValueRange
 from p2pkit.data.augmentation import Augmentation
-from p2pkit.data.found_values import find_values
+from p2pkit.data.found_values import find_values, values_beyond
 from p2pkit.data.samples import LITTLE, Data, Samples
+from p2pkit.data.value_statistics import look_at_values
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
@@ -29,6 +30,7 @@ from p2pkit.evaluation.driver import Driver, ImageScores, Translate
 from p2pkit.evaluation.report import bootstrap_intervals, mean_pairwise, ranked
 from p2pkit.evaluation.validation import PERCEPTUAL, Measurement, Validation
 from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.odd_sources import OddSources
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Recipe
@@ -42,6 +44,8 @@ Folders = tuple[Path | str, Path | str]
 """Two folders of images that are paired by their names."""
 OF_DATA = ("data", "source", "target", "loader", "transform", "encoding", "metrics")
 """The sections of a model's recipe that it is measured by; the others may name plugins that are not here."""
+LOOKED_AT = 128
+"""So many sources of other data, evenly spread, are looked at for values unlike those of training."""
 SAMPLES, SAMPLED_IMAGES = 5, 20
 """Diversity is measured between so many samples of each of at most so many sources, evenly spread."""
 
@@ -106,6 +110,10 @@ def evaluate(
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         if encoding is not None:
             encoding.cpu()  # samples are there
+        if data is not None or overrides:
+            on_main_process(accelerator, partial(_tell_odd_sources, translator, loaded, chosen, max_images))
+        if loaded.target is not None and loaded.target_values.rule in ("auto", "default"):
+            on_main_process(accelerator, partial(_tell_clipped_targets, loaded, chosen))
         transform = recipe.transform if at == "model" else TransformSettings()
         of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
         of = replace(
@@ -115,6 +123,31 @@ def evaluate(
             of = replace(of, train_set=Samples((), "two folders", "train"))
         measured = _evaluation(of, accelerator, "model", translator.tensor)
         return replace(measured, diversity=_diversity(translator, of, measured.images, accelerator))
+
+
+def _tell_clipped_targets(data: Data, samples: Samples) -> str:
+    """Tell if targets have values beyond the range that training has found, which metrics do not see."""
+    held = look_at_values(replace(data, bad_data="skip"), ["target"], splits=[samples.split]).sets
+    assert data.target is not None
+    for notice in values_beyond("target", [held[samples.split]["target"]], data.target):
+        print_line(f"NOTICE: {notice}")
+    return ""
+
+
+def _tell_odd_sources(translator: Translator, data: Data, samples: Samples, max_images: int | None) -> str:
+    """Tell how many sources have values unlike those that the model was trained on, of 128 that are evenly spread."""
+    odd, spec, count = OddSources(translator), data.spec, min(max_images or len(samples), len(samples))
+    places = sorted({place * count // LOOKED_AT for place in range(LOOKED_AT)})
+    with Progress("looking at sources", len(places), "source") as progress:
+        for place in places:
+            with suppress(DataError):  # reported, or skipped, where it is measured
+                sample = samples[place]
+                odd.look_at(sample.source, spec.tensors(sample)[0])
+            progress.advance()
+    of = f", of {len(places)} of the {count} that were looked at" if len(places) < count else ""
+    for notice in odd.notices():
+        print_line(f"NOTICE: {notice}{of}")
+    return ""
 
 
 def compare(

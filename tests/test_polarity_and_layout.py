@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from p2pkit import load_model
 from p2pkit.components.catalogue import create
+from p2pkit.data.samples import Samples
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import StoredPixels, as_indices
 from p2pkit.images.reading import image_header, read_image, read_image_bytes
@@ -300,9 +301,9 @@ def test_colours_that_are_neither_gray_nor_rgb_are_refused_above_8_bits(photomet
             read(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_arrays_whose_channels_come_first_are_refused(channels: int, tmp_path: Path) -> None:
-    array = values("uint8", channels, 20, 16)
+@pytest.mark.parametrize(("channels", "side"), [(1, 16), (2, 16), (3, 16), (4, 16), (13, 52), (32, 128)])
+def test_arrays_whose_channels_come_first_are_refused(channels: int, side: int, tmp_path: Path) -> None:
+    array = values("uint8", channels, side + 4, side)
     np.save(tmp_path / "a.npy", array)
     np.savez(tmp_path / "a.npz", array)
     for name in ("a.npy", "a.npz"):
@@ -316,13 +317,22 @@ def test_arrays_whose_channels_come_first_are_refused(channels: int, tmp_path: P
         model(array)
     with pytest.raises(DataError, match=r"give tensor.permute\(2, 0, 1\)"):
         model(torch.from_numpy(array.transpose(1, 2, 0).copy()))
+    for given in (array, torch.from_numpy(array.transpose(1, 2, 0).copy())):
+        samples = Samples([(given, given)], "data", "train")
+        with pytest.raises(DataError, match=r"data: \[0\] of its train set gives as its source .* channels come "):
+            samples[0]
 
 
-@pytest.mark.parametrize("shape", [(5, 20, 16), (4, 15, 16), (4, 16, 15), (20, 16, 3), (1, 16, 3), (20, 16)])
+SHAPES = [(5, 19, 16), (4, 15, 16), (4, 16, 15), (20, 16, 3), (1, 16, 3), (20, 16), (13, 51, 52), (33, 140, 140)]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (64, 64, 13)])
 def test_arrays_that_may_be_as_they_should_are_taken(shape: tuple[int, ...], tmp_path: Path) -> None:
     array = values("uint16", *shape)
     np.save(tmp_path / "a.npy", array)
     assert np.array_equal(read_image(tmp_path / "a.npy"), np.atleast_3d(array))
+    sample = Samples([(array, array)], "data", "train")[0]
+    assert np.array_equal(sample.source, np.atleast_3d(array))
 
 
 def test_a_batch_of_one_array_is_refused(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ def test_the_model_file_says_how_sources_are_resized(folders: Path, tmp_path: Pa
     assert found["resize"] == {"size": [20, 20], "keep_aspect": True} and found["size"] == [16, 16]
     assert found["source_size"] == [48, 48] and found["stored_as"] == ""
     shown = p2pkit("inspect", run).out
-    assert "resize: size = [20, 20], keep_aspect = true" in shown and "stored as: whole files, or none" in shown
+    assert "resize: size = [20, 20], keep_aspect = true" in shown
+    assert "stored as: whole images, not halves of files" in shown
     outcome = p2pkit("translate", run, folders / "test" / "source", "--out", tmp_path / "o")
     assert "sources are resized to cover 20x20 (height x width) in their aspect, as in training" in outcome.err
 

@@ -13,7 +13,7 @@ import p2pkit as library
 from p2pkit.errors import DataError
 from p2pkit.inference.files import FileOptions
 from p2pkit.translations import translate_data
-from tests.conftest import Call, distribution, picture, save, train
+from tests.conftest import SMALL, Call, distribution, picture, save, train
 from tests.test_translating_files import contents
 
 
@@ -78,8 +78,38 @@ def test_how_files_are_stored_can_be_said(run: Path, model: Path, pairs: Path, t
     assert outcome.code == 0 and "the left half of each is translated" in outcome.err
     assert p2pkit("translate", model, left, "--out", tmp_path / "expected").code == 0
     assert contents(tmp_path / "l") == contents(tmp_path / "expected")
+    for side, half in zip(("left", "right"), halves(pairs, tmp_path), strict=True):
+        for trained in (run, model):
+            out = tmp_path / f"{side} {trained.name}"
+            outcome = p2pkit("translate", trained, pairs / "test", "--out", out, "--as", side)
+            assert outcome.code == 0 and "NOTICE" not in outcome.err
+            assert p2pkit("translate", trained, half, "--out", f"{out} expected", "--as", "image").code == 0
+            assert contents(out) == contents(Path(f"{out} expected"))
     with pytest.raises(DataError, match="that is of files"):
         library.load_model(model, "cpu")(picture(24, 48, 0), stored_as="side_by_side")
+
+
+def test_files_of_twice_the_width_are_named_for_a_model_of_whole_files(
+    pairs: Path, tmp_path: Path, p2pkit: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "drawn.toml"
+    drawn = '"procedural_facades"\nsize = 32\npairs = 2\nval_pairs = 0'
+    recipe.write_text(SMALL.replace('"side_by_side"\nroot = "{root}"', drawn))
+    run = train(p2pkit, recipe, tmp_path / "run", "data.test_pairs=1")
+    save(pairs / "test" / "single.png", picture(24, 24, 3))
+    outcome = p2pkit("translate", run, pairs / "test", "--out", tmp_path / "out")
+    said = "2 of the 3 files are twice as wide as training sources were"
+    assert outcome.code == 0 and said in outcome.err and "--as left or --as right takes a half" in outcome.err
+    assert Image.open(tmp_path / "out" / "0.png").size == (48, 24)
+    assert "NOTICE" not in p2pkit("translate", run, pairs / "test", "--out", tmp_path / "o2", "--as", "image").err
+    translate = library.load_model(run, "cpu")
+    capsys.readouterr()
+    for file in sorted((pairs / "test").iterdir()):
+        whole = np.asarray(translate(file))
+        assert np.array_equal(whole, np.asarray(Image.open(tmp_path / "out" / file.name)))
+    assert capsys.readouterr().err.count("twice as wide") == 1
+    right = np.asarray(Image.open(pairs / "test" / "0.png"))[:, 24:]
+    assert np.array_equal(np.asarray(translate(pairs / "test" / "0.png", stored_as="right")), translate(right))
 
 
 def test_the_samples_of_a_set_become_what_their_files_become(

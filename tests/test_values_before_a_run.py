@@ -280,31 +280,6 @@ def test_folders_of_outputs_are_compared_in_the_range_of_the_targets(
     assert ("less than a fifth of the range 0 to 65535" in outcome.err) == (dtype == "uint16")
 
 
-def test_sources_unlike_those_of_training_are_named(p2pkit: Call, tmp_path: Path) -> None:
-    pixels = smooth(24, 24, 1, 0, 4000, "uint16")
-    run = train(p2pkit, data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels)), tmp_path / "run")
-    folder = tmp_path / "in"
-    for name, odd in {"a": pixels * 4, "b": pixels * 5, "c": (pixels // 16).astype(np.uint8), "d": pixels}.items():
-        write_image(folder / f"{name}.tif", odd)
-    for options in ((), ("--tile", "16")):
-        outcome = p2pkit("translate", run, folder, "--out", tmp_path / f"out{len(options)}", *options)
-        assert outcome.code == 0, outcome.err
-        assert (
-            "2 of the sources have more than 1% of their values beyond the range, and these are clipped" in outcome.err
-        )
-        assert "1 of the sources are of uint8 and take up less than a fifth of the range" in outcome.err
-
-
-def test_label_maps_of_other_classes_are_named_at_translation(p2pkit: Call, tmp_path: Path) -> None:
-    run = train(p2pkit, label_data(tmp_path, blocks), tmp_path / "run")
-    write_image(tmp_path / "in" / "a.png", blocks(3, 9))
-    write_image(tmp_path / "in" / "b.png", blocks(3))
-    outcome = p2pkit("translate", run, tmp_path / "in", "--out", tmp_path / "out")
-    assert (
-        outcome.code == 0 and "1 of the sources have numbers that are not those of the model's 4 classes" in outcome.err
-    )
-
-
 def test_a_run_that_measured_its_range_translates_in_it(p2pkit: Call, tmp_path: Path) -> None:
     pixels = smooth(24, 24, 1, -500, 1500, "int16")
     run = train(p2pkit, data_set(tmp_path, writer(".npy", pixels), writer(".npy", pixels)), tmp_path / "run")
@@ -492,3 +467,15 @@ def test_types_without_a_range_are_one_sentence(constant: bool, p2pkit: Call, tm
         assert outcome.code == 2 and "no range of" in outcome.err and "Traceback" not in outcome.err
     write_image(tmp_path / "a" / "x.npy", np.full((8, 8, 1), 5, np.float32))
     assert p2pkit("evaluate", tmp_path / "a", tmp_path / "a", "--metrics", "mae").code in (0, 2)
+
+
+def test_targets_beyond_the_range_are_named_by_evaluate(p2pkit: Call, tmp_path: Path) -> None:
+    numbers = iter(range(8))
+
+    def write(place: Path) -> None:
+        np.save(place.with_suffix(".npy"), smooth(24, 24, 1, 0, 3 if next(numbers) < 6 else 5, "float32"))
+
+    run = train(p2pkit, data_set(tmp_path, writer(".npy", smooth(24, 24, 1, 0, 1, "float32")), write), tmp_path / "run")
+    outcome = p2pkit("evaluate", run, "--metrics", "mae")
+    said = "targets of the test set hold values 0 to 5 in all 2 test images, beyond 0 to 3"
+    assert outcome.code == 0 and said in outcome.err and "clipped, for metrics too" in outcome.err

@@ -12,13 +12,18 @@ from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_facts
 from p2pkit.utils.jsonl import finite
 
+UNKNOWN = "not known"
 UNSAID = {
     "source_range": "that of its type",
     "target_range": "that of its type",
+    "source_nodata": "none but what a file names itself",
+    "source_fill": "none, sources with such values are refused",
     "target_ending": "none, they were no files",
+    "encoding": "none, sources are taken as they are",
     "size": "several in training",
-    "resize": "none, images keep their size",
-    "stored_as": "whole files, or none",
+    "resize": "none, sources keep their size",
+    "source_size": "not known, so files of two images side by side are not recognised",
+    "stored_as": "whole images, not halves of files",
 }
 """What it means that a header does not say something."""
 
@@ -51,8 +56,8 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         [
             ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
             ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors"),
-            *((name.replace("_", " "), _shown(value, UNSAID.get(name, "not known"))) for name, value in header.items()),
-            ("recipe", f"{len(text.splitlines())} lines, with --recipe" if text else "not known"),
+            *((name.replace("_", " "), _shown(value, UNSAID.get(name, UNKNOWN))) for name, value in header.items()),
+            ("recipe", f"{len(text.splitlines())} lines, with --recipe" if text else UNKNOWN),
         ]
     )
 

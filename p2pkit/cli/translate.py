@@ -41,8 +41,9 @@ COUNT = click.IntRange(min=1)
 @click.option(
     "--as",
     "stored_as",
-    type=click.Choice(["image", "side_by_side"]),
-    help="What files are: images, or two side by side, one of them the source. [default: by the model and each file]",
+    type=click.Choice(["image", "side_by_side", "left", "right"]),
+    help="What files are: images, or two side by side, with the source where it was in training, or at the left or "
+    "right. [default: by the model and each file]",
 )
 @click.option("--samples", metavar="N", type=COUNT, default=1, help="Outputs an image. [default: 1]")
 @click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, help="Seed of the noise. [default: 0]")

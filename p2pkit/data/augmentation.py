@@ -24,7 +24,7 @@ PURPOSE = "jitter"
 JITTER = 0.75
 """Crops of no less than this share of what they are cut from show things at the scale of the whole (the paper: 256 of
 286)."""
-LIKE = 0.02
+SAME_ASPECT = 0.02
 """By so much two aspect ratios may differ, as a share, and still be one."""
 _BICUBIC = vision.InterpolationMode.BICUBIC
 
@@ -105,7 +105,7 @@ class Augmentation:
             return Sizes(loaded, loaded, loaded)
         crop = height_width(self.settings.crop_size)
         down, across = crop[0] / loaded[0], crop[1] / loaded[1]
-        jitter = min(down, across) >= JITTER and abs(down / across - 1) <= LIKE
+        jitter = min(down, across) >= JITTER and abs(down / across - 1) <= SAME_ASPECT
         at_crop = jitter and self.settings.load_size is not None and not self.settings.keep_aspect
         return Sizes(loaded, crop, crop if at_crop else loaded)
 

@@ -16,11 +16,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
+from p2pkit.contracts import NO_IMAGE, ChannelsOfPalette, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
-from p2pkit.images.pixels import NONE_MISSING, Missing, StoredPixels, as_indices, normalize, nothing_there
+from p2pkit.images.pixels import (
+    LARGEST_CHANNELS_FIRST,
+    NONE_MISSING,
+    SMALLEST_SIDE,
+    Missing,
+    StoredPixels,
+    as_indices,
+    normalize,
+    nothing_there,
+)
 from p2pkit.settings import BadData
 from p2pkit.utils.seeds import derived, seeded
 
@@ -111,7 +120,8 @@ class Samples:
         for image in given[:2] if ready else ():
             ready &= isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype.kind in "iufb" and image.size > 0
             # masks, and channels that come first, are refused by as_sample
-            ready = ready and not isinstance(image, np.ma.MaskedArray) and (image.shape[0] > 4 or image.shape[2] < 16)
+            ready = ready and not isinstance(image, np.ma.MaskedArray)
+            ready = ready and (image.shape[0] > LARGEST_CHANNELS_FIRST or image.shape[2] < SMALLEST_SIDE)
         sample: Sample = given
         if not ready:
             from p2pkit.data.adapter import as_sample
@@ -160,6 +170,8 @@ class Samples:
     def _checked_header(self, index: int) -> SampleHeader:
         """The header at ``index``; raises DataError where it cannot be read, or is not one."""
         given = self._call(f"header({index})", self._read_header, index)
+        if self._indices and isinstance(given, SampleHeader) and isinstance(given.source[2], ChannelsOfPalette):
+            given = given._replace(source=(*given.source[:2], 1))
         match given:
             case SampleHeader((int(), int(), int()), (int(), int(), int()), str(key)) if self._kind == "pair":
                 if key.isascii():

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from p2pkit.contracts import Shape
+from p2pkit.contracts import ChannelsOfPalette, Shape
 from p2pkit.errors import DataError, P2PKitError, PluginError, in_one_line
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class InstalledFormat:
         """The shape (height, width, channels) from the header, if the format can."""
         stream.seek(0)
         height, width, *channels = self._call("header", stream)
+        if channels and isinstance(channels[0], ChannelsOfPalette):
+            return int(height), int(width), channels[0]
         return int(height), int(width), int(channels[0]) if channels else 1
 
     def holds(self, dtype: np.dtype[Any], channels: int) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette
 from torchvision.io import ImageReadMode, decode_image
 
-from p2pkit.contracts import Shape
+from p2pkit.contracts import ChannelsOfPalette, Shape
 from p2pkit.errors import DataError
 from p2pkit.images.colour_profiles import colours_of
 from p2pkit.images.pixels import stored
@@ -22,6 +22,8 @@ from p2pkit.images.pixels import stored
 AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
 """Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
 GRAY_MODES = frozenset({"1"})
+OF_PALETTE = frozenset({"P", "PA"})
+"""Pillow modes whose first number is that of a colour in a palette."""
 FEW_BITS = re.compile(r"L;([24])")
 """How Pillow calls gray of 2 or 4 bits that it multiplies to fill 8."""
 PGM_BITS = {1: 1, 3: 2, 15: 4}
@@ -62,10 +64,11 @@ class Picture:
         image = _opened(stream)
         width, height = image.size
         channels = _bands_of_deep_png(image) if _is_deep_png(image) else Image.getmodebands(_pixel_mode(image))
+        channels = ChannelsOfPalette(channels) if image.mode in OF_PALETTE else channels
         turned = _is_turned(image)
         if _header_is_enough(stream, image, turned):
             return (width, height, channels) if turned else (height, width, channels)
-        height, width, channels = self.read(stream).shape
+        height, width, _ = self.read(stream).shape
         return height, width, channels
 
     def output_ending(self, targets: str, source: str) -> str:
@@ -120,7 +123,7 @@ def image_pixels(image: Image.Image) -> NDArray[Any]:
     """The pixels of a Pillow image, upright, [height, width, channels], uint8 or uint16.
 
     They are as stored, but gray of 1, 2 or 4 bits is multiplied to fill 8, by 255, 85 or 17, and what is neither gray
-    nor RGB becomes RGB.
+    nor RGB becomes RGB. The numbers of colours in a palette go along (pixels.StoredPixels).
 
     Raises:
         DataError: Pillow cannot give its pixels as stored.
@@ -129,7 +132,8 @@ def image_pixels(image: Image.Image) -> NDArray[Any]:
     bits, profile = _few_bits(image), colours_of(image)
     image = ImageOps.exif_transpose(image)
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
-    return stored(pixels[:, :, None] if pixels.ndim == 2 else pixels, bits, profile=profile)
+    indices = np.asarray(image.getchannel(0)) if image.mode in OF_PALETTE else None
+    return stored(pixels[:, :, None] if pixels.ndim == 2 else pixels, bits, profile=profile, indices=indices)
 
 
 def to_pillow(pixels: NDArray[Any]) -> Image.Image:

@@ -20,11 +20,9 @@ else:
 
 FULL_SCALE: Mapping[int, np.uint8] = {1: np.uint8(255), 2: np.uint8(85), 4: np.uint8(17)}
 """By what values of so few bits are multiplied to fill 8."""
-SET_ONE = "set range or percentiles in the recipe's [source] or [target]"
-
-
-LARGEST_CHANNELS_FIRST, SMALLEST_SIDE = 4, 16
-"""An array [c, h, w] of at most so many channels and at least so many pixels a side can hardly be [H, W, C]."""
+LARGEST_CHANNELS_FIRST, SMALLEST_SIDE, SIDES_A_CHANNEL = 32, 16, 4
+"""An array [c, h, w] of at most so many channels, at least so many pixels a side, and so many times as many pixels a
+side as channels can hardly be [H, W, C]."""
 
 
 class StoredPixels(NDArrayOfAny):
@@ -41,11 +39,24 @@ class StoredPixels(NDArrayOfAny):
     """What the colours of the file are meant in (the name of its ICC profile ...), unless it is sRGB; else empty."""
     inverted: int | None = None
     """Where the file has 0 for white: what a pixel and the number that the file has for it add up to; else None."""
+    indices: NDArray[Any] | None = None
+    """The numbers [H, W] of the colours in the file's palette, where pixels are colours of one; else None. Parts that
+    are made by slices of rows and columns keep theirs, whatever else is made of pixels has none."""
 
     def __array_finalize__(self, origin: Any) -> None:
         """Take over what ``origin``, of which this is a view or a part, says."""
         for name in ("bits", "nodata", "profile", "inverted"):
             setattr(self, name, getattr(origin, name, getattr(type(self), name)))
+
+    def __getitem__(self, place: Any) -> Any:
+        """What NumPy gives for ``place``, with the numbers in the palette that belong there."""
+        found = super().__getitem__(place)
+        if self.indices is not None and isinstance(found, StoredPixels):
+            places = place if isinstance(place, tuple) else (place,)
+            # who takes some of the channels means their values
+            if all(isinstance(each, slice) for each in places) and places[2:] in ((), (slice(None),)):
+                found.indices = self.indices[places[:2]]
+        return found
 
     def __array_wrap__(self, values: Any, context: Any = None, return_scalar: bool = False) -> Any:
         """What NumPy gives for ``values`` that it has computed of pixels: a plain array, or a number."""
@@ -53,13 +64,15 @@ class StoredPixels(NDArrayOfAny):
 
 
 def stored(
-    pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "", inverted: int | None = None
-) -> NDArray[Any]:
+    pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "", inverted: int | None = None,
+    indices: NDArray[Any] | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """``pixels`` with what their file says of them (see :class:`StoredPixels`); as they are where it says nothing."""
-    if not bits and nodata is None and not profile and inverted is None:
+    if not bits and nodata is None and not profile and inverted is None and indices is None:
         return np.asarray(pixels)
     described = np.asarray(pixels).view(StoredPixels)
     described.bits, described.nodata, described.profile, described.inverted = bits, nodata, profile, inverted
+    described.indices = indices
     return described
 
 
@@ -67,13 +80,15 @@ def described_like(pixels: NDArray[Any], origin: NDArray[Any]) -> NDArray[Any]:
     """``pixels``, made of those of ``origin``, with what the file of ``origin`` says of them."""
     if not isinstance(origin, StoredPixels):
         return pixels
-    return stored(pixels, origin.bits, origin.nodata, origin.profile, origin.inverted)
+    return stored(pixels, origin.bits, origin.nodata, origin.profile, origin.inverted, origin.indices)
 
 
 def as_indices(pixels: NDArray[Any]) -> NDArray[Any]:
-    """The numbers of a label map as its file has them: not multiplied to fill 8 bits, and not inverted."""
+    """The numbers of a label map as its file has them: not multiplied to fill 8 bits, not inverted, no colours."""
     if not isinstance(pixels, StoredPixels):
         return pixels
+    if pixels.indices is not None:
+        return pixels.indices[:, :, None]
     numbers = np.asarray(pixels if pixels.inverted is None else pixels.inverted - pixels)
     return numbers // FULL_SCALE[pixels.bits].astype(numbers.dtype) if pixels.bits else numbers
 
@@ -88,7 +103,7 @@ def not_an_image(shape: Sequence[int], channels_first: bool = False) -> str:
     if len(shape) != 3:
         return ""
     channels, *sides = shape[::-1] if channels_first else shape
-    if channels > LARGEST_CHANNELS_FIRST or min(sides) < SMALLEST_SIDE:
+    if channels > LARGEST_CHANNELS_FIRST or min(sides) < max(SMALLEST_SIDE, SIDES_A_CHANNEL * channels):
         return ""
     if channels_first:
         return "its channels come last; tensors are [C, H, W], so give tensor.permute(2, 0, 1)"
@@ -116,6 +131,18 @@ class Missing(NamedTuple):
 NONE_MISSING = Missing()
 
 
+class Remedies(NamedTuple):
+    """What messages tell to do, and where, about values that cannot be mapped."""
+
+    range: str = "set range or percentiles in the recipe's [source] or [target]"
+    """About values of no known range."""
+    fill: str = "set fill in the recipe's [source] or [target] to the value that shall stand there"
+    """About values that mean "nothing here"."""
+
+
+IN_THE_RECIPE = Remedies()
+
+
 def nothing_there(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
     """Where pixels [H, W, C] have the value ``nodata``, or the one that their file names; None where they do not."""
     found = np.zeros(pixels.shape, bool)
@@ -128,11 +155,11 @@ def nothing_there(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool
     return found if found.any() else None
 
 
-def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any]:
+def with_filled(pixels: NDArray[Any], key: str, missing: Missing, remedy: str = IN_THE_RECIPE.fill) -> NDArray[Any]:
     """Pixels with what ``missing`` puts in the place of values that mean "nothing here".
 
     Raises:
-        DataError: there are some, and nothing to put there; the message begins with ``key``.
+        DataError: there are some, and nothing to put there; the message begins with ``key`` and ends with ``remedy``.
     """
     where = nothing_there(pixels, missing.nodata)
     if where is None:
@@ -143,7 +170,7 @@ def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any
         )
         raise DataError(
             f"{key}: {np.count_nonzero(where)} of its {where.size} values mean that nothing is there (nodata {named}); "
-            "set fill in the recipe's [source] or [target] to the value that shall stand there"
+            f"{remedy}"
         )
     filled, limits = np.array(pixels), np.iinfo(pixels.dtype) if pixels.dtype.kind in "iu" else None
     if limits and not (float(missing.fill).is_integer() and limits.min <= missing.fill <= limits.max):
@@ -155,8 +182,9 @@ def with_filled(pixels: NDArray[Any], key: str, missing: Missing) -> NDArray[Any
 
 
 def normalize(
-    pixels: NDArray[Any], key: str, values: ValueRange | None = None, missing: Missing = NONE_MISSING
-) -> Tensor:
+    pixels: NDArray[Any], key: str, values: ValueRange | None = None, missing: Missing = NONE_MISSING,
+    remedies: Remedies = IN_THE_RECIPE,
+) -> Tensor:  # fmt: skip
     """Pixels [H, W, C] as a float32 tensor [C, H, W] in [-1, 1]: ``values`` (low, high) become -1 and 1.
 
     What lies outside a given range is clipped to it. Without one it is that of the pixels' type, and clips nothing.
@@ -166,19 +194,19 @@ def normalize(
     Raises:
         DataError: there are NaN or infinite pixels, values that mean "nothing here" and nothing to fill them with, or
             no range is given and floats lie outside [0, 1] or the type has no range of its own; the message begins
-            with ``key``.
+            with ``key`` and ends with what ``remedies`` say.
     """
     if missing.nodata is not None or getattr(pixels, "nodata", None) is not None:
-        pixels = with_filled(pixels, key, missing)
+        pixels = with_filled(pixels, key, missing, remedies.fill)
     if pixels.dtype.kind == "f":
         refuse_not_finite(pixels, key)
     try:
         low, high = values or dtype_range(pixels.dtype)
     except KeyError as error:
-        raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {SET_ONE}") from error
+        raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {remedies.range}") from error
     if values is None and not low <= pixels.min() <= pixels.max() <= high:
         found = f"{pixels.min()} to {pixels.max()}"
-        raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {found}. For others {SET_ONE}")
+        raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {found}. For others {remedies.range}")
     precise = torch.float64 if pixels.dtype.itemsize > 2 else torch.float32
     # a copy, whatever the pixels are: they are changed in place below
     tensor = torch.from_numpy(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from p2pkit.contracts import Shape
+from p2pkit.contracts import ChannelsOfPalette, Shape
 from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.formats import HEAD, InstalledFormat, installed
 from p2pkit.images.pictures import PNG
@@ -57,8 +57,16 @@ def image_header(file: Path) -> Shape:
         found = _format_of(stream, file.name)
         if found.has("header"):
             return found.header(stream)
-        height, width, channels = _pixels(found, stream).shape
-        return height, width, channels
+        pixels = _pixels(found, stream)
+        height, width, channels = pixels.shape
+        return height, width, ChannelsOfPalette(channels) if getattr(pixels, "indices", None) is not None else channels
+
+
+def middle_of(width: int, name: str) -> int:
+    """How many columns each of two images side by side has; raises DataError, beginning with ``name``, if it is odd."""
+    if width % 2:
+        raise DataError(f"{name}: it is {width} pixels wide; two images side by side have an even width")
+    return width // 2
 
 
 def _format_of(stream: IO[bytes], name: str) -> InstalledFormat:

@@ -49,11 +49,13 @@ class Meaning(NamedTuple):
 
     def described(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Pixels that Pillow has made of the file, with what is said of them."""
-        bits, profile = (pixels.bits, pixels.profile) if isinstance(pixels, StoredPixels) else (0, "")
+        bits, profile, indices = 0, "", None
+        if isinstance(pixels, StoredPixels):
+            bits, profile, indices = pixels.bits, pixels.profile, pixels.indices
         inverted, is_gray = None if self.inverted is None else OF_PILLOW, pixels.shape[2] == 1
         # of colours from a palette it is not known which were that number
         nodata = self._nodata(pixels.dtype, inverted, int(FULL_SCALE.get(bits, 1))) if is_gray else None
-        return stored(pixels, bits, nodata, profile, inverted)
+        return stored(pixels, bits, nodata, profile, inverted, indices)
 
     def _nodata(self, dtype: np.dtype[Any], inverted: int | None, factor: int = 1) -> float | None:
         """The value for no data as pixels of ``dtype`` have it; None where none of them can."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from p2pkit.images.formats import installed
 from p2pkit.images.names import ending, output_ending, without_ending
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.writing import format_written, write_image
-from p2pkit.inference.odd_sources import OddSources
+from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
 from p2pkit.inference.sources import Source, StoredAs, file_sources
@@ -300,16 +301,18 @@ def _translate_in_tiles(
     failure, name = None, job.source.name
     try:
         source = job.source.regions()
-        translator.refuse_channels(source.shape[2], name)
-        looked_at = source.read(*(slice(0, min(side, tiling.size)) for side in source.shape[:2]))
-        odd.look_at(looked_at, translator.to_tensor(looked_at, name))
+        # what is wrong with the whole of it is known before anything is written
+        translator.to_tensor(source.read(*(slice(0, min(side, tiling.size)) for side in source.shape[:2])), name)
+        seen = Seen()
         shape = (*source.shape[:2], translator.header.target_channels)
         like = None if job.source.part else job.source.file
         for sample, result in enumerate(job.results):
             records.begin(result)
             with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink:
-                translate_tiled(translator, source, sink, tiling, name, options.seed + sample)
+                look = partial(odd.look_at, seen=seen)
+                translate_tiled(translator, source, sink, tiling, name, options.seed + sample, look)
             records.done(result, job.made_with[sample])
+        odd.count(seen)
     except DataError as error:
         failure = str(error)
     _account(report, failure)

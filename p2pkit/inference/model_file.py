@@ -22,6 +22,8 @@ from p2pkit.utils.atomic import atomic_write
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from p2pkit.images.pixels import Missing
+
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
 """What a run calls its model file."""
@@ -94,6 +96,13 @@ class ModelHeader(BaseModel):
         """The values that are -1 and 1 to the generator."""
         chosen: ValueRange | None = getattr(self, f"{side}_range")
         return chosen or dtype_range(np.dtype(getattr(self, f"{side}_dtype")))
+
+    @property
+    def missing(self) -> Missing:
+        """Which values of sources mean "nothing here", and what takes their place."""
+        from p2pkit.images.pixels import Missing  # it needs torch, a header alone does not
+
+        return Missing(None if self.source_nodata is None else float(self.source_nodata), self.source_fill)
 
     def trained(self, step: int, metrics: dict[str, float]) -> ModelHeader:
         """The same header for the weights of a certain step."""

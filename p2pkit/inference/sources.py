@@ -7,24 +7,25 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
 
+from p2pkit.data.augmentation import SAME_ASPECT
 from p2pkit.errors import DataError, visible
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending, without_ending
-from p2pkit.images.reading import image_header, read_image
+from p2pkit.images.reading import image_header, middle_of, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.records import Records
 from p2pkit.utils.progress import Progress, print_line
 
-StoredAs = Literal["image", "side_by_side"]
-"""Whether files are images, or two images side by side of which one is the source."""
+StoredAs = Literal["image", "side_by_side", "left", "right"]
+"""Whether files are images, or two images side by side: with the source where it was in training, or at the left or
+right."""
 Part = Literal["", "left half", "right half"]
-LIKE = 0.02
-"""By so much the aspect of a file may differ from that of the training files, as a share, and be one of their kind."""
+HALVES: Mapping[str, Part] = {"left": "left half", "right": "right half"}
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,8 @@ class _Half:
 
 def _columns(part: Part, width: int, name: str) -> slice:
     """The columns of a half; DataError, beginning with ``name``, where there are none."""
-    if width % 2:
-        raise DataError(f"{name}: it is {width} pixels wide; two images side by side have an even width")
-    return slice(0, width // 2) if part == "left half" else slice(width // 2, width)
+    middle = middle_of(width, name)
+    return slice(0, middle) if part == "left half" else slice(middle, width)
 
 
 def file_source(file: Path, place: Path, part: Part = "") -> Source:
@@ -99,17 +99,23 @@ def part_for(header: ModelHeader, file: Path, stored_as: StoredAs | None) -> Par
     their files had.
     """
     own: Any = header.stored_as
+    if stored_as == "side_by_side":
+        return own or "left half"
     if stored_as is not None:
-        return (own or "left half") if stored_as == "side_by_side" else ""
-    if not own or header.source_size is None:
-        return ""
+        return HALVES.get(stored_as, "")
+    return own if own and twice_as_wide(header, file) else ""
+
+
+def twice_as_wide(header: ModelHeader, file: Path) -> bool:
+    """Whether a file has the aspect of two training sources side by side; not where either is not known."""
+    if header.source_size is None:
+        return False
     try:
         height, width, _ = image_header(file)
     except DataError:
-        return ""  # reading it will say the same
+        return False  # reading it will say the same
     aspect = 2 * header.source_size[1] / header.source_size[0]
-    alike = not width % 2 and abs(width / height / aspect - 1) <= LIKE
-    return own if alike else ""
+    return not width % 2 and abs(width / height / aspect - 1) <= SAME_ASPECT
 
 
 def file_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredAs | None = None) -> list[Source]:
@@ -121,20 +127,31 @@ def file_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredA
     """
     found = dict.fromkeys((file, place) for given in inputs for file, place in _files(given))
     if stored_as == "side_by_side" and not header.stored_as:
-        print_line("NOTICE: this model was not trained on halves of files; the left half of each is translated")
-    if not header.stored_as or stored_as is not None:
+        print_line(
+            "NOTICE: this model was not trained on halves of files; the left half of each is translated (--as left), "
+            "--as right takes the other"
+        )
+    if stored_as is not None or header.source_size is None:
         return [file_source(file, place, part_for(header, file, stored_as)) for file, place in found]
-    sources = []
+    sources, counts, own = [], Counter[bool](), cast(Part, header.stored_as)
     with Progress("looking at sizes", len(found), "file") as progress:
         for file, place in found:
-            sources.append(file_source(file, place, part_for(header, file, None)))
+            wide = twice_as_wide(header, file)
+            sources.append(file_source(file, place, own if wide else ""))
+            counts[wide] += 1
             progress.advance()
-    counts = Counter(bool(source.part) for source in sources)
-    print_line(
-        f"NOTICE: {counts[True]} of the files are taken as two images side by side, as in training, of which the "
-        f"{header.stored_as} is translated, and {counts[False]} as single images; --as image or --as side_by_side "
-        "decides for all"
-    )
+    if own:
+        print_line(
+            f"NOTICE: {counts[True]} of the files are taken as two images side by side, as in training, of which the "
+            f"{own} is translated, and {counts[False]} as single images; --as image or --as side_by_side decides for "
+            "all"
+        )
+    elif counts[True]:
+        print_line(
+            f"NOTICE: {counts[True]} of the {len(found)} files are twice as wide as training sources were, as where "
+            "two images stand side by side; each is translated as one image. --as left or --as right takes a half, "
+            "--as image says that they are single images"
+        )
     return sources
 
 

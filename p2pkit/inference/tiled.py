@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.errors import visible
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator
 
 Place = tuple[Span, Span]
+Look = Callable[[NDArray[Any], Tensor], None]
+"""What sees each tile once: its pixels [H, W, C] as stored, and [C, H, W] in [-1, 1]."""
 
 
 def translate_tiled(
-    translator: Translator, source: Regions, sink: RegionSink, tiling: Tiling, key: str, seed: int, shown: bool = True
-) -> None:
+    translator: Translator, source: Regions, sink: RegionSink, tiling: Tiling, key: str, seed: int, look: Look,
+    shown: bool = True,
+) -> None:  # fmt: skip
     """Translate ``source`` into ``sink``; ``key`` names it in messages and in the progress that is ``shown``.
 
     Memory is bounded by a batch of tiles and the overlap of one row of tiles.
@@ -34,8 +38,7 @@ def translate_tiled(
     Raises:
         DataError: a part of the source cannot be read, or it has another number of channels than the model takes.
     """
-    height, width, channels = source.shape
-    translator.refuse_channels(channels, key)
+    height, width, _ = source.shape
     rows, columns = tiling.along(height), tiling.along(width)
     places = [(row, column) for row in rows for column in columns]
     read = partial(_tile, translator, source, key)
@@ -45,7 +48,7 @@ def translate_tiled(
     blend = Blend()
 
     def done(progress: Progress) -> Generator[tuple[Place, Tensor], None, None]:
-        with closing(prefetch(lambda place: (place, read(place)), iter(places), 1, tiling.batch_size)) as tiles:
+        with closing(prefetch(lambda place: (place, read(place, look)), iter(places), 1, tiling.batch_size)) as tiles:
             for batch in batches(tiles, tiling.batch_size):
                 corners = [(row.start, column.start) for (row, column), _ in batch]
                 outputs = translator.tensor(torch.stack([tile for _, tile in batch]), seed, corners, statistics)
@@ -87,7 +90,10 @@ def _statistics(
     return statistics
 
 
-def _tile(translator: Translator, source: Regions, key: str, place: Place) -> Tensor:
+def _tile(translator: Translator, source: Regions, key: str, place: Place, look: Look | None = None) -> Tensor:
     row, column = place
     part = source.read(slice(row.start, row.start + row.size), slice(column.start, column.start + column.size))
-    return translator.to_tensor(part, key)
+    tile = translator.to_tensor(part, key)
+    if look is not None:
+        look(part, tile)
+    return tile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -21,12 +21,13 @@ from p2pkit.contracts import Normalisation, Resampling
 from p2pkit.data.augmentation import Augmentation, resize
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import Missing, as_indices, denormalize, normalize, not_an_image, refuse_unclear
+from p2pkit.images.pixels import Remedies, as_indices, denormalize, normalize, not_an_image, refuse_unclear
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import ArrayRegions, Regions
 from p2pkit.inference.model_file import FILE_NAME, ModelHeader, checksum, read_model
+from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
-from p2pkit.inference.sources import StoredAs, file_source, part_for
+from p2pkit.inference.sources import Source, StoredAs, file_source, part_for, twice_as_wide
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
@@ -78,8 +79,9 @@ class Translator:
 
         With ``tile`` it is translated in tiles of so many pixels that ``overlap`` by so many (None: an eighth); tensors
         are not. ``size`` is "source", "model" or "native" (see ``p2pkit translate --size``); None is "source", or
-        "native" for tiles. ``stored_as`` says what a path leads to: an "image", or "side_by_side" images of which one
-        is the source; None goes by the model file and the shape of the image.
+        "native" for tiles. ``stored_as`` says what a path leads to: an "image", "side_by_side" images of which one is
+        the source, as in training, or the source at the "left" or "right"; None goes by the model file and the shape of
+        the image.
 
         Raises:
             DataError: the image cannot be read, or has another number of channels than the model takes.
@@ -95,14 +97,7 @@ class Translator:
         if stored_as is not None and not isinstance(image, str | Path):
             raise DataError(f'stored_as = "{stored_as}": that is of files; an image itself is the source')
         if isinstance(image, str | Path):
-            file = Path(image)
-            part = part_for(self.header, file, stored_as)
-            if part and stored_as is None:
-                self.tell(
-                    f"NOTICE: {file}: taken as two images side by side, as in training, of which the {part} is the "
-                    'source; stored_as = "image" takes it whole'
-                )
-            source = file_source(file, file, part)
+            source = self._source_in(Path(image), stored_as)
             if tiling is None:
                 return to_pillow(self.pixels(source.pixels(), source.name, seed, None, chosen))
             return to_pillow(self._of_tiles(source.regions(), source.name, seed, tiling))
@@ -117,6 +112,21 @@ class Translator:
             " or a tensor" if tiling is None else ", to be translated in tiles"
         )
         raise DataError(f"an image must be {expected}; found {type(image).__name__}")
+
+    def _source_in(self, file: Path, stored_as: StoredAs | None) -> Source:
+        """The source in a file. Tells what was made of a file in which two images seem to stand side by side."""
+        part = part_for(self.header, file, stored_as)
+        if part and stored_as is None:
+            self.tell(
+                f"NOTICE: {file}: taken as two images side by side, as in training, of which the {part} is the "
+                'source; stored_as = "image" takes it whole'
+            )
+        elif stored_as is None and twice_as_wide(self.header, file):
+            self.tell(
+                "NOTICE: a file is twice as wide as training sources were, as where two images stand side by side; it "
+                'is translated as one image, stored_as = "left" or "right" takes a half'
+            )
+        return file_source(file, file, part)
 
     def tell(self, message: str) -> None:
         """Print a message that concerns what is translated, each one once."""
@@ -141,7 +151,10 @@ class Translator:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if tiling is not None:
             return self._of_tiles(ArrayRegions(source), key, seed, tiling)
-        output = self.tensor(self.to_trained_size(self.to_tensor(source, key), size)[None], seed)[0]
+        tensor, odd = self.to_tensor(source, key), OddSources(self)
+        odd.look_at(source, tensor)
+        odd.tell_each()
+        output = self.tensor(self.to_trained_size(tensor, size)[None], seed)[0]
         return self.to_pixels(self.from_trained_size(output, source.shape[:2], size))
 
     def chosen_size(self, size: Size | None, tiled: bool = False) -> Size:
@@ -207,19 +220,29 @@ class Translator:
     def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
         height, width, _ = source.shape
         sink = ArraySink((height, width, self.header.target_channels), np.dtype(self.header.target_dtype))
-        translate_tiled(self, source, sink, tiling, key, seed, shown=False)
+        odd, seen = OddSources(self), Seen()
+        translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), shown=False)
+        odd.count(seen)
+        odd.tell_each()
         return sink.pixels
 
     def to_tensor(self, source: NDArray[Any], key: str) -> Tensor:
         """Pixels [H, W, C] of a source as stored, as a tensor [C, H, W] in [-1, 1]; ``key`` names them in messages."""
         if source.ndim != 3 or 0 in source.shape:
             raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
-        self.refuse_channels(source.shape[2], key)
-        if self.header.encoding is not None:
+        if hasattr(getattr(self.generator, "encoding", None), "class_numbers"):
             source = as_indices(source)
-        nodata = self.header.source_nodata
-        missing = Missing(None if nodata is None else float(nodata), self.header.source_fill)
-        return normalize(source, key, self.header.source_range, missing)
+        self.refuse_channels(source.shape[2], key)
+        return normalize(source, key, self.header.source_range, self.header.missing, self._remedies)
+
+    @cached_property
+    def _remedies(self) -> Remedies:
+        """What is to be done about sources whose values cannot be mapped: all that training settled is settled."""
+        low, high = self.header.values("source")
+        return Remedies(
+            range=f"convert the source to {self.header.source_dtype} of {low:g} to {high:g}, which this model takes",
+            fill="the model was trained without fill, so put a value of your choice there before it is translated",
+        )
 
     def to_pixels(self, output: Tensor) -> NDArray[Any]:
         """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 from p2pkit.data.discovery import beside_splits, fingerprint_of, key_of, refuse_splits_among, split_folder
-from p2pkit.errors import DataError
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
-from p2pkit.images.reading import image_header, read_image
+from p2pkit.images.reading import image_header, middle_of, read_image
 
 
 class SideBySide:
@@ -44,7 +43,7 @@ class SideBySide:
     def __getitem__(self, index: int) -> Sample:
         file = self._files[index]
         pixels = read_image(file)
-        middle = _half(file, pixels.shape[1])
+        middle = middle_of(pixels.shape[1], str(file))
         left, right = pixels[:, :middle], pixels[:, middle:]
         source, target = (left, right) if self._direction == "AtoB" else (right, left)
         return Sample(source, target, self.key(index))
@@ -53,7 +52,7 @@ class SideBySide:
         """The shapes of the pair at ``index``, from the header of its file."""
         file = self._files[index]
         height, width, channels = image_header(file)
-        half = (height, _half(file, width), channels)
+        half = (height, middle_of(width, str(file)), channels)
         return SampleHeader(half, half, self.key(index))
 
     def key(self, index: int) -> str:
@@ -63,9 +62,3 @@ class SideBySide:
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, and of the direction."""
         return fingerprint_of(self._root, self._files, self._direction)
-
-
-def _half(file: Path, width: int) -> int:
-    if width % 2:
-        raise DataError(f"{file}: the image is {width} pixels wide; two halves side by side need an even width")
-    return width // 2

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from p2pkit.downloads.download import Missing, Unreachable, download
 from p2pkit.errors import DataError
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit_webdataset.index import INDEX, ShardEntry, read_index
+from p2pkit_webdataset.index import INDEX, Index, ShardEntry, read_index
 
 PAUSES = (1.0, 5.0, 30.0, 60.0)
 """Seconds to wait before a server in trouble is asked again: a run of a day outlives a restart of it."""
@@ -53,7 +53,7 @@ class Cache:
                 return descriptor
         raise DataError(f"{url}: it is removed from {self._folder} as soon as it is there; raise data.cache_gigabytes")
 
-    def index(self, url: str) -> list[ShardEntry]:
+    def index(self, url: str) -> Index:
         """The index of the folder of shards at ``url``, as the server has it now.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError
 from p2pkit.utils.progress import Progress
 from p2pkit_webdataset.cache import Cache
-from p2pkit_webdataset.index import INDEX, ShardEntry, read_index
+from p2pkit_webdataset.index import INDEX, Index, ShardEntry, read_index
 from p2pkit_webdataset.shard import Shard, Sides, open_shard, pairs_in
 
 OPEN_SHARDS = 256
@@ -29,9 +29,9 @@ class _Shards:
     """Pairs in shards, whatever opens these. ``written_here`` marks shards of ours: their keys are quoted."""
 
     def __init__(
-        self, entries: Sequence[ShardEntry], place: str, descriptor: Callable[[ShardEntry], int], sides: Sides,
-        written_here: bool,
-    ) -> None:  # fmt: skip
+        self, index: Index, place: str, descriptor: Callable[[ShardEntry], int], sides: Sides, written_here: bool
+    ) -> None:
+        entries, self.stored_as = index.shards, index.stored_as
         self.shards = [entry.pairs for entry in entries]
         self._entries, self._place, self._descriptor = entries, place, descriptor
         self._sides, self._written_here = sides, written_here
@@ -98,11 +98,12 @@ class WebDataset(_Shards):
     def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
         sides, folder = Sides(source, target), split_folder(root, split)
         indexed = folder is not None and (folder / INDEX).exists()
-        entries: list[ShardEntry] = []
+        index = Index(shards=[])
         if folder is not None:
-            entries = read_index(folder / INDEX, str(folder / INDEX)) if indexed else _scanned(folder, sides)
+            indexed_by = folder / INDEX
+            index = read_index(indexed_by, str(indexed_by)) if indexed else Index(shards=_scanned(folder, sides))
         place = folder or root
-        super().__init__(entries, str(place), _FromFolder(place), sides, indexed)
+        super().__init__(index, str(place), _FromFolder(place), sides, indexed)
 
 
 class WebDatasetOverHTTP(_Shards):
@@ -121,16 +122,16 @@ class WebDatasetOverHTTP(_Shards):
         cache_gigabytes: Annotated[float, Field(gt=0)] = 20.0, source: str = "source", target: str = "target",
     ) -> None:  # fmt: skip
         shards, place = Cache(cache, cache_gigabytes), f"{url.rstrip('/')}/{split}"
-        entries: list[ShardEntry] = []
+        index = Index(shards=[])
         try:
-            entries = shards.index(place)
+            index = shards.index(place)
         except Missing as error:
             if split == "train":
                 raise DataError(f"{error}. Over HTTP, shards need the index that p2pkit data shard writes") from error
-        for entry in entries:
+        for entry in index.shards:
             if entry.sha256 is None:
                 raise DataError(f"{place}/{INDEX}: it has no checksum of {entry.name}; over HTTP each shard needs one")
-        super().__init__(entries, place, _FromServer(place, shards), Sides(source, target), True)
+        super().__init__(index, place, _FromServer(place, shards), Sides(source, target), True)
 
 
 class _FromFolder:

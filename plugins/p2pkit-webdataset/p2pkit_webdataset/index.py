@@ -30,21 +30,23 @@ class Index(BaseModel, strict=True):
 
     version: Literal[1] = 1
     shards: list[ShardEntry]
+    stored_as: str = ""
+    """The part of their files that the sources were of which shards were made (contracts.PairedDataset)."""
 
 
-def write_index(folder: Path, shards: Sequence[ShardEntry]) -> None:
+def write_index(folder: Path, shards: Sequence[ShardEntry], stored_as: str = "") -> None:
     """Write the index of a folder that holds all its shards."""
-    write_text(folder / INDEX, Index(shards=list(shards)).model_dump_json(indent=1) + "\n")
+    write_text(folder / INDEX, Index(shards=list(shards), stored_as=stored_as).model_dump_json(indent=1) + "\n")
 
 
-def read_index(file: Path, called: str) -> list[ShardEntry]:
-    """The shards that an index lists.
+def read_index(file: Path, called: str) -> Index:
+    """The index in a file.
 
     Raises:
         DataError: it cannot be read or is no index; the message names it as ``called``.
     """
     try:
-        return Index.model_validate_json(file.read_bytes()).shards
+        return Index.model_validate_json(file.read_bytes())
     except OSError as error:
         raise DataError(f"{called}: the index cannot be read: {error.strerror}") from error
     except ValidationError as error:

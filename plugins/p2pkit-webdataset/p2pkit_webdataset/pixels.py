@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from p2pkit.errors import DataError
 from p2pkit.images.pictures import to_pillow
@@ -20,7 +21,8 @@ from p2pkit.images.tiff_meaning import GDAL_NODATA
 def encode(pixels: NDArray[Any], key: str) -> tuple[str, bytes]:
     """The ending of a file and its bytes for pixels [height, width, channels] (integers or floating point).
 
-    Those of files with few bits become such a PNG again, and those with a value for no data a TIFF that names it.
+    Those of files with few bits become such a PNG again (bool of several channels such an array), colours of a palette
+    a PNG with that palette, and those with a value for no data a TIFF that names it.
 
     Raises:
         DataError: pixels of another type; the message begins with ``key``.
@@ -29,7 +31,15 @@ def encode(pixels: NDArray[Any], key: str) -> tuple[str, bytes]:
         raise DataError(f"{key}: pixels of type {pixels.dtype}; expected integers or floating point")
     file = BytesIO()
     if isinstance(pixels, StoredPixels) and pixels.bits:
-        return "png", _gray_png(np.asarray(pixels)[:, :, 0] // FULL_SCALE[pixels.bits], pixels.bits)
+        numbers = np.asarray(pixels) // FULL_SCALE[pixels.bits]
+        if numbers.shape[2] == 1:
+            return "png", _gray_png(numbers[:, :, 0], pixels.bits)
+        if pixels.bits == 1:
+            np.save(file, numbers.astype(bool), allow_pickle=False)
+            return "npy", file.getvalue()
+    if isinstance(pixels, StoredPixels) and pixels.indices is not None:
+        _with_palette(np.asarray(pixels), pixels.indices).save(file, format="PNG")
+        return "png", file.getvalue()
     if isinstance(pixels, StoredPixels) and pixels.nodata is not None:
         TIFF().write(file, np.asarray(pixels), {"extratags": [(GDAL_NODATA, 2, 0, repr(pixels.nodata), True)]})
         return "tif", file.getvalue()
@@ -51,7 +61,18 @@ def lost(pixels: NDArray[Any]) -> list[str]:
         found.append("that the file has 0 for white (as numbers of classes its pixels mean others now)")
     if pixels.bits and pixels.nodata is not None:
         found.append("the value for no data")
+    if pixels.bits > 1 and pixels.shape[2] > 1:
+        found.append("how few bits they have (as numbers of classes their pixels mean others now)")
     return found
+
+
+def _with_palette(pixels: NDArray[np.uint8], indices: NDArray[np.uint8]) -> Image.Image:
+    """A Pillow image of numbers [H, W], whose palette has for each of them the colour in ``pixels`` [H, W, 3]."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[indices] = pixels
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(palette.tobytes())
+    return image
 
 
 def _gray_png(numbers: NDArray[np.uint8], bits: int) -> bytes:

@@ -129,7 +129,7 @@ def _make_split(
             _write_shard(file, pairs, indices, record, threads, progress)
         checksum = record.checksums[f"{folder.name}/{file.name}"]
         entries.append(ShardEntry(name=file.name, pairs=len(indices), size=file.stat().st_size, sha256=checksum))
-    write_index(folder, entries)
+    write_index(folder, entries, getattr(pairs, "stored_as", ""))
 
 
 def _write_shard(

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import p2pkit as library
 from p2pkit.contracts import Sample
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import FULL_SCALE, as_indices, stored
-from p2pkit.images.reading import read_image_bytes
+from p2pkit.images.reading import read_image, read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.writing import make_shards
-from tests.conftest import Call
+from tests.conftest import Call, train
 
 
 class Pairs:
@@ -122,6 +123,40 @@ def test_pixels_of_every_kind_are_kept_exactly(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "out" / "test" / "shard-000001.tar") as tar:
         endings = [name.rpartition(".")[2] for name in tar.getnames()]
         assert set(endings) == {"png", "npy"} and not any(".." in name for name in tar.getnames())
+
+
+def test_bool_of_several_channels_and_palettes_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags, numbers = RANDOM.random((24, 24, 3)) < 0.5, RANDOM.integers(0, 5, (24, 20)).astype(np.uint8)
+    np.save(tmp_path / "flags.npy", flags)
+    image = Image.fromarray(numbers)
+    image.putpalette(bytes([9, 9, 9, 9, 9, 9, 1, 2, 3, 7, 7, 7, 200, 0, 0]))  # two numbers of one colour
+    image.save(tmp_path / "map.png")
+    given = [
+        read_image(tmp_path / "flags.npy"),
+        read_image(tmp_path / "map.png"),
+        read_image(tmp_path / "map.png")[:, 5:],
+    ]
+    make_shards({"test": Pairs(*given)}, "f", tmp_path / "out", 4)
+    read = WebDataset("test", tmp_path / "out")
+    for index, pixels in enumerate(given):
+        found = read[index].source
+        assert found.dtype == np.uint8 and np.array_equal(found, pixels)
+        assert np.array_equal(as_indices(found), as_indices(pixels))
+    assert np.array_equal(as_indices(read[0].source), flags)
+    assert np.array_equal(as_indices(read[2].source)[:, :, 0], numbers[:, 5:])
+    assert "lose" not in capsys.readouterr().err
+
+
+def test_shards_know_that_their_sources_were_halves(
+    shards: Path, sharded: Path, pairs: Path, program: Call, tmp_path: Path
+) -> None:
+    assert WebDataset("train", shards).stored_as == "left half"
+    run = train(program, sharded, tmp_path / "run", "train.max_steps=1", "train.checkpoint_every=1")
+    outcome = program("translate", run, pairs / "test", "--out", tmp_path / "out")
+    assert outcome.code == 0 and "taken as two images side by side" in outcome.err, outcome.err
+    for file in (pairs / "test").iterdir():
+        left = np.asarray(Image.open(file))[:, :24]
+        assert np.array_equal(read_image(tmp_path / "out" / file.name), library.load_model(run, "cpu")(left))
 
 
 def test_what_files_say_of_their_pixels_is_kept_or_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
