@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, repeat
 from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, get_args
@@ -41,11 +41,13 @@ from p2pkit.utils.seeds import derived
 
 
 def load_data(
-    recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = (), refuse_problems: bool = True
-) -> Data:
+    recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = (), refuse_problems: bool = True,
+    needs_train: bool = True,
+) -> Data:  # fmt: skip
     """The train, val and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
 
-    Without ``refuse_problems`` its sets may have problems, such as files without a partner.
+    Without ``refuse_problems`` its sets may have problems, such as files without a partner. Without ``needs_train`` the
+    train set is empty where it cannot be had, with a notice, if there is another set.
 
     Raises:
         RecipeError: the recipe is missing or invalid, or its data set is not one.
@@ -54,8 +56,22 @@ def load_data(
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
     chosen, made, sets, known = recipe.data, dict[Split, Any](), [], splits_of(recipe.data.registered)
+    notices: list[str] = []
+    missing: DataError | None = None
     for split in get_args(Split):
-        made[split] = make(chosen, split=split) if split in known else ()
+        made[split] = ()
+        try:
+            if split in known:
+                made[split] = make(chosen, split=split)
+        except DataError as error:
+            if needs_train or split != "train":
+                raise
+            missing = error
+            notices.append(f"the train set is left out: {error}")
+    if any(map(hasattr, made.values(), repeat("source_files"))):
+        from p2pkit.data.shared_files import refuse_shared_sources
+
+        notices += refuse_shared_sources(made, chosen.origin)
     if chosen.values.split is not None:
         from p2pkit.data.splitting import with_val_set
 
@@ -68,7 +84,9 @@ def load_data(
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
     train, val, test = sets
-    if not len(train) or (train.targets is not None and not len(train.targets)):
+    if missing is not None and not len(val) and not len(test):
+        raise missing
+    if needs_train and (not len(train) or (train.targets is not None and not len(train.targets))):
         what = "pairs" if train.targets is None else "images"
         raise DataError("\n".join([f"data: {chosen.name!r} holds no training {what}", *train.problems]))
     if recipe.validation.split == "test" and len(val) and not len(test):
@@ -84,7 +102,17 @@ def load_data(
         ranges.append(declared)
         values.append(SideValues(rule, settings.percentiles, Missing(nodata, settings.fill)))
     return Data(
-        train, val, test, validation, recipe.loader.bad_data, ranges[0], ranges[1], encoded, values[0], values[1]
+        train,
+        val,
+        test,
+        validation,
+        recipe.loader.bad_data,
+        ranges[0],
+        ranges[1],
+        encoded,
+        values[0],
+        values[1],
+        notices,
     )
 
 

@@ -22,12 +22,6 @@ Normalisation = Literal["sample", "batch", "running"]
 Resampling = Literal["bicubic", "nearest"]
 Shape = tuple[int, int, int]
 """(height, width, channels) of pixels."""
-
-
-class ChannelsOfPalette(int):
-    """The channels in the shape of pixels that are colours of a palette: as numbers of classes they have 1."""
-
-
 NO_IMAGE: Shape = (0, 0, 0)
 """The shape of the side that a sample of an unpaired data set does not have."""
 ValueRange = tuple[float, float]
@@ -93,10 +87,10 @@ class PairedDataset(Protocol):
     - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
       shards, and pairs within about a thousand consecutive ones, instead of all pairs.
     - ``key(index)``, ``group(index)``: for ``[data] split``, keys without reading, and what stays in one set.
-    - ``notices``: texts for the terminal and the run folder, on what must not pass in silence.
-    - ``problems``: texts on what is left out and must be mended, such as files without a partner; they end a run.
+    - ``notices``: texts on what must not pass in silence; ``problems``: on what must be mended, which end a run.
     - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
     - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
+    - ``source_files``, ``target_files``: the paths of what it reads. A file of two sets is refused, or reported.
     """
 
     def __len__(self) -> int:

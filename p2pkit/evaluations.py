@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Split, ValueRange
 from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.discovery import split_folders
 from p2pkit.data.found_values import find_values, values_beyond
 from p2pkit.data.samples import LITTLE, Data, Samples
 from p2pkit.data.value_statistics import look_at_values
@@ -29,6 +31,7 @@ from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
 from p2pkit.evaluation.driver import Driver, ImageScores, Translate
 from p2pkit.evaluation.report import bootstrap_intervals, mean_pairwise, ranked
 from p2pkit.evaluation.validation import PERCEPTUAL, Measurement, Validation
+from p2pkit.images.discovery import OUTPUT, discover
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.odd_sources import OddSources
 from p2pkit.inference.translator import Translator, load_model
@@ -104,9 +107,11 @@ def evaluate(
         translator = on_every_process(accelerator, partial(load_model, model, device))
         found = partial(data_for, translator.header, data, metrics, overrides)
         recipe, loaded = on_every_process(accelerator, found)
-        if loaded.train.targets is not None:
-            raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other (--data)")
         chosen = loaded.test if isinstance(data, tuple) else chosen_set(loaded, split)
+        if chosen.targets is not None:
+            raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other (--data)")
+        for notice in loaded.set_notices if accelerator.is_main_process else ():
+            print_line(f"NOTICE: {notice}")
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         if encoding is not None:
             encoding.cpu()  # samples are there
@@ -163,7 +168,7 @@ def compare(
     """
     with _processes("cpu") as accelerator:
         recipe = _recipe({"data": _folders(outputs, targets)}, metrics, overrides)
-        loaded = on_every_process(accelerator, partial(load_data, recipe))
+        loaded = on_every_process(accelerator, lambda: _to_measure(load_data(recipe)))
         if loaded.unsettled():
             loaded = loaded.with_ranges(on_every_process(accelerator, partial(_one_range, loaded)))
         if len(set(loaded.channels.values())) > 1:
@@ -224,7 +229,9 @@ def data_for(
     for side in ("source", "target"):
         if (values := getattr(header, f"{side}_range")) is not None:
             ranges[side] = values
-    loaded = load_data(recipe).with_ranges(ranges)
+    loaded = load_data(recipe, needs_train=False).with_ranges(ranges)
+    if isinstance(data, tuple):
+        loaded = _to_measure(loaded)
     for side in sides:
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
@@ -233,14 +240,29 @@ def data_for(
 
 
 def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
-    """The data set of two folders, as a recipe has it: their paths are absolute, so each split is the whole of them."""
+    """The data set of two folders, as a recipe has it: all that is in them is one set, which stands as train set."""
     folders = [Path(folder).absolute() for folder in (sources, targets)]
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder")
+        if sets := split_folders(folder):
+            names = ", ".join(path.name for path in sets.values())
+            raise DataError(f"{folder}: it holds several sets ({names}); give the folder of one of them")
+        if outputs := sum(discover(folder).left_out.get(OUTPUT, Counter()).values()):
+            raise DataError(
+                f"{folder}: {outputs} of its images p2pkit translate has written, the others not, so it is not clear "
+                "what is to be measured; move the ones or the others elsewhere"
+            )
     root = next(parent for parent in folders[0].parents if folders[1].is_relative_to(parent))
     source, target = map(str, folders)
     return {"name": "paired_folders", "root": str(root), "source": source, "target": target}
+
+
+def _to_measure(data: Data) -> Data:
+    """The data of two folders, whose one set is not trained on but measured."""
+    measured = copy(data.train)
+    measured.split = "test"
+    return replace(data, test=measured, validation=measured)
 
 
 def _recipe(tables: dict[str, Any], metrics: Sequence[str] | None, overrides: Overrides) -> Recipe:

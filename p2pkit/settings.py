@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from unicodedata import normalize
 
 from pydantic import (
     AfterValidator,
@@ -72,6 +73,8 @@ def _checked_name(value: str) -> str:
 def usable_path(value: Path, *, folder: Path = Path()) -> Path:
     """A path as a person has written it: ~ is a home folder, and / stands for \\ where that makes a path that is there.
 
+    So does another form of Unicode: a system may have written ü as one character, and another as two.
+
     ``folder`` is where relative paths begin. Raises ValueError, saying what is expected, for what cannot be a path, or
     cannot be kept in a recipe.
     """
@@ -83,6 +86,8 @@ def usable_path(value: Path, *, folder: Path = Path()) -> Path:
         str(path.absolute()).encode()
         if (folder / path).exists():
             return path
+        if not text.isascii() and (other := in_other_form(folder / path)).exists():
+            return other if path.is_absolute() else other.relative_to(folder)
     except RuntimeError as error:
         raise ValueError("a path whose ~ stands for the home folder of somebody known here") from error
     except UnicodeEncodeError as error:
@@ -99,6 +104,20 @@ def usable_path(value: Path, *, folder: Path = Path()) -> Path:
             return Path(text.replace("\\", "/"))
         raise ValueError("a path with /: here a backslash is a part of a name, and nothing is called so")
     return path
+
+
+def in_other_form(path: Path) -> Path:
+    """The path, or where nothing is called so, one that is there and differs in the form of Unicode alone."""
+    if str(path).isascii() or path.exists():
+        return path
+    found = Path()
+    for part in path.parts:
+        forms = [found / part, *(found / normalize(form, part) for form in ("NFC", "NFD"))]
+        there = next((each for each in forms if each.exists()), None)
+        if there is None:
+            return path
+        found = there
+    return found
 
 
 def _checked_tracker(value: str) -> str:

@@ -19,7 +19,7 @@ from p2pkit.images.names import ending, without_ending
 from p2pkit.inference.files import FileOptions, Report, translate_sources
 from p2pkit.inference.sources import Source
 from p2pkit.inference.translator import Translator
-from p2pkit.utils.progress import Progress
+from p2pkit.utils.progress import Progress, print_line
 
 
 def translate_data(
@@ -52,6 +52,8 @@ def translate_data(
         raise DataError(f"--data {data}: a folder; give a recipe, or the folder itself as an input")
     recipe, loaded = data_for(translator.header, data, metrics=[], sides=("source",))
     samples = chosen_set(loaded, split)
+    for notice in dict.fromkeys([*loaded.set_notices, *samples.notices]):
+        print_line(f"NOTICE: {notice}")
     return translate_sources(translator, _sources(samples, recipe.data.name, report), folder, chosen, report)
 
 

@@ -351,3 +351,24 @@ def test_bad_pairs_behind_the_last_step_do_not_matter(pairs: Path, recipe: Path,
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", "--set", "train.max_steps=1")
     assert outcome.code == 0, outcome.err
     assert p2pkit("run", "--resume", tmp_path / "run").code == 0
+
+
+@pytest.mark.parametrize("name", ["side_by_side", "paired_folders"])
+def test_names_with_blanks_make_no_kinds_of_their_own(name: str, tmp_path: Path, recipe: Path, p2pkit: Call) -> None:
+    root = tmp_path / "my data"
+    streets = ("Ulm main street", "Bad Tölz am Markt", "Aachen, (old) town", "v1.2 of a", "x")
+    files = [f"{street} {number}.png" for number, street in enumerate(streets * 4)]
+    for number, file in enumerate(files):
+        sides = ("train",) if name == "side_by_side" else ("train/source", "train/target")
+        for side in sides:
+            save(root / side / file, picture(24, 24, number))
+        spoiled = root / sides[0] / file
+        if number < 5:
+            spoiled.write_bytes(b"")
+        elif number < 10:
+            truncate(spoiled)
+        elif number < 15:
+            save(spoiled, picture(24, 23, number))
+    outcome = p2pkit("check", recipe, "--set", f'data={{name = "{name}", root = "{root}"}}')
+    assert outcome.code == 2 and "3 kinds of trouble" in outcome.err, outcome.err
+    assert outcome.err.count("5 pairs cannot be used, such as") == 3, outcome.err

@@ -196,6 +196,33 @@ def test_endings_in_capitals_pair_and_forms_of_unicode_are_one_name(root: Path, 
     assert outcome.code == 2 and "two images of one name, the same in two Unicode forms" in outcome.err
 
 
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+@pytest.mark.parametrize("layout", ["{side}", "{split}/{side}", "{side}/{split}", "{split}{side}"])
+def test_folders_and_lists_in_another_form_of_unicode(
+    forms: tuple[str, str], layout: str, tmp_path: Path, recipe: Path, p2pkit: Call
+) -> None:
+    written, asked = forms
+    root = tmp_path / unicodedata.normalize(written, "Städte")
+    names = {"Zürich": 0, "Genève": 100}
+    for split, more in (("train", 1), ("test", 5)) if "split" in layout else (("train", 1),):
+        for side, seed in names.items():
+            place = layout.format(split=split, side=side)
+            for index in range(2):
+                folder(root, {unicodedata.normalize(written, f"{place}/é{index}.png"): seed + more + index})
+    in_recipe = Path(unicodedata.normalize(asked, str(root)))
+    source, target = (unicodedata.normalize(asked, side) for side in names)
+    data = loaded(recipe, in_recipe, source=source, target=target)
+    assert numbers(data.train) == [(1, 101), (2, 102)]
+    assert numbers(data.test) == ([(5, 105), (6, 106)] if "split" in layout else [])
+    if layout == "{side}":
+        rows = "".join(f"{source}/é{index}.png,{target}/é{index}.png\n" for index in range(2))
+        (root / unicodedata.normalize(written, "Pärchen.csv")).write_text(
+            unicodedata.normalize(asked, f"source,target\n{rows}"), encoding="utf-8"
+        )
+        listed = loaded(recipe, in_recipe, list=unicodedata.normalize(asked, "Pärchen.csv"))
+        assert numbers(listed.train) == [(1, 101), (2, 102)]
+
+
 LIST = """source,target,split
 a/1.png,b/eins.png,
 a/2.png,b/zwei.png,Train
@@ -247,6 +274,39 @@ def test_a_mask_is_not_used_yet_and_groups_in_several_sets_are_stated(listed: Pa
     assert any("1 groups have pairs in more than one set (p1)" in notice for notice in notices)
 
 
+def test_columns_that_nobody_has_asked_for_are_left_out_and_named(listed: Path, recipe: Path, p2pkit: Call) -> None:
+    rows = [
+        line.split(",") for line in ("a/1.png,b/eins.png,train", "a/2.png,b/zwei.png,train", "a/4.png,b/vier.png,test")
+    ]
+    text = "".join(f"{number},{row[0]},scanner {number},{row[1]},{row[2]}\n" for number, row in enumerate(rows))
+    (listed / "pairs.csv").write_text(f",source,made with,target,split\n{text}")
+    data = loaded(recipe, listed, list="pairs.csv")
+    assert numbers(data.train) == [(1, 101), (2, 102)] and numbers(data.test) == [(4, 104)]
+    assert f"{listed}/pairs.csv: 2 of its columns are not used: without a name, made with" in data.notices
+    # but no column that may be meant as one that is
+    for column, said in (
+        ("splt", "did you mean 'split'?"),
+        ("subset", "holds splits (test, train), but is"),
+    ):
+        (listed / "pairs.csv").write_text(f"id,source,made with,target,{column}\n{text}")
+        outcome = p2pkit("check", recipe, *settings(listed, list="pairs.csv"))
+        assert outcome.code == 2 and said in outcome.err, outcome.err
+
+
+@pytest.mark.parametrize(("side", "refused"), [("source", True), ("target", False)])
+def test_a_file_in_two_sets_of_a_list(side: str, refused: bool, listed: Path, recipe: Path, p2pkit: Call) -> None:
+    (listed / "link.png").symlink_to(listed / ("a/1.png" if refused else "b/eins.png"))
+    test = "link.png,b/vier.png" if refused else "a/4.png,link.png"
+    (listed / "pairs.csv").write_text(f"source,target,split\na/1.png,b/eins.png,train\n{test},test\n")
+    said = f"1 {side}s of the test set are in the train set too ({listed}/link.png is "
+    if refused:
+        outcome = p2pkit("check", recipe, *settings(listed, list="pairs.csv"))
+        assert outcome.code == 2 and said in outcome.err
+    else:
+        data = loaded(recipe, listed, list="pairs.csv")
+        assert numbers(data.test) == [(4, 101)] and any(said in notice for notice in data.notices)
+
+
 def test_all_that_is_wrong_in_a_list_is_said_at_once(listed: Path, recipe: Path, p2pkit: Call) -> None:
     text = (
         "source,target,split\na/1.png,b/none.png,\na/2.png,b/zwei.png,tset\na/4.png,,val\n\na/1.png,b/eins.png,\n"
@@ -271,7 +331,7 @@ def test_all_that_is_wrong_in_a_list_is_said_at_once(listed: Path, recipe: Path,
     [
         ("sourc,target\n", "unknown column 'sourc'; did you mean 'source'?; there is no column source"),
         ("source,target,source\n", "two columns are called source"),
-        ("a/1.png,b/eins.png\n", "there is no column source; there is no column target"),
+        ("a/1.png,b/eins.png\n", "line 1: it has no header: this line names images"),
         ("source,target\n", "this list names no pairs"),
         ("", "this list names no pairs"),
         ('source,target\n"a/1.png,b/eins.png\n', "line 2: this is not a .csv file"),

@@ -21,6 +21,8 @@ from tests.test_many_processes import launch, set_steps
 
 SKETCHBOOK = ("--plugins-dir", REPOSITORY / "tests" / "data" / "sketchbook")
 
+PROGRESS = ("checking headers", "looking at values", "NOTICE: ")
+
 
 def called(p2pkit: Call, command: str, recipe: Path, *settings: str, out: Path | None = None) -> Outcome:
     """``command`` on a recipe with some settings (K=V); no traceback, whatever happens."""
@@ -32,7 +34,7 @@ def called(p2pkit: Call, command: str, recipe: Path, *settings: str, out: Path |
 
 def said(outcome: Outcome) -> str:
     """The one sentence with which a command has refused."""
-    (line,) = [line for line in outcome.err.splitlines() if not line.startswith(("checking headers", "NOTICE: "))]
+    (line,) = [line for line in outcome.err.splitlines() if not line.startswith(PROGRESS)]
     assert outcome.code == 2 and line.startswith("Error: "), outcome.err
     return line
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import p2pkit as library
-from p2pkit.contracts import ChannelsOfPalette
 from p2pkit.errors import DataError
+from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pictures import image_pixels
 from p2pkit.images.pixels import as_indices
 from p2pkit.images.reading import image_header, read_image, read_image_bytes

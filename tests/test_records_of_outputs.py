@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import p2pkit as library
+from p2pkit.data.samples import Samples
+from p2pkit.images.outputs import SIDECAR
 from p2pkit.inference.files import FileOptions
-from p2pkit.inference.records import SIDECAR
 from p2pkit.inference.translator import load_model
-from tests.conftest import REPOSITORY, Call, picture, save, untrained_model
+from tests.conftest import REPOSITORY, Call, picture, save, train, untrained_model
 from tests.test_translating_files import contents
 
 
@@ -90,6 +92,64 @@ def test_files_of_others_are_never_replaced(images: Path, model: Path, tmp_path:
     assert again.code == 0, again.err
 
 
+def test_what_was_put_in_the_place_of_an_output_is_known_by_its_bytes(
+    images: Path, model: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    out = tmp_path / "o"
+    command = ("translate", model, images, "--format", "npy", "--out")
+    assert p2pkit(*command, out).code == 0
+    shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)  # with times of its own
+    expected = contents(out)
+    assert "(3 were there already)" in p2pkit(*command, tmp_path / "copy", "--skip-existing").err
+    times = (out / "1.npy").stat()
+    mine = np.load(out / "1.npy") // 2
+    np.save(out / "1.npy", mine)  # of as many bytes
+    os.utime(out / "1.npy", ns=(times.st_atime_ns, times.st_mtime_ns))
+    for more in (("--skip-existing",), ()):
+        outcome = p2pkit(*command, out, *more)
+        assert outcome.code == 2 and "1.npy is there already, and p2pkit translate has not written it so" in outcome.err
+        assert np.array_equal(np.load(out / "1.npy"), mine)
+    assert contents(tmp_path / "copy") == expected
+
+
+def test_outputs_are_not_trained_on(pairs: Path, recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
+    """Whatever the way in which they came to lie among training images."""
+    run = train(p2pkit, recipe, tmp_path / "run")
+    before = sources(library.load_data(recipe).train)
+    assert p2pkit("translate", run, "--split", "test", "--out", pairs / "train" / "painted").code == 0
+    assert p2pkit("translate", run, pairs / "train" / "0.png", "--out", pairs / "train" / "beside.png").code == 0
+    save(pairs / "train" / "painted" / "own.png", np.full((24, 48, 3), 7, np.uint8))
+    data = library.load_data(recipe)
+    assert sources(data.train) == before | {np.full((24, 24, 3), 7, np.uint8).tobytes()}
+    assert any("left out: 3 images that p2pkit translate has written (0.png, 1.png, beside.png)" in each
+               for each in data.notices)  # fmt: skip
+    outcome = p2pkit("translate", run, pairs / "train", "--out", tmp_path / "o")
+    assert outcome.code == 0 and len(contents(tmp_path / "o")) == len(before) + 1
+
+
+def test_a_folder_of_nothing_but_outputs_is_trained_on_and_stated(
+    images: Path, model: Path, recipe: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    root = tmp_path / "second"
+    shutil.copytree(images, root / "target")
+    assert p2pkit("translate", model, images, "--out", root / "source").code == 0
+    chosen = {"data": {"name": "paired_folders", "root": str(root)}, "transform": {}}
+    data = library.load_data(recipe, chosen)
+    expected = {np.asarray(Image.open(root / "source" / f"{number}.png")).tobytes() for number in range(3)}
+    assert sources(data.train) == expected
+    stated = f"{root}/source: all 3 images are translations, as p2pkit translate has written them"
+    assert stated in data.notices and not any("target: all" in notice for notice in data.notices)
+    # to measure them is what they are there for; but which are meant must be plain
+    command = ("evaluate", root / "source", root / "target", "--metrics", "mae")
+    assert p2pkit(*command).code == 0
+    save(root / "source" / "mine.png", picture(20, 20, 1))
+    assert "3 of its images p2pkit translate has written, the others not" in p2pkit(*command).err
+
+
+def sources(samples: Samples) -> set[bytes]:
+    return {samples[index].source.tobytes() for index in range(len(samples))}
+
+
 def test_lines_that_a_kill_has_torn_are_of_one_output(images: Path, model: Path, tmp_path: Path, p2pkit: Call) -> None:
     out = tmp_path / "o"
     command = ("translate", model, images, "--out", out)
@@ -141,7 +201,9 @@ def test_outputs_among_inputs_are_left_out(images: Path, model: Path, tmp_path: 
     assert p2pkit("translate", model, images / "0.png", "--out", images / "made").code == 0
     assert p2pkit("translate", model, images / "0.png", "--out", images / "beside.png").code == 0
     outcome = p2pkit("translate", model, images, "--out", tmp_path / "o")
-    assert outcome.code == 0 and "NOTICE: 2 of the 5 images" in outcome.err
+    assert (
+        outcome.code == 0 and "left out: 2 images that p2pkit translate has written (0.png, beside.png)" in outcome.err
+    )
     assert sorted(contents(tmp_path / "o")) == ["0.png", "1.png", "2.png"]
     # a folder of nothing else is meant, and so is a file that is named
     for given, names in ((images / "made", ["0.png"]), (images / "beside.png", ["beside.png"])):
@@ -170,6 +232,11 @@ def test_a_name_of_an_image_makes_that_image(images: Path, model: Path, tmp_path
     (tmp_path / "folder.png").mkdir()
     assert p2pkit("translate", model, images, "--out", tmp_path / "folder.png").code == 0
     assert len(contents(tmp_path / "folder.png")) == 3
+    # a folder that is there may be called anything, one of several images too, and a number is no ending
+    (tmp_path / "v.tga").mkdir()
+    for given, out in ((images / "0.png", "v.tga"), (images, "o.exr"), (images / "0.png", "step.1000")):
+        assert p2pkit("translate", model, given, "--out", tmp_path / out, "--format", ".png").code == 0
+        assert (tmp_path / out / "0.png").read_bytes() == (tmp_path / "o" / "0.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -179,6 +246,8 @@ def test_a_name_of_an_image_makes_that_image(images: Path, model: Path, tmp_path
         (["in/0.png", "in/1.png"], "x.png", (), "this is the name of one image"),
         (["in/0.png"], "x.png", ("--format", "tif"), "two formats"),
         (["in/0.png"], "x.jpg", (), "no image format writes '.jpg'"),
+        (["in/0.png"], "x.tga", (), "no image format writes '.tga'"),
+        (["in/0.png"], "new/x.EXR", (), "no image format writes '.EXR'"),
         (["in/0.png"], "x.png", ("--tile", 16), "tiles are written to TIFF or NPY"),
         (["in"], "o", ("--tile", 16, "--format", "png"), "tiles are written to TIFF or NPY"),
         (["in/0.png"], "in/0.png", (), "would replace the source"),

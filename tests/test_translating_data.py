@@ -193,3 +193,31 @@ def test_mistakes_are_named(
 def test_a_model_file_without_a_recipe_asks_for_data(model: Path, tmp_path: Path, p2pkit: Call) -> None:
     outcome = p2pkit("translate", model, "--split", "test", "--out", tmp_path / "o")
     assert outcome.code == 2 and "holds no recipe" in outcome.err
+
+
+def test_a_data_set_with_nothing_but_a_test_set(run: Path, pairs: Path, tmp_path: Path, p2pkit: Call) -> None:
+    command = ("translate", run, "--split", "test", "--out")
+    assert p2pkit(*command, tmp_path / "expected").code == 0
+    shutil.rmtree(pairs / "train")
+    outcome = p2pkit(*command, tmp_path / "o")
+    assert outcome.code == 0 and contents(tmp_path / "o") == contents(tmp_path / "expected")
+    assert f"NOTICE: the train set is left out: {pairs}: it has a folder test, but no folder train" in outcome.err
+    left, right = halves(pairs, tmp_path / "sides")
+    measured = p2pkit("evaluate", run, "--split", "test", "--metrics", "mae", "--json")
+    assert measured.code == 0 and "the train set is left out" in measured.err, measured.err
+    folders = p2pkit("evaluate", run, "--data", left, "--data", right, "--metrics", "mae", "--json")
+    assert measured.json["rows"]["model"]["mae"] == pytest.approx(folders.json["rows"]["model"]["mae"], abs=1e-7)
+    # sides in the folder of the test set: that one is named
+    for side in (left, right):
+        shutil.copytree(side, tmp_path / "sets" / "test" / {"left": "source", "right": "target"}[side.name])
+    data = tmp_path / "data.toml"
+    data.write_text(f'[run]\nname = "x"\n[data]\nname = "paired_folders"\nroot = "{tmp_path}/sets"\n')
+    outcome = p2pkit("translate", run, "--data", data, "--split", "test", "--out", tmp_path / "p")
+    assert outcome.code == 0 and "it has a folder test, but no folder train" in outcome.err, outcome.err
+    assert contents(tmp_path / "p").keys() == {"test/source/0.png", "test/source/1.png"}
+    found = [(tmp_path / "p/test/source" / file.name).read_bytes() for file in sorted(left.iterdir())]
+    assert found == [contents(tmp_path / "expected")[f"test/{file.name}"] for file in sorted(left.iterdir())]
+    for command in ("run", "translate"):
+        wanted = ("translate", run, "--data", data, "--split", "train", "--out", tmp_path / "q")
+        outcome = p2pkit(*wanted) if command == "translate" else p2pkit("run", data)
+        assert outcome.code == 2 and "Traceback" not in outcome.err

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from p2pkit.errors import P2PKitError
+from p2pkit.images.outputs import SIDECAR
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
-from p2pkit.inference.records import SIDECAR
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.networks.fitting import in_fast_layout
 from tests.conftest import REPOSITORY, Call, picture, save

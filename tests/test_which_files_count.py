@@ -28,19 +28,22 @@ def clutter(folder: Path) -> None:
     for index in range(3):
         beside(folder / ".ipynb_checkpoints" / f"{index}-checkpoint.png", 50 + index)
         beside(folder / "@eaDir" / f"{index}.png" / "thumb.png", 60 + index)
-    for name in ("__MACOSX", "Thumbs", ".thumbnails"):
+    for name in ("__MACOSX", "Thumbs", ".thumbnails", "thumb", "_Thumbnail", "#recycle", "$RECYCLE.BIN"):
         beside(folder / name / "0.png", 70)
-    for name in ("._0.png", ".hidden.png"):
+    for name in ("lost+found", "System Volume Information", "previews"):
+        beside(folder / name / "0.png", 72)
+    for name in ("._0.png", ".hidden.png", "~$0.png"):
         beside(folder / name, 71)
-    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "notes.txt", "more.txt", "pairs.xlsx", "LICENSE"):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "~$a.docx", "notes.txt", "more.txt", "pairs.xlsx", "LICENSE"):
         (folder / name).write_bytes(b"\0\1")
     (folder / "lost.png").symlink_to(folder / "nowhere.png")
 
 
 LEFT_OUT = (
-    "left out: 4 images in hidden folders (.ipynb_checkpoints, .thumbnails), 5 images in folders of thumbnails or of "
-    "the system (@eaDir, Thumbs, __MACOSX), 2 images hidden (._0.png, .hidden.png), 4 files of other kinds (.txt, "
-    ".xlsx, without an ending), 1 image whose links lead nowhere (lost.png)"
+    "left out: 4 images in hidden folders (.ipynb_checkpoints, .thumbnails), 12 images in folders of thumbnails or of "
+    "the system (@eaDir, #recycle, $RECYCLE.BIN, System Volume Information, ...), 3 images hidden (._0.png, "
+    ".hidden.png, ~$0.png), 4 files of other kinds (.txt, .xlsx, without an ending), 1 image whose links lead nowhere "
+    "(lost.png)"
 )
 
 
@@ -279,3 +282,20 @@ def test_keys_and_fingerprints_stay_what_they_were(tmp_path: Path) -> None:
     assert [found.key(index) for index in range(3)] == [f"train/source/{name}.png" for name in ("a", "b", "sub/c")]
     assert found.fingerprint() == "26c4a2d8de1df9b6"
     shutil.rmtree(root)
+
+
+def test_a_run_folder_among_the_images_is_left_out(recipe: Path, pairs: Path, tmp_path: Path, p2pkit: Call) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in (pairs / "train").iterdir():
+        file.rename(flat / file.name)
+    settings = ("--set", f"data.root={flat}", "--set", "train.max_steps=2")
+    assert p2pkit("run", recipe, *settings, "--out", flat / "run").code == 0
+    assert list((flat / "run" / "samples").glob("*.png"))
+    checked = p2pkit("check", recipe, *settings)
+    assert (
+        checked.code == 0
+        and "6 training pairs" in checked.out
+        and "in run folders (run)" in " ".join(checked.out.split())
+    )
+    assert p2pkit("run", "--resume", flat / "run").code == 0

@@ -22,6 +22,7 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.loader import ONE_SIZE
 from p2pkit.data.samples import Data, refuse_unlike
 from p2pkit.errors import DataError, WriteError, listed
+from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
 from p2pkit.utils.progress import Progress
@@ -30,8 +31,8 @@ SHOWN, SHOWN_IN_NOTICE = 50, 3
 """How many bad samples an error lists, and how many a notice."""
 SKIP = 'To train without them, set loader.bad_data = "skip"'
 
-_NAMES_AND_NUMBERS = re.compile(r"\S*[/\\.]\S*|\d+")
-"""What differs between messages that say the same."""
+_NUMBERS = re.compile(r"\S*[/\\.]\S*|\d+")
+"""What differs between messages that say the same, beside names of files."""
 
 T = TypeVar("T")
 
@@ -223,8 +224,11 @@ def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generato
 def by_kind(findings: Sequence[Finding]) -> list[str]:
     """A line for each kind of what is wrong: the number of samples, and what is said of the first one."""
     kinds: dict[str, list[Finding]] = {}
+    # names of files may hold blanks: from the beginning, or a word with a / in it, to the ending
+    endings = "|".join(map(re.escape, installed().endings))
+    names = re.compile(rf"(?:^|(?<=\s)(?=\S*/))[^:]*?(?:{endings})\b(?=[:\s,;)]|$)", re.IGNORECASE)
     for finding in findings:
-        kinds.setdefault(_NAMES_AND_NUMBERS.sub("", finding.message), []).append(finding)
+        kinds.setdefault(_NUMBERS.sub("", names.sub("", finding.message)), []).append(finding)
     lines = []
     for alike in kinds.values():
         count = sum(finding.samples for finding in alike)

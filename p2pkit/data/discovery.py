@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
 from p2pkit.contracts import Sample, SampleHeader, Split
+from p2pkit.data.split_names import SIDES, SPLIT_AND_SIDE, like_another_split, of_one_side, split_of
 from p2pkit.errors import DataError
-from p2pkit.images.discovery import SYSTEM_FOLDERS
+from p2pkit.images.discovery import is_system_folder
 from p2pkit.images.formats import installed
 from p2pkit.images.reading import image_header, read_image
+from p2pkit.settings import in_other_form
 
-SPLIT_NAMES: Mapping[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""What folders of splits are called, in any case."""
-_SPLIT_AND_SIDE = re.compile(rf"({'|'.join(sorted(SPLIT_NAMES, reverse=True))})[ _-]?(.+)", re.IGNORECASE)
-"""A folder's name such as trainA, for the images A of the train set."""
-DEFAULT_SIDES, CYCLEGAN_SIDES = ("source", "target"), ("A", "B")
-
-
-def split_of(name: str) -> Split | None:
-    """The split that a folder's name means: "val" for Validation; None for any other name."""
-    return SPLIT_NAMES.get(name.lower())
+DEFAULT_SIDES = ("source", "target")
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -37,7 +27,7 @@ def subfolders(folder: Path) -> list[Path]:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name[0] != "." and entry.name.lower() not in SYSTEM_FOLDERS and entry.is_dir():
+            if entry.name[0] != "." and not is_system_folder(entry.name) and entry.is_dir():
                 found.append(folder / entry.name)
     return sorted(found)
 
@@ -78,26 +68,38 @@ def refuse_missing(root: Path) -> None:
         raise DataError(f"{root}: {found} (data.root)")
 
 
-def refuse_splits_among(root: Path, files: Iterable[Path], of_sides: bool = False) -> None:
-    """Raise DataError when one of the ``files`` is in a folder called like a split, at any depth below ``root``.
+def refuse_splits_among(folder: Path, files: Iterable[Path], own: Split | None = None, of_sides: bool = False) -> None:
+    """Raise DataError when one of the ``files`` is in a folder called like a split, at any depth below ``folder``.
 
-    So it is where ``root`` is a level too high: test images would be trained on. ``of_sides`` says that the files are
-    those of a folder of sources and one of targets.
+    ``folder`` is that of the split ``own``, or holds all there is and is trained on: then it may be a level too high,
+    and test images would be trained on. ``of_sides`` says that it is that of sources or of targets.
     """
-    for folder in dict.fromkeys(file.parent for file in files):
-        path = root
-        for part in folder.relative_to(root).parts:
-            path /= part
-            match = _SPLIT_AND_SIDE.fullmatch(part)
-            if split_of(part):
-                remedy = "move it up into that of its side" if of_sides else f'give data.root = "{path.parent}"'
-                doubt = f"{path} is called like the {split_of(part)} set of a data set"
-            elif match and match[2] in CYCLEGAN_SIDES:
-                remedy = f'set data.root = "{path.parent}" and data.name = "paired_folders" or "unpaired_folders"'
-                doubt = f"{path} is called like one side of the {split_of(match[1])} set"
-            else:
-                continue
-            raise DataError(f"{root}: it has no folder train, but {doubt}; {remedy}, or rename the folder")
+    within: dict[Path, None] = {}
+    for parent in dict.fromkeys(file.parent for file in files):
+        within |= dict.fromkeys(path for path in (parent, *parent.parents) if path != folder and folder in path.parents)
+    for path in sorted(within):
+        named, side = split_of(path.name), of_one_side(path.name)
+        if own is None and named:
+            remedy = "move it up into that of its side" if of_sides else f'give data.root = "{path.parent}"'
+            doubt = f"{path} is called like the {named} set of a data set"
+        elif own is None and side:
+            remedy = f'set data.root = "{path.parent}" and data.name = "paired_folders" or "unpaired_folders"'
+            doubt = f"{path} is called like one side of the {side} set"
+        else:
+            continue
+        raise DataError(f"{folder}: it has no folder train, but {doubt}; {remedy}, or rename the folder")
+    if found := like_another_split(within, own or "train"):
+        path, split = found
+        if own is not None:
+            raise DataError(
+                f"{folder}: this is taken for the {own} set, but {path} is called like the {split} set; move that "
+                "folder elsewhere, or rename it"
+            )
+        raise DataError(
+            f"{folder}: it has no folder train, but {path} is called like the {split} set of a data set; rename the "
+            f"folders of the sets to train, val and test, or give what is to be trained on as "
+            f"{'data.source and data.target' if of_sides else 'data.root'}"
+        )
 
 
 def beside_splits(root: Path) -> list[str]:
@@ -131,8 +133,11 @@ def _one_each(folder: Path, candidates: Iterable[tuple[Split | None, Path]]) -> 
 
 def _refuse_no_train_set(folder: Path, folders: Mapping[Split, Path]) -> None:
     if folders and "train" not in folders:
-        name = next(iter(folders.values())).name
-        raise DataError(f"{folder}: it has a folder {name}, but no folder train; test images must not be trained on")
+        split, path = next(iter(folders.items()))
+        name = next((each.name for each in (path, *path.parents) if split_of(each.name)), path.name)
+        raise DataError(
+            f"{folder}: it has a folder {name}, but no folder train; images of the {split} set must not be trained on"
+        )
 
 
 class SideFolders(NamedTuple):
@@ -141,8 +146,13 @@ class SideFolders(NamedTuple):
     sources: Path
     targets: Path
     notices: list[str]
-    of_split: bool
-    """Whether they are a split's; else they are all there is, and hold the train set."""
+    split: Split | None
+    """Whose they are; None where they are all there is, and hold the train set."""
+
+    def refuse_splits_among(self, sources: Iterable[Path], targets: Iterable[Path]) -> None:
+        """Raise DataError when these files of theirs are in a folder called like a split, or like another one."""
+        refuse_splits_among(self.sources, sources, self.split, of_sides=True)
+        refuse_splits_among(self.targets, targets, self.split, of_sides=True)
 
 
 def side_folders(root: Path, split: Split, source: str, target: str) -> SideFolders | None:
@@ -150,7 +160,7 @@ def side_folders(root: Path, split: Split, source: str, target: str) -> SideFold
 
     They are SPLIT/source and SPLIT/target, source/SPLIT and target/SPLIT, or SPLITsource and SPLITtarget (trainA) in
     ``root``, or without any of these source and target themselves, for training. Where nothing is called "source" or
-    "target", A and B are looked for.
+    "target", A and B are looked for. Names may be in another Unicode form.
 
     Raises:
         DataError: ``root`` is missing, a side is, two folders are called like one, or there is a val or test set but no
@@ -158,44 +168,51 @@ def side_folders(root: Path, split: Split, source: str, target: str) -> SideFold
     """
     refuse_missing(root)
     source, target = (str(Path(side).expanduser()) for side in (source, target))
-    if Path(source).is_absolute() and Path(target).is_absolute():
-        return SideFolders(Path(source), Path(target), [], True)
     sides, notices = (source, target), list[str]()
-    if sides == DEFAULT_SIDES and not _has_sides(root, sides) and _has_sides(root, CYCLEGAN_SIDES):
-        sides = CYCLEGAN_SIDES
+    if sides == DEFAULT_SIDES and not _has_sides(root, sides) and _has_sides(root, SIDES):
+        sides = SIDES
         turned = 'the other way round it is data.source = "B" and data.target = "A"'
         notices.append(f"{root}: it has no folders source and target, so A is translated to B; {turned}")
     layouts = list(_layouts(root, *sides))
     for folders in layouts:
         if split in folders:
-            parents = {0: [root], 1: [root / side for side in dict.fromkeys(sides)]}.get(layouts.index(folders), [])
+            parents = {0: [root], 1: [_of(root, side) for side in dict.fromkeys(sides)]}.get(layouts.index(folders), [])
             for parent in parents if split == "train" else ():
                 notices += beside_splits(parent)
-            return SideFolders(*folders[split], notices, True)
+            return SideFolders(*folders[split], notices, split)
     if split != "train":
         return None
     for folders in layouts:
         _refuse_no_train_set(root, {each: both[0] for each, both in folders.items()})
-    for folder in (root, root / sides[0], root / sides[1]):
+    of_sides = _of(root, sides[0]), _of(root, sides[1])
+    in_root = not all(Path(side).is_absolute() for side in sides)
+    for folder in (*[root] * in_root, *of_sides):
         _refuse_no_train_set(folder, split_folders(folder))
-    if not (root / sides[0]).is_dir() or not (root / sides[1]).is_dir():
+    if not all(folder.is_dir() for folder in of_sides):
         raise DataError(_sides_missing(root, sides))
-    return SideFolders(root / sides[0], root / sides[1], notices, False)
+    return SideFolders(*of_sides, notices, None)
 
 
 def _layouts(root: Path, source: str, target: str) -> Iterator[dict[Split, tuple[Path, Path]]]:
     """The folders of both sides by split, for each way in which they may lie below ``root``."""
-    within = {split: (path / source, path / target) for split, path in split_folders(root).items()}
+    # a folder that is named in full lies in none of them
+    sets = {} if Path(source).is_absolute() or Path(target).is_absolute() else split_folders(root)
+    within = {split: (_of(path, source), _of(path, target)) for split, path in sets.items()}
     yield {split: both for split, both in within.items() if both[0].is_dir() or both[1].is_dir()}
-    of_sides = [split_folders(root / side) for side in (source, target)]
-    yield _joined(of_sides[0], of_sides[1], (root / source, root / target))
+    of_sides = [split_folders(_of(root, side)) for side in (source, target)]
+    yield _joined(of_sides[0], of_sides[1], (_of(root, source), _of(root, target)))
     glued: list[dict[Split, Path]] = []
     for side in (source, target):
-        matches = [(_SPLIT_AND_SIDE.fullmatch(path.name), path) for path in subfolders(root)]
-        of_side = [(split_of(match[1]), path) for match, path in matches if match and match[2].lower() == side.lower()]
+        matches = [(SPLIT_AND_SIDE.fullmatch(normalize("NFC", path.name)), path) for path in subfolders(root)]
+        side = normalize("NFC", side).lower()
+        of_side = [(split_of(match[1]), path) for match, path in matches if match and match[2].lower() == side]
         glued.append(_one_each(root, of_side))
     yield {split: (glued[0].get(split, root / f"{split}{source}"), glued[1].get(split, root / f"{split}{target}"))
            for split in {**glued[0], **glued[1]}}  # fmt: skip
+
+
+def _of(folder: Path, side: str) -> Path:
+    return in_other_form(folder / side)
 
 
 def _joined(
@@ -206,15 +223,15 @@ def _joined(
 
 
 def _has_sides(root: Path, sides: tuple[str, str]) -> bool:
-    return any((root / side).is_dir() for side in sides) or any(_layouts(root, *sides))
+    return any(_of(root, side).is_dir() for side in sides) or any(_layouts(root, *sides))
 
 
 def _sides_missing(root: Path, sides: tuple[str, str]) -> str:
     """What to say where a folder of sources or of targets is not there: a root a level too high, or other names."""
-    missing = [root / side for side in sides if not (root / side).is_dir()]
+    missing = [root / side for side in sides if not _of(root, side).is_dir()]
     message = f"{' and '.join(map(str, missing))}: there is no such folder"
     for path in subfolders(root):
-        if _has_sides(path, sides) or _has_sides(path, CYCLEGAN_SIDES) or any(map(split_of, _names(path))):
+        if _has_sides(path, sides) or _has_sides(path, SIDES) or any(map(split_of, _names(path))):
             return f'{message}; data.root is a level too high if {path} is meant: give data.root = "{path}"'
     there = f"the folders there are called {_some(_names(root))}" if subfolders(root) else "there are no folders"
     return f"{message}; in {root} {there}. Set data.source and data.target to the names of two of them"
@@ -240,6 +257,16 @@ class FilePairs:
         self._root, self._pairs, self._sources, self._groups = root, pairs, sources or root, groups
         self.notices: list[str] = []
         self.problems: list[str] = []
+
+    @property
+    def source_files(self) -> list[Path]:
+        """The files of sources: none of them may be in two sets."""
+        return [source for source, _ in self._pairs]
+
+    @property
+    def target_files(self) -> list[Path]:
+        """The files of targets."""
+        return [target for _, target in self._pairs]
 
     def __len__(self) -> int:
         return len(self._pairs)

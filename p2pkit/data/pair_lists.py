@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pkit.contracts import Split
-from p2pkit.data.discovery import SPLIT_NAMES, split_of
 from p2pkit.data.pairing import SHOWN, Pairs
+from p2pkit.data.split_names import SPLIT_NAMES, split_of
 from p2pkit.errors import DataError, did_you_mean, listed
+from p2pkit.images.formats import installed
 from p2pkit.settings import usable_path
 
 LINES_SHOWN = 20
@@ -35,7 +36,7 @@ def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
     """The pairs of a set as a list has them: a CSV or TSV file with a header, below ``root`` unless it is absolute.
 
     Its columns are source and target, paths below ``root`` or absolute, and perhaps split (rows without one are for
-    training), group, and mask, which is not used yet.
+    training), group, and mask, which is not used yet. Others are left out, and named in a notice.
 
     Raises:
         DataError: with all that is wrong in the list, by lines.
@@ -45,7 +46,9 @@ def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
     except ValueError as error:
         raise DataError(f"data.list: found {name!r}, expected {error}") from error
     rows, columns = _rows(file, root)
-    notices = [f"{file}: its column mask is not used yet: losses and metrics are of all pixels"] * ("mask" in columns)
+    ignored = [column or "without a name" for column in columns if column not in COLUMNS]
+    notices = [f"{file}: {len(ignored)} of its columns are not used: {', '.join(ignored)}"] * bool(ignored)
+    notices += [f"{file}: its column mask is not used yet: losses and metrics are of all pixels"] * ("mask" in columns)
     splits: dict[str, set[Split]] = {}
     for row in rows:
         splits.setdefault(row.group, set()).add(row.split)
@@ -65,6 +68,7 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
     columns: list[str] = []
     rows, wrong = list[_Row](), list[str]()
     first_lines: dict[tuple[Path, ...], int] = {}
+    cells_of: dict[str, set[str]] = {}
     try:
         for cells in reader:
             if not any(map(str.strip, cells)):
@@ -73,6 +77,8 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
                 columns = [cell.strip().lower() for cell in cells]
                 _refuse_columns(file, reader.line_num, columns)
                 continue
+            for column, cell in zip(columns, cells, strict=False):
+                cells_of.setdefault(column, set()).add(cell.strip())
             row, found = _row(reader.line_num, dict(zip(columns, map(str.strip, cells), strict=False)), root)
             if len(cells) != len(columns):
                 found = [f"{len(cells)} cells, expected {len(columns)} as in the header"]
@@ -86,6 +92,7 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
         raise DataError(
             f"{file}: line {reader.line_num}: this is not a {file.suffix or 'CSV'} file: {error}"
         ) from error
+    _refuse_splits_by_other_names(file, cells_of)
     if wrong:
         raise DataError(f"{file}: {len(wrong)} things in this list must be mended:{listed(wrong, LINES_SHOWN)}")
     if not rows:
@@ -120,16 +127,28 @@ def _row(line: int, cells: Mapping[str, str], root: Path) -> tuple[_Row | None, 
 
 
 def _refuse_columns(file: Path, line: int, columns: Sequence[str]) -> None:
-    wrong = []
+    wrong, missing = [], [column for column in COLUMNS[:2] if column not in columns]
     for column in columns:
-        if column not in COLUMNS:
-            wrong.append(f"unknown column {column!r}{did_you_mean(column, COLUMNS)}")
-        elif columns.count(column) > 1:
+        guess = did_you_mean(column, COLUMNS)
+        if column in COLUMNS and columns.count(column) > 1:
             wrong.append(f"two columns are called {column}")
-    wrong += [f"there is no column {column}" for column in COLUMNS[:2] if column not in columns]
+        elif column not in COLUMNS and (guess or missing):  # "splt" is no column to leave out
+            wrong.append(f"unknown column {column!r}{guess}")
+    wrong += [f"there is no column {column}" for column in missing]
+    if missing and any(installed().is_image(column) for column in columns):
+        wrong = ["it has no header: this line names images"]
     if wrong:
         found = "; ".join(dict.fromkeys(wrong))
         raise DataError(f"{file}: line {line}: {found}. Its first line names the columns: {', '.join(COLUMNS)}")
+
+
+def _refuse_splits_by_other_names(file: Path, cells_of: Mapping[str, set[str]]) -> None:
+    """Raise DataError for a column that is not used but holds splits: all rows would be trained on."""
+    for column, cells in cells_of.items():
+        splits = {split_of(cell) for cell in cells if cell}
+        if column not in COLUMNS and "split" not in cells_of and len(splits) > 1 and None not in splits:
+            named = ", ".join(sorted(cells))
+            raise DataError(f"{file}: its column {column!r} holds splits ({named}), but is not called split; rename it")
 
 
 def _text_of(file: Path) -> str:

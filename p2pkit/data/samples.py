@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from p2pkit.contracts import NO_IMAGE, ChannelsOfPalette, Sample, SampleHeader, Split, ValueRange, dtype_range
+from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import TensorPair
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
+from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import (
     LARGEST_CHANNELS_FIRST,
     NONE_MISSING,
@@ -35,7 +36,6 @@ from p2pkit.utils.seeds import derived, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
-
 
 DERIVED = ("auto", "percentiles", "default", "labels")
 """The rules by which the range of a side is, or may be, found in the pixels."""
@@ -257,7 +257,10 @@ BY_TYPE = SideValues()
 
 @dataclass(frozen=True)
 class Data:
-    """The sets of a recipe, each of which may be empty but the train set; no sample is read before it is asked for."""
+    """The sets of a recipe, each of which may be empty, the train set where nothing is trained.
+
+    No sample is read before it is asked for.
+    """
 
     train: Samples
     val: Samples
@@ -273,6 +276,8 @@ class Data:
     source_values: SideValues = BY_TYPE
     """What the recipe says of the sources' values."""
     target_values: SideValues = BY_TYPE
+    set_notices: Sequence[str] = ()
+    """What has been found on looking at all sets together."""
     found_notices: Sequence[str] = ()
     """What has been found on looking at the values of pixels."""
 
@@ -284,7 +289,7 @@ class Data:
 
     @cached_property
     def first(self) -> Sample:
-        """The first training sample that can be used: the channels are known from it.
+        """The first sample that can be used, of the train set if there is one: the channels are known from it.
 
         Of an unpaired data set its sides are the first source and the first target.
 
@@ -292,7 +297,9 @@ class Data:
             DataError: it cannot be used and the policy is to stop, or none can.
         """
         found: list[Sample] = []
-        for samples in filter(None, (self.train, self.train.targets)):
+        # where nothing is trained, any set will do
+        known = self.train if len(self.train) else self.test if len(self.test) else self.val
+        for samples in filter(None, (known, known.targets)):
 
             def checked(index: int, samples: Samples = samples) -> Sample:
                 sample = samples[index]
@@ -379,7 +386,7 @@ class Data:
     def notices(self) -> list[str]:
         """What the data set wants everybody to know, and what its sets mean for validation."""
         notices = dict.fromkeys(chain.from_iterable(map(attrgetter("notices"), self.sets)))
-        notices.update(dict.fromkeys(self.found_notices))
+        notices.update(dict.fromkeys([*self.set_notices, *self.found_notices]))
         if self.bad_data == "skip":
             notices |= dict.fromkeys(self.problems)
         if not len(self.validation):

@@ -10,8 +10,8 @@ from typing import Any
 from unicodedata import normalize
 
 from p2pkit.contracts import Sample, SampleHeader, Split
-from p2pkit.data.discovery import split_of
 from p2pkit.data.samples import Samples
+from p2pkit.data.split_names import split_of
 from p2pkit.errors import DataError, RecipeError, reason
 from p2pkit.images.formats import installed
 from p2pkit.utils.progress import Progress

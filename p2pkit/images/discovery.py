@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from p2pkit.errors import DataError
 from p2pkit.images.formats import Formats, installed
+from p2pkit.images.outputs import is_output, records_in
 
-SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "thumbs", "thumbnails"})
-"""Folders of previews, or that systems keep for themselves; in lower case."""
-SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SYSTEM_FOLDER = re.compile(
+    r"[_@#$]*(thumb(nail)?s?|previews?|recycle(\.bin)?|recycler|snapshots?)|__macosx|@eadir|@tmp|lost\+found"
+    r"|system volume information", re.IGNORECASE,
+)  # fmt: skip
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 """Files that systems keep for themselves, which are not worth a word; in lower case."""
 HIDDEN_FOLDER, SYSTEM_FOLDER = "{} in hidden folders", "{} in folders of thumbnails or of the system"
+RUN_FOLDER, RUN_FILES = "{} in run folders", ("recipe.toml", "environment.json")
 HIDDEN, OTHER = "{} hidden", "{} of other kinds"
+OUTPUT = "{} that p2pkit translate has written"
 BROKEN, AGAIN = "{} whose links lead nowhere", "links to {} searched already"
-REASONS = (HIDDEN_FOLDER, SYSTEM_FOLDER, HIDDEN, OTHER, BROKEN, AGAIN)
+REASONS = (HIDDEN_FOLDER, SYSTEM_FOLDER, RUN_FOLDER, HIDDEN, OUTPUT, OTHER, BROKEN, AGAIN)
 _COUNTED: Mapping[str, tuple[str, str]] = {OTHER: ("file", "files"), AGAIN: ("folder", "folders")}
 """What is counted for a reason, where it is not images."""
 SHOWN = 4
@@ -33,9 +39,18 @@ class Found(NamedTuple):
     files: list[Path]
     """In the order of their names."""
     left_out: Mapping[str, Counter[str]]
+    only_outputs: bool = False
+    """Whether all of them are what p2pkit translate has written, which is then meant."""
 
     @property
     def notices(self) -> list[str]:
+        """What a data set says of its files: what was left out, and whether all that is there are translations."""
+        count = len(self.files)
+        outputs = f"{self.folder}: all {count} images are translations, as p2pkit translate has written them"
+        return [*self.left_out_notices, *[outputs] * self.only_outputs]
+
+    @property
+    def left_out_notices(self) -> list[str]:
         """What was taken and what was left out, in one line; none where nothing was left out."""
         return [self._summary()] if self.left_out else []
 
@@ -61,9 +76,9 @@ def _reason(reason: str, names: Counter[str]) -> str:
 def discover(folder: Path) -> Found:
     """The image files below ``folder``, in its subfolders and in those that links lead to.
 
-    Left out are hidden files and folders (the folder itself may be hidden), folders of thumbnails or of the system,
-    files of other endings, and links that lead nowhere. A folder that several paths lead to is searched once, by the
-    path without links where there is one.
+    Left out are hidden files and folders (the folder itself may be hidden), folders of thumbnails or of the system, run
+    folders, files of other endings, links that lead nowhere, and what p2pkit translate has written, unless there is
+    nothing else. A folder that several paths lead to is searched once, by the path without links where there is one.
 
     Raises:
         DataError: the folder is missing, may not be read or holds no image.
@@ -80,12 +95,34 @@ def discover(folder: Path) -> Found:
         for link in sorted(search.links):
             search.links.remove(link)
             search.below(link, link.resolve())
-    found = Found(folder, sorted(search.files), search.left_out)
+    found = _without_outputs(Found(folder, sorted(search.files), search.left_out))
     if not found.files:
         looked_for = f"looked for {' '.join(formats.endings)}, in subfolders too"
         left_out = f"; left out: {found.reasons()}" if found.left_out else ""
         raise DataError(f"{folder}: the folder holds no images ({looked_for}){left_out}{formats.failed()}")
     return found
+
+
+def _without_outputs(found: Found) -> Found:
+    """The same without what p2pkit translate has written; with all of it where there is nothing else."""
+    records: dict[Path, Mapping[str, Mapping[str, Any]]] = {}
+    own, outputs = list[Path](), Counter[str]()
+    for file in found.files:
+        lines = records.get(file.parent)
+        if lines is None:
+            lines = records[file.parent] = records_in(file.parent)
+        if file.name in lines and is_output(file, lines[file.name]):
+            outputs[file.name] += 1
+        else:
+            own.append(file)
+    if not own:
+        return found._replace(only_outputs=bool(outputs))
+    return found._replace(files=own, left_out={**found.left_out, OUTPUT: outputs}) if outputs else found
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder of that name holds previews, or what a system keeps for itself."""
+    return _SYSTEM_FOLDER.fullmatch(name) is not None
 
 
 @dataclass
@@ -115,8 +152,10 @@ class _Search:
                     self._take(path, entry)
                 elif entry.name.startswith("."):
                     self._leave_out(HIDDEN_FOLDER, entry.name, self._images_in(path))
-                elif entry.name.lower() in SYSTEM_FOLDERS:
+                elif is_system_folder(entry.name):
                     self._leave_out(SYSTEM_FOLDER, entry.name, self._images_in(path))
+                elif all((path / name).is_file() for name in RUN_FILES):
+                    self._leave_out(RUN_FOLDER, entry.name, self._images_in(path))
                 elif entry.is_symlink():
                     self.links.append(path)
                 else:
@@ -125,12 +164,12 @@ class _Search:
     def _take(self, file: Path, entry: os.DirEntry[str]) -> None:
         """Take a file, or leave it out."""
         name = entry.name
-        if name.lower() in SYSTEM_FILES:
+        if name.lower() in _SYSTEM_FILES:
             return
         if not self.formats.is_image(name):
-            if not name.startswith(".") and entry.is_file():
+            if not name.startswith((".", "~$")) and entry.is_file():
                 self._leave_out(OTHER, self.formats.ending(name) or "without an ending")
-        elif name.startswith("."):
+        elif name.startswith((".", "~$")):  # the second is how office programs lock a file
             self._leave_out(HIDDEN, name)
         elif entry.is_file():
             self.files.append(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from p2pkit.contracts import ChannelsOfPalette, Shape
+from p2pkit.contracts import Shape
 from p2pkit.errors import DataError, P2PKitError, PluginError, in_one_line
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ KIND = "image_formats"
 HEAD = 512
 """How many bytes at the beginning of a file a format may recognise it by."""
 _LOOKING_UP = Lock()
+
+
+class ChannelsOfPalette(int):
+    """The channels in the shape of pixels that are colours of a palette: as numbers of classes they have 1."""
 
 
 class ImageFormat(Protocol):

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette
 from torchvision.io import ImageReadMode, decode_image
 
-from p2pkit.contracts import ChannelsOfPalette, Shape
+from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
 from p2pkit.images.colour_profiles import colours_of
+from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import stored
 
 AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from p2pkit.contracts import ChannelsOfPalette, Shape
+from p2pkit.contracts import Shape
 from p2pkit.errors import DataError, P2PKitError
-from p2pkit.images.formats import HEAD, InstalledFormat, installed
+from p2pkit.images.formats import HEAD, ChannelsOfPalette, InstalledFormat, installed
 from p2pkit.images.pictures import PNG
 from p2pkit.images.pixels import FULL_SCALE, described_like, stored
 

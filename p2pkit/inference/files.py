@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -58,6 +59,10 @@ class FileOptions:
     size: Size | None = None
     stored_as: StoredAs | None = None
 
+    def __post_init__(self) -> None:
+        if self.format is not None:  # ".png" is meant as "png"
+            object.__setattr__(self, "format", self.format.removeprefix("."))
+
 
 @dataclass
 class Report:
@@ -104,7 +109,7 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, o
         WriteError: the disk is full, or writing is not allowed.
     """
     _refuse_within(out, inputs)
-    if not _is_file(out):
+    if not _is_file(out, of_file=len(inputs) == 1 and inputs[0].is_file()):
         return translate_sources(translator, file_sources(translator.header, inputs, options.stored_as), out, options)
     if len(inputs) != 1 or inputs[0].is_dir():
         raise DataError(f"--out {out}: this is the name of one image, and there may be several; give a folder")
@@ -159,12 +164,21 @@ def _refuse_within(out: Path, inputs: Sequence[Path]) -> None:
             )
 
 
-def _is_file(out: Path) -> bool:
-    """Whether outputs are to go to a file of this name, not to a folder. Raises DataError for what is not written."""
-    if out.is_dir() or not installed().is_image(out.name):
+def _is_file(out: Path, of_file: bool) -> bool:
+    """Whether outputs are to go to a file of this name, not to a folder; ``of_file`` says that they are of one file.
+
+    Raises DataError for what is not written.
+    """
+    if out.is_dir():
         return False
-    format_written(ending(out))
-    return True
+    if installed().is_image(out.name):
+        format_written(ending(out))
+        return True
+    if of_file and re.fullmatch(r"\.[A-Za-z0-9]{1,4}", out.suffix) and not out.suffix[1:].isdigit():
+        raise DataError(
+            f"--out {out}: no image format writes {out.suffix!r}; for a folder of that name make the folder first"
+        )
+    return False
 
 
 def _jobs(

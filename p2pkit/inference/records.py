@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from p2pkit import __version__
+from p2pkit.images.outputs import SIDECAR, digest, is_output, records_in
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit.utils.jsonl import append_line, read_lines
-
-SIDECAR = ".p2pkit-translations.jsonl"
-"""In each folder of outputs: a JSON line as an output is begun, and one as it is done, with what it was made with.
-
-The last line of a name counts. Lines are only ever added, so several processes may write to one folder.
-"""
+from p2pkit.utils.jsonl import append_line
 
 
 class Records:
@@ -29,26 +23,18 @@ class Records:
     def of(self, output: Path) -> Mapping[str, Any] | None:
         """The last line on a file; None if there is none."""
         if output.parent not in self._folders:
-            lines = []
-            with suppress(OSError):  # what cannot be read says nothing
-                lines = read_lines(output.parent / SIDECAR)
-            self._folders[output.parent] = {line["name"]: line for line in lines if isinstance(line.get("name"), str)}
+            self._folders[output.parent] = records_in(output.parent)
         return self._folders[output.parent].get(output.name)
-
-    def is_translation(self, file: Path) -> bool:
-        """Whether a file is what p2pkit translate has written there."""
-        line = self.of(file)
-        return line is not None and line.get("bytes") == file.stat().st_size
 
     def difference(self, output: Path, made_with: Mapping[str, Any]) -> str | None:
         """How a file that is there differs from what would be written, in a few words; empty if it does not.
 
         None where it is somebody else's: it is not known here, or has been changed since it was written.
         """
-        size, line = output.stat().st_size, self.of(output)
-        if not size:
+        line = self.of(output)
+        if not output.stat().st_size:
             return "of zero bytes"
-        if line is None or ("bytes" in line and line["bytes"] != size):
+        if line is None or ("bytes" in line and not is_output(output, line)):
             return None
         if "bytes" not in line:
             return "not finished"
@@ -75,8 +61,8 @@ class Records:
     def done(self, output: Path, made_with: Mapping[str, Any]) -> None:
         """Record what an output, which is written, was made with."""
         with os_errors_described(output):
-            size = output.stat().st_size
-            self._append(output, {"name": output.name, "bytes": size, **made_with, "p2pkit": __version__})
+            content = {"bytes": output.stat().st_size, "sha256": digest(output)}
+            self._append(output, {"name": output.name, **content, **made_with, "p2pkit": __version__})
 
     def _append(self, output: Path, line: Mapping[str, Any]) -> None:
         with self._lock:  # outputs are written in threads

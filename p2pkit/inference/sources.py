@@ -18,7 +18,6 @@ from p2pkit.images.names import ending, without_ending
 from p2pkit.images.reading import image_header, middle_of, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.inference.model_file import ModelHeader
-from p2pkit.inference.records import Records
 from p2pkit.utils.progress import Progress, print_line
 
 StoredAs = Literal["image", "side_by_side", "left", "right"]
@@ -160,17 +159,10 @@ def _files(given: Path) -> Iterator[tuple[Path, Path]]:
     if given.is_file():
         yield given, without_ending(Path(given.name))
     elif given.is_dir():
-        found, records = discover(given), Records()
-        for notice in found.notices:
+        found = discover(given)
+        for notice in found.left_out_notices:
             print_line(f"NOTICE: {visible(notice)}")
-        images = found.files
-        taken = [file for file in images if not records.is_translation(file)]
-        if taken and len(taken) < len(images):
-            print_line(
-                f"NOTICE: {len(images) - len(taken)} of the {len(images)} images in {given} are left out, because "
-                "p2pkit translate has written them; name a file, or a folder of nothing else, to translate it"
-            )
-        for file in taken or images:
+        for file in found.files:
             yield file, without_ending(file.relative_to(given))
     else:
         raise DataError(f"{given}: there is no such file or folder")

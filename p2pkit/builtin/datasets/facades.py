@@ -56,6 +56,7 @@ class Facades:
 
         self.target_ending = getattr(self._pairs, "target_ending", "")
         self.stored_as = getattr(self._pairs, "stored_as", "")
+        self.source_files = getattr(self._pairs, "source_files", ())
 
     def __len__(self) -> int:
         return len(self._pairs)

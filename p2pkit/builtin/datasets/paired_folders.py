@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.contracts import Split
-from p2pkit.data.discovery import DEFAULT_SIDES, FilePairs, refuse_missing, refuse_splits_among, side_folders
+from p2pkit.data.discovery import DEFAULT_SIDES, FilePairs, refuse_missing, side_folders
 from p2pkit.data.pair_lists import listed_pairs
 from p2pkit.data.pairing import STEM, Pairs, match
 from p2pkit.errors import RecipeError
@@ -18,7 +18,7 @@ class PairedFolders(FilePairs):
 
     For each split the folders are looked for as ``root/SPLIT/source``, then ``root/source/SPLIT``, then
     ``root/SPLITsource`` (trainA). SPLIT is train, val or test, or training, validation, valid, dev or testing, in any
-    case. Without such folders, ``root/source`` and ``root/target`` hold training pairs only.
+    case. Without such folders, ``root/source`` and ``root/target`` hold training pairs only, wherever they are.
 
     Args:
         root: the folder of the data set.
@@ -53,8 +53,7 @@ def _in_folders(root: Path, split: Split, source: str, target: str, patterns: tu
     if folders is None:
         return Pairs([])
     sources, targets = discover(folders.sources), discover(folders.targets)
-    if not folders.of_split:
-        refuse_splits_among(root, [*sources.files, *targets.files], of_sides=True)
+    folders.refuse_splits_among(sources.files, targets.files)
     if source == target and Path(source).is_absolute() and patterns == (STEM, STEM):
         # named in full, it is meant: to see what metrics say of images against themselves
         notice = f"{source}: sources and targets are one folder, so each image is its own target"

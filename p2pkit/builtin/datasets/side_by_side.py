@@ -24,24 +24,24 @@ class SideBySide:
 
     def __init__(self, split: Split, root: Path, direction: Direction = "AtoB") -> None:
         self._root, self._direction = root, direction
-        self._files: list[Path] = []
+        self.source_files: list[Path] = []
+        """None of them may be in two sets."""
         self.notices: list[str] = []
         if folder := split_folder(root, split):
             found = discover(folder)
-            if folder == root:
-                refuse_splits_among(root, found.files)
-            self._files, self.notices = (
+            refuse_splits_among(folder, found.files, None if folder == root else split)
+            self.source_files, self.notices = (
                 found.files,
                 [*found.notices, *(beside_splits(root) if split == "train" else ())],
             )
-        self.target_ending = ending(self._files[0]) if self._files else ""
+        self.target_ending = ending(self.source_files[0]) if self.source_files else ""
         self.stored_as = "left half" if direction == "AtoB" else "right half"
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self.source_files)
 
     def __getitem__(self, index: int) -> Sample:
-        file = self._files[index]
+        file = self.source_files[index]
         pixels = read_image(file)
         middle = middle_of(pixels.shape[1], str(file))
         left, right = pixels[:, :middle], pixels[:, middle:]
@@ -50,15 +50,15 @@ class SideBySide:
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the header of its file."""
-        file = self._files[index]
+        file = self.source_files[index]
         height, width, channels = image_header(file)
         half = (height, middle_of(width, str(file)), channels)
         return SampleHeader(half, half, self.key(index))
 
     def key(self, index: int) -> str:
         """The key of the pair at ``index``, without reading it."""
-        return key_of(self._files[index], self._root)
+        return key_of(self.source_files[index], self._root)
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, and of the direction."""
-        return fingerprint_of(self._root, self._files, self._direction)
+        return fingerprint_of(self._root, self.source_files, self._direction)

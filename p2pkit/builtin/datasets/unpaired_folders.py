@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
-from p2pkit.data.discovery import DEFAULT_SIDES, fingerprint_of, key_of, refuse_splits_among, side_folders
+from p2pkit.data.discovery import DEFAULT_SIDES, fingerprint_of, key_of, side_folders
 from p2pkit.errors import RecipeError
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
@@ -34,8 +34,8 @@ class UnpairedFolders:
         self, split: Split, root: Path, source: str = DEFAULT_SIDES[0], target: str = DEFAULT_SIDES[1]
     ) -> None:
         self._root = root
-        self._sources: Sequence[Path] = []
-        self._targets: Sequence[Path] = []
+        self.source_files: Sequence[Path] = []
+        self.target_files: Sequence[Path] = []
         self.notices: list[str] = []
         if folders := side_folders(root, split, source, target):
             if folders.sources.resolve() == folders.targets.resolve():
@@ -43,34 +43,33 @@ class UnpairedFolders:
                     f"{folders.sources}: sources and targets are one folder; set data.source and data.target"
                 )
             sources, targets = discover(folders.sources), discover(folders.targets)
-            self._sources, self._targets = sources.files, targets.files
+            self.source_files, self.target_files = sources.files, targets.files
             self.notices = [*folders.notices, *sources.notices, *targets.notices]
-            if not folders.of_split:
-                refuse_splits_among(root, [*self._sources, *self._targets], of_sides=True)
-        self.targets = len(self._targets)
-        self.target_ending = ending(self._targets[0]) if self._targets else ""
+            folders.refuse_splits_among(sources.files, targets.files)
+        self.targets = len(self.target_files)
+        self.target_ending = ending(self.target_files[0]) if self.target_files else ""
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self.source_files)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(read_image(self._sources[index]), None, self._key(self._sources[index]))
+        return Sample(read_image(self.source_files[index]), None, self._key(self.source_files[index]))
 
     def target(self, index: int) -> Sample:
         """The target at ``index``."""
-        return Sample(None, read_image(self._targets[index]), self._key(self._targets[index]))
+        return Sample(None, read_image(self.target_files[index]), self._key(self.target_files[index]))
 
     def header(self, index: int) -> SampleHeader:
         """The shape of the source at ``index``, from the header of its file."""
-        return SampleHeader(image_header(self._sources[index]), NO_IMAGE, self._key(self._sources[index]))
+        return SampleHeader(image_header(self.source_files[index]), NO_IMAGE, self._key(self.source_files[index]))
 
     def target_header(self, index: int) -> SampleHeader:
         """The shape of the target at ``index``, likewise."""
-        return SampleHeader(NO_IMAGE, image_header(self._targets[index]), self._key(self._targets[index]))
+        return SampleHeader(NO_IMAGE, image_header(self.target_files[index]), self._key(self.target_files[index]))
 
     def _key(self, file: Path) -> str:
         return key_of(file, self._root)
 
     def fingerprint(self) -> str:
         """A digest of the files' names and sizes, sources first."""
-        return fingerprint_of(self._root, [*self._sources, *self._targets], str(len(self._sources)))
+        return fingerprint_of(self._root, [*self.source_files, *self.target_files], str(len(self.source_files)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from p2pkit.data.discovery import FilePairs
+from p2pkit.data.discovery import FilePairs, refuse_splits_among
 from p2pkit.data.pairing import STEM, Pairs, match
 from p2pkit.errors import DataError
 from p2pkit.images.discovery import OTHER, Found, discover
@@ -54,6 +54,7 @@ def _of_kind(folder: Path, ending: str) -> Found:
     """The files of a split that end so; the archives have others beside them, which are worth no word."""
     found = discover(folder).without(OTHER)
     files = [file for file in found.files if file.name.endswith(ending)]
+    refuse_splits_among(folder, files, "train" if folder.name == "train" else "val")
     if not files:
         raise DataError(f"{folder}: none of its {len(found.files)} images is called *{ending}")
     return found._replace(files=files)

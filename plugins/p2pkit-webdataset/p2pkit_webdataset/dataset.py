@@ -104,6 +104,7 @@ class WebDataset(_Shards):
             index = read_index(indexed_by, str(indexed_by)) if indexed else Index(shards=_scanned(folder, sides))
         place = folder or root
         super().__init__(index, str(place), _FromFolder(place), sides, indexed)
+        self.source_files = [place / entry.name for entry in index.shards]
 
 
 class WebDatasetOverHTTP(_Shards):
