@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -42,12 +42,11 @@ from p2pkit.utils.seeds import derived
 
 def load_data(
     recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = (), refuse_problems: bool = True,
-    needs_train: bool = True,
+    splits: Collection[Split] = get_args(Split),
 ) -> Data:  # fmt: skip
     """The train, val and test set of a recipe, or of a recipe file; ``overrides`` as in :func:`p2pkit.train`.
 
-    Without ``refuse_problems`` its sets may have problems, such as files without a partner. Without ``needs_train`` the
-    train set is empty where it cannot be had, with a notice, if there is another set.
+    Sets that are not among ``splits`` are empty; without ``refuse_problems`` they may have problems.
 
     Raises:
         RecipeError: the recipe is missing or invalid, or its data set is not one.
@@ -55,27 +54,14 @@ def load_data(
     """
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
-    chosen, made, sets, known = recipe.data, dict[Split, Any](), [], splits_of(recipe.data.registered)
-    notices: list[str] = []
-    missing: DataError | None = None
+    chosen, made, sets, notices = recipe.data, dict[Split, Any](), list[Samples](), list[str]()
     for split in get_args(Split):
-        made[split] = ()
-        try:
-            if split in known:
-                made[split] = make(chosen, split=split)
-        except DataError as error:
-            if needs_train or split != "train":
-                raise
-            missing = error
-            notices.append(f"the train set is left out: {error}")
-    if any(map(hasattr, made.values(), repeat("source_files"))):
-        from p2pkit.data.shared_files import refuse_shared_sources
+        known = split in splits and split in splits_of(chosen.registered)
+        made[split] = make(chosen, split=split) if known else ()
+    if chosen.values.split is not None or any(map(hasattr, made.values(), repeat("source_files"))):
+        from p2pkit.data.splitting import settled_sets
 
-        notices += refuse_shared_sources(made, chosen.origin)
-    if chosen.values.split is not None:
-        from p2pkit.data.splitting import with_val_set
-
-        made = with_val_set(made, chosen.origin, chosen.values.split, recipe.run.seed)
+        made, notices = settled_sets(made, chosen.origin, chosen.values.split, recipe.run.seed)
     cache, encoded = recipe.loader.cache, recipe.encoding is not None
     labels = recipe.encoding is not None and hasattr(defined(recipe.encoding.registered.factory), "class_numbers")
     for split, dataset in made.items():
@@ -84,9 +70,7 @@ def load_data(
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
     train, val, test = sets
-    if missing is not None and not len(val) and not len(test):
-        raise missing
-    if needs_train and (not len(train) or (train.targets is not None and not len(train.targets))):
+    if "train" in splits and (not len(train) or (train.targets is not None and not len(train.targets))):
         what = "pairs" if train.targets is None else "images"
         raise DataError("\n".join([f"data: {chosen.name!r} holds no training {what}", *train.problems]))
     if recipe.validation.split == "test" and len(val) and not len(test):
@@ -94,26 +78,13 @@ def load_data(
     validation = val if recipe.validation.split == "val" and len(val) else test
     ranges, values = [], []
     for settings in (recipe.source, recipe.target):
-        declared = settings.range if isinstance(settings.range, tuple) else None
-        rule = "declared" if declared else "percentiles" if settings.percentiles else str(settings.range or "default")
-        if labels and settings is recipe.source and rule in ("declared", "type", "default"):
-            rule = "labels"
+        ranges.append(settings.range if isinstance(settings.range, tuple) else None)
+        rule = "declared" if ranges[-1] else "percentiles" if settings.percentiles else str(settings.range or "default")
+        rule = "labels" if labels and len(ranges) == 1 and rule in ("declared", "type", "default") else rule
         nodata = None if settings.nodata is None else float(settings.nodata)
-        ranges.append(declared)
         values.append(SideValues(rule, settings.percentiles, Missing(nodata, settings.fill)))
-    return Data(
-        train,
-        val,
-        test,
-        validation,
-        recipe.loader.bad_data,
-        ranges[0],
-        ranges[1],
-        encoded,
-        values[0],
-        values[1],
-        notices,
-    )
+    bad_data, (source, target) = recipe.loader.bad_data, ranges
+    return Data(train, val, test, validation, bad_data, source, target, encoded, values[0], values[1], notices)
 
 
 def augmentation(recipe: Recipe, encoding: Any = None, channels: Mapping[str, int] | None = None) -> Augmentation:

@@ -112,25 +112,23 @@ def evaluate(
             raise RecipeError("the data is unpaired, and metrics compare outputs with targets; choose other (--data)")
         for notice in loaded.set_notices if accelerator.is_main_process else ():
             print_line(f"NOTICE: {notice}")
-        encoding = deepcopy(getattr(translator.generator, "encoding", None))
-        if encoding is not None:
-            encoding.cpu()  # samples are there
         if data is not None or overrides:
-            on_main_process(accelerator, partial(_tell_odd_sources, translator, loaded, chosen, max_images))
+            on_main_process(accelerator, partial(_report_odd_sources, translator, loaded, chosen, max_images))
         if loaded.target is not None and loaded.target_values.rule in ("auto", "default"):
-            on_main_process(accelerator, partial(_tell_clipped_targets, loaded, chosen))
+            on_main_process(accelerator, partial(_report_clipped_targets, loaded, chosen))
+        encoding = deepcopy(getattr(translator.generator, "encoding", None))
+        encoding = encoding and encoding.cpu()  # samples are there
         transform = recipe.transform if at == "model" else TransformSettings()
         of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
-        of = replace(
-            of, augmentation=Augmentation(transform, recipe.run.seed, translator.resampling), encoding=encoding
-        )
+        sizes = Augmentation(transform, recipe.run.seed, translator.resampling)
+        of = replace(of, augmentation=sizes, encoding=encoding)
         if isinstance(data, tuple):
             of = replace(of, train_set=Samples((), "two folders", "train"))
         measured = _evaluation(of, accelerator, "model", translator.tensor)
         return replace(measured, diversity=_diversity(translator, of, measured.images, accelerator))
 
 
-def _tell_clipped_targets(data: Data, samples: Samples) -> str:
+def _report_clipped_targets(data: Data, samples: Samples) -> str:
     """Tell if targets have values beyond the range that training has found, which metrics do not see."""
     held = look_at_values(replace(data, bad_data="skip"), ["target"], splits=[samples.split]).sets
     assert data.target is not None
@@ -139,7 +137,7 @@ def _tell_clipped_targets(data: Data, samples: Samples) -> str:
     return ""
 
 
-def _tell_odd_sources(translator: Translator, data: Data, samples: Samples, max_images: int | None) -> str:
+def _report_odd_sources(translator: Translator, data: Data, samples: Samples, max_images: int | None) -> str:
     """Tell how many sources have values unlike those that the model was trained on, of 128 that are evenly spread."""
     odd, spec, count = OddSources(translator), data.spec, min(max_images or len(samples), len(samples))
     places = sorted({place * count // LOOKED_AT for place in range(LOOKED_AT)})
@@ -229,7 +227,7 @@ def data_for(
     for side in ("source", "target"):
         if (values := getattr(header, f"{side}_range")) is not None:
             ranges[side] = values
-    loaded = load_data(recipe, needs_train=False).with_ranges(ranges)
+    loaded = _with_or_without_train_set(recipe).with_ranges(ranges)
     if isinstance(data, tuple):
         loaded = _to_measure(loaded)
     for side in sides:
@@ -237,6 +235,18 @@ def data_for(
         if found != taken:
             raise DataError(f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}")
     return recipe, loaded
+
+
+def _with_or_without_train_set(recipe: Recipe) -> Data:
+    """The data of a recipe; where its train set cannot be had, the others alone, with a notice, if there are any."""
+    try:
+        return load_data(recipe)
+    except DataError as error:
+        with suppress(DataError):
+            loaded = load_data(recipe, splits=("val", "test"))
+            if len(loaded.val) or len(loaded.test):
+                return replace(loaded, set_notices=[*loaded.set_notices, f"the train set is left out: {error}"])
+        raise
 
 
 def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
@@ -248,7 +258,7 @@ def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
         if sets := split_folders(folder):
             names = ", ".join(path.name for path in sets.values())
             raise DataError(f"{folder}: it holds several sets ({names}); give the folder of one of them")
-        if outputs := sum(discover(folder).left_out.get(OUTPUT, Counter()).values()):
+        if outputs := sum(discover(folder).skipped.get(OUTPUT, Counter()).values()):
             raise DataError(
                 f"{folder}: {outputs} of its images p2pkit translate has written, the others not, so it is not clear "
                 "what is to be measured; move the ones or the others elsewhere"
@@ -299,8 +309,8 @@ def _validation(
                 found.append(chosen.name)
         return json.dumps(found)
 
-    left_out = json.loads(on_main_process(accelerator, missing))
-    metrics = [chosen for chosen in recipe.metrics if chosen.name not in left_out]
+    unavailable = json.loads(on_main_process(accelerator, missing))
+    metrics = [chosen for chosen in recipe.metrics if chosen.name not in unavailable]
     of = on_every_process(accelerator, lambda: validation(replace(recipe, metrics=metrics), data))
     split, count = data.validation.split, max_images or len(data.validation)
     return replace(of, settings=of.settings.model_copy(update={"split": split, "max_images": count}))

@@ -108,9 +108,9 @@ def beside_splits(root: Path) -> list[str]:
     images = sum(installed().is_image(path.name) for path in root.iterdir() if path.name[0] != "." and path.is_file())
     if not (folders or images) or not split_folders(root):
         return []
-    left_out = [f"{images} image{'s' * (images > 1)}"] if images else []
-    left_out += [f"the folder{'s' * (len(folders) > 1)} {_some(folders)}"] if folders else []
-    return [f"{root}: what is in the folders of its sets is taken; left out beside them: {', '.join(left_out)}"]
+    others = [f"{images} image{'s' * (images > 1)}"] if images else []
+    others += [f"the folder{'s' * (len(folders) > 1)} {_some(folders)}"] if folders else []
+    return [f"{root}: what is in the folders of its sets is taken; left out beside them: {', '.join(others)}"]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from p2pkit.errors import DataError
 from p2pkit.utils.progress import print_line
 
 NUMBERS = -32768.0, 65535.0
-"""Between these lie the numbers that may stand in label maps; float32 tells them all from one another."""
+"""Between these lie the numbers that may stand in label maps; float32 keeps them all apart."""
 AS_THEY_ARE = ({"uint8"}, {"uint16"})
 """The types of label maps whose own range holds all of their numbers, and no more than need be."""
 
@@ -85,7 +85,7 @@ def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: 
                 found.notices.append(f"{side}: {of_type}; set {side}.range for another one")
         chosen = found.ranges.get(side) or getattr(data, side)
         found.notices.extend(_odd_values(side, held, chosen))
-        found.notices.extend(_told_by_files(side, held, values.missing.fill, chosen))
+        found.notices.extend(_said_by_files(side, held, values.missing.fill, chosen))
         if chosen is not None and values.rule in DERIVED and not values.percentiles:
             others = [sets[side] for split, sets in found.looked.sets.items() if split != "train" and side in sets]
             found.notices.extend(values_beyond(side, others, chosen))
@@ -165,7 +165,7 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
         )
 
 
-def _told_by_files(side: str, found: Statistics, fill: float | None, values: ValueRange | None) -> Iterator[str]:
+def _said_by_files(side: str, found: Statistics, fill: float | None, values: ValueRange | None) -> Iterator[str]:
     """Notices on what files say of their values."""
     if found.profiles:
         yield (

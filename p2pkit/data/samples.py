@@ -329,7 +329,7 @@ class Data:
         return SampleSpec(self.first.header, source, self.target, *missing)
 
     def unsettled(self) -> list[str]:
-        """The sides whose range is to be found, or of which one of a few images has odd values, or more to tell.
+        """The sides whose range is to be found, or of which one of a few images has odd values, or says more.
 
         Those few are read here, so that data which needs no more need not be looked at.
         """
@@ -342,10 +342,10 @@ class Data:
                         image, rule = getattr(sample, side), getattr(self, f"{side}_values").rule
                         if image is None or side in found:
                             continue
-                        told = isinstance(image, StoredPixels) or image.dtype != getattr(self.first, side).dtype
-                        told |= rule in ("auto", "percentiles", "labels")
+                        more = isinstance(image, StoredPixels) or image.dtype != getattr(self.first, side).dtype
+                        more |= rule in ("auto", "percentiles", "labels")
                         wide = rule == "default" and image.dtype.itemsize > 1
-                        if told or wide or np.ptp(image.astype(float)) < LITTLE * np.ptp(self.value_range(side)):
+                        if more or wide or np.ptp(image.astype(float)) < LITTLE * np.ptp(self.value_range(side)):
                             found.add(side)
         return sorted(found)
 

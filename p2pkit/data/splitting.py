@@ -11,10 +11,23 @@ from unicodedata import normalize
 
 from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.data.samples import Samples
+from p2pkit.data.shared_files import refuse_shared_sources
 from p2pkit.data.split_names import split_of
 from p2pkit.errors import DataError, RecipeError, reason
 from p2pkit.images.formats import installed
 from p2pkit.utils.progress import Progress
+
+
+def settled_sets(
+    made: Mapping[Split, Any], origin: str, fraction: float | None, seed: int
+) -> tuple[dict[Split, Any], list[str]]:
+    """The data sets by split, with ``fraction`` of the train set as val set if that is given; and what is to be said.
+
+    Raises:
+        RecipeError, DataError: as :func:`with_val_set`; a source is in the train set and in another one.
+    """
+    notices = refuse_shared_sources(made, origin)
+    return (dict(made) if fraction is None else with_val_set(made, origin, fraction, seed)), notices
 
 
 def with_val_set(made: Mapping[Split, Any], origin: str, fraction: float, seed: int) -> dict[Split, Any]:
@@ -102,7 +115,7 @@ class Part:
     """Some samples of a data set, which go by ``places``; else it is what that is."""
 
     def __init__(self, dataset: Any, places: Sequence[int], label: str, notices: Sequence[str]) -> None:
-        """``label`` tells it from other parts of the data set in the fingerprint."""
+        """``label`` marks it off from other parts of the data set in the fingerprint."""
         self._dataset, self._places, self._label = dataset, places, label
         self.notices = [*getattr(dataset, "notices", ()), *notices]
         self.problems = getattr(dataset, "problems", ())

@@ -23,7 +23,7 @@ SAMPLED = 128
 TAIL = 0.001
 """The share of an image's values, at each end, that may be outliers."""
 MOST = 100_000
-"""Of so many values of an image its outliers are told."""
+"""Outliers are looked for among so many values of an image."""
 
 
 @dataclass

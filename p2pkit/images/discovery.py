@@ -38,7 +38,7 @@ class Found(NamedTuple):
     folder: Path
     files: list[Path]
     """In the order of their names."""
-    left_out: Mapping[str, Counter[str]]
+    skipped: Mapping[str, Counter[str]]
     only_outputs: bool = False
     """Whether all of them are what p2pkit translate has written, which is then meant."""
 
@@ -47,12 +47,12 @@ class Found(NamedTuple):
         """What a data set says of its files: what was left out, and whether all that is there are translations."""
         count = len(self.files)
         outputs = f"{self.folder}: all {count} images are translations, as p2pkit translate has written them"
-        return [*self.left_out_notices, *[outputs] * self.only_outputs]
+        return [*self.skipped_notices, *[outputs] * self.only_outputs]
 
     @property
-    def left_out_notices(self) -> list[str]:
+    def skipped_notices(self) -> list[str]:
         """What was taken and what was left out, in one line; none where nothing was left out."""
-        return [self._summary()] if self.left_out else []
+        return [self._summary()] if self.skipped else []
 
     def _summary(self) -> str:
         count = len(self.files)
@@ -60,11 +60,11 @@ class Found(NamedTuple):
 
     def reasons(self) -> str:
         """What was left out, by reason, with some of the names."""
-        return ", ".join(_reason(reason, self.left_out[reason]) for reason in REASONS if reason in self.left_out)
+        return ", ".join(_reason(reason, self.skipped[reason]) for reason in REASONS if reason in self.skipped)
 
     def without(self, *reasons: str) -> Found:
         """The same with no word on what was left out for these reasons."""
-        return self._replace(left_out={each: names for each, names in self.left_out.items() if each not in reasons})
+        return self._replace(skipped={each: names for each, names in self.skipped.items() if each not in reasons})
 
 
 def _reason(reason: str, names: Counter[str]) -> str:
@@ -95,11 +95,11 @@ def discover(folder: Path) -> Found:
         for link in sorted(search.links):
             search.links.remove(link)
             search.below(link, link.resolve())
-    found = _without_outputs(Found(folder, sorted(search.files), search.left_out))
+    found = _without_outputs(Found(folder, sorted(search.files), search.skipped))
     if not found.files:
         looked_for = f"looked for {' '.join(formats.endings)}, in subfolders too"
-        left_out = f"; left out: {found.reasons()}" if found.left_out else ""
-        raise DataError(f"{folder}: the folder holds no images ({looked_for}){left_out}{formats.failed()}")
+        skipped = f"; left out: {found.reasons()}" if found.skipped else ""
+        raise DataError(f"{folder}: the folder holds no images ({looked_for}){skipped}{formats.failed()}")
     return found
 
 
@@ -117,7 +117,7 @@ def _without_outputs(found: Found) -> Found:
             own.append(file)
     if not own:
         return found._replace(only_outputs=bool(outputs))
-    return found._replace(files=own, left_out={**found.left_out, OUTPUT: outputs}) if outputs else found
+    return found._replace(files=own, skipped={**found.skipped, OUTPUT: outputs}) if outputs else found
 
 
 def is_system_folder(name: str) -> bool:
@@ -131,7 +131,7 @@ class _Search:
 
     formats: Formats
     files: list[Path] = field(default_factory=list)
-    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    skipped: dict[str, Counter[str]] = field(default_factory=dict)
     links: list[Path] = field(default_factory=list)
     """To folders, not yet followed."""
     seen: set[Path] = field(default_factory=set)
@@ -143,7 +143,7 @@ class _Search:
         while waiting:
             folder, real = waiting.pop()
             if real in self.seen:
-                self._leave_out(AGAIN, folder.name)
+                self._skip(AGAIN, folder.name)
                 continue
             self.seen.add(real)
             for entry in _entries(folder):
@@ -151,11 +151,11 @@ class _Search:
                 if not entry.is_dir():
                     self._take(path, entry)
                 elif entry.name.startswith("."):
-                    self._leave_out(HIDDEN_FOLDER, entry.name, self._images_in(path))
+                    self._skip(HIDDEN_FOLDER, entry.name, self._images_in(path))
                 elif is_system_folder(entry.name):
-                    self._leave_out(SYSTEM_FOLDER, entry.name, self._images_in(path))
+                    self._skip(SYSTEM_FOLDER, entry.name, self._images_in(path))
                 elif all((path / name).is_file() for name in RUN_FILES):
-                    self._leave_out(RUN_FOLDER, entry.name, self._images_in(path))
+                    self._skip(RUN_FOLDER, entry.name, self._images_in(path))
                 elif entry.is_symlink():
                     self.links.append(path)
                 else:
@@ -168,17 +168,17 @@ class _Search:
             return
         if not self.formats.is_image(name):
             if not name.startswith((".", "~$")) and entry.is_file():
-                self._leave_out(OTHER, self.formats.ending(name) or "without an ending")
+                self._skip(OTHER, self.formats.ending(name) or "without an ending")
         elif name.startswith((".", "~$")):  # the second is how office programs lock a file
-            self._leave_out(HIDDEN, name)
+            self._skip(HIDDEN, name)
         elif entry.is_file():
             self.files.append(file)
         else:
-            self._leave_out(BROKEN, name)
+            self._skip(BROKEN, name)
 
-    def _leave_out(self, reason: str, name: str, count: int = 1) -> None:
+    def _skip(self, reason: str, name: str, count: int = 1) -> None:
         if count:
-            self.left_out.setdefault(reason, Counter())[name] += count
+            self.skipped.setdefault(reason, Counter())[name] += count
 
     def _images_in(self, folder: Path) -> int:
         """How many images a folder that is left out holds; links are not followed."""

@@ -34,6 +34,6 @@ def is_output(file: Path, line: Mapping[str, Any] | None) -> bool:
 
 
 def digest(file: Path) -> str:
-    """The SHA-256 of what a file holds: unlike size and time it tells what was put in its place, and survives cp."""
+    """The SHA-256 of what a file holds: unlike size and time it shows what was put in its place, and survives cp."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -132,7 +132,7 @@ NONE_MISSING = Missing()
 
 
 class Remedies(NamedTuple):
-    """What messages tell to do, and where, about values that cannot be mapped."""
+    """What messages say is to be done, and where, about values that cannot be mapped."""
 
     range: str = "set range or percentiles in the recipe's [source] or [target]"
     """About values of no known range."""

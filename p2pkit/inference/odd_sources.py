@@ -116,9 +116,9 @@ class OddSources:
             count = self._found.count(odd)
             yield f"{count} of the sources {odd}"
 
-    def tell_each(self) -> None:
+    def report_each(self) -> None:
         """Tell of each kind once, however often the translator is called."""
         for name in dict.fromkeys(self._profiles):
-            self._translator.tell(f"NOTICE: some sources have a colour profile, {name}: numbers are taken as stored")
+            self._translator.report(f"NOTICE: some sources have a colour profile, {name}: numbers are taken as stored")
         for odd in dict.fromkeys(self._found):
-            self._translator.tell(f"NOTICE: some of the sources {odd}")
+            self._translator.report(f"NOTICE: some of the sources {odd}")

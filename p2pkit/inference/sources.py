@@ -160,7 +160,7 @@ def _files(given: Path) -> Iterator[tuple[Path, Path]]:
         yield given, without_ending(Path(given.name))
     elif given.is_dir():
         found = discover(given)
-        for notice in found.left_out_notices:
+        for notice in found.skipped_notices:
             print_line(f"NOTICE: {visible(notice)}")
         for file in found.files:
             yield file, without_ending(file.relative_to(given))

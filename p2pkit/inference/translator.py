@@ -59,7 +59,7 @@ class Translator:
 
     def __init__(self, generator: nn.Module, header: ModelHeader, policy: Policy, precision: Precision = "no") -> None:
         self.generator, self.header, self.policy, self.precision = generator, header, policy, precision
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     def __repr__(self) -> str:
         header, (low, high) = self.header, self.header.values("source")
@@ -117,21 +117,21 @@ class Translator:
         """The source in a file. Tells what was made of a file in which two images seem to stand side by side."""
         part = part_for(self.header, file, stored_as)
         if part and stored_as is None:
-            self.tell(
+            self.report(
                 f"NOTICE: {file}: taken as two images side by side, as in training, of which the {part} is the "
                 'source; stored_as = "image" takes it whole'
             )
         elif stored_as is None and twice_as_wide(self.header, file):
-            self.tell(
+            self.report(
                 "NOTICE: a file is twice as wide as training sources were, as where two images stand side by side; it "
                 'is translated as one image, stored_as = "left" or "right" takes a half'
             )
         return file_source(file, file, part)
 
-    def tell(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Print a message that concerns what is translated, each one once."""
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._reported:
+            self._reported.add(message)
             print_line(message)
 
     def files(self, inputs: Sequence[str | Path], out: str | Path, options: FileOptions | None = None) -> Report:
@@ -153,7 +153,7 @@ class Translator:
             return self._of_tiles(ArrayRegions(source), key, seed, tiling)
         tensor, odd = self.to_tensor(source, key), OddSources(self)
         odd.look_at(source, tensor)
-        odd.tell_each()
+        odd.report_each()
         output = self.tensor(self.to_trained_size(tensor, size)[None], seed)[0]
         return self.to_pixels(self.from_trained_size(output, source.shape[:2], size))
 
@@ -166,7 +166,7 @@ class Translator:
         if self.header.resize is None:
             return "native"
         if tiled and size is None:
-            self.tell(
+            self.report(
                 f"NOTICE: tiles are of images at their own size, while training saw them resized to {self.trained_at}: "
                 "things may be of another scale than the model knows"
             )
@@ -180,7 +180,7 @@ class Translator:
     def tell_resizing(self, size: Size) -> None:
         """Tell that sources are resized, and to what."""
         to = "back to each source's size" if size == "source" else "stay at that size"
-        self.tell(f"sources are resized to {self.trained_at}, as in training, outputs {to} (--size)")
+        self.report(f"sources are resized to {self.trained_at}, as in training, outputs {to} (--size)")
 
     @property
     def trained_at(self) -> str:
@@ -223,7 +223,7 @@ class Translator:
         odd, seen = OddSources(self), Seen()
         translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), shown=False)
         odd.count(seen)
-        odd.tell_each()
+        odd.report_each()
         return sink.pixels
 
     def to_tensor(self, source: NDArray[Any], key: str) -> Tensor:
