@@ -479,3 +479,23 @@ def test_targets_beyond_the_range_are_named_by_evaluate(p2pkit: Call, tmp_path: 
     outcome = p2pkit("evaluate", run, "--metrics", "mae")
     said = "targets of the test set hold values 0 to 5 in all 2 test images, beyond 0 to 3"
     assert outcome.code == 0 and said in outcome.err and "clipped, for metrics too" in outcome.err
+
+
+def test_pairs_of_other_channels_are_counted_by_their_channels(p2pkit: Call, tmp_path: Path) -> None:
+    channels = iter([1, 4, 3, 3, 3, 1, 1, 1])
+    sizes = iter([24, 24, 24, 24, 20, 24, 24, 24])
+
+    def write(place: Path) -> None:
+        side = next(sizes)
+        write_image(place.with_suffix(".png"), smooth(side, side, next(channels), 0, 255, "uint8"))
+
+    heights = iter([24, 24, 24, 24, 20, 24, 24, 24])
+
+    def target(place: Path) -> None:
+        side = next(heights)
+        write_image(place.with_suffix(".png"), smooth(side, side, 1, 0, 255, "uint8"))
+
+    outcome = p2pkit("check", data_set(tmp_path, write, target))
+    assert outcome.code == 2 and "2 kinds of trouble" in outcome.err
+    assert "1 pair cannot be used: train/source/1.png: its source has 4 channels" in outcome.err
+    assert re.search(r"3 pairs cannot be used, such as train/source/\d.png: its source has 3 channels", outcome.err)

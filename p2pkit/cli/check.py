@@ -74,7 +74,7 @@ class _Checked:
 def _check_data(recipe: Recipe, data: Data) -> _Checked:
     """Look at headers and values, and go on past whatever is wrong."""
     from p2pkit.build import augmentation, build_encoding
-    from p2pkit.data.checks import Finding, HeaderCheck, by_kind
+    from p2pkit.data.checks import Finding, HeaderCheck, by_kind, kind_of
     from p2pkit.data.class_table import count_classes, problem_of
     from p2pkit.data.found_values import find_values
 
@@ -87,7 +87,10 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
         headers.data = checked.data = lenient.with_ranges(found.ranges, found.notices)
         unusable = list(headers.findings)
         known = " ".join(finding.message for finding in unusable)
-        unusable += [Finding(message, 1) for message in found.looked.unread if message.partition(": ")[0] not in known]
+        several = {kind_of(finding.message) for finding in unusable if finding.samples > 1}  # of which one is named
+        for message in found.looked.unread:
+            if message.partition(": ")[0] not in known and kind_of(message) not in several:
+                unusable.append(Finding(message, 1))
         if checked.data.spec:
             checked.statistics = found.statistics
         checked.classes = count_classes(checked.data, build_encoding(recipe, checked.data))

@@ -31,7 +31,7 @@ SHOWN, SHOWN_IN_NOTICE = 50, 3
 """How many bad samples an error lists, and how many a notice."""
 SKIP = 'To train without them, set loader.bad_data = "skip"'
 
-_NUMBERS = re.compile(r"\S*[/\\.]\S*|\d+")
+_NUMBERS = re.compile(r" \(and \d+ more of that shape\)|\S*[/\\.]\S*|\d+(?!\d| channels)")
 """What differs between messages that say the same, beside names of files."""
 
 T = TypeVar("T")
@@ -221,14 +221,19 @@ def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generato
     return len(refs), [found for found in scan("reading", refs, wrong) if found]
 
 
+def kind_of(message: str) -> str:
+    """What a message says, whichever sample it is about: without the names of files, and most numbers."""
+    # names may hold blanks: from the beginning, or a word with a / in it, to the ending
+    endings = "|".join(map(re.escape, installed().endings))
+    names = re.compile(rf"(?:^|(?<=\s)(?=\S*/))[^:]*?(?:{endings})\b(?=[:\s,;)]|$)", re.IGNORECASE)
+    return _NUMBERS.sub("", names.sub("", message))
+
+
 def by_kind(findings: Sequence[Finding]) -> list[str]:
     """A line for each kind of what is wrong: the number of samples, and what is said of the first one."""
     kinds: dict[str, list[Finding]] = {}
-    # names of files may hold blanks: from the beginning, or a word with a / in it, to the ending
-    endings = "|".join(map(re.escape, installed().endings))
-    names = re.compile(rf"(?:^|(?<=\s)(?=\S*/))[^:]*?(?:{endings})\b(?=[:\s,;)]|$)", re.IGNORECASE)
     for finding in findings:
-        kinds.setdefault(_NUMBERS.sub("", names.sub("", finding.message)), []).append(finding)
+        kinds.setdefault(kind_of(finding.message), []).append(finding)
     lines = []
     for alike in kinds.values():
         count = sum(finding.samples for finding in alike)
