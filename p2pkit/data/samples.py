@@ -329,13 +329,12 @@ class Data:
         return SampleSpec(self.first.header, source, self.target, *missing)
 
     def unsettled(self) -> list[str]:
-        """The sides whose range is to be found, or of which one of a few images has odd values, or says more.
-
-        Those few are read here, so that data which needs no more need not be looked at.
-        """
+        """The sides whose range is to be found, or of which one of a few images has odd values, or says more."""
         found = set[str]()
         for samples in filter(None, (self.train, self.train.targets)):
-            for place in range(0, len(samples), max(1, len(samples) // FEW)):
+            # of shards the first alone, since each has to be fetched whole
+            count = samples.shards[0] if len(getattr(samples, "shards", ())) else len(samples)
+            for place in range(0, count, max(1, count // FEW)):
                 with suppress(DataError):  # it is reported, or skipped, where it is needed
                     sample = samples[place]
                     for side in ("source", "target"):
