@@ -19,6 +19,8 @@ from p2pkit.utils.progress import print_line
 
 NUMBERS = -32768.0, 65535.0
 """Between these lie the numbers that may stand in label maps; float32 keeps them all apart."""
+MARGIN = 0.01
+"""Values that are no farther beyond a range than this share of it are not worth a word."""
 AS_THEY_ARE = ({"uint8"}, {"uint16"})
 """The types of label maps whose own range holds all of their numbers, and no more than need be."""
 
@@ -93,9 +95,10 @@ def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: 
 
 
 def values_beyond(side: str, sets: Sequence[Statistics], values: ValueRange) -> Iterator[str]:
-    """Notices on sets, other than the train set, with values beyond the range that training has found."""
+    """Notices on sets, other than the train set, with values well beyond the range that training has found."""
+    margin = MARGIN * (values[1] - values[0])
     for held in sets:
-        if held.low < values[0] or held.high > values[1]:
+        if held.low < values[0] - margin or held.high > values[1] + margin:
             yield (
                 f"{side}s of the {held.called} set hold values {held.shown}, beyond {values[0]:g} to {values[1]:g}, "
                 f"the range of the train set: they are clipped{', for metrics too' if side == 'target' else ''}. Set "
