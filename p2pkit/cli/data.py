@@ -76,7 +76,7 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     data = replace(load_data(resolved, refuse_problems=False), bad_data="skip")
     found = every = find_values(data)
     if found.sampled:
-        every = find_values(data, every=True)
+        every = find_values(data.with_ranges(found.of_percentiles(data)), every=True)
     data = data.with_ranges(found.ranges, [*every.notices, *found.beyond(every)])
     problems = data.problems if resolved.loader.bad_data == "stop" else []
     for notice in data.notices:

@@ -51,6 +51,10 @@ class FoundValues(NamedTuple):
                 why = "as its percentiles say" if values.percentiles else "as measured (auto)"
                 yield f"{side}: values from {low:g} to {high:g} become -1 to 1, {why}: {self.statistics[side].shown}"
 
+    def of_percentiles(self, data: Data) -> dict[str, ValueRange]:
+        """The ranges that are of all training images already, however many have been looked at."""
+        return {side: values for side, values in self.ranges.items() if side_values(data, side).percentiles}
+
     def beyond(self, every: FoundValues) -> Iterator[str]:
         """Notices on ranges that were measured, and beyond which there are values among those of ``every`` image."""
         for side, (low, high) in self.ranges.items():
@@ -71,7 +75,11 @@ def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: 
         DataError: a pair cannot be read and the policy is to stop, none can, all values of a side are the same, or
             label maps hold what are no numbers of classes.
     """
-    percentiles = {side: asked for side in sides if (asked := side_values(data, side).percentiles)}
+    percentiles = {}
+    for side in sides:
+        asked = side_values(data, side).percentiles
+        if asked and getattr(data, side) is None:  # else they are known
+            percentiles[side] = asked
     found = FoundValues(find_percentiles(data, percentiles), look_at_values(data, sides, every), [])
     for side, held in found.statistics.items():
         values = side_values(data, side)

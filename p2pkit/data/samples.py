@@ -343,8 +343,9 @@ class Data:
                             continue
                         more = isinstance(image, StoredPixels) or image.dtype != getattr(self.first, side).dtype
                         more |= rule in ("auto", "percentiles", "labels")
-                        wide = rule == "default" and image.dtype.itemsize > 1
-                        if more or wide or np.ptp(image.astype(float)) < LITTLE * np.ptp(self.value_range(side)):
+                        more |= rule == "default" and image.dtype.itemsize > 1
+                        used = float(image.max()) - float(image.min())
+                        if more or used < LITTLE * np.ptp(self.value_range(side)):
                             found.add(side)
         return sorted(found)
 
