@@ -24,7 +24,7 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.discovery import split_folders
 from p2pkit.data.found_values import find_values, values_beyond
 from p2pkit.data.samples import LITTLE, Data, Samples
-from p2pkit.data.value_statistics import look_at_values
+from p2pkit.data.value_statistics import look_at_values, spread
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
@@ -47,8 +47,6 @@ Folders = tuple[Path | str, Path | str]
 """Two folders of images that are paired by their names."""
 OF_DATA = ("data", "source", "target", "loader", "transform", "encoding", "metrics")
 """The sections of a model's recipe that it is measured by; the others may name plugins that are not here."""
-LOOKED_AT = 128
-"""So many sources of other data, evenly spread, are looked at for values unlike those of training."""
 SAMPLES, SAMPLED_IMAGES = 5, 20
 """Diversity is measured between so many samples of each of at most so many sources, evenly spread."""
 
@@ -140,7 +138,7 @@ def _report_clipped_targets(data: Data, samples: Samples) -> str:
 def _report_odd_sources(translator: Translator, data: Data, samples: Samples, max_images: int | None) -> str:
     """Tell how many sources have values unlike those that the model was trained on, of 128 that are evenly spread."""
     odd, spec, count = OddSources(translator), data.spec, min(max_images or len(samples), len(samples))
-    places = sorted({place * count // LOOKED_AT for place in range(LOOKED_AT)})
+    places = spread(count)
     with Progress("looking at sources", len(places), "source") as progress:
         for place in places:
             with suppress(DataError):  # reported, or skipped, where it is measured

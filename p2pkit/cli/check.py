@@ -84,7 +84,7 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     try:
         headers.scan(f"{recipe.data.name} {data.fingerprint}")
         found = find_values(lenient)
-        headers.data = checked.data = lenient.with_ranges(found.ranges, found.notices)
+        checked.data = lenient.with_ranges(found.ranges, found.notices)
         unusable = list(headers.findings)
         known = " ".join(finding.message for finding in unusable)
         several = {kind_of(finding.message) for finding in unusable if finding.samples > 1}  # of which one is named
@@ -133,10 +133,11 @@ def _why(data: Data, side: str) -> str:
 
 
 def _count(samples: Samples) -> str:
-    called = "training" if samples.split == "train" else samples.split
+    from p2pkit.data.value_statistics import called
+
     if samples.targets is None:
-        return f"{len(samples)} {called} pairs"
-    return f"{len(samples)} {called} sources and {len(samples.targets)} targets"
+        return f"{len(samples)} {called(samples)} pairs"
+    return f"{len(samples)} {called(samples)} sources and {len(samples.targets)} targets"
 
 
 def _print_networks(recipe: Recipe, checked: _Checked) -> None:

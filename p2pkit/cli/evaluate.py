@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pkit.cli.metrics import print_rows
-from p2pkit.cli.options import DEVICE, JSON, SET
+from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
@@ -30,9 +30,7 @@ LISTED = 5
     type=click.Path(path_type=Path),
     help="The data: a recipe, or twice for the folders of sources and targets. [default: the model's]",
 )
-@click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), help="Which set. [default: test, or val if there is none]"
-)
+@SPLIT
 @click.option("--metrics", metavar="NAME,NAME", help="The metrics. [default: those of the model's recipe]")
 @click.option(
     "--at",

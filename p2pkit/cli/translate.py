@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 import click
 
-from p2pkit.cli.options import DEVICE
+from p2pkit.cli.options import DEVICE, SPLIT
 from p2pkit.contracts import Normalisation, Split
 from p2pkit.errors import DataError, listed, visible
 from p2pkit.utils.progress import print_line
@@ -31,7 +31,7 @@ COUNT = click.IntRange(min=1)
     type=click.Path(path_type=Path),
     help="In place of INPUT: the samples of a recipe's data. [default: those of the model's own, with --split]",
 )
-@click.option("--split", type=click.Choice(get_args(Split)), help="Which set. [default: test, or val if there is none]")
+@SPLIT
 @click.option(
     "--size",
     type=click.Choice(["source", "model", "native"]),

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from p2pkit.data.checks import SampleRef, scan
 from p2pkit.data.samples import Data
-from p2pkit.data.value_statistics import spread
+from p2pkit.data.value_statistics import among, called, spread
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError
-from p2pkit.images.pixels import nothing_there
+from p2pkit.images.pixels import FULL_SCALE, nothing_there
 from p2pkit.utils.progress import print_line
 
 REFUSED = 0.01
@@ -32,8 +32,6 @@ BETWEEN = 0.25
 LOSSY_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 FEWEST = 8
 """Of fewer numbers nothing can be said."""
-SCALES = (17, 85, 255)
-"""By what maps of 4, 2 and 1 bits are multiplied to fill 8."""
 
 
 @dataclass
@@ -124,7 +122,7 @@ class ClassTable:
         return found
 
     def _among(self) -> str:
-        return f"{f'{self.images} of' if self.images < self.of else 'all'} {self.of} {self.called} sources"
+        return f"{among(self.images, self.of)} {self.called} sources"
 
     def _mixed(self) -> str:
         """Why numbers of classes seem to be mixed with one another; empty where they do not."""
@@ -143,7 +141,7 @@ class ClassTable:
     def _stretched(self) -> int:
         """The largest factor of few bits that all numbers have in common; 0 where there is none."""
         found = [number for number in self.pixels if number != self.void]
-        for factor in sorted(SCALES, reverse=True):
+        for factor in sorted(map(int, FULL_SCALE.values()), reverse=True):
             if len(found) > 1 and not any(number % factor for number in found):
                 return factor
         return 0
@@ -221,8 +219,7 @@ def count_classes(data: Data, encoding: Any, every: bool = False) -> list[ClassT
     spec, tables, refs = data.spec, dict[int, ClassTable](), list[SampleRef]()
     for place, samples in enumerate(data.sets[:3]):
         if len(samples):
-            called = "training" if samples.split == "train" else samples.split
-            tables[place] = ClassTable(called, encoding.classes, encoding.void, of=len(samples))
+            tables[place] = ClassTable(called(samples), encoding.classes, encoding.void, of=len(samples))
             refs += [SampleRef(place, number) for number in spread(len(samples), every)]
 
     low, high = data.value_range("source")

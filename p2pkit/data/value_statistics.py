@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from p2pkit.contracts import Sample, ValueRange, dtype_range
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.checks import SampleRef, scan
-from p2pkit.data.samples import Data, SideValues, refuse_unlike
+from p2pkit.data.samples import Data, Samples, SideValues, refuse_unlike
 from p2pkit.errors import DataError, Unavailable
 from p2pkit.images.pixels import normalize, nothing_there, refuse_not_finite, with_filled
 
@@ -80,8 +80,7 @@ class Statistics:
     @property
     def shown(self) -> str:
         """The lowest and highest value, and in how many images."""
-        among = f"{self.images} of {self.of}" if self.images < self.of else f"all {self.of}"
-        return f"{self.low:g} to {self.high:g} in {among} {self.called} images"
+        return f"{self.low:g} to {self.high:g} in {among(self.images, self.of)} {self.called} images"
 
 
 class Looked(NamedTuple):
@@ -108,8 +107,7 @@ def look_at_values(
         both = ("source", "target") if samples.targets is None and samples in data.sets[:3] else ()
         for side in both or ("source" if samples.targets is not None else "target",):
             if count and side in sides:
-                called = "training" if samples.split == "train" else samples.split
-                found.sets.setdefault(samples.split, {})[side] = Statistics(called, of=count)
+                found.sets.setdefault(samples.split, {})[side] = Statistics(called(samples), of=count)
 
     def look(ref: SampleRef) -> dict[str, Statistics]:
         try:
@@ -133,7 +131,17 @@ def look_at_values(
     return found
 
 
-def spread(count: int, every: bool) -> Sequence[int]:
+def among(looked_at: int, of: int) -> str:
+    """How many of all have been looked at, in words."""
+    return f"{looked_at} of {of}" if looked_at < of else f"all {of}"
+
+
+def called(samples: Samples) -> str:
+    """What messages call a set."""
+    return "training" if samples.split == "train" else samples.split
+
+
+def spread(count: int, every: bool = False) -> Sequence[int]:
     """The places of 128 of so many samples, evenly spread, or of ``every`` one."""
     return range(count) if every or count <= SAMPLED else [each * count // SAMPLED for each in range(SAMPLED)]
 

@@ -7,8 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from p2pkit.errors import DataError
 from p2pkit.images.formats import Formats, installed
@@ -105,13 +106,9 @@ def discover(folder: Path) -> Found:
 
 def _without_outputs(found: Found) -> Found:
     """The same without what p2pkit translate has written; with all of it where there is nothing else."""
-    records: dict[Path, Mapping[str, Mapping[str, Any]]] = {}
-    own, outputs = list[Path](), Counter[str]()
+    records, own, outputs = cache(records_in), list[Path](), Counter[str]()
     for file in found.files:
-        lines = records.get(file.parent)
-        if lines is None:
-            lines = records[file.parent] = records_in(file.parent)
-        if file.name in lines and is_output(file, lines[file.name]):
+        if is_output(file, records(file.parent).get(file.name)):
             outputs[file.name] += 1
         else:
             own.append(file)
