@@ -16,19 +16,18 @@ from typing import Any, get_args
 import torch
 from accelerate.utils import set_seed
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from p2pkit.components.catalogue import create
-from p2pkit.components.signature import build_component, defined, plain, splits_of
-from p2pkit.contracts import Component, Method, Resampling, Split, ValueRange, WeightedLoss
+from p2pkit.components.signature import build_component, defined, plain, splits_of, supplied_names
+from p2pkit.contracts import Component, Method, Resampling, Split, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
-from p2pkit.data.samples import Data, Samples, SideValues
-from p2pkit.errors import DataError, RecipeError, did_you_mean
+from p2pkit.data.samples import BySide, Data, Samples, SideValues
+from p2pkit.errors import DataError, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
-from p2pkit.images.pixels import Missing
-from p2pkit.inference.model_file import EncodingHeader, ModelHeader, ResizeHeader
-from p2pkit.networks.encoding import Encoded
+from p2pkit.images.pixels import Reading
+from p2pkit.inference.model_file import EncodingHeader, ModelHeader, ResizeHeader, SideHeader, SourceHeader
+from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
@@ -36,6 +35,7 @@ from p2pkit.settings import FIXED_KEYS, Section, height_width
 from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
+from p2pkit.training.prepare import refuse_untrainable
 from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
@@ -62,10 +62,9 @@ def load_data(
         from p2pkit.data.splitting import settled_sets
 
         made, notices = settled_sets(made, chosen.origin, chosen.values.split, recipe.run.seed)
-    cache, encoded = recipe.loader.cache, recipe.encoding is not None
-    labels = recipe.encoding is not None and hasattr(defined(recipe.encoding.registered.factory), "class_numbers")
+    values, ranges, taking = _values(recipe)
     for split, dataset in made.items():
-        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=cache, indices=labels))
+        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache, taking=taking))
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
@@ -76,28 +75,57 @@ def load_data(
     if recipe.validation.split == "test" and len(val) and not len(test):
         raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
     validation = val if recipe.validation.split == "val" and len(val) else test
-    ranges, values = [], []
-    for settings in (recipe.source, recipe.target):
-        ranges.append(settings.range if isinstance(settings.range, tuple) else None)
-        rule = "declared" if ranges[-1] else "percentiles" if settings.percentiles else str(settings.range or "default")
-        rule = "labels" if labels and len(ranges) == 1 and rule in ("declared", "type", "default") else rule
+    mask_range = recipe.mask.range
+    return Data(train, val, test, validation, recipe.loader.bad_data, values, ranges, mask_range, notices)
+
+
+def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
+    """What a recipe says of the values and ranges of each side, and what is taken of the channels of files."""
+    values, ranges, taking = BySide(), BySide(), dict[str, Any]()
+    sides: dict[str, Any] = {"source": recipe.source, "target": recipe.target}
+    for name, settings in recipe.sources.items():
+        sides[f"source.{name}"] = settings
+    for side, settings in sides.items():
+        rule, channels, ranges[side] = str(settings.range or "default"), (), None
+        if isinstance(settings.range, list):
+            channels, rule = tuple(settings.range), "declared"
+            ranges[side] = min(channels)[0], max(map(itemgetter(1), channels))
+        elif isinstance(settings.range, tuple):
+            ranges[side], rule = settings.range, "declared"
+        elif settings.percentiles:
+            rule = "percentiles"
+        encoding = recipe.encoding if side == "source" else recipe.encodings.get(side.removeprefix("source."))
+        encoding = None if side == "target" else encoding
+        palette = settings.palette
+        if encoding is not None and hasattr(defined(encoding.registered.factory), "class_numbers"):
+            rule = "labels" if rule in ("declared", "type", "default") else rule
+            palette = palette or "labels"
         nodata = None if settings.nodata is None else float(settings.nodata)
-        values.append(SideValues(rule, settings.percentiles, Missing(nodata, settings.fill)))
-    bad_data, (source, target) = recipe.loader.bad_data, ranges
-    return Data(train, val, test, validation, bad_data, source, target, encoded, values[0], values[1], notices)
+        logarithmic, masked = settings.mapping == "logarithmic", settings.mask is not None
+        if encoding is not None and (channels or logarithmic):
+            what = "takes stored values: leave mapping out, and give one range"
+            raise RecipeError(f"{side}: {encoding.origin} {what}")
+        reading = Reading(nodata, settings.fill, masked, channels, logarithmic)
+        values[side] = SideValues(rule, settings.percentiles, reading, encoding is not None)
+        if settings.channels or settings.alpha or palette or side in recipe.sources or "." in side:
+            from p2pkit.images.channels import Taking
+
+            taking[side] = Taking(settings.channels, settings.alpha, palette, nodata)
+    return values, ranges, taking
 
 
-def augmentation(recipe: Recipe, encoding: Any = None, channels: Mapping[str, int] | None = None) -> Augmentation:
-    """What the samples go through, sources as ``encoding`` (if there is one) wants them.
+def augmentation(
+    recipe: Recipe, parts: Sequence[SourcePart] = (), channels: Mapping[str, int] | None = None
+) -> Augmentation:
+    """What the samples go through, the sources being ``parts``.
 
     Without the ``channels`` of both sides there is only what sizes depend on: ``[transform]``.
     """
-    resampling: Resampling = getattr(encoding, "resampling", "bicubic")
     augmentations = []
     if channels is not None:
         for chosen in recipe.augmentations:
             augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **channels)))
-    return Augmentation(recipe.transform, recipe.run.seed, resampling, augmentations)
+    return Augmentation(recipe.transform, recipe.run.seed, parts, augmentations)
 
 
 def build(
@@ -110,7 +138,7 @@ def build(
     Raises:
         RecipeError: a component cannot be made, or is not what its kind has to be.
     """
-    networks = _Networks(recipe, data.channels, data.value_range("source"))
+    networks = _Networks(recipe, data)
     set_seed(derived(recipe.run.seed, "weights") % 2**32)
     with device or nullcontext():
         generator = networks.made(recipe.generator)
@@ -122,15 +150,17 @@ def build(
     with device or nullcontext():
         method: Method = make(recipe.method, **supplied)
     for name in method.networks:
-        _refuse_untrainable(recipe.method, method, name)
+        refuse_untrainable(recipe.method.origin, method, name)
     origins = {}
     for kind in ("generator", "discriminator", "method", "encoding", "schedule"):
         if (chosen := getattr(recipe, kind)) is not None:
             origins[kind] = chosen.origin
+    for name, chosen in recipe.encodings.items():
+        origins[f"encoding.{name}"] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    measured, augmented = validation(recipe, data), augmentation(recipe, networks.encoding, data.channels)
-    measured = replace(measured, augmentation=augmented, encoding=networks.encoding)
+    measured, augmented = validation(recipe, data), augmentation(recipe, networks.sources[0], data.channels)
+    measured = replace(measured, augmentation=augmented, encoding=networks.sources[1])
     optimizers, clip_gradient_norm = {}, {}
     for name, chosen in recipe.optimizers.items():
         optimizers[name], clip_gradient_norm[name] = partial(make, chosen), chosen.values.clip_gradient_norm
@@ -142,7 +172,7 @@ def build(
         schedule=make(recipe.schedule), warmup=recipe.schedule.values.warmup,
         validation=measured,
         header=_model_header(recipe, data),
-        picture=getattr(networks.encoding, "picture", None),
+        sources=networks.sources[0],
         origins=origins,
     )  # fmt: skip
     wanted = recipe.callbacks or callbacks or recipe.validation.patience
@@ -155,13 +185,14 @@ def validation(recipe: Recipe, data: Data) -> Validation:
     Raises:
         RecipeError: a metric cannot be made.
     """
-    low, high = data.value_range("target")
-    dtype, metrics = data.first.target.dtype, []
+    (low, high), dtype, metrics = data.value_range("target"), data.first.target.dtype, []
     for name, chosen in zip(_numbered(map(attrgetter("name"), recipe.metrics)), recipe.metrics, strict=True):
         metrics.append(Measurement(chosen.origin, name, make(chosen)))
+    logarithmic = recipe.target.mapping == "logarithmic"
+    values = f"{low:g} to {high:g} of {dtype}{', by their logarithms' if logarithmic else ''}"
     return Validation(
         data.train, data.validation, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
-        "" if dtype == "uint8" else f"{low:g} to {high:g} of {dtype}",
+        "" if dtype == "uint8" and not logarithmic else values,
     )  # fmt: skip
 
 
@@ -173,14 +204,13 @@ def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:
         return build(recipe, data)
 
 
-def build_encoding(recipe: Recipe, data: Data) -> nn.Module | None:
-    """A recipe's encoding; None if it has none.
+def build_sources(recipe: Recipe, data: Data) -> Sequence[SourcePart]:
+    """What the sources are, each with its encoding, if it has one.
 
     Raises:
-        RecipeError: it cannot be made, or does not take such sources.
+        RecipeError: an encoding cannot be made, or does not take such sources.
     """
-    encoding: nn.Module | None = _Networks(recipe, data.channels, data.value_range("source")).encoding
-    return encoding
+    return _Networks(recipe, data).sources[0]
 
 
 def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
@@ -201,21 +231,29 @@ class _Networks:
     """Makes a recipe's networks, each behind the recipe's encoding if it has one."""
 
     recipe: Recipe
-    channels: Mapping[str, int]
-    """Of sources and targets, as components ask for them."""
-    source_range: ValueRange
+    data: Data
 
     @cached_property
-    def encoding(self) -> Any:
-        """The recipe's encoding; None if it has none."""
-        chosen = self.recipe.encoding
-        if chosen is None:
-            return None
-        supplied = {"source_channels": self.channels["source_channels"], "source_range": self.source_range}
-        encoding = _module(chosen, supplied)
-        channels, resampling = getattr(encoding, "channels", None), getattr(encoding, "resampling", None)
-        if not isinstance(channels, int) or channels < 1:
-            raise RecipeError(f"{chosen.origin}: channels is {channels!r}, expected a number from 1 on")
+    def sources(self) -> tuple[Sequence[SourcePart], Any]:
+        """What the sources are, and the encoding through which all networks see them, None without one."""
+        first, parts, recipe = self.data.first.header, [], self.recipe
+        if recipe.encoding is not None and first.parts:
+            raise RecipeError("encoding: with several sources each has its own; write [source.NAME.encoding]")
+        for name, channels in first.parts or (("", first.source[2]),):
+            chosen = recipe.encodings.get(name) if name else recipe.encoding
+            encoding = chosen and self._encoding(chosen, channels, f"source.{name}".rstrip("."))
+            own: Any = recipe.sources.get(name, recipe.source).resampling
+            resampling = own or getattr(encoding, "resampling", "bicubic")
+            parts.append(SourcePart(name, channels, resampling, encoding))
+        if len(parts) == 1 or not recipe.encodings:
+            return parts, parts[0].encoding
+        return parts, SourceEncoding(parts)
+
+    def _encoding(self, chosen: Chosen, channels: int, side: str) -> Any:
+        encoding = _module(chosen, {"source_channels": channels, "source_range": self.data.value_range(side)})
+        made, resampling = getattr(encoding, "channels", None), getattr(encoding, "resampling", None)
+        if not isinstance(made, int) or made < 1:
+            raise RecipeError(f"{chosen.origin}: channels is {made!r}, expected a number from 1 on")
         if resampling not in get_args(Resampling):
             allowed = ", ".join(get_args(Resampling))
             raise RecipeError(f"{chosen.origin}: resampling is {resampling!r}, expected one of: {allowed}")
@@ -223,12 +261,23 @@ class _Networks:
 
     def made(self, chosen: Chosen) -> nn.Module:
         """A network for the channels that it sees; a discriminator with the recipe's augmentation."""
-        seen = {"source_channels": self.encoding.channels} if self.encoding else {}
-        network, settings = _module(chosen, {**self.channels, **seen}), self.recipe.discriminator_augmentation
+        seen, scale, (parts, encoding) = {**self.data.channels}, self.data.spec.scale, self.sources
+        if encoding is not None:
+            seen["source_channels"] = encoding.channels
+        if chosen.kind == "generators" and "scale" in supplied_names(chosen.registered.factory, chosen.kind):
+            seen["scale"] = scale
+        elif chosen.kind == "generators" and scale > 1:
+            raise RecipeError(
+                f"generator.name: {chosen.origin} makes images of the size of the sources, and the targets are {scale} "
+                "times as high and wide; choose one that takes scale, such as resnet, unet or timm_unet"
+            )
+        network, settings = _module(chosen, seen), self.recipe.discriminator_augmentation
         if settings.policy and chosen.kind == "discriminators":
             network = AugmentedDiscriminator(network, settings, _decision_boundary(self.recipe))
+        if encoding is None and (scale == 1 or chosen.kind != "discriminators"):
+            return network
         # a copy, because networks go to other devices
-        return Encoded(deepcopy(self.encoding), network) if self.encoding else network
+        return Encoded(deepcopy(encoding) if encoding is not None else nn.Identity(), network, parts)
 
 
 def _decision_boundary(recipe: Recipe) -> float:
@@ -273,19 +322,6 @@ def _losses(recipe: Recipe, data: Data) -> list[WeightedLoss]:
     return losses
 
 
-def _refuse_untrainable(chosen: Chosen, method: Method, name: str) -> None:
-    network = getattr(method, name, None)
-    if not isinstance(network, nn.Module):
-        guess = did_you_mean(name, [key for key, value in vars(method).items() if isinstance(value, nn.Module)])
-        raise RecipeError(f"{chosen.origin}: its networks name {name!r}, but it has no such torch module{guess}")
-    if any(map(is_lazy, network.parameters())):
-        raise RecipeError(
-            f"{chosen.origin}: {name} has lazy layers, which have no weights yet; give them their channels"
-        )
-    if not any(map(attrgetter("requires_grad"), network.parameters())):
-        raise RecipeError(f"{chosen.origin}: {name} has nothing to train: no parameter of it takes a gradient")
-
-
 def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) -> TrainingParts:
     """``parts`` with callbacks: the recipe's, that of ``validation.patience``, and those that are given as objects."""
     made = [(chosen.name, chosen.origin, make(chosen)) for chosen in recipe.callbacks]
@@ -303,7 +339,17 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
     transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
-    size, resize, source_size = transform.crop_size, None, data.first.source.shape[:2]
+    size, resize, source_size = transform.crop_size, None, data.first.header.source[:2]
+    of_sources: dict[str, Any] = {}
+    if spec.first.parts:
+        of_sources |= {"source_dtype": "", "sources": _source_headers(recipe, data)}
+    else:
+        values, reading = spec.sides["source"]
+        of_sources |= {
+            "source_dtype": str(data.first.source.dtype), "source_range": values, "source_nodata": recipe.source.nodata,
+            "source_fill": recipe.source.fill, "encoding": encoding and _encoding_header(encoding),
+            "source_reading": SideHeader(**recipe.source.model_dump(), ranges=reading.ranges),
+        }  # fmt: skip
     if transform.load_size is not None:
         at_test = augmentation(recipe).sizes(source_size).test
         loaded = height_width(transform.load_size)
@@ -314,16 +360,10 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         parameters=plain(recipe.generator.values),
         distribution=recipe.generator.registered.distribution,
         distribution_version=recipe.generator.registered.version,
-        encoding=None if encoding is None else EncodingHeader(
-            name=encoding.name, parameters=plain(encoding.values), distribution=encoding.registered.distribution,
-            distribution_version=encoding.registered.version,
-        ),
-        source_dtype=str(data.first.source.dtype),
+        **of_sources,
         target_dtype="uint8" if data.first.target.dtype == bool else str(data.first.target.dtype),
-        source_range=spec.source,
-        target_range=spec.target,
-        source_nodata=recipe.source.nodata,
-        source_fill=recipe.source.fill,
+        target_range=spec.sides["target"][0],
+        target_reading=SideHeader(**recipe.target.model_dump(), ranges=spec.sides["target"][1].ranges),
         target_ending=data.train.target_ending,
         size=None if size is None else height_width(size),
         resize=resize,
@@ -333,4 +373,27 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         data=f"{recipe.data.name} {data.fingerprint}",
         source_channels=data.channels["source_channels"],
         target_channels=data.channels["target_channels"],
+    )  # fmt: skip
+
+
+def _source_headers(recipe: Recipe, data: Data) -> tuple[SourceHeader, ...]:
+    """What a model file says of each of several sources."""
+    spec, headers = data.spec, []
+    for name, channels in spec.first.parts:
+        settings, side = recipe.sources.get(name, recipe.source), f"source.{name}"
+        headers.append(
+            SourceHeader(
+                name=name, channels=channels, dtype=str(data.first.source[name].dtype), range=spec.sides[side][0],
+                nodata=settings.nodata, fill=settings.fill,
+                reading=SideHeader(**settings.model_dump(), ranges=spec.sides[side][1].ranges),
+                encoding=_encoding_header(recipe.encodings[name]) if name in recipe.encodings else None,
+            )
+        )  # fmt: skip
+    return tuple(headers)
+
+
+def _encoding_header(encoding: Chosen) -> EncodingHeader:
+    return EncodingHeader(
+        name=encoding.name, parameters=plain(encoding.values), distribution=encoding.registered.distribution,
+        distribution_version=encoding.registered.version,
     )  # fmt: skip

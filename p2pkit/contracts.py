@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from p2pkit.dataset_contracts import PairedDataset as PairedDataset
+from p2pkit.dataset_contracts import UnpairedDataset as UnpairedDataset
+from p2pkit.errors import DataError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -45,89 +49,67 @@ Component = Any
 
 
 class SampleHeader(NamedTuple):
-    """What is known of a sample without its pixels: both shapes (height, width, channels), and its key."""
+    """What is known of a sample without its pixels: the shapes (height, width, channels) of its images, and its key."""
 
     source: Shape
+    """Of several sources, the channels of all together; see :meth:`of_sources`."""
     target: Shape
     key: str
+    mask: Shape = NO_IMAGE
+    """NO_IMAGE where there is none."""
+    parts: tuple[tuple[str, int], ...] = ()
+    """The name and the channels of each of several sources."""
+    sides: tuple[str, ...] = ("source", "target")
+    """What recipes and messages call the images; of several sources each is "source.NAME"."""
+
+    @classmethod
+    def of_sources(cls, sources: Mapping[str, Shape], target: Shape, key: str, mask: Shape = NO_IMAGE) -> SampleHeader:
+        """The header of a sample with several sources, by name.
+
+        Raises:
+            DataError: the sources differ in size, or there are none.
+        """
+        sizes = {shape[:2]: f"{name} is {shape[0]}x{shape[1]}" for name, shape in sources.items()}
+        if len(sizes) != 1:
+            found = " and ".join(sizes.values()) or "there are none"
+            raise DataError(f"{key}: its sources differ in size (height x width): {found}")
+        (height, width), parts = next(iter(sizes)), tuple((name, shape[2]) for name, shape in sources.items())
+        sides = (*(f"source.{name}" for name in sources), "target")
+        return cls((height, width, sum(channels for _, channels in parts)), target, key, mask, parts, sides)
 
 
 class Sample(NamedTuple):
-    """One example: two images of one height and width, and a key for messages and file names.
+    """One example: source and target, a key for messages and file names, and a mask if there is one.
 
     Images are pixels as stored: NumPy arrays [H, W, C] or [H, W], PIL images, or torch tensors [C, H, W] or [H, W].
     p2pkit itself gives arrays [H, W, C], and None for the side that a sample of an unpaired data set does not have.
     """
 
     source: NDArray[Any] | Any
+    """An image, or several of one size, by name."""
     target: NDArray[Any] | Any
+    """Of the size of the source, or of a whole multiple of it, which is the same for all samples."""
     key: str = ""
+    mask: NDArray[Any] | Any = None
+    """How much each pixel of the target counts, from 0 to all that the type holds (1 for floats and bool), [H, W]."""
+
+    def image(self, side: str) -> NDArray[Any] | None:
+        """The image that a header's ``sides`` calls so; None where there is none."""
+        found: NDArray[Any] | None = getattr(self, side, None)
+        if found is None and side.startswith("source.") and self.source is not None:
+            found = self.source[side.removeprefix("source.")]
+        return found
 
     @property
     def header(self) -> SampleHeader:
         """The shapes of this sample's arrays."""
-        source: Any = getattr(self.source, "shape", NO_IMAGE)
         target: Any = getattr(self.target, "shape", NO_IMAGE)
-        return SampleHeader(source, target, self.key)
-
-
-class PairedDataset(Protocol):
-    """A map-style data set. It does not crop, flip, scale or shuffle: that is done once for all data sets.
-
-    It goes to the processes that load data, forked or pickled, and gives the same samples there and whenever it is
-    made again. What it draws comes from the global random states of Python, NumPy or torch, which are seeded for
-    each sample by (seed, epoch, index) and put back afterwards; it keeps no generator of its own between samples.
-
-    Its factory may ask for ``split`` and says by its annotation which it has: Literal["train", "val", "test"] is
-    :data:`Split`. Without the parameter there is a train set alone; annotated with anything else, train and test.
-    The val and the test set may be empty. Optional:
-
-    - ``header(index)``: shapes without reading pixels (:class:`DatasetWithHeaders`).
-    - ``fingerprint()``: a short text that changes when the data does; without it, it is made of 64 of the samples.
-    - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
-      shards, and pairs within about a thousand consecutive ones, instead of all pairs.
-    - ``key(index)``, ``group(index)``: for ``[data] split``, keys without reading, and what stays in one set.
-    - ``notices``: texts on what must not pass in silence; ``problems``: on what must be mended, which end a run.
-    - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
-    - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
-    - ``source_files``, ``target_files``: the paths of what it reads. A file of two sets is refused, or reported.
-    """
-
-    def __len__(self) -> int:
-        """The number of pairs."""
-        ...
-
-    def __getitem__(self, index: int) -> Any:
-        """The pair at ``index``: a Sample, a tuple (source, target), or a dict with these names, and "key" perhaps.
-
-        Images are as in :class:`Sample`; keys are unique, in all splits together, and made of the index where there
-        are none. Raises DataError naming the file when it cannot be read.
-        """
-        ...
-
-
-class UnpairedDataset(Protocol):
-    """A data set whose sources and targets do not correspond: ``paired = False``, all else as in PairedDataset.
-
-    In training the target of each source is drawn by (seed, epoch, place in the epoch), and each is cropped, flipped
-    and augmented by itself. Beside ``header(index)`` it has ``target_header(index)``, with NO_IMAGE for the other side.
-    """
-
-    paired: Literal[False]
-    targets: int
-    """The number of targets."""
-
-    def __len__(self) -> int:
-        """The number of sources."""
-        ...
-
-    def __getitem__(self, index: int) -> Any:
-        """A source: the image alone, or a Sample whose target is None."""
-        ...
-
-    def target(self, index: int) -> Any:
-        """A target: the image alone, or a Sample whose source is None."""
-        ...
+        mask: Any = getattr(self.mask, "shape", NO_IMAGE)
+        if isinstance(self.source, dict):
+            shapes = {name: image.shape for name, image in self.source.items()}
+            return SampleHeader.of_sources(shapes, target, self.key, mask)
+        source: Any = getattr(self.source, "shape", NO_IMAGE)
+        return SampleHeader(source, target, self.key, mask)
 
 
 @runtime_checkable
@@ -144,11 +126,16 @@ class DatasetWithHeaders(Protocol):
 
 @dataclass
 class Batch:
-    """What a training step sees: tensors [N, C, H, W] in [-1, 1] and the keys of the N pairs."""
+    """What a training step sees: tensors [N, C, H, W] in [-1, 1] and the keys of the N pairs.
+
+    Several sources are one after another along the channels. Targets may be larger by a whole factor.
+    """
 
     source: Tensor
     target: Tensor
     keys: list[str]
+    mask: Tensor | None = None
+    """How much each pixel of the targets counts, [N, 1, H, W] from 0 to 1; None where all count alike."""
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -183,6 +170,9 @@ class Step(Protocol):
     source: Tensor
     target: Tensor
     fake: Tensor
+    """Where there is a mask, ``mask * fake + (1 - mask) * target``: no loss has a gradient where the mask is 0."""
+    mask: Tensor | None
+    """[N, 1, H, W] from 0 to 1, or None."""
 
     @property
     def pred_real(self) -> DiscriminatorOutput:
@@ -348,17 +338,19 @@ class Encoding(Protocol):
 
 
 class Augmentation(Protocol):
-    """Changes the two images of a training sample at random. Any transform of torchvision.transforms.v2 is one.
+    """Changes the images of a training sample at random. Any transform of torchvision.transforms.v2 is one.
 
     What it draws comes from the global random states of torch (on the CPU), NumPy and Python, which are seeded for each
     sample and put back afterwards; it keeps nothing from one call to the next, and can be pickled.
     """
 
-    def __call__(self, source: Tensor, target: Tensor) -> Sequence[Tensor]:
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Sequence[Any]:
         """Source [Cs, H, W] and target [Ct, H, W], float32 in [0, 1], to two such images of one size.
 
-        They are ``tv_tensors.Image``; a source behind an encoding that resamples to the nearest pixel, a label map, is
-        a ``tv_tensors.Mask``: its values may move, but not be mixed or changed. Values outside [0, 1] are clipped.
+        They are ``tv_tensors.Image``; a source that is resampled to the nearest pixel, a label map, is a
+        ``tv_tensors.Mask``: its values may move, but not be mixed or changed. Values outside [0, 1] are clipped.
+        Several sources are a dict of these by name, and come back as one. Where samples have a mask, it comes third, a
+        ``tv_tensors.Mask`` [1, H, W] that moves with the target, and comes back third; 0 is a pixel that is not there.
         """
         ...
 
@@ -366,11 +358,14 @@ class Augmentation(Protocol):
 class Generator(Protocol):
     """Translates. Its noise comes from torch's own dropout modules and from those of p2pkit.networks.latent.
 
-    The policy of translation acts on those and on torch's own batch norms alone.
+    Its factory may ask for ``source_channels`` (of all sources together), ``target_channels``, and for ``scale``, how
+    many times as high and wide as sources the targets are; one that does not ask is for targets of the same size.
+
+    The policy of translation acts on those noises and on torch's own batch norms alone.
     """
 
     def __call__(self, source: Tensor) -> Tensor:
-        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]."""
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1], or [N, Ct, scale * H, scale * W]."""
         ...
 
 

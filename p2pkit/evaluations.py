@@ -45,7 +45,7 @@ from p2pkit.utils.progress import Progress, print_line
 At = Literal["model", "native"]
 Folders = tuple[Path | str, Path | str]
 """Two folders of images that are paired by their names."""
-OF_DATA = ("data", "source", "target", "loader", "transform", "encoding", "metrics")
+OF_DATA = ("data", "source", "target", "mask", "loader", "transform", "encoding", "metrics")
 """The sections of a model's recipe that it is measured by; the others may name plugins that are not here."""
 SAMPLES, SAMPLED_IMAGES = 5, 20
 """Diversity is measured between so many samples of each of at most so many sources, evenly spread."""
@@ -112,13 +112,14 @@ def evaluate(
             print_line(f"NOTICE: {notice}")
         if data is not None or overrides:
             on_main_process(accelerator, partial(_report_odd_sources, translator, loaded, chosen, max_images))
-        if loaded.target is not None and loaded.target_values.rule in ("auto", "default"):
+        of_target, said = loaded.ranges["target"], loaded.values["target"]
+        if of_target is not None and said.rule in ("auto", "default"):
             on_main_process(accelerator, partial(_report_clipped_targets, loaded, chosen))
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         encoding = encoding and encoding.cpu()  # samples are there
         transform = recipe.transform if at == "model" else TransformSettings()
         of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
-        sizes = Augmentation(transform, recipe.run.seed, translator.resampling)
+        sizes = Augmentation(transform, recipe.run.seed, translator.parts)
         of = replace(of, augmentation=sizes, encoding=encoding)
         if isinstance(data, tuple):
             of = replace(of, train_set=Samples((), "two folders", "train"))
@@ -129,8 +130,8 @@ def evaluate(
 def _report_clipped_targets(data: Data, samples: Samples) -> str:
     """Tell if targets have values beyond the range that training has found, which metrics do not see."""
     held = look_at_values(replace(data, bad_data="skip"), ["target"], splits=[samples.split]).sets
-    assert data.target is not None
-    for notice in values_beyond("target", [held[samples.split]["target"]], data.target):
+    values = data.value_range("target")
+    for notice in values_beyond("target", [held[samples.split]["target"]], values):
         print_line(f"NOTICE: {notice}")
     return ""
 
@@ -143,7 +144,7 @@ def _report_odd_sources(translator: Translator, data: Data, samples: Samples, ma
         for place in places:
             with suppress(DataError):  # reported, or skipped, where it is measured
                 sample = samples[place]
-                odd.look_at(sample.source, spec.tensors(sample)[0])
+                odd.look_at(sample.source, spec.tensors(sample).source)
             progress.advance()
     of = f", of {len(places)} of the {count} that were looked at" if len(places) < count else ""
     for notice in odd.notices():
@@ -167,6 +168,10 @@ def compare(
         loaded = on_every_process(accelerator, lambda: _to_measure(load_data(recipe)))
         if loaded.unsettled():
             loaded = loaded.with_ranges(on_every_process(accelerator, partial(_one_range, loaded)))
+        if loaded.spec.scale > 1:
+            raise DataError(
+                f"{outputs}, {targets}: targets are {loaded.spec.scale} times as high and wide as the outputs"
+            )
         if len(set(loaded.channels.values())) > 1:
             found = " and ".join(map(str, loaded.channels.values()))
             raise DataError(f"{outputs}, {targets}: the images have {found} channels; they must have as many")
@@ -179,10 +184,10 @@ def _one_range(data: Data) -> dict[str, ValueRange]:
     """The range of outputs and targets that is not declared, where their type has none: what the targets hold."""
     found = find_values(data, every=True)
     output, target = (found.statistics[side] for side in ("source", "target"))
-    of_target = data.target or target.natural_range or found.ranges.get("target")
+    of_target = data.ranges.get("target") or target.natural_range or found.ranges.get("target")
     if of_target is None:
         raise DataError(f"targets hold values {target.shown}, which is not a range; set target.range")
-    of_output = data.source or output.natural_range or of_target
+    of_output = data.ranges.get("source") or output.natural_range or of_target
     low, high = of_output
     if not low <= output.low <= output.high <= high:
         beyond = f"beyond {low:g} to {high:g}, the range that they are measured in"
@@ -221,13 +226,16 @@ def data_for(
         tables["data"] = _folders(*data)
     elif data is not None:
         tables["data"] = read_recipe(data).data.table()
-    recipe, ranges = _recipe(tables, metrics, overrides), {}
-    for side in ("source", "target"):
-        if (values := getattr(header, f"{side}_range")) is not None:
-            ranges[side] = values
-    loaded = _with_or_without_train_set(recipe).with_ranges(ranges)
+    for one in header.sources:  # in the order of the model's channels, whatever that of the data
+        tables.setdefault("source", {}).setdefault(one.name, {})
+    recipe = _recipe(tables, metrics, overrides)
+    loaded = _with_or_without_train_set(recipe).with_ranges(header.ranges)
     if isinstance(data, tuple):
         loaded = _to_measure(loaded)
+    names, known = ([name for name, _ in loaded.first.header.parts], [one.name for one in header.sources])
+    if names != known:
+        here, there = (", ".join(each) or "one without a name" for each in (names, known))
+        raise DataError(f"{recipe.data.name}: its sources are {here}, those of the model {there}")
     for side in sides:
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
@@ -342,8 +350,8 @@ def _diversity(
     count = min(len(images), SAMPLED_IMAGES)
 
     def source(number: int) -> Tensor:
-        (found, _), *_ = of.tensors(of.validation_set, images[number * len(images) // count].place)
-        return found[None]
+        sample, _ = of.tensors(of.validation_set, images[number * len(images) // count].place)
+        return sample.source[None]
 
     def measure() -> str:
         first = source(0)

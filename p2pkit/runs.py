@@ -276,7 +276,7 @@ def _prepare(
         recipe = with_perceptual_metric(recipe, data, accelerator)
     parts = on_every_process(accelerator, partial(build, recipe, data, callbacks=session.callbacks))
     if parts.validation.encoding is not None and folder is None:
-        refuse_foreign_numbers(data, parts.validation.encoding, accelerator)
+        refuse_foreign_numbers(data, parts.sources, accelerator)
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
     to_device(parts, accelerator.device)
     return recipe, data, parts
@@ -293,7 +293,7 @@ def with_perceptual_metric(recipe: Recipe, data: Data, accelerator: Accelerator 
 
     def try_it() -> str:
         try:
-            _, target = augmentation(recipe).test(data.spec.tensors(data.first))
+            target = augmentation(recipe).test(data.spec.tensors(data.first)).target
             make(measured.metrics[-1]).update(*2 * [target[None]])
         except P2PKitError as error:
             at_hand = "its weights are not at hand; name it in [[metrics]], and they are downloaded"
@@ -353,8 +353,8 @@ def _environment(recipe: Recipe, data: Data, overrides: Overrides) -> dict[str, 
     for plugin in manager().plugins:
         if not plugin.problem:
             plugins.append(plugin.origin)
-    for side in ("source", "target"):
-        if (found := getattr(data, side)) is not None:
+    for side in data.first.header.sides:
+        if (found := data.ranges[side]) is not None:
             ranges[side] = found
     return {
         "p2pkit": __version__,

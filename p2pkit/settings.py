@@ -151,26 +151,58 @@ class RunSettings(Section):
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
+Bounds = Annotated[tuple[float, float], AfterValidator(_checked_order)]
+Channels = Annotated[str, Field(pattern=r"^(rgb|gray|first [1-9]\d*)$")]
+Colour = Annotated[str, Field(pattern=r"^(drop|white|black|#[0-9a-fA-F]{6})$")]
+
+
 class SideSettings(Section):
     """``[source]`` and ``[target]``: which values become -1 and 1, those outside being clipped; and which mean nothing.
 
     Without range and percentiles it is "type" for pixels of 8 bits and for sources behind an encoding, else "auto".
     """
 
-    range: Annotated[tuple[float, float], AfterValidator(_checked_order)] | Literal["auto", "type"] | None = None
-    """[low, high]; "auto", what sampled training pairs hold; "type", all that an integer holds, or 0 to 1 of floats."""
+    channels: Channels | None = None
+    """What is taken of files: "rgb", "gray", or "first 3", another number of the first channels; by default all."""
+    alpha: Colour | None = None
+    """Of 2 or 4 channels, the last of which is alpha: "drop" it, or put "white", "black" or "#rrggbb" behind it."""
+    palette: Literal["colours", "indices"] | None = None
+    """What files with a palette are; by default indices for encodings of class maps, else colours."""
+    range: Bounds | Annotated[list[Bounds], Field(min_length=1)] | Literal["auto", "type"] | None = None
+    """[low, high]; "auto", what sampled training pairs hold; "type", all that an integer holds, or 0 to 1 of floats.
+
+    A list of [low, high] has one for each channel.
+    """
+    mapping: Literal["linear", "logarithmic"] = "linear"
+    """How values from low to high become -1 to 1; logarithmic ones are above 0."""
     percentiles: Annotated[tuple[Percent, Percent], AfterValidator(_checked_order)] | None = None
     """The range is that between these percentiles of the values of all training pairs, found before the run."""
     nodata: float | Literal["nan"] | None = None
     """The value that means "nothing here", beside the one that a file names itself (GDAL's nodata)."""
     fill: float | None = None
     """What takes the place of values that mean "nothing here"; without it a pair that has some cannot be used."""
+    mask: Literal["nodata"] | None = None
+    """ "nodata": where values mean "nothing here", the target does not count, as under a mask of 0."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> SideSettings:
         if self.range is not None and self.percentiles is not None:
             raise ValueError("either range or percentiles")
         return self
+
+
+class SourceSettings(SideSettings):
+    """``[source]``, and ``[source.NAME]`` for one of several, which has the keys of ``[source]`` where it has none."""
+
+    resampling: Literal["bicubic", "nearest"] | None = None
+    """How it is resized; by default as its encoding says, bicubic without one."""
+
+
+class MaskSettings(Section):
+    """``[mask]``: which stored values weigh 0 and 1; by default 0 and all that an integer's type holds, 0 to 1 of
+    floats."""
+
+    range: Bounds | None = None
 
 
 class LoaderSettings(Section):
@@ -201,6 +233,10 @@ class TransformSettings(Section):
             raise ValueError("load_size beside keep_aspect")
         if self.crops_per_image > 1 and self.crop_size is None:
             raise ValueError("crop_size beside crops_per_image")
+        if self.load_size is not None and self.crop_size is not None and not self.keep_aspect:
+            loaded, crop = height_width(self.load_size), height_width(self.crop_size)
+            if loaded[0] < crop[0] or loaded[1] < crop[1]:
+                raise ValueError("crop_size no larger than load_size, out of which it is cut")
         return self
 
 

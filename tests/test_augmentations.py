@@ -19,8 +19,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 import p2pkit as library
-from p2pkit.data.augmentation import Augmentation, NamedAugmentation
+from p2pkit.data.augmentation import Augmentation, NamedAugmentation, Tensors
 from p2pkit.errors import RecipeError
+from p2pkit.networks.encoding import SourcePart
 from p2pkit.settings import TransformSettings
 from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, Outcome, distribution, steps_of_checkpoints, train
@@ -32,7 +33,7 @@ GEOMETRY = ("flip", "rotate90", "affine", "elastic")
 
 def augmented(name: str, resampling: Any = "bicubic", seed: int = 0, **parameters: Any) -> Augmentation:
     made = library.create("augmentations", name, **parameters)
-    return Augmentation(TransformSettings(), seed, resampling, [NamedAugmentation(name, made)])
+    return Augmentation(TransformSettings(), seed, [SourcePart("", 1, resampling)], [NamedAugmentation(name, made)])
 
 
 @pytest.mark.parametrize("name", GEOMETRY)
@@ -41,7 +42,7 @@ def test_both_sides_are_moved_alike_whatever_their_channels(name: str, channels:
     transform, image = augmented(name), ramps(40, 40)
     moved = 0
     for index in range(12):
-        source, target = transform.train((image.repeat(channels, 1, 1), -image), (0, index), "key")
+        source, target, _ = transform.train(Tensors(image.repeat(channels, 1, 1), -image), (0, index), "key")
         assert source.shape == (channels, 40, 40)
         assert torch.allclose(source, -target.expand_as(source), atol=1e-5)
         moved += not torch.allclose(source[:1], image, atol=1e-3)
@@ -56,7 +57,7 @@ def test_no_border_creeps_in(name: str, parameters: dict[str, Any]) -> None:
     image = ramps(40, 56)
     low, high = float(image.min()), float(image.max())
     for index in range(8):
-        made, _ = augmented(name, **parameters).train((image, image), (0, index), "key")
+        made, *_ = augmented(name, **parameters).train(Tensors(image, image), (0, index), "key")
         assert low - 0.05 <= float(made.min()) and float(made.max()) <= high + 0.05
 
 
@@ -65,8 +66,8 @@ def test_an_affine_augmentation_turns_by_its_degrees_and_shifts_by_its_fractions
     spot[0, 20, 50] = 1.0
     where = []
     for index in range(40):
-        turned, _ = augmented("affine", rotation=90, translate=0, scale=[1, 1], shear=0).train(
-            (spot, spot), (0, index), "key"
+        turned, *_ = augmented("affine", rotation=90, translate=0, scale=[1, 1], shear=0).train(
+            Tensors(spot, spot), (0, index), "key"
         )
         row, column = divmod(int(turned.argmax()), 61)
         where.append((row - 20, column - 30))
@@ -75,7 +76,7 @@ def test_an_affine_augmentation_turns_by_its_degrees_and_shifts_by_its_fractions
     assert {row > 0 for row, _ in where} == {True, False} and all(column > -3 for _, column in where)
     shifted = [
         divmod(int(augmented("affine", rotation=0, translate=0.2, scale=[1, 1], shear=0).train(
-            (spot, spot), (0, index), "key")[0].argmax()), 61)
+            Tensors(spot, spot), (0, index), "key")[0].argmax()), 61)
         for index in range(20)
     ]  # fmt: skip
     assert all(abs(row - 20) <= 9 and abs(column - 50) <= 13 for row, column in shifted) and len(set(shifted)) > 15
@@ -88,7 +89,9 @@ def test_label_maps_stay_labels_and_keep_their_colours() -> None:
     for name in (*GEOMETRY, "colour_jitter", "noise"):
         made = []
         for index in range(8):
-            moved, target = augmented(name, "nearest").train((source, source.expand(3, -1, -1)), (0, index), "key")
+            moved, target, _ = augmented(name, "nearest").train(
+                Tensors(source, source.expand(3, -1, -1)), (0, index), "key"
+            )
             numbers = (moved + 1) * 127.5
             assert torch.allclose(numbers, numbers.round(), atol=1e-4)
             assert set(numbers.round().unique().tolist()) <= set(range(5))  # type: ignore[no-untyped-call]
@@ -102,7 +105,7 @@ def test_label_maps_stay_labels_and_keep_their_colours() -> None:
 @pytest.mark.parametrize("name", ["colour_jitter", "noise"])
 def test_colours_and_noise_are_the_sources_alone(name: str, channels: int) -> None:
     image = ramps(24, 32, channels)
-    source, target = augmented(name).train((image, image), (0, 0), "key")
+    source, target, _ = augmented(name).train(Tensors(image, image), (0, 0), "key")
     assert torch.allclose(target, image, atol=1e-6) and float((source - image).abs().mean()) > 0.002
     assert source.abs().max() <= 1
 
@@ -115,21 +118,21 @@ class Drawing:
 
 
 def test_draws_are_counted_and_leave_the_random_states_as_they_were() -> None:
-    transform = Augmentation(TransformSettings(), 3, "bicubic", [NamedAugmentation("drawing", Drawing())] * 2)
+    transform = Augmentation(TransformSettings(), 3, [SourcePart("", 1)], [NamedAugmentation("drawing", Drawing())] * 2)
     image = ramps(4, 4)
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(5)
-    first = transform.train((image, image), (1, 2), "key")
+    first = transform.train(Tensors(image, image), (1, 2), "key")
     after = random.random(), np.random.rand(), float(torch.rand(()))
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(5)
     assert after == (random.random(), np.random.rand(), float(torch.rand(())))
-    assert all(map(torch.equal, first, transform.train((image, image), (1, 2), "key")))
-    others = [transform.train((image, image), draw, "key") for draw in ((1, 3), (2, 2), (1, 2, 1))]
-    others.append(Augmentation(TransformSettings(), 4, "bicubic", transform.augmentations).train(
-        (image, image), (1, 2), "key"))  # fmt: skip
-    others.append(Augmentation(TransformSettings(), 3, "bicubic", transform.augmentations[:1]).train(
-        (image, image), (1, 2), "key"))  # fmt: skip
+    assert all(map(torch.equal, first[:2], transform.train(Tensors(image, image), (1, 2), "key")[:2]))
+    others = [transform.train(Tensors(image, image), draw, "key") for draw in ((1, 3), (2, 2), (1, 2, 1))]
+    others.append(Augmentation(TransformSettings(), 4, [SourcePart("", 1)], transform.augmentations).train(
+        Tensors(image, image), (1, 2), "key"))  # fmt: skip
+    others.append(Augmentation(TransformSettings(), 3, [SourcePart("", 1)], transform.augmentations[:1]).train(
+        Tensors(image, image), (1, 2), "key"))  # fmt: skip
     for other in others:
         assert not torch.equal(other[0], first[0]) and not torch.equal(other[1], first[1])
 
@@ -233,12 +236,12 @@ class MeanColour:
 
 
 def test_what_is_computed_does_not_depend_on_threads() -> None:
-    transform = Augmentation(TransformSettings(), 0, "bicubic", [NamedAugmentation("mean", MeanColour())])
+    transform = Augmentation(TransformSettings(), 0, [SourcePart("", 1)], [NamedAugmentation("mean", MeanColour())])
     found, threads = [], torch.get_num_threads()
     for count in (1, 2):
         torch.set_num_threads(count)
         images = [torch.rand(1, 512, 512, generator=torch.Generator().manual_seed(seed)) for seed in range(8)]
-        found.append(torch.stack([transform.train((image, image), (0, 0), "key")[0] for image in images]))
+        found.append(torch.stack([transform.train(Tensors(image, image), (0, 0), "key")[0] for image in images]))
         assert torch.get_num_threads() == count
     torch.set_num_threads(threads)
     assert torch.equal(*found)
@@ -307,13 +310,15 @@ def test_a_source_is_a_mask_where_its_encoding_resamples_to_the_nearest_pixel() 
 
     image = torch.tensor([-1.0, 1.0]).expand(1, 2, 2)
     for resampling in ("nearest", "bicubic"):
-        Augmentation(TransformSettings(), 0, resampling, [NamedAugmentation("look", look)]).train(  # type: ignore[arg-type]
-            (image, image), (0, 0), "key"
-        )
+        parts: Any = [SourcePart("", 1, resampling)]  # type: ignore[arg-type]
+        looking = Augmentation(TransformSettings(), 0, parts, [NamedAugmentation("look", look)])
+        looking.train(Tensors(image, image), (0, 0), "key")
     assert seen == [(tv_tensors.Mask, tv_tensors.Image, 0.0, 1.0), (tv_tensors.Image, tv_tensors.Image, 0.0, 1.0)]
 
 
 def test_errors_of_an_augmentation_are_the_recipes() -> None:
-    broken = Augmentation(TransformSettings(), 0, "bicubic", [NamedAugmentation("it", lambda source, target: [])])
+    broken = Augmentation(
+        TransformSettings(), 0, [SourcePart("", 1)], [NamedAugmentation("it", lambda source, target: [])]
+    )
     with pytest.raises(RecipeError, match=r"it gives list where two images, .* are expected, for key"):
-        broken.train((ramps(4, 4), ramps(4, 4)), (0, 0), "key")
+        broken.train(Tensors(ramps(4, 4), ramps(4, 4)), (0, 0), "key")

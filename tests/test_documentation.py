@@ -180,6 +180,28 @@ def test_the_examples_of_evaluation(
     assert names["result"].facts["set"] == "val set" and names["worst"] in ("val/0.png", "val/1.png")
 
 
+@pytest.mark.parametrize("page", ["two_sources", "masks"])
+def test_the_pages_on_samples(page: str, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = f"docs/{page}.md"
+    (code,), (recipe, *others) = blocks(document, "python"), blocks(document, "toml")
+    assert "pairs=400, val_pairs=40" in code
+    exec(code.replace("pairs=400, val_pairs=40", "pairs=4, val_pairs=2"), {})
+    Path(f"{page}.toml").write_text(recipe)
+    for other in others:
+        Path("other.toml").write_text(other)
+        outcome = p2pkit("show", "other.toml")
+        assert outcome.code == 0, outcome.err
+    commands = re.findall(r"^    p2pkit (.*)$", (REPOSITORY / document).read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["check", "run", "translate"]
+    small = ("train.max_steps=2", "generator.width=4", "discriminator.width=4")
+    for command in commands:
+        settings = (word for setting in small * command.startswith("run") for word in ("--set", setting))
+        outcome = p2pkit(*command.split(), *settings)
+        assert outcome.code == 0, outcome.err
+    assert sorted(file.name for file in Path("translated").glob("*.png")) == ["000.png", "001.png"]
+
+
 def test_continuous_integration_runs_the_readmes_test_command() -> None:
     script, readme = ((REPOSITORY / name).read_text() for name in (".ci/run", "README.md"))
     pattern = re.search(r"sed -n 's/(.*)/\\1/p' README\.md", script)

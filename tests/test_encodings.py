@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 import p2pkit as library
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, Tensors
 from p2pkit.errors import RecipeError
+from p2pkit.networks.encoding import SourcePart
 from p2pkit.settings import TransformSettings
 from p2pkit.training.sample_grids import GAP, TOP
 from tests.conftest import Call, lines, save, train
@@ -99,9 +100,9 @@ def test_numbers_of_classes_are_not_clipped_to_others(clipped: str, labels: Path
 
 
 def test_sources_are_resized_to_the_nearest_pixel_and_targets_are_not() -> None:
-    transform = Augmentation(TransformSettings(load_size=37), 0, "nearest")
+    transform = Augmentation(TransformSettings(load_size=37), 0, [SourcePart("", 1, "nearest")])
     image = torch.from_numpy(label_map(0)).permute(2, 0, 1) / 2.0 - 1
-    source, target = transform.test((image, image))
+    source, target, _ = transform.test(Tensors(image, image))
     assert set(source.unique().tolist()) <= set(image.unique().tolist())
     assert not set(target.unique().tolist()) <= set(image.unique().tolist())
 

@@ -266,11 +266,10 @@ def test_a_list_pairs(written: tuple[str, str, str], listed: Path, recipe: Path)
     assert [data.train[index].key for index in range(2)] == ["a/1.png", "a/2.png"]
 
 
-def test_a_mask_is_not_used_yet_and_groups_in_several_sets_are_stated(listed: Path, recipe: Path, p2pkit: Call) -> None:
-    text = "source,target,mask,split,group\na/1.png,b/eins.png,b/unused.png,train,p1\na/2.png,b/zwei.png,,val,p1\n"
+def test_groups_in_several_sets_are_stated(listed: Path, recipe: Path, p2pkit: Call) -> None:
+    text = "source,target,split,group\na/1.png,b/eins.png,train,p1\na/2.png,b/zwei.png,val,p1\n"
     (listed / "pairs.csv").write_text(text)
     notices = loaded(recipe, listed, list="pairs.csv").notices
-    assert any("its column mask is not used yet" in notice for notice in notices)
     assert any("1 groups have pairs in more than one set (p1)" in notice for notice in notices)
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, Tensors
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import denormalize, normalize
 from p2pkit.images.reading import image_header, read_image
@@ -153,11 +153,11 @@ def test_what_no_png_can_hold_is_refused(pixels: Any, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(height: int, width: int) -> Tensors:
     rows = torch.linspace(-1, 1, height)[:, None].expand(height, width)
     columns = torch.linspace(-1, 1, width)[None].expand(height, width)
     image = torch.stack([rows, columns])
-    return image, -image
+    return Tensors(image, -image)
 
 
 def transform(**settings: Any) -> Augmentation:
@@ -168,7 +168,7 @@ def test_both_images_of_a_pair_are_jittered_alike() -> None:
     jitter = transform(load_size=(40, 30), crop_size=(32, 16), flip=True)
     flipped = set()
     for index in range(20):
-        source, target = jitter.train(pair(50, 60), (0, index), "key")
+        source, target, _ = jitter.train(pair(50, 60), (0, index), "key")
         assert source.shape == (2, 32, 16)
         assert torch.allclose(source, -target, atol=1e-6)
         flipped.add(bool(source[1, 0, 0] > source[1, 0, -1]))

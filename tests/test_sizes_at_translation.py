@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import p2pkit as library
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, Tensors
 from p2pkit.errors import DataError
 from p2pkit.inference.files import FileOptions
 from p2pkit.settings import TransformSettings
@@ -198,7 +198,7 @@ def test_images_to_test_are_seen_at_the_scale_and_aspect_of_training(
 ) -> None:
     augmentation, image = Augmentation(TransformSettings(**settings), 0), torch.zeros(1, 100, 200)
     assert augmentation.sizes((100, 200)).test == test
-    source, target = augmentation.test((image, image))
+    source, target, _ = augmentation.test(Tensors(image, image))
     assert source.shape[1:] == target.shape[1:] == test
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from p2pkit.contracts import Sample
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.loader import Examples
-from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.data.samples import Samples
+from p2pkit.images.pixels import PLAIN_READING
 from p2pkit.settings import LoaderSettings, TransformSettings
 from tests.conftest import Call, picture, save, train
 
@@ -31,14 +32,18 @@ def transform(**settings: Any) -> Augmentation:
 def test_keeping_the_aspect_resizes_by_one_factor_in_training_and_validation() -> None:
     wide = ramps(30, 60)
     kept = transform(load_size=20, keep_aspect=True)
-    assert kept.train((wide, wide), (0, 0), "key")[0].shape == (1, 20, 40) == kept.test((wide, wide))[0].shape
+    assert (
+        kept.train(Tensors(wide, wide), (0, 0), "key")[0].shape
+        == (1, 20, 40)
+        == kept.test(Tensors(wide, wide))[0].shape
+    )
     cropped = transform(load_size=20, keep_aspect=True, crop_size=16)
-    assert cropped.train((wide, wide), (0, 0), "key")[0].shape == (1, 16, 16)
-    assert cropped.test((wide, wide))[0].shape == (1, 20, 40)
+    assert cropped.train(Tensors(wide, wide), (0, 0), "key")[0].shape == (1, 16, 16)
+    assert cropped.test(Tensors(wide, wide))[0].shape == (1, 20, 40)
     covering = transform(load_size=[20, 90], keep_aspect=True)
     assert covering.sizes((30, 60)).crop == (45, 90) and covering.sizes((10, 7)).crop == (129, 90)
     # a pixel is as wide as it is high: the slope along the rows stays twice that of half the height
-    assert torch.allclose(kept.test((wide, wide))[0], ramps(20, 40), atol=0.03)
+    assert torch.allclose(kept.test(Tensors(wide, wide))[0], ramps(20, 40), atol=0.03)
 
 
 @pytest.mark.parametrize(
@@ -88,16 +93,20 @@ class Counted:
         return ""
 
 
+def plain_spec(samples: Samples) -> SampleSpec:
+    return SampleSpec(samples[0].header, dict.fromkeys(("source", "target"), (None, PLAIN_READING)))
+
+
 def test_an_image_is_read_once_for_crops_that_follow_one_another_and_each_is_another() -> None:
     pairs = Counted()
     samples = Samples(pairs, "data set 'counted'", "train")
     settings = TransformSettings(crop_size=8, crops_per_image=3, flip=True)
-    examples = Examples(samples, SampleSpec(samples[0].header), Augmentation(settings, 0), LoaderSettings())
+    examples = Examples(samples, plain_spec(samples), Augmentation(settings, 0), LoaderSettings())
     pairs.read.clear()
     found: list[Any] = [examples[0, 3 * index + crop] for index in (2, 0) for crop in range(3)]
     assert pairs.read == [2, 0]
     assert len({each.tensors[0].numpy().tobytes() for each in found}) == 6
-    single = Examples(samples, SampleSpec(samples[0].header), Augmentation(
+    single = Examples(samples, plain_spec(samples), Augmentation(
         TransformSettings(crop_size=8, flip=True), 0), LoaderSettings())  # fmt: skip
     first: Any = single[0, 2]
     assert torch.equal(first.tensors[0], found[0].tensors[0])

@@ -148,15 +148,29 @@ REFUSED = {
     "other names": (
         "return {'image': pixels(index), 'mask': pixels(index)}",
         f"{OF}: [0] of its train set gives a dict with the names image, mask, expected a Sample, a tuple (source, "
-        "target), or a dict with the names source and target, and key if you like; masks and further sources are not "
-        "supported",
+        "target), or a dict with the names source and target, and key and mask if you like; several sources are a dict "
+        'of images by name, as "source"',
     ),
-    "several sources": (
-        "return {'source': {'a': pixels(0)}, 'target': pixels(0)}",
-        "gives as its source a dict, expec",
+    "a source without an image": (
+        "return {'source': {'a': pixels(0), 'b': 'b.png'}, 'target': pixels(0)}",
+        "gives as its source b a str, expected a NumPy array",
     ),
+    "no sources": ("return {'source': {}, 'target': pixels(0)}", "gives a dict without sources, expected images by na"),
+    "sources of two sizes": (
+        "return {'source': {'a': pixels(0), 'b': pixels(0)[:4]}, 'target': pixels(0)}",
+        "its sources differ in size (height x width): a is",
+    ),
+    "a name with a dot": (
+        "return {'source': {'a.b': pixels(0)}, 'target': pixels(0)}",
+        "the name 'a.b', expected text",
+    ),
+    "a small mask": ("return pixels(index), pixels(index), 'key', pixels(0)[:4, :4]", "its mask is 4x4; expected of "),
     "a target is missing": ("return {'source': pixels(index)}", "[0] of its train set gives no target, expected"),
-    "four parts": ("return (pixels(index),) * 4", "gives a tuple of 4 (ndarray, ndarray, ndarray, ndarray), expected"),
+    "four parts": ("return (pixels(index),) * 4", "gives a ndarray as its key, expected text"),
+    "five parts": (
+        "return (pixels(index),) * 5",
+        "gives a tuple of 5 (ndarray, ndarray, ndarray, ndarray, ndarr",
+    ),
     "a mask behind the pair": ("return (pixels(index),) * 3", "gives a ndarray as its key, expected text"),
     "an image alone": ("return pixels(index)", "gives a ndarray, expected a Sample"),
     "a path": ("return 'a.png', 'b.png'", "gives as its source a str, expected a NumPy array"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,7 +62,8 @@ class _Checked:
     headers: HeaderCheck
     statistics: Mapping[str, Statistics] = field(default_factory=dict)
     """What each side holds; empty where it cannot be known."""
-    classes: Sequence[ClassTable] = ()
+    classes: Sequence[Sequence[ClassTable]] = ()
+    """Of each source that is a label map."""
     troubles: list[str] = field(default_factory=list)
     """What a run would refuse, a line for each kind."""
     skipped: list[str] = field(default_factory=list)
@@ -73,7 +74,7 @@ class _Checked:
 
 def _check_data(recipe: Recipe, data: Data) -> _Checked:
     """Look at headers and values, and go on past whatever is wrong."""
-    from p2pkit.build import augmentation, build_encoding
+    from p2pkit.build import augmentation, build_sources
     from p2pkit.data.checks import Finding, HeaderCheck, by_kind, kind_of
     from p2pkit.data.class_table import count_classes, problem_of
     from p2pkit.data.found_values import find_values
@@ -93,12 +94,12 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
                 unusable.append(Finding(message, 1))
         if checked.data.spec:
             checked.statistics = found.statistics
-        checked.classes = count_classes(checked.data, build_encoding(recipe, checked.data))
+        checked.classes = count_classes(checked.data, build_sources(recipe, checked.data))
     except P2PKitError as error:
         unusable = unusable or headers.findings
         if not unusable or checked.data is not lenient:  # it is not about what is listed below
             checked.troubles.append(str(error))
-    checked.troubles += filter(None, [problem_of(checked.classes)])
+    checked.troubles += filter(None, map(problem_of, checked.classes))
     as_they_are = checked.skipped if data.bad_data == "skip" and checked.statistics else checked.troubles
     as_they_are += [*data.problems, *by_kind(unusable)]
     checked.skippable = bool(data.problems or unusable) and data.bad_data == "stop"
@@ -112,23 +113,31 @@ def _print_data(recipe: Recipe, checked: _Checked) -> None:
         print_text(f"NOTICE: {notice}")
     facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
     for side, held in checked.statistics.items():
-        height, width, channels = getattr(data.first, side).shape
-        low, high = data.value_range(side)
-        of_values = f"{channels} channels of {getattr(data.first, side).dtype}, values {low:g} to {high:g}"
-        facts.append((side, f"{height}x{width} (height x width), {of_values}"))
-        if getattr(data, f"{side}_values").rule != "labels":
-            values.append(f"{side} values: {_why(data, side)} becomes -1 to 1; found {held.shown}")
+        image: Any = data.first.image(side)
+        height, width, channels = image.shape
+        described = f"{height}x{width} (height x width), {channels} channels of {image.dtype}"
+        if side == "mask":
+            facts.append((side, f"{described}; found {held.shown}"))
+            continue
+        (low, high), said = data.value_range(side), data.values[side]
+        facts.append((side, f"{described}, values {low:g} to {high:g}"))
+        if said.rule != "labels":
+            how = ", by their logarithms" if said.reading.logarithmic else ""
+            values.append(f"{side} values: {_why(data, side)} becomes -1 to 1{how}; found {held.shown}")
     print_facts(facts)
     for line in values:
         print_text(line)
-    print_classes(checked.classes, CLASSES)
+    for tables in checked.classes:
+        print_classes(tables, CLASSES)
 
 
 def _why(data: Data, side: str) -> str:
     """Where the range of a side is from."""
-    rule = getattr(data, f"{side}_values").rule
-    if getattr(data, side) is None:
+    chosen, (rule, *_, reading, _) = data.ranges[side], data.values[side]
+    if chosen is None:
         return "the range of their type"
+    if reading.ranges:
+        return "each channel's range in the recipe"
     return {"declared": "the range in the recipe", "percentiles": "the range of percentiles"}.get(rule, "what is found")
 
 

@@ -84,9 +84,9 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
             print_line(f"NOTICE: {notice}")
     parts = build_without_weights(resolved, data)
     count, bad = check_pixels(data, augmentation(resolved), resolved.loader.batch_size > 1, parts.generator)
-    tables = count_classes(data, parts.validation.encoding, every=True)
-    print_classes(tables)
-    problems += filter(None, [problem_of(tables)])
+    for tables in count_classes(data, parts.sources, every=True):
+        print_classes(tables)
+        problems += filter(None, [problem_of(tables)])
     if bad:
         problems.append(str(cannot_be_used(len(bad), count, bad)))
     if problems:

@@ -89,6 +89,8 @@ def _print(result: Evaluation) -> None:
     click.echo(f"{facts['images']} images of the {facts['set']}, {size}")
     if facts["values"]:
         click.echo(f"target values {facts['values']} are 0 to 1 to the metrics")
+    if facts["coverage"] < 1:
+        click.echo(f"masks let {facts['coverage']:.1%} of the pixels count; elsewhere outputs count as right")
     print_rows(result.rows, result.not_beaten, result.intervals)
     scores = {image.key: image.rows[result.row] for image in result.images}
     for title, keys in (("best", result.ranked[:LISTED]), ("worst", result.ranked[::-1][:LISTED])):

@@ -26,6 +26,13 @@ COUNT = click.IntRange(min=1)
     help="Folder of the outputs; for a single image the name of a file too, such as x.png.",
 )
 @click.option(
+    "--source",
+    "named",
+    metavar="NAME=PATH",
+    multiple=True,
+    help="In place of INPUT, for a model of several sources: the file or folder of one of them. Repeatable.",
+)
+@click.option(
     "--data",
     metavar="RECIPE",
     type=click.Path(path_type=Path),
@@ -82,6 +89,7 @@ COUNT = click.IntRange(min=1)
 def command(
     model: Path,
     inputs: tuple[Path, ...],
+    named: tuple[str, ...],
     out: Path,
     data: Path | None,
     split: Split | None,
@@ -104,8 +112,11 @@ def command(
     from p2pkit.utils.signals import stopped_by_signals
 
     of_data = data is not None or split is not None
-    if of_data == bool(inputs):
-        raise click.UsageError(f"give {'either INPUT or --data' if inputs else 'INPUT, or --data RECIPE, or --split'}")
+    if [of_data, bool(inputs), bool(named)].count(True) != 1:
+        several = of_data or inputs or named
+        raise click.UsageError(
+            "give one of INPUT, --source and --data" if several else "give INPUT, or --data RECIPE, or --split"
+        )
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")
     if threads is not None:
@@ -117,7 +128,7 @@ def command(
 
             report = translate_data(translator, out, data, split, FileOptions(**options))
         else:
-            report = translator.files(inputs, out, FileOptions(**options))
+            report = translator.files(_by_name(named) or inputs, out, FileOptions(**options))
     there = f" ({report.skipped} were there already)" if report.skipped else ""
     if report.failures:
         failed = listed([visible(failure) for failure in report.failures], shown=len(report.failures))
@@ -125,3 +136,16 @@ def command(
             f"{len(report.failures)} of the images could not be translated; the others are done{there}:{failed}"
         )
     print_line(f"done: {out}{there}")
+
+
+def _by_name(named: tuple[str, ...]) -> dict[str, Path]:
+    """The path of each source that ``--source`` names."""
+    paths: dict[str, Path] = {}
+    for each in named:
+        name, sign, path = each.partition("=")
+        if not name or not sign or not path:
+            raise click.BadParameter(f"found {each!r}, expected NAME=PATH", param_hint="--source")
+        if name in paths:
+            raise click.BadParameter(f"{name!r} is given twice; put its files into one folder", param_hint="--source")
+        paths[name] = Path(path)
+    return paths

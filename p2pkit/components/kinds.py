@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from p2pkit.errors import UnknownComponent, did_you_mean
 
 SUPPLIED: Mapping[str, frozenset[str]] = {
-    "generators": frozenset({"source_channels", "target_channels", "weights_follow"}),
+    "generators": frozenset({"source_channels", "target_channels", "scale", "weights_follow"}),
     "discriminators": frozenset({"source_channels", "target_channels"}),
     "losses": frozenset({"source_channels", "target_channels"}),
     "datasets": frozenset({"split"}),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Shape
 from p2pkit.errors import DataError, Unavailable, in_one_line
+from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pictures import image_pixels
 from p2pkit.images.pixels import refuse_unclear
 from p2pkit.utils.progress import Progress
@@ -22,7 +23,8 @@ from p2pkit.utils.progress import Progress
 Kind = Literal["pair", "source", "target"]
 """What a sample is: both images, or one side of an unpaired data set."""
 FORMS: Mapping[Kind, str] = {
-    "pair": "a Sample, a tuple (source, target), or a dict with the names source and target, and key if you like",
+    "pair": "a Sample, a tuple (source, target), or a dict with the names source and target, and key and mask if you "
+    "like",
     "source": "an image, or a Sample whose target is None, from an unpaired data set",
     "target": "an image, or a Sample whose source is None, from an unpaired data set",
 }
@@ -46,8 +48,25 @@ def as_sample(given: Any, kind: Kind, key: str, place: str) -> Sample:
         image, wanted = fields.get(side), kind in ("pair", side)
         if (image is not None) != wanted:
             raise DataError(f"{place} gives {'no' if wanted else 'a'} {side}, expected {FORMS[kind]}")
-        images[side] = as_pixels(image, f"{place} gives as its {side}") if wanted else None
+        if isinstance(image, Mapping) and side == "source":
+            images[side] = _sources(image, place)
+        else:
+            images[side] = as_pixels(image, f"{place} gives as its {side}") if wanted else None
+    if (mask := fields.get("mask")) is not None:
+        if kind != "pair":
+            raise DataError(f"{place} gives a mask, and unpaired data has none; expected {FORMS[kind]}")
+        images["mask"] = as_pixels(mask, f"{place} gives as its mask")
     return Sample(**images, key=key if own in (None, "") else _printable(str(own)))
+
+
+def _sources(images: Mapping[Any, Any], place: str) -> dict[str, NDArray[Any]]:
+    """Several sources by name."""
+    if not images:
+        raise DataError(f"{place} gives a dict without sources, expected images by name")
+    for name in images:
+        if not isinstance(name, str) or not name or "." in name:
+            raise DataError(f"{place} gives a source with the name {name!r}, expected text without dots")
+    return {name: as_pixels(image, f"{place} gives as its source {name}") for name, image in images.items()}
 
 
 def _printable(key: str) -> str:
@@ -64,14 +83,14 @@ def _fields(given: Any, kind: Kind, place: str) -> Mapping[str, Any]:
         return {kind: given}
     if isinstance(given, Mapping) and not given.keys() - set(Sample._fields):
         return given
-    if isinstance(given, tuple | list) and len(given) in (2, 3):
+    if isinstance(given, tuple | list) and len(given) in (2, 3, 4):
         return dict(zip(Sample._fields, given, strict=False))
     found = f"a {_type(given)}"
     if isinstance(given, Mapping):
         found = f"a dict with the names {', '.join(map(str, given))}"
     elif isinstance(given, tuple | list):
         found += f" of {len(given)} ({', '.join(map(_type, given))})"
-    more = "; masks and further sources are not supported" if isinstance(given, Mapping | tuple | list) else ""
+    more = '; several sources are a dict of images by name, as "source"' if isinstance(given, Mapping) else ""
     raise DataError(f"{place} gives {found}, expected {FORMS[kind]}{more}")
 
 
@@ -121,15 +140,22 @@ def as_header(given: Any, kind: Kind, key: str, place: str) -> SampleHeader:
         DataError: it is not a SampleHeader of shapes (height, width, channels); the message begins with ``place``.
     """
     shapes: dict[str, Shape] = {}
-    for side in ("source", "target"):
-        shape = getattr(given, side, ()) if kind in ("pair", side) else NO_IMAGE
+    for side in ("source", "target", "mask"):
+        shape = getattr(given, side, NO_IMAGE if side == "mask" else ()) if kind in ("pair", side) else NO_IMAGE
         try:
-            height, width, channels = map(int, shape)
+            height, width, channels = tuple(shape)
+            # an int of a class of its own says what it counts
+            of_palette = isinstance(channels, ChannelsOfPalette)
+            shapes[side] = int(height), int(width), channels if of_palette else int(channels)
         except (TypeError, ValueError) as error:
             expected = f"a SampleHeader whose {side} is (height, width, channels)"
             raise DataError(f"{place} gives {given!r}, expected {expected}") from error
-        shapes[side] = (height, width, channels)
-    return SampleHeader(**shapes, key=_printable(str(getattr(given, "key", ""))) or key)
+    name = _printable(str(getattr(given, "key", ""))) or key
+    if parts := getattr(given, "parts", ()):
+        height, width, _ = shapes["source"]
+        sources = {one: (height, width, channels) for one, channels in parts}
+        return SampleHeader.of_sources(sources, shapes["target"], name, shapes["mask"])
+    return SampleHeader(shapes["source"], shapes["target"], name, shapes["mask"])
 
 
 def fingerprint_of_content(read: Callable[[int], Sample], count: int) -> str:
@@ -151,7 +177,9 @@ def _content(read: Callable[[int], Sample], place: int) -> bytes:
     except DataError as error:  # reported, or skipped, where the sample is needed
         return str(error).encode()
     content = sample.key.encode()
-    for image in sample[:2]:
+    sources = sample.source if isinstance(sample.source, dict) else {"": sample.source}
+    for name, image in {**sources, " target": sample.target, " mask": sample.mask}.items():
         if isinstance(image, np.ndarray):
+            content += name.strip().encode() if name in sources else b""
             content += repr((image.shape, image.dtype.str)).encode() + np.ascontiguousarray(image).tobytes()
     return content

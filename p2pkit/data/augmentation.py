@@ -1,24 +1,29 @@
-"""Training samples: resized, augmented, cropped and flipped at random; validation only resizes."""
+"""Samples as tensors: normalized, for training resized, augmented, cropped, flipped; validation only resizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as vision
 
 from p2pkit import contracts
-from p2pkit.contracts import Resampling
+from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, ValueRange
 from p2pkit.errors import DataError, RecipeError, in_one_line
+from p2pkit.images.pixels import Reading, Remedies, normalize, nothing_there
+from p2pkit.networks.encoding import SourcePart, resize_sources, split_sources
+from p2pkit.networks.fitting import resize, resize_mask
 from p2pkit.settings import TransformSettings, height_width
 from p2pkit.utils.seeds import derived, seeded
 
-TensorPair = tuple[Tensor, Tensor]
 PURPOSE = "jitter"
 """What crops and flips are derived for; another text would be other ones for the same seed."""
 JITTER = 0.75
@@ -26,7 +31,106 @@ JITTER = 0.75
 286)."""
 SAME_ASPECT = 0.02
 """By so much two aspect ratios may differ, as a share, and still be one."""
-_BICUBIC = vision.InterpolationMode.BICUBIC
+
+
+class Tensors(NamedTuple):
+    """A sample as tensors: source [Cs, H, W] and target [Ct, H, W] in [-1, 1], weights [1, H, W] if it has a mask."""
+
+    source: Tensor
+    """Several sources lie one after another along the channels."""
+    target: Tensor
+    """Of the size of the source, or of a whole multiple."""
+    mask: Tensor | None = None
+    """How much each pixel of the target counts, from 0 to 1."""
+
+
+class SampleSpec(NamedTuple):
+    """What samples have in common: the ``first`` one, whose channels all have, and how their values are read."""
+
+    first: SampleHeader
+    sides: Mapping[str, tuple[ValueRange | None, Reading]]
+    """By side ("source", or "source.NAME" for each of several, and "target"): the range that becomes [-1, 1], None for
+    that of the pixels' type."""
+    mask_range: ValueRange | None = None
+    """The stored values of masks that weigh 0 and 1; None for 0 and the highest of their type."""
+    has_mask: bool = False
+    """Whether samples have weights: from images, or from values that mean "nothing here"."""
+    scale: int = 1
+    """How many times as high and wide as sources the targets are."""
+
+    def tensors(self, sample: Sample, measured: bool = False) -> Tensors:
+        """The images of a sample as tensors; where it has one alone, that one twice.
+
+        Where it is to be ``measured`` it has weights as soon as its target lacks values, whatever stands there.
+
+        Raises:
+            DataError: they differ in size, or in channels from those of the first pair, or a value cannot be mapped.
+        """
+        refuse_unlike(sample.header, self.first)
+        tensors: list[Tensor] = []
+        for side, (values, reading) in self.sides.items():
+            image = getattr(sample, side) if side in Sample._fields else sample.image(side)
+            if image is not None:
+                tensors.append(normalize(image, f"{sample.key}, its {side.replace('.', ' ')}", values, reading))
+        target = tensors.pop() if len(tensors) > 1 and sample.target is not None else tensors[-1]
+        source = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+        with_weights = self.has_mask or (measured and self.sides["target"][1].fill is not None)
+        return Tensors(source, target, self._weights(sample, measured, target) if with_weights else None)
+
+    def _weights(self, sample: Sample, measured: bool, target: Tensor) -> Tensor | None:
+        """How much each pixel of the target counts [1, H, W]; None where all count and no mask is asked for."""
+        weights = torch.ones(1, *target.shape[1:])
+        if sample.mask is not None:
+            weights = as_weights(sample.mask, f"{sample.key}, its mask", self.mask_range)
+        missing = False
+        for side, (_, reading) in self.sides.items():
+            if reading.masked or (measured and side == "target" and reading.fill is not None):
+                image: Any = sample.image(side)
+                if (where := nothing_there(image, reading.nodata)) is not None:
+                    missing, there = True, torch.from_numpy(~where.any(axis=2)).float()[None]
+                    factor = weights.shape[1] // there.shape[1]
+                    weights = weights * there.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+        return weights if missing or self.has_mask else None
+
+
+def as_weights(mask: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
+    """A mask [H, W, C] as stored as weights [1, H, W] from 0 to 1; raises DataError, beginning with ``key``."""
+    colours = np.asarray(mask[:, :, :-1] if mask.shape[2] in (2, 4) else mask)
+    if mask.shape[2] > 4 or (colours != colours[:, :, :1]).any():
+        raise DataError(f"{key}: it has {mask.shape[2]} channels, which differ; a mask is one channel of weights")
+    if values is None and mask.dtype.kind in "iu":
+        values = 0.0, float(np.iinfo(mask.dtype).max)
+    return (normalize(colours[:, :, :1], key, values, remedies=Remedies("set mask.range")) + 1) / 2
+
+
+def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
+    """Raise DataError when a sample is unlike the ``first`` in its sources, channels, mask, or relation of sizes."""
+    if sample.parts != first.parts:
+        found, expected = (", ".join(f"{name} {count}" for name, count in each.parts) for each in (sample, first))
+        raise DataError(
+            f"{sample.key}: its sources, with their channels, are {found or 'one without a name'}, those of "
+            f"{first.key} {expected or 'one without a name'}; all samples of a data set must agree"
+        )
+    for side in ("source", "target"):
+        found, expected = getattr(sample, side)[2], getattr(first, side)[2]
+        if found not in (expected, NO_IMAGE[2]):
+            raise DataError(
+                f"{sample.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
+                "all pairs of a data set must agree"
+            )
+    if NO_IMAGE in sample[:2] or NO_IMAGE in first[:2]:
+        return
+    (height, width, _), target = sample.source, sample.target[:2]
+    # sources without pixels are refused where they are read
+    scale = max(1, first.target[0] // max(1, first.source[0])) if first is not sample else max(1, target[0] // height)
+    if target != (scale * height, scale * width):
+        wanted = f", expected a target {scale} times as high and wide" if scale > 1 else ""
+        sizes = " and ".join(f"{shape[0]}x{shape[1]}" for shape in (sample.source, sample.target))
+        raise DataError(f"{sample.key}: source and target differ in size (height x width): {sizes}{wanted}")
+    if sample.mask[:2] != (target if first.mask != NO_IMAGE else NO_IMAGE[:2]):
+        sizes = "{}x{}".format(*sample.mask[:2]) if sample.mask != NO_IMAGE else "not there"
+        wanted = "of {}x{}, its target's size".format(*target) if first.mask != NO_IMAGE else "none, as others"
+        raise DataError(f"{sample.key}: its mask is {sizes}; expected {wanted} (height x width)")
 
 
 class Sizes(NamedTuple):
@@ -46,7 +150,7 @@ class NamedAugmentation(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Resizes, augments, crops and flips the two images of a sample alike; sources may have a resampling of their own.
+    """Resizes, augments, crops and flips the images of a sample alike; each source may have a resampling of its own.
 
     What is drawn for a sample is a function of the seed and of ``draw``, its epoch and index: it depends neither on how
     many workers or processes there are nor on where a run was interrupted.
@@ -54,41 +158,51 @@ class Augmentation:
 
     settings: TransformSettings
     seed: int
-    source_resampling: Resampling = "bicubic"
+    parts: Sequence[SourcePart] = ()
+    """The sources, whose channels lie one after another; none stands for a single one, resampled bicubically."""
     augmentations: Sequence[NamedAugmentation] = ()
     """The recipe's, in its order."""
 
-    def train(self, pair: TensorPair, draw: Sequence[int | str], key: str) -> TensorPair:
-        """Resize to the load size, augment, crop at random, flip at random. Tensors [C, H, W] in [-1, 1].
+    def train(self, sample: Tensors, draw: Sequence[int | str], key: str) -> Tensors:
+        """Resize to the load size, augment, crop at random, flip at random. Sizes are those of sources.
 
         Raises:
             DataError: the image, called ``key``, is smaller than the crop.
-            RecipeError: an augmentation fails, or gives other than two images of one size.
+            RecipeError: an augmentation fails, or gives other than images of their size.
         """
-        size = pair[0].shape[1], pair[0].shape[2]
+        size = sample.source.shape[1], sample.source.shape[2]
         self.refuse_smaller_than_crop(size, key)
-        loaded, crop, _ = self.sizes(size)
-        source, target = resize(pair[0], loaded, self.source_resampling), resize(pair[1], loaded)
+        scale, (loaded, crop, _) = sample.target.shape[1] // size[0], self.sizes(size)
+        source, target, mask = self.test(sample, loaded)
         if self.augmentations:
-            source, target = self._augmented((source, target), draw, key)
+            source, target, mask = self._augmented(Tensors(source, target, mask), scale, draw, key)
         generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, *draw))
         down, right, mirror = torch.rand(3, generator=generator).tolist()
+        images = [(source, 1), (target, scale), *([(mask, scale)] if mask is not None else [])]
         if self.settings.crop_size is not None:
             # all positions are equally likely
             top, left = int(down * (source.shape[1] - crop[0] + 1)), int(right * (source.shape[2] - crop[1] + 1))
-            place = (slice(None), slice(top, top + crop[0]), slice(left, left + crop[1]))
-            source, target = source[place], target[place]
-        if self.settings.flip and mirror < 0.5:
-            return vision.horizontal_flip(source), vision.horizontal_flip(target)
-        return source, target
+            for index, (image, by) in enumerate(images):
+                place = slice(by * top, by * (top + crop[0])), slice(by * left, by * (left + crop[1]))
+                images[index] = image[:, *place], by
+        for index, (image, by) in enumerate(images if self.settings.flip and mirror < 0.5 else ()):
+            images[index] = vision.horizontal_flip(image), by
+        return Tensors(*map(itemgetter(0), images))
 
-    def test(self, pair: TensorPair) -> TensorPair:
-        """Resize to the size for tests (see :meth:`sizes`), at which things look as in training.
+    def test(self, sample: Tensors, size: tuple[int, int] | None = None) -> Tensors:
+        """Resize sources to the size for tests (see :meth:`sizes`), at which things look as in training, or to another.
 
-        Tensors [C, H, W] in [-1, 1].
+        Targets and masks keep their relation to that.
         """
-        size = self.sizes((pair[0].shape[1], pair[0].shape[2])).test
-        return resize(pair[0], size, self.source_resampling), resize(pair[1], size)
+        stored = sample.source.shape[1], sample.source.shape[2]
+        size, scale = size or self.sizes(stored).test, sample.target.shape[1] // stored[0]
+        of_target, parts = (scale * size[0], scale * size[1]), self.parts
+        if len(parts) > 1:
+            source = resize_sources(sample.source, size, parts)
+        else:
+            source = resize(sample.source, size, parts[0].resampling if parts else "bicubic")
+        mask = None if sample.mask is None else resize_mask(sample.mask, of_target)
+        return Tensors(source, resize(sample.target, of_target), mask)
 
     def sizes(self, size: tuple[int, int]) -> Sizes:
         """What images of ``size``, (height, width), are resized to in training and for tests, and cropped to.
@@ -118,30 +232,35 @@ class Augmentation:
                 f"{crop[0]}x{crop[1]}; lower it, or set transform.load_size"
             )
 
-    def _augmented(self, pair: TensorPair, draw: Sequence[int | str], key: str) -> TensorPair:
-        """What the recipe's augmentations make of two images in [-1, 1]."""
-        source, target = (pair[0] + 1) / 2, (pair[1] + 1) / 2
-        wrap_source = tv_tensors.Mask if self.source_resampling == "nearest" else tv_tensors.Image
+    def _augmented(self, sample: Tensors, scale: int, draw: Sequence[int | str], key: str) -> Tensors:
+        """What the recipe's augmentations make of the images of a sample."""
+        images, several = Tensors((sample.source + 1) / 2, (sample.target + 1) / 2, sample.mask), len(self.parts) > 1
         for position, (origin, augment) in enumerate(self.augmentations):
+            wrapped = {}
+            for part in self.parts:
+                wrap = tv_tensors.Mask if part.resampling == "nearest" else tv_tensors.Image
+                wrapped[part.name] = wrap(split_sources(images.source, self.parts)[part.name])
+            source: Any = wrapped if several else next(iter(wrapped.values()), tv_tensors.Image(images.source))
+            masks = () if images.mask is None else (tv_tensors.Mask(images.mask),)
             with _one_thread(), seeded(derived(self.seed, "augmentation", position, *draw)):
                 try:
-                    made: Any = augment(wrap_source(source), tv_tensors.Image(target))
+                    made: Any = augment(source, tv_tensors.Image(images.target), *masks)
                 except Exception as error:
-                    raise RecipeError(f"{origin} fails on {key}: {in_one_line(error)}") from error
-            if problem := _problem(made, (source, target), height_width(self.settings.crop_size or 1)):
+                    more = _not_taken(several, bool(masks))
+                    raise RecipeError(f"{origin} fails on {key}: {in_one_line(error)}{more}") from error
+            if several and isinstance(made, tuple | list) and made and isinstance(made[0], dict):
+                wrong = [name for name in wrapped if not isinstance(made[0].get(name), Tensor)]
+                made = made if wrong else (torch.cat([made[0][name] for name in wrapped]), *made[1:])
+            if problem := _problem(made, images, scale, height_width(self.settings.crop_size or 1)):
                 raise RecipeError(f"{origin} gives {problem}, for {key}")
-            source, target = (image.detach().as_subclass(Tensor).float().clamp(0.0, 1.0) for image in made)
-        return source * 2 - 1, target * 2 - 1
+            images = Tensors(*(image.detach().as_subclass(Tensor).float().clamp(0.0, 1.0) for image in made))
+        return Tensors(images.source * 2 - 1, images.target * 2 - 1, images.mask)
 
 
-def resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
-    """An image [C, H, W] in [-1, 1] at ``size``, (height, width); bicubic is antialiased, and clamped to [-1, 1]."""
-    if tuple(image.shape[1:]) == size:
-        return image
-    interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC
-    resized: Tensor = vision.resize(image, list(size), interpolation=interpolation, antialias=True)
-    # bicubic overshoots at edges, and [-1, 1] is the contract
-    return resized.clamp_(-1.0, 1.0)
+def _not_taken(several: bool, with_mask: bool) -> str:
+    """What an augmentation has to take that may be news to it."""
+    news = [*(["a dict of sources by name"] if several else []), *(["a mask after the target"] if with_mask else [])]
+    return f"; here it is given {' and '.join(news)}" if news else ""
 
 
 @contextmanager
@@ -155,18 +274,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _problem(made: Any, before: TensorPair, crop: tuple[int, int]) -> str:
-    """What is wrong with what an augmentation has made of two images; empty where nothing is."""
-    if not isinstance(made, tuple | list) or len(made) != 2 or not all(isinstance(each, Tensor) for each in made):
-        return f"{type(made).__name__} where two images, source and target, are expected"
-    for side, image, given in zip(("source", "target"), made, before, strict=True):
+def _problem(made: Any, before: Tensors, scale: int, crop: tuple[int, int]) -> str:
+    """What is wrong with what an augmentation has made of a sample's images; empty where nothing is."""
+    names = ("source", "target", "mask")[: 2 if before.mask is None else 3]
+    if not isinstance(made, tuple | list) or len(made) != len(names) or not all(map(torch.is_tensor, made)):
+        listed = "two images, source and target," if len(names) == 2 else "source, target and mask"
+        return f"{type(made).__name__} where {listed} are expected"
+    for side, image, given in zip(names, made, filter(torch.is_tensor, before), strict=True):
         if image.ndim != 3 or len(image) != len(given) or not image.is_floating_point():
             return f"a {side} {list(image.shape)} of {image.dtype} where floats [{len(given)}, H, W] are expected"
         if not image.isfinite().all():
             return f"a {side} with values that are NaN or infinite"
     sizes = ["{}x{}".format(*image.shape[1:]) for image in made]
-    if sizes[0] != sizes[1]:
-        return f"a source of {sizes[0]} and a target of {sizes[1]} (height x width) where one size is expected"
-    if made[0].shape[1] < crop[0] or made[0].shape[2] < crop[1]:
+    height, width = made[0].shape[1:]
+    for side, image, size in zip(names[1:], made[1:], sizes[1:], strict=True):
+        if image.shape[1:] != (scale * height, scale * width):
+            wanted = "one size is expected" if scale == 1 else f"{scale} times the source's size is expected"
+            return f"a source of {sizes[0]} and a {side} of {size} (height x width) where {wanted}"
+    if height < crop[0] or width < crop[1]:
         return f"images of {sizes[0]} (height x width), smaller than transform.crop_size {crop[0]}x{crop[1]}"
     return ""

@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from torch import nn
 
 from p2pkit.contracts import DatasetWithHeaders, SampleHeader, Split
-from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.augmentation import Augmentation, refuse_unlike
 from p2pkit.data.loader import ONE_SIZE
-from p2pkit.data.samples import Data, refuse_unlike
+from p2pkit.data.samples import Data
 from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
@@ -93,20 +93,11 @@ class Finding(NamedTuple):
 
 @dataclass
 class SampleChecks:
-    """What each sample must be, by its shapes alone; ``first`` is a training sample that is as it should be.
-
-    Raises:
-        DataError: the crop is larger than what all samples are resized to.
-    """
+    """What each sample must be, by its shapes alone; ``first`` is a training sample that is as it should be."""
 
     first: SampleHeader
     augmentation: Augmentation
     batched: bool
-
-    def __post_init__(self) -> None:
-        settings = self.augmentation.settings
-        if settings.load_size is not None and not settings.keep_aspect:
-            self.augmentation.refuse_smaller_than_crop(self.first.source[:2], self.first.key)
 
     def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
         """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""

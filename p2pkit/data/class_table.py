@@ -19,6 +19,7 @@ from p2pkit.data.value_statistics import among, called, spread
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import FULL_SCALE, nothing_there
+from p2pkit.networks.encoding import SourcePart, split_sources
 from p2pkit.utils.progress import print_line
 
 REFUSED = 0.01
@@ -191,7 +192,7 @@ def problem_of(tables: Sequence[ClassTable]) -> str:
     return problems.get(first, "") + "".join(f" So it is in the {other} set." for other in others)
 
 
-def refuse_foreign_numbers(data: Data, encoding: Any, accelerator: Accelerator) -> None:
+def refuse_foreign_numbers(data: Data, parts: Sequence[SourcePart], accelerator: Accelerator) -> None:
     """Let the main process look at the numbers in label maps, and print what is odd about them.
 
     Raises:
@@ -199,41 +200,46 @@ def refuse_foreign_numbers(data: Data, encoding: Any, accelerator: Accelerator) 
     """
 
     def count() -> None:
-        tables = count_classes(data, encoding)
-        for table in tables:
-            for notice in table.notices():
-                print_line(f"NOTICE: {notice}")
-        if problem := problem_of(tables):
-            raise DataError(problem)
+        for tables in count_classes(data, parts):
+            for table in tables:
+                for notice in table.notices():
+                    print_line(f"NOTICE: {notice}")
+            if problem := problem_of(tables):
+                raise DataError(problem)
 
     on_main_process(accelerator, count)
 
 
-def count_classes(data: Data, encoding: Any, every: bool = False) -> list[ClassTable]:
-    """The tables of the train, val and test set, of 128 sources each or of ``every`` one; none for other encodings.
+def count_classes(data: Data, parts: Sequence[SourcePart], every: bool = False) -> list[list[ClassTable]]:
+    """For each of the sources that are label maps: the tables of its train, val and test set.
 
-    Samples that cannot be used are left out: other checks report them.
+    They are of 128 samples each, or of ``every`` one; those that cannot be used are left out: other checks report them.
     """
-    if not hasattr(encoding, "class_numbers"):
-        return []
+    return [_tables(data, parts, part, every) for part in parts if hasattr(part.encoding, "class_numbers")]
+
+
+def _tables(data: Data, parts: Sequence[SourcePart], part: SourcePart, every: bool) -> list[ClassTable]:
     spec, tables, refs = data.spec, dict[int, ClassTable](), list[SampleRef]()
+    encoding, side = part.encoding, f"source.{part.name}".rstrip(".")
     for place, samples in enumerate(data.sets[:3]):
         if len(samples):
-            tables[place] = ClassTable(called(samples), encoding.classes, encoding.void, of=len(samples))
+            name = f"{called(samples)} {part.name}".strip()
+            tables[place] = ClassTable(name, encoding.classes, encoding.void, of=len(samples))
             refs += [SampleRef(place, number) for number in spread(len(samples), every)]
 
-    low, high = data.value_range("source")
+    low, high = data.value_range(side)
 
     def numbers(ref: SampleRef) -> tuple[Tensor, str, int] | None:
         try:
             sample = data.sets[ref.place][ref.number]
-            source = spec.tensors(sample)[0]
+            source = split_sources(spec.tensors(sample).source, parts)[part.name]
         except DataError:
             return None
         with torch.no_grad():
             counted: Tensor = encoding.class_numbers(source[None])[0]
-        there = nothing_there(sample.source, data.source_values.missing.nodata)
-        stored = np.asarray(sample.source) if there is None else np.asarray(sample.source)[~there]
+        image: Any = sample.image(side)
+        there = nothing_there(image, data.values[side].reading.nodata)
+        stored = np.asarray(image) if there is None else np.asarray(image)[~there]
         return counted, sample.key, int(np.count_nonzero((stored < low) | (stored > high)))
 
     threads = 1 if data.train.draws() else None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from p2pkit.contracts import Sample, SampleHeader, Split
+from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
 from p2pkit.data.split_names import SIDES, SPLIT_AND_SIDE, like_another_split, of_one_side, split_of
 from p2pkit.errors import DataError
 from p2pkit.images.discovery import is_system_folder
@@ -141,22 +141,22 @@ def _refuse_no_train_set(folder: Path, folders: Mapping[Split, Path]) -> None:
 
 
 class SideFolders(NamedTuple):
-    """The folders of a split's sources and targets, and what is to be said of how they were found."""
+    """The folders of a split's sources, targets and masks, and what is to be said of how they were found."""
 
-    sources: Path
-    targets: Path
+    folders: tuple[Path, ...]
+    """Of each source, of the targets, and of the masks where there are some."""
     notices: list[str]
     split: Split | None
     """Whose they are; None where they are all there is, and hold the train set."""
 
-    def refuse_splits_among(self, sources: Iterable[Path], targets: Iterable[Path]) -> None:
-        """Raise DataError when these files of theirs are in a folder called like a split, or like another one."""
-        refuse_splits_among(self.sources, sources, self.split, of_sides=True)
-        refuse_splits_among(self.targets, targets, self.split, of_sides=True)
+    def refuse_splits_among(self, *files: Iterable[Path]) -> None:
+        """Raise DataError when these files of each are in a folder called like a split, or like another one."""
+        for folder, those in zip(self.folders, files, strict=True):
+            refuse_splits_among(folder, those, self.split, of_sides=True)
 
 
-def side_folders(root: Path, split: Split, source: str, target: str) -> SideFolders | None:
-    """The folders of a split's sources and targets; None for a val or test set that is not there.
+def side_folders(root: Path, split: Split, source: str, target: str, *more: str) -> SideFolders | None:
+    """The folders of a split's sources and targets, and of ``more``; None for a val or test set that is not there.
 
     They are SPLIT/source and SPLIT/target, source/SPLIT and target/SPLIT, or SPLITsource and SPLITtarget (trainA) in
     ``root``, or without any of these source and target themselves, for training. Where nothing is called "source" or
@@ -167,48 +167,45 @@ def side_folders(root: Path, split: Split, source: str, target: str) -> SideFold
             train set.
     """
     refuse_missing(root)
-    source, target = (str(Path(side).expanduser()) for side in (source, target))
-    sides, notices = (source, target), list[str]()
-    if sides == DEFAULT_SIDES and not _has_sides(root, sides) and _has_sides(root, SIDES):
-        sides = SIDES
+    sides, notices = tuple(str(Path(side).expanduser()) for side in (source, target, *more)), list[str]()
+    if sides[:2] == DEFAULT_SIDES and not _has_sides(root, DEFAULT_SIDES) and _has_sides(root, SIDES):
+        sides = (*SIDES, *sides[2:])
         turned = 'the other way round it is data.source = "B" and data.target = "A"'
         notices.append(f"{root}: it has no folders source and target, so A is translated to B; {turned}")
-    layouts = list(_layouts(root, *sides))
+    layouts = list(_layouts(root, sides))
     for folders in layouts:
         if split in folders:
             parents = {0: [root], 1: [_of(root, side) for side in dict.fromkeys(sides)]}.get(layouts.index(folders), [])
             for parent in parents if split == "train" else ():
                 notices += beside_splits(parent)
-            return SideFolders(*folders[split], notices, split)
+            return SideFolders(folders[split], notices, split)
     if split != "train":
         return None
     for folders in layouts:
-        _refuse_no_train_set(root, {each: both[0] for each, both in folders.items()})
-    of_sides = _of(root, sides[0]), _of(root, sides[1])
+        _refuse_no_train_set(root, {each: those[0] for each, those in folders.items()})
+    of_sides = tuple(_of(root, side) for side in sides)
     in_root = not all(Path(side).is_absolute() for side in sides)
     for folder in (*[root] * in_root, *of_sides):
         _refuse_no_train_set(folder, split_folders(folder))
     if not all(folder.is_dir() for folder in of_sides):
         raise DataError(_sides_missing(root, sides))
-    return SideFolders(*of_sides, notices, None)
+    return SideFolders(of_sides, notices, None)
 
 
-def _layouts(root: Path, source: str, target: str) -> Iterator[dict[Split, tuple[Path, Path]]]:
-    """The folders of both sides by split, for each way in which they may lie below ``root``."""
+def _layouts(root: Path, sides: Sequence[str]) -> Iterator[dict[Split, tuple[Path, ...]]]:
+    """The folders of all sides by split, for each way in which they may lie below ``root``."""
     # a folder that is named in full lies in none of them
-    sets = {} if Path(source).is_absolute() or Path(target).is_absolute() else split_folders(root)
-    within = {split: (_of(path, source), _of(path, target)) for split, path in sets.items()}
-    yield {split: both for split, both in within.items() if both[0].is_dir() or both[1].is_dir()}
-    of_sides = [split_folders(_of(root, side)) for side in (source, target)]
-    yield _joined(of_sides[0], of_sides[1], (_of(root, source), _of(root, target)))
-    glued: list[dict[Split, Path]] = []
-    for side in (source, target):
+    sets = {} if any(Path(side).is_absolute() for side in sides) else split_folders(root)
+    within = {split: tuple(_of(path, side) for side in sides) for split, path in sets.items()}
+    yield {split: those for split, those in within.items() if any(folder.is_dir() for folder in those)}
+    of_sides = [split_folders(_of(root, side)) for side in sides]
+    yield _joined(of_sides, sides, lambda side, split: _of(root, side) / split)
+    glued = []
+    for called in (normalize("NFC", side).lower() for side in sides):
         matches = [(SPLIT_AND_SIDE.fullmatch(normalize("NFC", path.name)), path) for path in subfolders(root)]
-        side = normalize("NFC", side).lower()
-        of_side = [(split_of(match[1]), path) for match, path in matches if match and match[2].lower() == side]
+        of_side = [(split_of(match[1]), path) for match, path in matches if match and match[2].lower() == called]
         glued.append(_one_each(root, of_side))
-    yield {split: (glued[0].get(split, root / f"{split}{source}"), glued[1].get(split, root / f"{split}{target}"))
-           for split in {**glued[0], **glued[1]}}  # fmt: skip
+    yield _joined(glued, sides, lambda side, split: root / f"{split}{side}")
 
 
 def _of(folder: Path, side: str) -> Path:
@@ -216,17 +213,19 @@ def _of(folder: Path, side: str) -> Path:
 
 
 def _joined(
-    sources: Mapping[Split, Path], targets: Mapping[Split, Path], sides: tuple[Path, Path]
-) -> dict[Split, tuple[Path, Path]]:
-    both = {**sources, **targets}
-    return {split: (sources.get(split, sides[0] / split), targets.get(split, sides[1] / split)) for split in both}
+    found: Sequence[Mapping[Split, Path]], sides: Sequence[str], otherwise: Callable[[str, Split], Path]
+) -> dict[Split, tuple[Path, ...]]:
+    """The folders of all sides by split; one that a side lacks is where it would be ``otherwise``."""
+    splits = dict.fromkeys(split for each in found for split in each)
+    each_of = list(zip(found, sides, strict=True))
+    return {split: tuple(each.get(split) or otherwise(side, split) for each, side in each_of) for split in splits}
 
 
-def _has_sides(root: Path, sides: tuple[str, str]) -> bool:
-    return any(_of(root, side).is_dir() for side in sides) or any(_layouts(root, *sides))
+def _has_sides(root: Path, sides: Sequence[str]) -> bool:
+    return any(_of(root, side).is_dir() for side in sides) or any(_layouts(root, sides))
 
 
-def _sides_missing(root: Path, sides: tuple[str, str]) -> str:
+def _sides_missing(root: Path, sides: Sequence[str]) -> str:
     """What to say where a folder of sources or of targets is not there: a root a level too high, or other names."""
     missing = [root / side for side in sides if not _of(root, side).is_dir()]
     message = f"{' and '.join(map(str, missing))}: there is no such folder"
@@ -234,7 +233,9 @@ def _sides_missing(root: Path, sides: tuple[str, str]) -> str:
         if _has_sides(path, sides) or _has_sides(path, SIDES) or any(map(split_of, _names(path))):
             return f'{message}; data.root is a level too high if {path} is meant: give data.root = "{path}"'
     there = f"the folders there are called {_some(_names(root))}" if subfolders(root) else "there are no folders"
-    return f"{message}; in {root} {there}. Set data.source and data.target to the names of two of them"
+    keys = "data.source, data.target and data.mask" if len(sides) > 2 else "data.source and data.target"
+    count = "those meant" if len(sides) > 2 else "two of them"
+    return f"{message}; in {root} {there}. Set {keys} to the names of {count}"
 
 
 def _names(folder: Path) -> list[str]:
@@ -242,65 +243,87 @@ def _names(folder: Path) -> list[str]:
 
 
 class FilePairs:
-    """A data set (contracts.PairedDataset) of (source, target) files below ``root``.
+    """A data set (contracts.PairedDataset) of files below ``root``: of each sample its sources, its target, its mask.
 
-    A pair's key is the path of its source below ``sources``, which is ``root`` unless given. ``groups`` are what keeps
-    pairs together where a part of them becomes the val set, one for each.
+    A sample's key is the path of its (first) source below ``sources``, which is ``root`` unless given. ``groups`` are
+    what keeps samples together where a part of them becomes the val set, one for each. Several sources have ``names``,
+    one for each; ``masked`` says that there are masks.
     """
 
     called = "the two images of a pair"
     """What messages call the files of a pair."""
 
     def __init__(
-        self, root: Path, pairs: Sequence[tuple[Path, Path]], sources: Path | None = None, groups: Sequence[str] = ()
-    ) -> None:
-        self._root, self._pairs, self._sources, self._groups = root, pairs, sources or root, groups
+        self, root: Path, files: Sequence[tuple[Path, ...]], sources: Path | None = None, groups: Sequence[str] = (),
+        names: Sequence[str] = (), masked: bool = False,
+    ) -> None:  # fmt: skip
+        self._root, self._files, self._sources, self._groups = root, files, sources or root, groups
+        self._names, self._masked, self._count = tuple(names), masked, len(names) or 1
         self.notices: list[str] = []
         self.problems: list[str] = []
 
     @property
     def source_files(self) -> list[Path]:
-        """The files of sources: none of them may be in two sets."""
-        return [source for source, _ in self._pairs]
+        """The files of sources, of all where there are several: none of them may be in two sets."""
+        return [file for files in self._files for file in files[: self._count]]
 
     @property
     def target_files(self) -> list[Path]:
         """The files of targets."""
-        return [target for _, target in self._pairs]
+        return [files[self._count] for files in self._files]
+
+    @property
+    def mask_files(self) -> list[Path]:
+        """The files of masks."""
+        return [files[-1] for files in self._files] if self._masked else []
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> Sample:
-        source, target = self._pairs[index]
-        pair = Sample(read_image(source), read_image(target), self.key(index))
-        self._refuse_unequal(index, pair.header)
-        return pair
+        images = [read_image(file) for file in self._files[index]]
+        self._refuse_unequal(index, [image.shape[:2] for image in images])
+        source = dict(zip(self._names, images, strict=False)) if self._names else images[0]
+        return Sample(source, images[self._count], self.key(index), images[-1] if self._masked else None)
 
     def header(self, index: int) -> SampleHeader:
-        """The shapes of the pair at ``index``, from the headers of its files."""
-        source, target = self._pairs[index]
-        header = SampleHeader(image_header(source), image_header(target), self.key(index))
-        self._refuse_unequal(index, header)
-        return header
+        """The shapes of the sample at ``index``, from the headers of its files."""
+        shapes = [image_header(file) for file in self._files[index]]
+        self._refuse_unequal(index, [shape[:2] for shape in shapes])
+        target, mask = shapes[self._count], shapes[-1] if self._masked else NO_IMAGE
+        if self._names:
+            named = dict(zip(self._names, shapes, strict=False))
+            return SampleHeader.of_sources(named, target, self.key(index), mask)
+        return SampleHeader(shapes[0], target, self.key(index), mask)
 
     def key(self, index: int) -> str:
-        """The key of the pair at ``index``, without reading it."""
-        return key_of(self._pairs[index][0], self._sources)
+        """The key of the sample at ``index``, without reading it."""
+        return key_of(self._files[index][0], self._sources)
 
     def group(self, index: int) -> str:
-        """What keeps the pair at ``index`` with others in one set; empty where nothing does."""
+        """What keeps the sample at ``index`` with others in one set; empty where nothing does."""
         return self._groups[index] if self._groups else ""
 
-    def _refuse_unequal(self, index: int, header: SampleHeader) -> None:
-        if header.source[:2] != header.target[:2]:
-            files = zip(self._pairs[index], (header.source, header.target), strict=True)
-            sizes = " and ".join(f"{file} is {shape[0]}x{shape[1]}" for file, shape in files)
-            raise DataError(f"{self.called} differ in size (height x width): {sizes}")
+    def _refuse_unequal(self, index: int, sizes: Sequence[tuple[int, int]]) -> None:
+        """Raise DataError unless sources are of one size, the target of a multiple of it, its mask of its own."""
+        count, (height, width) = self._count, sizes[0]
+        scale = max(1, sizes[count][0] // max(1, height))
+        for place, size in enumerate(sizes[1:], 1):
+            if place < count:
+                called, other, fits = "the sources of a sample", 0, size == sizes[0]
+            elif place == count:
+                called = self.called if count == 1 else "the sources and the target of a sample"
+                other, fits = 0, size == (scale * height, scale * width)
+            else:
+                called, other, fits = "the target and the mask of a sample", count, size == sizes[count]
+            if not fits:
+                files = (f"{self._files[index][each]} is {'x'.join(map(str, sizes[each]))}" for each in (other, place))
+                raise DataError(f"{called} differ in size (height x width): {' and '.join(files)}")
 
     def fingerprint(self) -> str:
-        """A digest of the files' names and sizes."""
-        return fingerprint_of(self._root, [file for pair in self._pairs for file in pair])
+        """A digest of the files' names and sizes, and of what several sources are called."""
+        more = ([f"sources {self._names}"] if self._names else []) + ["masked"] * self._masked
+        return fingerprint_of(self._root, [file for files in self._files for file in files], *more)
 
 
 def key_of(file: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from accelerate import Accelerator
@@ -15,6 +16,7 @@ from p2pkit.data.value_ranges import find_percentiles
 from p2pkit.data.value_statistics import Looked, Statistics, look_at_values, side_values
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import Reading
 from p2pkit.utils.progress import print_line
 
 NUMBERS = -32768.0, 65535.0
@@ -66,25 +68,33 @@ class FoundValues(NamedTuple):
                 )
 
 
-def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: bool = False) -> FoundValues:
-    """The ranges of ``sides`` that a recipe asks to be found, and what is odd about their values.
+def find_values(data: Data, sides: Sequence[str] | None = None, every: bool = False) -> FoundValues:
+    """The ranges of ``sides`` (all unless given) that a recipe asks to be found, and what is odd about their values.
 
     Looks at 128 samples of each set, or at ``every`` one; ranges are those of the train set, percentiles of all of it.
 
     Raises:
-        DataError: a pair cannot be read and the policy is to stop, none can, all values of a side are the same, or
-            label maps hold what are no numbers of classes.
+        DataError: a pair cannot be read and the policy is to stop, none can, all values of a side are the same, label
+            maps hold what are no numbers of classes, or masks next to no weights.
     """
+    if sides is None:
+        sides = ["source", "target"]
+        with suppress(DataError):  # if none can be used, the look at all of them says so
+            sides = [*data.first.header.sides, *(["mask"] if data.first.mask is not None else [])]
     percentiles = {}
     for side in sides:
         asked = side_values(data, side).percentiles
-        if asked and getattr(data, side) is None:  # else they are known
+        if asked and data.ranges[side] is None:  # else they are known
             percentiles[side] = asked
     found = FoundValues(find_percentiles(data, percentiles), look_at_values(data, sides, every), [])
     for side, held in found.statistics.items():
         values = side_values(data, side)
+        if side == "mask":
+            found.notices.extend(_of_masks(held, data.mask_range))
+            continue
         if values.rule == "labels":
-            if numbers := _of_labels(data, [sets[side] for sets in found.looked.sets.values() if side in sets]):
+            every_set = [sets[side] for sets in found.looked.sets.values() if side in sets]
+            if numbers := _of_labels(every_set, data.ranges[side]):
                 found.ranges[side] = numbers
             continue
         if values.rule == "auto" or (values.rule == "default" and held.wide and len(held.dtypes) == 1):
@@ -93,9 +103,14 @@ def find_values(data: Data, sides: Sequence[str] = ("source", "target"), every: 
             elif held.low == held.high:
                 of_type = f"all values are {held.low:g}, which is not a range: that of their type is taken"
                 found.notices.append(f"{side}: {of_type}; set {side}.range for another one")
-        chosen = found.ranges.get(side) or getattr(data, side)
+        chosen = found.ranges.get(side) or data.ranges[side]
+        if values.reading.logarithmic and chosen is not None and chosen[0] <= 0:
+            raise DataError(
+                f'{side}.mapping = "logarithmic" is of values above 0, and these go from {chosen[0]:g} on; set '
+                f"{side}.range, beyond which values are clipped"
+            )
         found.notices.extend(_odd_values(side, held, chosen))
-        found.notices.extend(_said_by_files(side, held, values.missing.fill, chosen))
+        found.notices.extend(_said_by_files(side, held, values.reading, chosen))
         if chosen is not None and values.rule in DERIVED and not values.percentiles:
             others = [sets[side] for split, sets in found.looked.sets.items() if split != "train" and side in sets]
             found.notices.extend(values_beyond(side, others, chosen))
@@ -133,8 +148,20 @@ def with_found_values(data: Data, sides: Sequence[str], accelerator: Accelerator
     return data.with_ranges({side: (low, high) for side, (low, high) in ranges.items()}, notices)
 
 
-def _of_labels(data: Data, sets: Sequence[Statistics]) -> ValueRange | None:
-    """The range in which the numbers of label maps keep apart; None where that of their type does, or the recipe's.
+def _of_masks(held: Statistics, values: ValueRange | None) -> Iterator[str]:
+    """A notice on masks that leave all to count; a DataError on those in which next to nothing counts."""
+    low, high = values or (0.0, (held.range_of_type or (0.0, 1.0))[1])
+    if held.high - low < LITTLE * (high - low):
+        raise DataError(
+            f"masks hold values {held.shown}, and {high:g} is a weight of 1, so that next to nothing counts; set "
+            f"mask.range, as in mask.range = [0, {max(1.0, held.high):g}], or save weights as 0 to {high:g}"
+        )
+    if held.low >= high:
+        yield f"masks hold values {held.shown}: every pixel counts in full, as it would without masks"
+
+
+def _of_labels(sets: Sequence[Statistics], known: ValueRange | None) -> ValueRange | None:
+    """The range in which the numbers of label maps keep apart; None where that of their type does, or one is known.
 
     Raises:
         DataError: they are not whole numbers of classes.
@@ -145,7 +172,7 @@ def _of_labels(data: Data, sets: Sequence[Statistics]) -> ValueRange | None:
             f"the sources hold values {low:g} to {high:g}, but label maps hold the numbers of classes: whole ones from "
             f"{NUMBERS[0]:.0f} to {NUMBERS[1]:.0f}"
         )
-    if data.source is not None:
+    if known is not None:
         return None
     dtypes = {dtype for held in sets for dtype in held.dtypes}
     return None if dtypes in AS_THEY_ARE else (NUMBERS[0] if low < 0 else 0.0, NUMBERS[1])
@@ -176,14 +203,21 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
         )
 
 
-def _said_by_files(side: str, found: Statistics, fill: float | None, values: ValueRange | None) -> Iterator[str]:
+def _said_by_files(side: str, found: Statistics, reading: Reading, values: ValueRange | None) -> Iterator[str]:
     """Notices on what files say of their values."""
     if found.profiles:
         yield (
             f"{found.profiles.total()} of {found.images} {side}s have a colour profile ({_counted(found.profiles)}), "
             "which is not used: their numbers are taken as stored"
         )
-    if found.missing and fill is not None:
+    fill = reading.fill
+    if found.missing and reading.masked:
+        shown = "in the middle of the range" if fill is None else f"{fill:g}"
+        yield (
+            f"{found.missing / found.values:.2%} of the {side}s' values mean that nothing is there; they are {shown} "
+            "to the networks, and do not count"
+        )
+    elif found.missing and fill is not None:
         low, high = values or (fill, fill)
         seen = min(max(fill, low), high)
         clipped = "" if seen == fill else f", which is clipped to {seen:g}, the end of the range"

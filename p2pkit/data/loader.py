@@ -11,10 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from p2pkit.contracts import Batch
-from p2pkit.data.augmentation import Augmentation, TensorPair
+from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
-from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.data.samples import Samples
 from p2pkit.errors import DataError, P2PKitError, first_line
 from p2pkit.images import formats
 from p2pkit.networks.fitting import in_fast_layout
@@ -27,9 +27,9 @@ ONE_SIZE = "set transform.load_size or transform.crop_size, or loader.batch_size
 
 
 class Example(NamedTuple):
-    """An augmented pair of images, its key, and the messages on those that were skipped on the way to it."""
+    """An augmented sample, its key, and the messages on those that were skipped on the way to it."""
 
-    tensors: TensorPair
+    tensors: Tensors
     key: str
     skipped: list[str]
 
@@ -53,11 +53,13 @@ class Examples(Dataset[Example | P2PKitError]):
     ) -> None:
         self._samples, self._spec, self._augmentation = samples, spec, augmentation
         self._bad_samples = SkipBadSamples(len(samples), settings.bad_data)
-        self._last: dict[tuple[int, int], tuple[TensorPair, str]] = {}
+        self._last: dict[tuple[int, int], tuple[Tensors, str]] = {}
         """The sample of which further crops follow."""
         self._targets: Examples | None = None
         if samples.targets is not None:
-            apart = replace(augmentation, seed=derived(augmentation.seed, "targets"))
+            # what is known of several sources is not true of targets
+            parts = augmentation.parts if len(augmentation.parts) < 2 else ()
+            apart = replace(augmentation, seed=derived(augmentation.seed, "targets"), parts=parts)
             self._targets = Examples(samples.targets, spec, apart, settings)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class Examples(Dataset[Example | P2PKitError]):
         epoch, number, *drawn = at
         index, crop = divmod(number, self._augmentation.settings.crops_per_image)
 
-        def augmented(candidate: int) -> tuple[TensorPair, str]:
+        def augmented(candidate: int) -> tuple[Tensors, str]:
             found = self._last.get((epoch, candidate))
             if found is None:
                 pair = self._samples.read(candidate, epoch)
@@ -89,7 +91,7 @@ class Examples(Dataset[Example | P2PKitError]):
         target = self._targets[epoch, drawn[0] if drawn else 0]
         if isinstance(target, P2PKitError):
             return target
-        return Example((tensors[0], target.tensors[1]), f"{key}, {target.key}", skipped + target.skipped)
+        return Example(Tensors(tensors.source, target.tensors.target), f"{key}, {target.key}", skipped + target.skipped)
 
 
 def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int, crops: int = 1) -> int:
@@ -131,8 +133,8 @@ def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator
         for batch in loader:
             if isinstance(batch, P2PKitError):
                 raise batch
-            source, target, keys, skipped = batch
-            yield Loaded(Batch(source, target, keys), skipped)
+            source, target, keys, skipped, mask = batch
+            yield Loaded(Batch(source, target, keys, mask), skipped)
     except (RuntimeError, ConnectionError, EOFError) as error:
         lost = lost_worker(error)
         if lost is None:
@@ -143,7 +145,8 @@ def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch where the networks are, in the layout that is fastest there."""
     source, target = batch.source.to(device, non_blocking=True), batch.target.to(device, non_blocking=True)
-    return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys)
+    mask = batch.mask if batch.mask is None else batch.mask.to(device, non_blocking=True)
+    return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys, mask)
 
 
 def lost_worker(error: Exception) -> DataError | None:
@@ -161,24 +164,31 @@ def lost_worker(error: Exception) -> DataError | None:
 
 
 def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
-    """Sources and targets [N, C, H, W], keys and messages of a batch; its error, or that its images differ in size."""
-    sources, targets, keys, skipped = [], [], [], []
+    """Sources and targets [N, C, H, W], keys, messages and masks, if any, of a batch.
+
+    Its error where it has one, or that its images differ in size.
+    """
+    sources, targets, keys, skipped, masks = [], [], [], [], []
     for example in examples:
         if isinstance(example, P2PKitError):
             return example
-        sources.append(example.tensors[0])
-        targets.append(example.tensors[1])
+        sources.append(example.tensors.source)
+        targets.append(example.tensors.target)
+        if example.tensors.mask is not None:
+            masks.append(example.tensors.mask)
         keys.append(example.key)
         skipped += example.skipped
         if sources[0].shape != sources[-1].shape or targets[0].shape != targets[-1].shape:
             return _differing_sizes(examples)
-    return torch.stack(sources), torch.stack(targets), keys, skipped
+    return torch.stack(sources), torch.stack(targets), keys, skipped, torch.stack(masks) if masks else None
 
 
 def _differing_sizes(examples: Sequence[Example | P2PKitError]) -> P2PKitError:
     whole = [example for example in examples if isinstance(example, Example)]
-    of = 0 if any(each.tensors[0].shape != whole[0].tensors[0].shape for each in whole) else 1
-    sizes = ", ".join("{} {}x{}".format(each.key, *each.tensors[of].shape[1:]) for each in whole)
+    images = [each.tensors.source for each in whole]
+    if all(image.shape == images[0].shape for image in images):
+        images = [each.tensors.target for each in whole]
+    sizes = ", ".join("{} {}x{}".format(each.key, *image.shape[1:]) for each, image in zip(whole, images, strict=True))
     return DataError(f"the images of a batch differ in size (height x width): {sizes}; {ONE_SIZE}")
 
 

@@ -1,11 +1,12 @@
-"""Which source goes with which target, as a list has it: a CSV or TSV file."""
+"""Which files are one sample, as a list has it: a CSV or TSV file."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from p2pkit.contracts import Split
@@ -19,6 +20,9 @@ LINES_SHOWN = 20
 """How many lines of a list that must be mended a message names."""
 COLUMNS = ("source", "target", "mask", "split", "group")
 """What the columns of a list may be called; the first two must be there."""
+MASKS_OF_ALL = "; where there is a column mask each line needs one, which may be white all over"
+OF_SEVERAL = "source."
+"""What the columns of several sources begin with, before the name of each."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class _Row:
     """A line of a list."""
 
     line: int
-    source: Path
-    target: Path
+    files: tuple[Path, ...]
+    """Sources, target, and mask where there are masks."""
     split: Split
     group: str
 
@@ -35,8 +39,9 @@ class _Row:
 def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
     """The pairs of a set as a list has them: a CSV or TSV file with a header, below ``root`` unless it is absolute.
 
-    Its columns are source and target, paths below ``root`` or absolute, and perhaps split (rows without one are for
-    training), group, and mask, which is not used yet. Others are left out, and named in a notice.
+    Its columns are source and target, paths below ``root`` or absolute, and perhaps mask, likewise, split (rows without
+    one are for training) and group. In place of source, several have source.NAME each. Others are left out, and named
+    in a notice.
 
     Raises:
         DataError: with all that is wrong in the list, by lines.
@@ -46,9 +51,8 @@ def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
     except ValueError as error:
         raise DataError(f"data.list: found {name!r}, expected {error}") from error
     rows, columns = _rows(file, root)
-    ignored = [column or "without a name" for column in columns if column not in COLUMNS]
+    ignored = [column or "without a name" for column in columns if not _known(column)]
     notices = [f"{file}: {len(ignored)} of its columns are not used: {', '.join(ignored)}"] * bool(ignored)
-    notices += [f"{file}: its column mask is not used yet: losses and metrics are of all pixels"] * ("mask" in columns)
     splits: dict[str, set[Split]] = {}
     for row in rows:
         splits.setdefault(row.group, set()).add(row.split)
@@ -56,7 +60,9 @@ def listed_pairs(root: Path, name: str, split: Split) -> Pairs:
         notices.append(f"{file}: {len(torn)} groups have pairs in more than one set ({', '.join(torn[:SHOWN])})")
     chosen = [row for row in rows if row.split == split]
     groups = [row.group for row in chosen]
-    return Pairs([(row.source, row.target) for row in chosen], groups if any(groups) else [], notices)
+    names = [column.removeprefix(OF_SEVERAL) for column in _sources(columns) if column != COLUMNS[0]]
+    files = [row.files for row in chosen]
+    return Pairs(files, groups if any(groups) else [], notices, names=names, masked="mask" in columns)
 
 
 def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
@@ -67,14 +73,14 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
     rows, wrong = list[_Row](), list[str]()
-    first_lines: dict[tuple[Path, ...], int] = {}
+    first_lines: dict[Path, int] = {}
     cells_of: dict[str, set[str]] = {}
     try:
         for cells in reader:
             if not any(map(str.strip, cells)):
                 continue
             if not columns:
-                columns = [cell.strip().lower() for cell in cells]
+                columns = [_column(cell) for cell in cells]
                 _refuse_columns(file, reader.line_num, columns)
                 continue
             for column, cell in zip(columns, cells, strict=False):
@@ -84,9 +90,9 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
                 found = [f"{len(cells)} cells, expected {len(columns)} as in the header"]
             wrong += [f"line {reader.line_num}: {each}" for each in found]
             if row is not None and not found:
-                first = first_lines.setdefault((row.source,), row.line)
+                first = first_lines.setdefault(row.files[0], row.line)
                 if first != row.line:
-                    wrong.append(f"line {row.line}: the source {row.source} is in line {first} already")
+                    wrong.append(f"line {row.line}: the source {row.files[0]} is in line {first} already")
                 rows.append(row)
     except csv.Error as error:
         raise DataError(
@@ -103,11 +109,10 @@ def _rows(file: Path, root: Path) -> tuple[list[_Row], list[str]]:
 def _row(line: int, cells: Mapping[str, str], root: Path) -> tuple[_Row | None, list[str]]:
     """A row, and what is wrong in it."""
     wrong, files = list[str](), dict[str, Path]()
-    for side in ("source", "target", "mask"):
+    for side in (*_sources(cells), "target", *["mask"] * ("mask" in cells)):
         name = cells.get(side, "")
         if not name:
-            if side != "mask":
-                wrong.append(f"it has no {side}")
+            wrong.append(f"it has no {side}{MASKS_OF_ALL * (side == 'mask')}")
             continue
         try:
             files[side] = root / usable_path(Path(name), folder=root)
@@ -119,21 +124,43 @@ def _row(line: int, cells: Mapping[str, str], root: Path) -> tuple[_Row | None, 
     split = split_of(named) if named else "train"
     if split is None:
         wrong.append(f"split: found {named!r}, expected train, val or test{did_you_mean(named, SPLIT_NAMES)}")
-    if not wrong and files["source"] == files["target"]:
-        wrong.append(f"{files['source']} is both source and target")
+    for one, other in combinations([] if wrong else files, 2):
+        if files[one] == files[other] and (one == "target" or other != "mask"):  # a source may be the mask as well
+            wrong.append(f"{files[one]} is both {one} and {other}")
     if wrong or split is None:
         return None, wrong
-    return _Row(line, files["source"], files["target"], split, cells.get("group", "")), wrong
+    return _Row(line, (*files.values(),), split, cells.get("group", "")), wrong
+
+
+def _column(cell: str) -> str:
+    """What a cell of the header calls its column; the names of sources keep their capitals."""
+    name = cell.strip()
+    of_several = name.lower().startswith(OF_SEVERAL)
+    return OF_SEVERAL + name[len(OF_SEVERAL) :].strip() if of_several else name.lower()
+
+
+def _sources(columns: Iterable[str]) -> list[str]:
+    """The columns of sources."""
+    return [column for column in columns if column == COLUMNS[0] or column.startswith(OF_SEVERAL)]
+
+
+def _known(column: str) -> bool:
+    return column in COLUMNS or column.startswith(OF_SEVERAL)
 
 
 def _refuse_columns(file: Path, line: int, columns: Sequence[str]) -> None:
-    wrong, missing = [], [column for column in COLUMNS[:2] if column not in columns]
+    sources = _sources(columns)
+    wrong, missing = [], ["source"] * (not sources) + ["target"] * ("target" not in columns)
     for column in columns:
         guess = did_you_mean(column, COLUMNS)
-        if column in COLUMNS and columns.count(column) > 1:
+        if _known(column) and columns.count(column) > 1:
             wrong.append(f"two columns are called {column}")
-        elif column not in COLUMNS and (guess or missing):  # "splt" is no column to leave out
+        elif not _known(column) and (guess or missing):  # "splt" is no column to leave out
             wrong.append(f"unknown column {column!r}{guess}")
+    odd = any(not name or "." in name for name in (each.removeprefix(OF_SEVERAL) for each in sources))
+    if odd or ("source" in columns and len(set(sources)) > 1):
+        names = "a name of its own without dots, as in source.depth, source.normal"
+        wrong.append(f"of the columns {', '.join(sources)} each needs {names}")
     wrong += [f"there is no column {column}" for column in missing]
     if missing and any(installed().is_image(column) for column in columns):
         wrong = ["it has no header: this line names images"]

@@ -1,4 +1,4 @@
-"""Which source goes with which target: by the stems of their names, as patterns find them."""
+"""Which files are one sample: source and target, several sources, a mask, by stems of names, as patterns find them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
@@ -17,19 +18,26 @@ from p2pkit.images.names import without_ending
 
 SHOWN = 5
 """How many files a message names."""
+SHOWN_OF_FOLDER = 3
+"""How many a message names that lack a partner in one of several folders."""
 LOOKED_AT = 200
 """With how many names another is compared to guess a pattern."""
 STEM = "{stem}"
 
 
 class Pairs(NamedTuple):
-    """The (source, target) files of a set, in order, and beside each its group where names or a list give one."""
+    """The files of a set, in order, and beside each sample its group where names or a list give one."""
 
-    files: list[tuple[Path, Path]]
+    files: list[tuple[Path, ...]]
+    """Of each sample: sources, target, and mask where there are masks."""
     groups: Sequence[str] = ()
     notices: Sequence[str] = ()
     problems: Sequence[str] = ()
     """What has no partner, or several; it is not in ``files``."""
+    names: Sequence[str] = ()
+    """Of several sources."""
+    masked: bool = False
+    """Whether the last file of each is a mask."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +99,34 @@ def match(sources: Found, targets: Found, source_pattern: str = STEM, target_pat
         DataError: a pattern matches no file at all.
     """
     patterns = Pattern(source_pattern, "data.source_pattern"), Pattern(target_pattern, "data.target_pattern")
-    sides = _Side(sources, patterns[0]), _Side(targets, patterns[1])
-    _share_out(*sides)
-    by_group = all("{group}" in pattern.text for pattern in patterns)
+    return match_sides([Side(sources, patterns[0], "source"), Side(targets, patterns[1], "target")])
+
+
+def match_sides(sides: Sequence[Side]) -> Pairs:
+    """What :func:`match` does, for any number of sides: sources, then target, then perhaps mask.
+
+    A sample has a file on each. Of a source and the mask, which may be the same files, both keep these.
+
+    Raises:
+        RecipeError: two other sides find the same files.
+        DataError: a pattern matches no file at all.
+    """
+    for one, other in combinations(sides, 2):
+        _share_out(one, other)
+    by_group = all("{group}" in side.pattern.text for side in sides)
     found = [side.by_stem(by_group) for side in sides]
     problems: list[str] = []
     several = {stem for side in found for stem, files in side.items() if len(files) > 1}
     if several:
         problems.append(_two_of_one_name([files for side in found for files in side.values() if len(files) > 1]))
-    one = [{stem: files[0] for stem, files in side.items() if stem not in several} for side in found]
-    if one[0].keys() != one[1].keys():
-        problems.append(_without_partner(one[0], one[1], sources.folder, targets.folder))
-    stems = sorted(one[0].keys() & one[1].keys())
-    groups = [sides[0].groups.get(one[0][stem], "") or sides[1].groups.get(one[1][stem], "") for stem in stems]
-    return Pairs(
-        [(one[0][stem], one[1][stem]) for stem in stems], groups if any(groups) else [], _unmatched(*sides), problems
-    )
+    one_each = [{stem: files[0] for stem, files in side.items() if stem not in several} for side in found]
+    complete = set.intersection(*map(set, one_each))
+    if any(files.keys() != complete for files in one_each):
+        problems.append(_without_partner(one_each, sides))
+    stems = sorted(complete)
+    groups = [_group(stem, sides, one_each) for stem in stems]
+    files = [tuple(files[stem] for files in one_each) for stem in stems]
+    return Pairs(files, groups if any(groups) else [], _unmatched(*sides), problems)
 
 
 Stem = tuple[str, str]
@@ -114,11 +134,17 @@ Stem = tuple[str, str]
 
 
 @dataclass
-class _Side:
-    """The files of one side that match its pattern."""
+class Side:
+    """The files of one side that match its pattern.
+
+    Raises:
+        DataError: none does.
+    """
 
     found: Found
     pattern: Pattern
+    called: str
+    """What messages call one of them: "source", "source depth" (of several), "target" or "mask"."""
     stems: dict[Path, str] = field(default_factory=dict)
     groups: dict[Path, str] = field(default_factory=dict)
 
@@ -141,9 +167,15 @@ class _Side:
         return found
 
 
-def _unmatched(*sides: _Side) -> list[str]:
+def _group(stem: Stem, sides: Sequence[Side], files: Sequence[Mapping[Stem, Path]]) -> str:
+    """The group of the sample of a stem: that of its first file that has one."""
+    groups = (side.groups.get(each[stem], "") for side, each in zip(sides, files, strict=True))
+    return next(filter(None, groups), "")
+
+
+def _unmatched(*sides: Side) -> list[str]:
     """How many files match no pattern, a notice a folder."""
-    by_folder: dict[Path, list[_Side]] = {}
+    by_folder: dict[Path, list[Side]] = {}
     for side in sides:
         by_folder.setdefault(side.found.folder, []).append(side)
     notices = []
@@ -158,18 +190,20 @@ def _unmatched(*sides: _Side) -> list[str]:
     return notices
 
 
-def _share_out(sources: _Side, targets: _Side) -> None:
-    """Give each file that both sides have found to one: to a folder of its own, or the pattern that says more."""
-    both = [file for file in sources.stems if file in targets.stems]
-    folders = [side.found.folder for side in (sources, targets)]
+def _share_out(one: Side, other: Side) -> None:
+    """Give each file that two sides have found to one: to a folder of its own, or the pattern that says more."""
+    both = [file for file in one.stems if file in other.stems]
+    folders = [side.found.folder for side in (one, other)]
     one_folder = folders[0].resolve() == folders[1].resolve()
-    specific = [side.pattern.literals if one_folder else len(side.found.folder.parts) for side in (sources, targets)]
-    if (one_folder and sources.pattern.text == targets.pattern.text) or (both and specific[0] == specific[1]):
+    specific = [side.pattern.literals if one_folder else len(side.found.folder.parts) for side in (one, other)]
+    if (one_folder and one.pattern.text == other.pattern.text) or (both and specific[0] == specific[1]):
+        if one.called.startswith("source") and other.called == "mask":
+            return
         raise RecipeError(
-            f"{next(iter(sources.stems))} is both a source and a target; give data.source_pattern and "
-            'data.target_pattern, such as "{stem}_A" and "{stem}_B", or two folders'
+            f"{next(iter(one.stems), folders[0])} is both a {one.called} and a {other.called}; give "
+            f'{one.pattern.key} and {other.pattern.key}, such as "{{stem}}_A" and "{{stem}}_B", or two folders'
         )
-    loser = sources if specific[0] < specific[1] else targets
+    loser = one if specific[0] < specific[1] else other
     for file in both:
         del loser.stems[file]
     if not one_folder:
@@ -189,22 +223,49 @@ def _two_of_one_name(several: Sequence[Sequence[Path]]) -> str:
     return "a pair needs just one image on each side:" + listed(texts, SHOWN)
 
 
-def _without_partner(sources: Mapping[Stem, Path], targets: Mapping[Stem, Path], *folders: Path) -> str:
+def _without_partner(files: Sequence[Mapping[Stem, Path]], sides: Sequence[Side]) -> str:
     """The problem of files without a partner, with what might mend it."""
+    if len(files) == 2:
+        message = _without_target_or_source(files, [side.found.folder for side in sides])
+    else:
+        message = _not_on_all_sides(files, [side.found.folder for side in sides])
+    for side, there in zip(sides[1:], files[1:], strict=True):
+        lonely = [sorted(files[0].keys() - there.keys()), sorted(there.keys() - files[0].keys())]
+        stems, others = ([stem for _, stem in each] for each in lonely)
+        guess = _of_other_case(stems, others)
+        if not guess and not files[0].keys() & there.keys():  # else other patterns would part what pairs
+            guess = _of_other_pattern(stems, others, sides[0].pattern.key, side.pattern.key)
+        message += f"\n  {guess}" * bool(guess)
+    return message
+
+
+def _without_target_or_source(files: Sequence[Mapping[Stem, Path]], folders: Sequence[Path]) -> str:
+    sources, targets = files
     lonely = [sorted(sources.keys() - targets.keys()), sorted(targets.keys() - sources.keys())]
     texts = [f"{sources[stem]} has no partner in {folders[1]}" for stem in lonely[0]]
     others = [f"{targets[stem]} has no partner in {folders[0]}" for stem in lonely[1]]
     few = min(len(texts), SHOWN - min(2, len(others)))  # of either side some are shown
-    message = (
+    return (
         "every source needs a target of the same name (endings may differ), and the other way round; without one are "
         f"{len(texts)} of {len(sources)} sources and {len(others)} of {len(targets)} targets:"
         + listed([*texts[:few], *others, *texts[few:]], SHOWN)
     )
-    stems = [[stem for _, stem in side] for side in lonely]
-    guess = _of_other_case(*stems)
-    if not guess and not sources.keys() & targets.keys():  # else other patterns would part what pairs
-        guess = _of_other_pattern(*stems)
-    return f"{message}\n  {guess}" if guess else message
+
+
+def _not_on_all_sides(files: Sequence[Mapping[Stem, Path]], folders: Sequence[Path]) -> str:
+    partners = {stem: file for side in reversed(files) for stem, file in side.items()}
+    texts = []
+    for side, folder in zip(files, folders, strict=True):
+        lacking = sorted(partners.keys() - side.keys())
+        if lacking:
+            shown, more = lacking[:SHOWN_OF_FOLDER], ", ..." * (len(lacking) > SHOWN_OF_FOLDER)
+            names = ", ".join(str(partners[stem]) for stem in shown)
+            texts.append(f"{folder} has no partner of {len(lacking)} ({names}{more})")
+    complete = set.intersection(*map(set, files))
+    return (
+        "every sample needs an image of the same name (endings may differ) in each of its folders; of "
+        f"{len(partners)} names {len(partners) - len(complete)} are not in all of them:" + listed(texts, len(texts))
+    )
 
 
 def _of_other_case(sources: Sequence[str], targets: Sequence[str]) -> str:
@@ -220,7 +281,7 @@ Ends = tuple[str, str]
 """What a name has before and after a stem."""
 
 
-def _of_other_pattern(sources: Sequence[str], targets: Sequence[str]) -> str:
+def _of_other_pattern(sources: Sequence[str], targets: Sequence[str], one_key: str, other_key: str) -> str:
     """The two patterns by which most of the stems would pair, if these are more than half of one side."""
     best, most = (("", ""), ("", "")), 0
     for target in targets[:LOOKED_AT] if sources else ():
@@ -231,7 +292,7 @@ def _of_other_pattern(sources: Sequence[str], targets: Sequence[str]) -> str:
     if most < max(2, min(len(sources), len(targets)) // 2 + 1):
         return ""
     one, other = (f"{before}{STEM}{after}" for before, after in best)
-    return f'{most} of them would pair with data.source_pattern = "{one}" and data.target_pattern = "{other}"'
+    return f'{most} of them would pair with {one_key} = "{one}" and {other_key} = "{other}"'
 
 
 def _what_differs(source: str, target: str) -> list[tuple[Ends, Ends]]:

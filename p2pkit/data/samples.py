@@ -13,34 +13,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
-from p2pkit.data.augmentation import TensorPair
+from p2pkit.data.augmentation import SampleSpec
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
-from p2pkit.images.formats import ChannelsOfPalette
-from p2pkit.images.pixels import (
-    LARGEST_CHANNELS_FIRST,
-    NONE_MISSING,
-    SMALLEST_SIDE,
-    Missing,
-    StoredPixels,
-    as_indices,
-    normalize,
-    nothing_there,
-)
+from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, PLAIN_READING, SMALLEST_SIDE, Reading, StoredPixels
 from p2pkit.settings import BadData
 from p2pkit.utils.seeds import derived, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
+    from p2pkit.images.channels import Taking
 
 DERIVED = ("auto", "percentiles", "default", "labels")
 """The rules by which the range of a side is, or may be, found in the pixels."""
-ANY_RANGE = 0.0, 1.0
-"""Serves where pixels are only to be looked at."""
+ANY_RANGE, ANY_LOGARITHMIC = (0.0, 1.0), (1.0, 2.0)
+"""Serve where pixels are only to be looked at."""
 FEW = 8
 """Of so many images, evenly spread, a run looks at the values, and at more where they are odd."""
 LITTLE = 0.2
@@ -57,11 +47,12 @@ class Samples:
 
     def __init__(
         self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False,
-        indices: bool = False,
+        taking: Mapping[str, Taking] | None = None,
     ) -> None:  # fmt: skip
         """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` keeps what has been read.
 
-        With ``indices`` sources are numbers of classes: those of files with few bits are not stretched to 8.
+        ``taking`` is what is taken of the channels of files, by side; several sources come in the order that it has
+        them in, with what it says of "source" for those that it does not name.
 
         Raises:
             RecipeError: it is not a map-style data set, it is unpaired without targets, or its shards do not hold its
@@ -73,7 +64,7 @@ class Samples:
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
-        self._indices = indices
+        self._taking = taking or {}
         self._cache: dict[int, Sample] | None = {} if cache else None
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if not one_by_one or not hasattr(dataset, "__len__"):
@@ -117,6 +108,7 @@ class Samples:
         with seeded(derived(self._seed, self._kind, 0 if self._cache is not None else epoch, index)):
             given = self._call(f"[{index}]", self._read, index)
         ready = type(given) is Sample and self._kind == "pair" and given.key.isascii() and bool(given.key)
+        ready = ready and given.mask is None
         for image in given[:2] if ready else ():
             ready &= isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype.kind in "iufb" and image.size > 0
             # masks, and channels that come first, are refused by as_sample
@@ -127,8 +119,10 @@ class Samples:
             from p2pkit.data.adapter import as_sample
 
             sample = as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
-        if self._indices and isinstance(sample.source, StoredPixels):
-            sample = sample._replace(source=as_indices(sample.source))
+        if self._taking or isinstance(sample.source, dict):
+            from p2pkit.images.channels import arranged
+
+            sample = arranged(sample, self._taking)
         if self._cache is not None:
             self._cache[index] = sample
         return sample
@@ -170,15 +164,15 @@ class Samples:
     def _checked_header(self, index: int) -> SampleHeader:
         """The header at ``index``; raises DataError where it cannot be read, or is not one."""
         given = self._call(f"header({index})", self._read_header, index)
-        if self._indices and isinstance(given, SampleHeader) and isinstance(given.source[2], ChannelsOfPalette):
-            given = given._replace(source=(*given.source[:2], 1))
         match given:
             case SampleHeader((int(), int(), int()), (int(), int(), int()), str(key)) if self._kind == "pair":
-                if key.isascii():
+                if key.isascii() and not self._taking and not given.parts:
                     return given
         from p2pkit.data.adapter import as_header
+        from p2pkit.images.channels import arranged_header
 
-        return as_header(given, self._kind, self._named(index), self._placed(f"header({index})"))
+        header = as_header(given, self._kind, self._named(index), self._placed(f"header({index})"))
+        return arranged_header(header, self._taking)
 
     def _named(self, index: int) -> str:
         """What a sample without a key is called."""
@@ -198,50 +192,6 @@ class Samples:
         return f"{self.origin}: {what} of its {self.split} {self._kind + 's' if self._kind != 'pair' else 'set'}"
 
 
-class SampleSpec(NamedTuple):
-    """The ``first`` sample, whose channels all have, and each side's range of values; None for that of its type."""
-
-    first: SampleHeader
-    source: ValueRange | None = None
-    target: ValueRange | None = None
-    source_missing: Missing = NONE_MISSING
-    """Which of its values mean "nothing here", and what takes their place."""
-    target_missing: Missing = NONE_MISSING
-
-    def tensors(self, sample: Sample) -> TensorPair:
-        """The two images of a sample as tensors in [-1, 1]; where it has one alone, that one twice.
-
-        Raises:
-            DataError: they differ in size, or in channels from those of the first pair, or a value cannot be mapped.
-        """
-        refuse_unlike(sample.header, self.first)
-        tensors = []
-        for side in ("source", "target"):
-            if (image := getattr(sample, side)) is not None:
-                values, missing = getattr(self, side), getattr(self, f"{side}_missing")
-                tensors.append(normalize(image, f"{sample.key}, its {side}", values, missing))
-        return tensors[0], tensors[-1]
-
-    def valid(self, sample: Sample) -> Tensor | None:
-        """Where the target of a sample has values, 1, and where nothing, 0: float32 [1, H, W]; None if it has all."""
-        where = nothing_there(sample.target, self.target_missing.nodata)
-        return None if where is None else 1.0 - torch.from_numpy(where.any(axis=2)).float()[None]
-
-
-def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
-    """Raise DataError when the images of a sample differ in size, or in channels from those of the ``first``."""
-    for side in ("source", "target"):
-        found, expected = getattr(sample, side)[2], getattr(first, side)[2]
-        if found not in (expected, NO_IMAGE[2]):
-            raise DataError(
-                f"{sample.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
-                "all pairs of a data set must agree"
-            )
-    if sample.source[:2] != sample.target[:2] and NO_IMAGE not in sample:
-        sizes = " and ".join(f"{height}x{width}" for height, width, _ in (sample.source, sample.target))
-        raise DataError(f"{sample.key}: source and target differ in size (height x width): {sizes}")
-
-
 class SideValues(NamedTuple):
     """What a recipe says of the values of one side."""
 
@@ -249,17 +199,23 @@ class SideValues(NamedTuple):
     """Where the range is from: "declared", "percentiles", "auto", "type" (the pixels'), "default" ("type" for pixels
     of 8 bits, else "auto"), or "labels" (one in which the numbers of classes keep apart)."""
     percentiles: tuple[float, float] | None = None
-    missing: Missing = NONE_MISSING
+    reading: Reading = PLAIN_READING
+    encoded: bool = False
+    """They are numbers for an encoding, which mean the same in files of any type."""
 
 
-BY_TYPE = SideValues()
+class BySide(dict[str, Any]):
+    """What is known of each side; of a source without an entry ("source.NAME"), what is known of "source"."""
+
+    def __missing__(self, side: str) -> Any:
+        return self.get("source" if side.startswith("source.") else side)
 
 
 @dataclass(frozen=True)
 class Data:
     """The sets of a recipe, each of which may be empty, the train set where nothing is trained.
 
-    No sample is read before it is asked for.
+    No sample is read before it is asked for. A side is what SampleHeader.sides calls so.
     """
 
     train: Samples
@@ -268,14 +224,12 @@ class Data:
     validation: Samples
     """The one that metrics are taken on: the val or the test set, empty where there is neither."""
     bad_data: BadData
-    source: ValueRange | None = None
-    """The range of the sources' values; None for that of their type."""
-    target: ValueRange | None = None
-    encoded: bool = False
-    """Sources are numbers for an encoding, which mean the same in files of any type."""
-    source_values: SideValues = BY_TYPE
-    """What the recipe says of the sources' values."""
-    target_values: SideValues = BY_TYPE
+    values: Mapping[str, SideValues]
+    """What the recipe says of the values of each side."""
+    ranges: Mapping[str, ValueRange | None]
+    """The range of the values of each side; None where it is that of their type."""
+    mask_range: ValueRange | None = None
+    """The stored values of masks that weigh 0 and 1, as the recipe says."""
     set_notices: Sequence[str] = ()
     """What has been found on looking at all sets together."""
     found_notices: Sequence[str] = ()
@@ -302,16 +256,22 @@ class Data:
         for samples in filter(None, (known, known.targets)):
 
             def checked(index: int, samples: Samples = samples) -> Sample:
-                sample = samples[index]
-                # until a range is found, any will do
-                source = self.source or (ANY_RANGE if self.source_values.rule in DERIVED else None)
-                target = self.target or (ANY_RANGE if self.target_values.rule in DERIVED else None)
-                missing = self.source_values.missing, self.target_values.missing
-                SampleSpec(sample.header, source, target, *missing).tensors(sample)
+                sample, sides = samples[index], {}
+                for side in sample.header.sides:
+                    chosen, said = self.ranges[side], self.values[side]
+                    # until a range is found, any will do
+                    anyhow = ANY_LOGARITHMIC if said.reading.logarithmic else ANY_RANGE
+                    sides[side] = chosen or (anyhow if said.rule in DERIVED else None), said.reading
+                SampleSpec(sample.header, sides, self.mask_range).tensors(sample)
                 return sample
 
             found.append(SkipBadSamples(len(samples), self.bad_data).first_usable(0, checked)[0])
-        return found[0]._replace(target=found[-1].target)
+        first = found[0]._replace(target=found[-1].target)
+        for side in self.values:
+            if side not in ("source", *first.header.sides):
+                has = ", ".join(first.header.sides[:-1]) if first.header.parts else "one without a name: [source]"
+                raise RecipeError(f"{side}: the data has no source of that name; its sources are {has}")
+        return first
 
     @property
     def spec(self) -> SampleSpec:
@@ -321,27 +281,34 @@ class Data:
             RecipeError: the targets are of a type that does not hold the range of the target's values.
         """
         low, high = self.value_range("target")
-        dtype = self.first.target.dtype
+        dtype, first, sides = self.first.target.dtype, self.first.header, {}
         if dtype.kind in "iu" and not np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max:
             raise RecipeError(f"target.range: found {low:g} to {high:g}, but targets are of {dtype}, which holds less")
-        source = self.value_range("source") if self.encoded else self.source
-        missing = self.source_values.missing, self.target_values.missing
-        return SampleSpec(self.first.header, source, self.target, *missing)
+        has_mask = first.mask != NO_IMAGE
+        for side in first.sides:
+            chosen, said = self.ranges[side], self.values[side]
+            sides[side] = (self.value_range(side) if said.encoded else chosen), said.reading
+            has_mask |= said.reading.masked
+        scale = 1 if self.train.targets is not None else max(1, first.target[0] // first.source[0])
+        return SampleSpec(first, sides, self.mask_range, has_mask, scale)
 
     def unsettled(self) -> list[str]:
         """The sides whose range is to be found, or of which one of a few images has odd values, or says more."""
-        found = set[str]()
+        found = set[str]() if self.first.mask is None else {"mask"}
         for samples in filter(None, (self.train, self.train.targets)):
             # of shards the first alone, since each has to be fetched whole
             count = samples.shards[0] if len(getattr(samples, "shards", ())) else len(samples)
             for place in range(0, count, max(1, count // FEW)):
                 with suppress(DataError):  # it is reported, or skipped, where it is needed
                     sample = samples[place]
-                    for side in ("source", "target"):
-                        image, rule = getattr(sample, side), getattr(self, f"{side}_values").rule
+                    for side in sample.header.sides:
+                        image = getattr(sample, side) if side in Sample._fields else sample.image(side)
                         if image is None or side in found:
                             continue
-                        more = isinstance(image, StoredPixels) or image.dtype != getattr(self.first, side).dtype
+                        rule, first = self.values[side].rule, getattr(self.first, side, None)
+                        first = self.first.image(side) if first is None else first
+                        assert first is not None
+                        more = isinstance(image, StoredPixels) or image.dtype != first.dtype
                         more |= rule in ("auto", "percentiles", "labels")
                         more |= rule == "default" and image.dtype.itemsize > 1
                         used = float(image.max()) - float(image.min())
@@ -350,21 +317,21 @@ class Data:
         return sorted(found)
 
     def value_range(self, side: str) -> ValueRange:
-        """The range of values of "source" or "target" that becomes [-1, 1]."""
-        chosen, dtype = getattr(self, side), getattr(self.first, side).dtype
+        """The range of values of a side that becomes [-1, 1]."""
+        image = getattr(self.first, side) if side in Sample._fields else self.first.image(side)
+        assert image is not None
         try:
-            return chosen or dtype_range(dtype)
+            return self.ranges[side] or dtype_range(image.dtype)
         except KeyError as error:
-            raise DataError(f"{side}s are of {dtype}, which has no range of its own; set {side}.range") from error
+            raise DataError(f"{side}s are of {image.dtype}, which has no range of its own; set {side}.range") from error
 
     def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
         """The data with the range of each side that is in ``found``, and ``notices`` on their values."""
-        source, target = found.get("source", self.source), found.get("target", self.target)
-        return replace(self, source=source, target=target, found_notices=notices)
+        return replace(self, ranges=BySide({**self.ranges, **found}), found_notices=notices)
 
     @property
     def channels(self) -> dict[str, int]:
-        """What components ask for as ``source_channels`` and ``target_channels``."""
+        """What components ask for as ``source_channels``, those of all sources together, and ``target_channels``."""
         header = self.first.header
         return {"source_channels": header.source[2], "target_channels": header.target[2]}
 

@@ -19,6 +19,8 @@ Identity = tuple[int, int] | Path
 def refuse_shared_sources(made: Mapping[Split, Any], origin: str) -> list[str]:
     """Notices on files that two sets share, of those that name their ``source_files`` and ``target_files``.
 
+    Masks may be shared: one may serve for all samples, and nothing is to be learnt from it.
+
     Raises:
         DataError: a source is in the train set and in another one.
     """

@@ -26,14 +26,14 @@ def find_percentiles(data: Data, wanted: Mapping[str, tuple[float, float]]) -> d
     searches = {side: Percentiles(percentiles) for side, percentiles in wanted.items()}
     if not searches:
         return {}
-    nodata = {side: getattr(data, f"{side}_values").missing.nodata for side in searches}
+    nodata = {side: data.values[side].reading.nodata for side in searches}
 
     def add(ref: SampleRef) -> bool:
         there: dict[str, NDArray[Any]] = {}
         try:
             sample = data.sets[ref.place][ref.number]
             for side in searches:
-                if (image := getattr(sample, side)) is not None:
+                if (image := sample.image(side)) is not None:
                     where = nothing_there(image, nodata[side])
                     there[side] = np.asarray(image) if where is None else np.asarray(image)[~where]
                     refuse_not_finite(there[side], f"{sample.key}, its {side}")

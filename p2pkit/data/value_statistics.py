@@ -6,15 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p2pkit.contracts import Sample, ValueRange, dtype_range
+from p2pkit.data.augmentation import refuse_unlike
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.checks import SampleRef, scan
-from p2pkit.data.samples import Data, Samples, SideValues, refuse_unlike
+from p2pkit.data.samples import Data, Samples, SideValues
 from p2pkit.errors import DataError, Unavailable
 from p2pkit.images.pixels import normalize, nothing_there, refuse_not_finite, with_filled
 
@@ -104,16 +104,16 @@ def look_at_values(
     for place, samples in enumerate(data.sets):
         count = len(samples) if samples.split in splits else 0
         refs += [SampleRef(place, number) for number in spread(count, every)]
-        both = ("source", "target") if samples.targets is None and samples in data.sets[:3] else ()
-        for side in both or ("source" if samples.targets is not None else "target",):
-            if count and side in sides:
+        paired = samples.targets is None and samples in data.sets[:3]
+        for side in sides if count else ():
+            if paired or (side == "target") == (samples.targets is None):
                 found.sets.setdefault(samples.split, {})[side] = Statistics(called(samples), of=count)
 
     def look(ref: SampleRef) -> dict[str, Statistics]:
         try:
             sample = data.sets[ref.place][ref.number]
             refuse_unlike(sample.header, data.first.header)
-            there = [side for side in sides if getattr(sample, side) is not None]
+            there = [side for side in sides if sample.image(side) is not None]
             return {side: _of_image(sample, side, side_values(data, side)) for side in there}
         except DataError as error:
             if data.bad_data == "stop" or isinstance(error, Unavailable):
@@ -147,21 +147,21 @@ def spread(count: int, every: bool = False) -> Sequence[int]:
 
 
 def side_values(data: Data, side: str) -> SideValues:
-    """What the recipe says of a side."""
-    values: SideValues = getattr(data, f"{side}_values")
-    return values
+    """What the recipe says of a side; of masks it says nothing here."""
+    return SideValues("mask") if side == "mask" else data.values[side]
 
 
 def _of_image(sample: Sample, side: str, values: SideValues) -> Statistics:
     """What an image holds; DataError where it cannot be used."""
-    image: NDArray[Any] = getattr(sample, side)
-    key = f"{sample.key}, its {side}"
-    where = nothing_there(image, values.missing.nodata)
-    with_filled(image, key, values.missing)
+    image = sample.image(side)
+    assert image is not None
+    key = f"{sample.key}, its {side.replace('.', ' ')}"
+    where = nothing_there(image, values.reading.nodata)
+    with_filled(image, key, values.reading)
     there = np.asarray(image).ravel() if where is None else np.asarray(image)[~where]
     refuse_not_finite(there, key)
     if values.rule == "type":
-        normalize(image, key, None, values.missing)
+        normalize(image, key, None, values.reading)
     found = Statistics(dtypes=Counter([str(image.dtype)]), images=1, values=image.size)
     found.missing = image.size - there.size
     if profile := getattr(image, "profile", ""):

@@ -165,12 +165,12 @@ def trivial_translators(driver: Driver) -> dict[str, Translate]:
     if len(train) and wanted != "source":
         seen: list[int] = []
         by_class = ClassMeanColour(validation.encoding)
-        nearest = NearestSource(lambda place: validation.tensors(train, seen[place])[0][1])
+        nearest = NearestSource(lambda place: validation.tensors(train, seen[place])[0].target)
         learning: dict[str, Any] = {"mean_target": MeanTarget(), CLASS_MEAN: by_class, "nearest_source": nearest}
         chosen = {name: each for name, each in learning.items() if wanted in ("all", name)}
         _learn(driver, list(chosen.values()), seen)
         made.update(chosen if seen else {})
-        encoded = validation.augmentation.source_resampling == "nearest"
+        encoded = any(part.resampling == "nearest" for part in validation.augmentation.parts)
         if by_class.too_many or (wanted == "all" and seen and not encoded and not by_class.of_label_maps):
             made.pop(CLASS_MEAN, None)
         if validation.validation_set is train:
@@ -187,9 +187,9 @@ def _learn(driver: Driver, learning: Sequence[Any], seen: list[int]) -> None:
         # each process sees all of them: sums in another order would be other numbers
         for index in indices:
             with suppress(DataError):  # training has not met it, or has skipped it
-                (source, target), *_ = validation.tensors(train, index)
+                sample, _ = validation.tensors(train, index)
                 for each in learning:
-                    each.add(source, target)
+                    each.add(sample.source, sample.target)
                 seen.append(index)
 
     shown = driver.accelerator.is_main_process

@@ -51,6 +51,8 @@ class ImageScores(NamedTuple):
     key: str
     size: tuple[int, int]
     rows: dict[str, dict[str, float]]
+    coverage: float = 1.0
+    """The share of the image that counts: the mean of its mask."""
 
 
 @dataclass
@@ -80,6 +82,7 @@ class Measured:
             "images_asked": self.total,
             "complete": self.complete,
             "size": list(sizes[0]) if len(sizes) == 1 else None,
+            "coverage": fsum(image.coverage for image in self.images) / len(self.images),
             "train_pairs_of_trivial_rows": driver.pairs_seen,
             "computed_with": validation.computed_with,
         }
@@ -182,12 +185,14 @@ class Driver:
     ) -> None:  # fmt: skip
         for index in share:
             try:
-                (source, target), key, valid = self.validation.tensors(self.validation.validation_set, index)
+                sample, key = self.validation.tensors(self.validation.validation_set, index)
             except DataError as error:
                 self.skip(error, found)
                 continue
-            if valid is not None and not valid.any():
-                found.skipped.append(f"{key}: its target has no values, so nothing can be measured")
+            source, target, mask = sample
+            if mask is not None and not mask.any():
+                nothing = "its target has no values, or its mask is 0 everywhere"
+                found.skipped.append(f"{key}: {nothing}, so nothing can be measured")
                 continue
             of_image: dict[str, dict[str, float]] = {}
             for row, translate in rows.items():
@@ -195,15 +200,16 @@ class Driver:
                 # what a metric draws is a function of the image's place alone
                 set_seed(index)
                 output, wanted = translate(source[None]).cpu(), target[None]
-                if valid is not None:  # what is not there cannot be wrong
-                    output = torch.where(valid, output, wanted)
+                if mask is not None:  # what does not count cannot be wrong
+                    output = mask * output + (1 - mask) * wanted
                 for number, each in enumerate(ours[row]):
                     if each.over_set:
                         for side, tensor in zip("ot", each.features(output, wanted), strict=True):
                             features[f"{index} {row} {number} {side}"] = tensor
                     else:
                         self.validation.collect(of_image[row], each, each.of_image(output, wanted))
-            found.scores.append(ImageScores(index, key, (target.shape[1], target.shape[2]), of_image))
+            coverage = 1.0 if mask is None else float(mask.mean())
+            found.scores.append(ImageScores(index, key, (target.shape[1], target.shape[2]), of_image, coverage))
             if self.asked() or time.monotonic() > self.deadline:
                 break
 
@@ -236,8 +242,8 @@ class Driver:
             raise StopRequested
         scores = []
         for one in everyone:
-            for place, key, (height, width), rows in one.scores:
-                scores.append(ImageScores(place, key, (height, width), rows))
+            for place, key, (height, width), rows, coverage in one.scores:
+                scores.append(ImageScores(place, key, (height, width), rows, coverage))
         skipped = [message for one in everyone for message in one.skipped]
         if skipped and self.accelerator.is_main_process:
             self.report(skipped)

@@ -10,15 +10,12 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from p2pkit.data.augmentation import Augmentation, TensorPair
-from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
+from p2pkit.data.samples import Samples
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line, reason
 from p2pkit.settings import BadData, ValidationSettings
 
 T = TypeVar("T")
-
-WHOLE = 1e-3
-"""What resampling may leave of a value that is whole."""
 
 PERCEPTUAL = "lpips"
 """Decides which model is the best, where it is measured and the recipe names no other: distances of pixels prefer blur.
@@ -48,23 +45,16 @@ class Validation:
     higher_is_better: dict[str, bool | None] = field(default_factory=dict)
     """The direction of each number, by its name; known once it has been taken."""
 
-    def tensors(self, samples: Samples, index: int) -> tuple[TensorPair, str, Tensor | None]:
-        """The two images [C, H, W] in [-1, 1] of a sample of one of the sets, as validation sees them, and its key.
+    def tensors(self, samples: Samples, index: int) -> tuple[Tensors, str]:
+        """A sample of one of the sets as validation sees it, and its key.
 
-        The third is where the target has values, bool [1, H, W], or None if it has them everywhere. A pixel is without
-        one as soon as a pixel that has none takes part in it.
+        Its mask says how much each pixel counts; one whose target has no value does not, whatever was put there.
 
         Raises:
             DataError: it cannot be used.
         """
         sample = samples[index]
-        pair, valid = self.spec.tensors(sample), None
-        if self.spec.target_missing.fill is not None:
-            valid = self.spec.valid(sample)
-        seen = self.augmentation.test(pair)
-        if valid is not None:
-            valid = self.augmentation.test((pair[0], valid * 2 - 1))[1] >= 1 - WHOLE
-        return seen, sample.key, valid
+        return self.augmentation.test(self.spec.tensors(sample, measured=True)), sample.key
 
     def collect(self, found: dict[str, float], measurement: Measurement, numbers: Mapping[str, float]) -> None:
         """Put the numbers of one of the metrics to those ``found``, and take note of whether higher is better.

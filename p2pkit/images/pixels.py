@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,16 +120,22 @@ def refuse_unclear(image: NDArray[Any] | Tensor, what: str) -> None:
         raise DataError(f"{what} of shape {tuple(image.shape)}: {wrong}")
 
 
-class Missing(NamedTuple):
-    """Which value means "nothing here" on one side, beside the one that a file names, and what takes its place."""
+class Reading(NamedTuple):
+    """How the stored values of one source, or of targets, are read, beside the range that becomes [-1, 1]."""
 
     nodata: float | None = None
-    """NaN for NaN."""
+    """The value that means "nothing here", beside the one that a file names; NaN for NaN."""
     fill: float | None = None
-    """None: pixels with such values cannot be used."""
+    """What takes the place of such values; None: pixels with some cannot be used."""
+    masked: bool = False
+    """Such values do not count. They are 0 in [-1, 1] where there is no ``fill``."""
+    ranges: tuple[ValueRange, ...] = ()
+    """The range of each channel, where they differ; the one given for all then spans these."""
+    logarithmic: bool = False
+    """Equal ratios of values, not equal differences, become equal differences."""
 
 
-NONE_MISSING = Missing()
+PLAIN_READING = Reading()
 
 
 class Remedies(NamedTuple):
@@ -155,49 +162,55 @@ def nothing_there(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool
     return found if found.any() else None
 
 
-def with_filled(pixels: NDArray[Any], key: str, missing: Missing, remedy: str = IN_THE_RECIPE.fill) -> NDArray[Any]:
-    """Pixels with what ``missing`` puts in the place of values that mean "nothing here".
+def with_filled(pixels: NDArray[Any], key: str, reading: Reading, remedy: str = IN_THE_RECIPE.fill) -> NDArray[Any]:
+    """Pixels with what ``reading`` puts in the place of values that mean "nothing here".
 
     Raises:
         DataError: there are some, and nothing to put there; the message begins with ``key`` and ends with ``remedy``.
     """
-    where = nothing_there(pixels, missing.nodata)
+    where = nothing_there(pixels, reading.nodata)
     if where is None:
         return pixels
-    if missing.fill is None:
+    if reading.fill is None and reading.masked:
+        filled = np.array(pixels)
+        filled[where] = filled[~where].flat[0] if not where.all() else 0  # any value will do
+        return filled
+    if reading.fill is None:
         named = ", ".join(
-            f"{value:g}" for value in (missing.nodata, getattr(pixels, "nodata", None)) if value is not None
+            f"{value:g}" for value in (reading.nodata, getattr(pixels, "nodata", None)) if value is not None
         )
         raise DataError(
             f"{key}: {np.count_nonzero(where)} of its {where.size} values mean that nothing is there (nodata {named}); "
             f"{remedy}"
         )
     filled, limits = np.array(pixels), np.iinfo(pixels.dtype) if pixels.dtype.kind in "iu" else None
-    if limits and not (float(missing.fill).is_integer() and limits.min <= missing.fill <= limits.max):
+    if limits and not (float(reading.fill).is_integer() and limits.min <= reading.fill <= limits.max):
         raise DataError(
-            f"{key}: fill = {missing.fill:g} is not a value of its type, {pixels.dtype}; choose one that is"
+            f"{key}: fill = {reading.fill:g} is not a value of its type, {pixels.dtype}; choose one that is"
         )
-    filled[where] = missing.fill
+    filled[where] = reading.fill
     return filled
 
 
 def normalize(
-    pixels: NDArray[Any], key: str, values: ValueRange | None = None, missing: Missing = NONE_MISSING,
+    pixels: NDArray[Any], key: str, values: ValueRange | None = None, reading: Reading = PLAIN_READING,
     remedies: Remedies = IN_THE_RECIPE,
 ) -> Tensor:  # fmt: skip
     """Pixels [H, W, C] as a float32 tensor [C, H, W] in [-1, 1]: ``values`` (low, high) become -1 and 1.
 
     What lies outside a given range is clipped to it. Without one it is that of the pixels' type, and clips nothing.
-    Values that mean "nothing here" are filled as ``missing`` says. The arithmetic is float32 for pixels of up to 16
-    bits, else float64.
+    ``reading`` says which values mean "nothing here", which range each channel has, and whether logarithms count. The
+    arithmetic is float32 for pixels of up to 16 bits, else float64.
 
     Raises:
         DataError: there are NaN or infinite pixels, values that mean "nothing here" and nothing to fill them with, or
             no range is given and floats lie outside [0, 1] or the type has no range of its own; the message begins
             with ``key`` and ends with what ``remedies`` say.
     """
-    if missing.nodata is not None or getattr(pixels, "nodata", None) is not None:
-        pixels = with_filled(pixels, key, missing, remedies.fill)
+    where = None
+    if reading.nodata is not None or getattr(pixels, "nodata", None) is not None:
+        where = nothing_there(pixels, reading.nodata) if reading.fill is None else None
+        pixels = with_filled(pixels, key, reading, remedies.fill)
     if pixels.dtype.kind == "f":
         refuse_not_finite(pixels, key)
     try:
@@ -212,8 +225,28 @@ def normalize(
     tensor = torch.from_numpy(
         np.array(pixels.transpose(2, 0, 1), dtype=np.float64 if precise is torch.float64 else np.float32, order="C")
     )
-    tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
-    return tensor.clamp_(-1.0, 1.0).float()
+    if reading.ranges or reading.logarithmic:
+        _scale(tensor, key, reading.ranges or ((low, high),), reading.logarithmic)
+    else:
+        tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
+    tensor = tensor.clamp_(-1.0, 1.0).float()
+    return tensor if where is None else tensor.masked_fill_(torch.from_numpy(where.transpose(2, 0, 1)), 0.0)
+
+
+def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:
+    """Map values [C, H, W] in place: each channel's range, or the one of all, becomes [-1, 1]."""
+    if len(ranges) not in (1, len(tensor)):
+        found = f"it has {len(tensor)} channels, but there are {len(ranges)} ranges"
+        raise DataError(f"{key}: {found}; give one for all, or one for each")
+    for channel, (low, high) in zip(tensor, ranges if len(ranges) > 1 else [*ranges] * len(tensor), strict=True):
+        if logarithmic:
+            if low <= 0:
+                raise DataError(
+                    f'{key}: mapping = "logarithmic" takes a range above 0, and this one begins at {low:g}; set range'
+                )
+            channel.clamp_(low, high).log_()
+            low, high = math.log(low), math.log(high)
+        channel.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
 
 
 def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
@@ -225,12 +258,17 @@ def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
         )
 
 
-def denormalize(tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None) -> NDArray[Any]:
+def denormalize(
+    tensor: Tensor, dtype: np.dtype[Any], values: ValueRange | None = None, reading: Reading = PLAIN_READING
+) -> NDArray[Any]:
     """A tensor [C, H, W] in [-1, 1] as pixels [H, W, C] of ``dtype`` in the range ``values``, or that of the type.
 
-    What lies outside [-1, 1] is clipped; integers are rounded to the nearest.
+    What lies outside [-1, 1] is clipped; integers are rounded to the nearest. ``reading`` as for :func:`normalize`.
     """
-    low, high = values or dtype_range(dtype)
+    ranges = np.array(reading.ranges or [values or dtype_range(dtype)])
     unit = tensor.detach().to("cpu", torch.float32).clamp(-1.0, 1.0).numpy().transpose(1, 2, 0)
-    scaled = (unit.astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
+    low, high = (np.log(ranges) if reading.logarithmic else ranges).T
+    scaled: NDArray[Any] = (unit.astype(np.float64) + 1.0) * ((high - low) / 2.0) + low
+    if reading.logarithmic:
+        scaled = np.exp(scaled)
     return (scaled if dtype.kind == "f" else np.rint(scaled)).astype(dtype)

@@ -23,6 +23,7 @@ from p2pkit.images.writing import format_written, write_image
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
+from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, file_sources
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
@@ -95,8 +96,12 @@ class _Image:
     failure: str | None = None
 
 
-def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, options: FileOptions) -> Report:
+def translate_files(
+    translator: Translator, inputs: Sequence[Path] | Mapping[str, Path], out: Path, options: FileOptions
+) -> Report:
     """Translate image files, and all images below folders, into the folder ``out``.
+
+    Of a model with several sources ``inputs`` has a file or a folder for each, by name.
 
     An output is called after its source, with an ending that goes with the training targets and holds its
     pixels, unless ``format`` says another; with several samples each has its number behind. With a single file as input
@@ -108,6 +113,8 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, o
         PluginError: two plugins offer an image format for the ending of a file.
         WriteError: the disk is full, or writing is not allowed.
     """
+    if isinstance(inputs, Mapping) or translator.header.sources:
+        return _translate_several(translator, inputs, out, options)
     _refuse_within(out, inputs)
     if not _is_file(out, of_file=len(inputs) == 1 and inputs[0].is_file()):
         return translate_sources(translator, file_sources(translator.header, inputs, options.stored_as), out, options)
@@ -120,6 +127,27 @@ def translate_files(translator: Translator, inputs: Sequence[Path], out: Path, o
     # the very name, whatever the case of its ending
     place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(name) + 1 :]
     return translate_sources(translator, [replace(source, place=place)], out.parent, replace(options, format=own))
+
+
+def _translate_several(
+    translator: Translator, inputs: Sequence[Path] | Mapping[str, Path], out: Path, options: FileOptions
+) -> Report:
+    """The same of several sources that go together."""
+    header, report = translator.header, Report()
+    if not header.sources:
+        raise DataError("this model takes one source, without a name; give files and folders themselves")
+    if options.stored_as is not None:
+        raise DataError(f'stored_as = "{options.stored_as}": several sources are files of their own; leave it out')
+    given = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
+    _refuse_within(out, given)
+    sources = several_sources(header, inputs, report.failures)
+    if not _is_file(out, of_file=len(sources) == 1 and all(path.is_file() for path in given)):
+        return translate_sources(translator, sources, out, options, report)
+    if len(sources) != 1:
+        raise DataError(f"--out {out}: this is the name of one image, and there are several; give a folder")
+    place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(ending(out)) + 1 :]
+    named = [replace(sources[0], place=place)]
+    return translate_sources(translator, named, out.parent, replace(options, format=options.format or own), report)
 
 
 def translate_sources(
@@ -185,7 +213,7 @@ def _jobs(
     translator: Translator, sources: Sequence[Source], out: Path, options: FileOptions, records: Records, report: Report
 ) -> list[_Job]:
     """What is to be done; what cannot be or need not be is in ``report``."""
-    files = {source.file.resolve() for source in sources if source.file is not None}
+    files = {file.resolve() for source in sources for file in source.files}
     taken: dict[Path, Source] = {}
     jobs = []
     for source in sources:
@@ -257,7 +285,7 @@ def _translate_whole(
             pixels = job.source.pixels()
             source = translator.to_tensor(pixels, job.source.name)
             odd.look_at(pixels, source)
-            return _Image(job, translator.to_trained_size(source, size), (pixels.shape[0], pixels.shape[1]))
+            return _Image(job, translator.to_trained_size(source, size), (source.shape[1], source.shape[2]))
         except DataError as error:
             return _Image(job, failure=str(error))
 
@@ -278,7 +306,8 @@ def _translate_whole(
             for number, output in enumerate(image.outputs):
                 output = translator.from_trained_size(output, image.stored, size)
                 # what describes a file is of its size and place
-                like = job.source.file if output.shape[1:] == image.stored and not job.source.part else None
+                like = next(iter(job.source.files), None)
+                like = like if output.shape[1:] == image.stored and not job.source.part else None
                 records.begin(job.results[number])
                 write_image(job.results[number], translator.to_pixels(output), like)
                 records.done(job.results[number], job.made_with[number])
@@ -317,9 +346,9 @@ def _translate_in_tiles(
         source = job.source.regions()
         # what is wrong with the whole of it is known before anything is written
         translator.to_tensor(source.read(*(slice(0, min(side, tiling.size)) for side in source.shape[:2])), name)
-        seen = Seen()
+        seen = dict[str, Seen]()
         shape = (*source.shape[:2], translator.header.target_channels)
-        like = None if job.source.part else job.source.file
+        like = None if job.source.part else next(iter(job.source.files), None)
         for sample, result in enumerate(job.results):
             records.begin(result)
             with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink:

@@ -15,14 +15,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from p2pkit.contracts import Policy, ValueRange, dtype_range
+from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
 from p2pkit.errors import NOT_UTF_8, ModelFileError
 from p2pkit.utils.atomic import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pkit.images.pixels import Missing
+    from p2pkit.images.channels import Taking
+    from p2pkit.images.pixels import Reading
 
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
@@ -51,6 +52,58 @@ class ResizeHeader(BaseModel):
     keep_aspect: bool = False
 
 
+class SideHeader(BaseModel):
+    """How files of one side are read, beside what :class:`ModelHeader` or :class:`SourceHeader` has (settings)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    channels: str | None = None
+    """What was taken of the channels of files: "rgb", "gray", "first 3"; None for all."""
+    alpha: str | None = None
+    """What became of alpha: "drop", or the colour behind it; None where it is a channel like others."""
+    palette: str | None = None
+    """What files with a palette are: "colours" or "indices"; None for indices where an encoding takes class maps."""
+    ranges: tuple[ValueRange, ...] = ()
+    """The range of each channel, where they differ."""
+    mapping: str = "linear"
+    """ "linear" or "logarithmic"."""
+    resampling: Resampling | None = None
+    """How it is resized, where the recipe says so."""
+    mask: str | None = None
+    """ "nodata": values that mean "nothing here" are 0 in [-1, 1] where there is no fill; without it such files cannot
+    be translated."""
+
+
+class SourceHeader(BaseModel):
+    """One of several sources: its channels, and what of a single source :class:`ModelHeader` says itself."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    channels: Annotated[int, Field(gt=0)]
+    dtype: str
+    range: ValueRange | None = None
+    nodata: float | Literal["nan"] | None = None
+    fill: float | None = None
+    reading: SideHeader = SideHeader()
+    encoding: EncodingHeader | None = None
+
+    @property
+    def values(self) -> ValueRange:
+        """The values that are -1 and 1 to the generator."""
+        return self.range or dtype_range(np.dtype(self.dtype))
+
+    def how_read(self, class_map: bool = False) -> tuple[Reading, Taking]:
+        """How its stored values are read, and what is taken of its files' channels; ``class_map`` has classes."""
+        from p2pkit.images.channels import Taking  # it needs torch, a header alone does not
+        from p2pkit.images.pixels import Reading
+
+        read, nodata = self.reading, None if self.nodata is None else float(self.nodata)
+        palette = read.palette or ("labels" if class_map else None)
+        reading = Reading(nodata, self.fill, read.mask is not None, read.ranges, read.mapping == "logarithmic")
+        return reading, Taking(read.channels, read.alpha, palette, nodata)
+
+
 class ModelHeader(BaseModel):
     """What a model file says about itself: all that rebuilding and using its generator needs, and where it is from."""
 
@@ -61,8 +114,10 @@ class ModelHeader(BaseModel):
     distribution: str
     distribution_version: str
     source_channels: Annotated[int, Field(gt=0)]
+    """Of all sources together."""
     target_channels: Annotated[int, Field(gt=0)]
     source_dtype: str
+    """Empty where there are several ``sources``, each with its own."""
     target_dtype: str
     source_range: ValueRange | None = None
     """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
@@ -72,6 +127,10 @@ class ModelHeader(BaseModel):
     """The value that means "nothing here" in sources, beside the one that a file names itself."""
     source_fill: float | None = None
     """What takes the place of such values; None: sources that have some cannot be translated."""
+    source_reading: SideHeader = SideHeader()
+    target_reading: SideHeader = SideHeader()
+    sources: tuple[SourceHeader, ...] = ()
+    """Several sources, in the order of their channels; a single one is what the fields above say."""
     target_ending: str = ""
     """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
     encoding: EncodingHeader | None = None
@@ -92,17 +151,21 @@ class ModelHeader(BaseModel):
     step: int = 0
     metrics: dict[str, float] = {}
 
-    def values(self, side: Literal["source", "target"]) -> ValueRange:
-        """The values that are -1 and 1 to the generator."""
-        chosen: ValueRange | None = getattr(self, f"{side}_range")
-        return chosen or dtype_range(np.dtype(getattr(self, f"{side}_dtype")))
+    @property
+    def each_source(self) -> tuple[SourceHeader, ...]:
+        """The sources; a single one has no name."""
+        return self.sources or (
+            SourceHeader(
+                name="", channels=self.source_channels, dtype=self.source_dtype, range=self.source_range,
+                nodata=self.source_nodata, fill=self.source_fill, reading=self.source_reading, encoding=self.encoding,
+            ),
+        )  # fmt: skip
 
     @property
-    def missing(self) -> Missing:
-        """Which values of sources mean "nothing here", and what takes their place."""
-        from p2pkit.images.pixels import Missing  # it needs torch, a header alone does not
-
-        return Missing(None if self.source_nodata is None else float(self.source_nodata), self.source_fill)
+    def ranges(self) -> dict[str, ValueRange]:
+        """The range of values of each side that has one other than that of its type, as data has them by side."""
+        sides = {f"source.{one.name}".rstrip("."): one.range for one in self.each_source}
+        return {side: values for side, values in {**sides, "target": self.target_range}.items() if values is not None}
 
     def trained(self, step: int, metrics: dict[str, float]) -> ModelHeader:
         """The same header for the weights of a certain step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from p2pkit.data.class_table import REFUSED
 from p2pkit.data.samples import LITTLE
 from p2pkit.images.colour_profiles import lost_profiles
 from p2pkit.images.pixels import StoredPixels, nothing_there
+from p2pkit.networks.encoding import split_sources
 
 if TYPE_CHECKING:
+    from p2pkit.inference.model_file import SourceHeader
     from p2pkit.inference.translator import Translator
 
 
@@ -40,85 +42,96 @@ class Seen:
     """How many of these are neither classes nor void."""
 
 
+Pixels = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""A source [H, W, C] as stored, or several by name."""
+
+
 class OddSources:
     """Counts what is odd about sources; they may be looked at in several threads."""
 
     def __init__(self, translator: Translator) -> None:
         self._translator = translator
-        self._encoding: Any = getattr(translator.generator, "encoding", None)
         self._profiles: list[str] = []
         self._found: list[str] = []
 
-    def look_at(self, pixels: NDArray[Any], source: Tensor, seen: Seen | None = None) -> None:
-        """Take note of a source: pixels [H, W, C] as stored, and [C, H, W] in [-1, 1].
+    def look_at(self, pixels: Pixels, source: Tensor, seen: dict[str, Seen] | None = None) -> None:
+        """Take note of a source, or of several that go together: as stored, and [C, H, W] in [-1, 1].
 
-        With ``seen`` they are a part, which is added to that, and :meth:`count` ends the source.
+        With ``seen``, by name, they are a part, which is added to that, and :meth:`count` ends the source.
         """
-        whole = seen or Seen()
-        whole.dtype = str(pixels.dtype)
-        if isinstance(pixels, StoredPixels) and pixels.profile:
-            whole.profile = pixels.profile
-        encoding = self._encoding
-        if encoding is None:
-            self._see_values(pixels, whole)
-        elif hasattr(encoding, "class_numbers"):
-            device = next(self._translator.generator.parameters()).device
-            with torch.no_grad():
-                numbers = encoding.class_numbers(source[None].to(device))
-            outside = (numbers < 0) | (numbers >= encoding.classes)
-            outside &= numbers != encoding.void if encoding.void is not None else torch.ones_like(outside)
-            whole.numbers += outside.numel()
-            whole.foreign += int(outside.sum())
+        images = pixels if isinstance(pixels, Mapping) else {"": pixels}
+        whole, tensors = {} if seen is None else seen, split_sources(source, self._translator.parts)
+        for part, header in zip(self._translator.parts, self._translator.header.each_source, strict=True):
+            image, own = images[part.name], whole.setdefault(part.name, Seen())
+            own.dtype = str(image.dtype)
+            if isinstance(image, StoredPixels) and image.profile:
+                own.profile = image.profile
+            if part.encoding is None:
+                _see_values(image, own, header)
+            elif hasattr(part.encoding, "class_numbers"):
+                _see_classes(tensors[part.name], own, part.encoding)
         if seen is None:
             self.count(whole)
 
-    def count(self, seen: Seen) -> None:
-        """Take note of what is odd about a source that has been seen as a whole."""
-        if seen.profile:
-            self._profiles.append(seen.profile)
-        self._found += self._odd(seen)
-
-    def _see_values(self, pixels: NDArray[Any], seen: Seen) -> None:
-        values = np.asarray(pixels)
-        nodata = self._translator.header.missing.nodata
-        if (where := nothing_there(pixels, nodata)) is not None:
-            values = values[~where]
-        try:
-            low, high = self._translator.header.source_range or dtype_range(pixels.dtype)
-        except KeyError:
-            return
-        if values.size:
-            seen.values += values.size
-            seen.beyond += int(np.count_nonzero((values < low) | (values > high)))
-            seen.low, seen.high = min(seen.low, float(values.min())), max(seen.high, float(values.max()))
-
-    def _odd(self, seen: Seen) -> Iterator[str]:
-        header = self._translator.header
-        if seen.foreign > REFUSED * seen.numbers:
-            yield (
-                f"have numbers that are not those of the model's {self._encoding.classes} classes "
-                "in more than 1% of their pixels, which are 0 in all channels"
-            )
-        if not seen.values:
-            return
-        low, high = header.source_range or dtype_range(np.dtype(seen.dtype))
-        trained = f"the model was trained on {low:g} to {high:g} of {header.source_dtype}"
-        if seen.beyond > REFUSED * seen.values:
-            yield f"have more than 1% of their values beyond the range, and these are clipped: {trained}"
-        elif seen.dtype != header.source_dtype and seen.high - seen.low < LITTLE * (high - low):
-            yield f"are of {seen.dtype} and take up less than a fifth of the range: {trained}"
+    def count(self, seen: Mapping[str, Seen]) -> None:
+        """Take note of what is odd about a source that has been seen as a whole, or several by name."""
+        for part, header in zip(self._translator.parts, self._translator.header.each_source, strict=True):
+            own = seen.get(part.name, Seen())
+            if own.profile:
+                self._profiles.append(own.profile)
+            which = f"the sources {part.name}" if part.name else "the sources"
+            self._found += [f"{which} {odd}" for odd in _odd(own, header, part.encoding)]
 
     def notices(self) -> Iterator[str]:
         """A line for each kind, in counts."""
         if self._profiles:
             yield lost_profiles(self._profiles)
         for odd in dict.fromkeys(self._found):
-            count = self._found.count(odd)
-            yield f"{count} of the sources {odd}"
+            yield f"{self._found.count(odd)} of {odd}"
 
     def report_each(self) -> None:
         """Tell of each kind once, however often the translator is called."""
         for name in dict.fromkeys(self._profiles):
             self._translator.report(f"NOTICE: some sources have a colour profile, {name}: numbers are taken as stored")
         for odd in dict.fromkeys(self._found):
-            self._translator.report(f"NOTICE: some of the sources {odd}")
+            self._translator.report(f"NOTICE: some of {odd}")
+
+
+def _see_classes(source: Tensor, seen: Seen, encoding: Any) -> None:
+    """Count pixels of [C, H, W] in [-1, 1] whose numbers are neither classes nor void."""
+    with torch.no_grad():
+        numbers = encoding.class_numbers(source[None].cpu())
+    outside = (numbers < 0) | (numbers >= encoding.classes)
+    outside &= numbers != encoding.void if encoding.void is not None else torch.ones_like(outside)
+    seen.numbers += outside.numel()
+    seen.foreign += int(outside.sum())
+
+
+def _see_values(pixels: NDArray[Any], seen: Seen, header: SourceHeader) -> None:
+    values, nodata = np.asarray(pixels), header.how_read()[0].nodata
+    if (where := nothing_there(pixels, nodata)) is not None:
+        values = values[~where]
+    try:
+        low, high = header.range or dtype_range(pixels.dtype)
+    except KeyError:
+        return
+    if values.size:
+        seen.values += values.size
+        seen.beyond += int(np.count_nonzero((values < low) | (values > high)))
+        seen.low, seen.high = min(seen.low, float(values.min())), max(seen.high, float(values.max()))
+
+
+def _odd(seen: Seen, header: SourceHeader, encoding: Any) -> Iterator[str]:
+    if seen.foreign > REFUSED * seen.numbers:
+        yield (
+            f"have numbers that are not those of the model's {encoding.classes} classes "
+            "in more than 1% of their pixels, which are 0 in all channels"
+        )
+    if not seen.values:
+        return
+    low, high = header.range or dtype_range(np.dtype(seen.dtype))
+    trained = f"the model was trained on {low:g} to {high:g} of {header.dtype}"
+    if seen.beyond > REFUSED * seen.values:
+        yield f"have more than 1% of their values beyond the range, and these are clipped: {trained}"
+    elif seen.dtype != header.dtype and seen.high - seen.low < LITTLE * (high - low):
+        yield f"are of {seen.dtype} and take up less than a fifth of the range: {trained}"

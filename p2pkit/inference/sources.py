@@ -55,6 +55,16 @@ class Source:
         whole = ArrayRegions(self.read()) if self.file is None else open_regions(self.file)
         return _Half(whole, _columns(self.part, whole.shape[1], self.name)) if self.part else whole
 
+    @classmethod
+    def of_file(cls, file: Path, place: Path, part: Part = "") -> Source:
+        """A file, or half of it."""
+        return cls(str(file), place, ending(file), partial(read_image, file), file, part)
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that it is read from."""
+        return [self.file] if self.file is not None else []
+
     def identity(self) -> Mapping[str, Any]:
         """What records know it by: of a file its path, its size in bytes, and when it was changed."""
         if self.file is None:
@@ -84,11 +94,6 @@ def _columns(part: Part, width: int, name: str) -> slice:
     """The columns of a half; DataError, beginning with ``name``, where there are none."""
     middle = middle_of(width, name)
     return slice(0, middle) if part == "left half" else slice(middle, width)
-
-
-def file_source(file: Path, place: Path, part: Part = "") -> Source:
-    """A file, or half of it."""
-    return Source(str(file), place, ending(file), partial(read_image, file), file, part)
 
 
 def part_for(header: ModelHeader, file: Path, stored_as: StoredAs | None) -> Part:
@@ -124,19 +129,19 @@ def file_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredA
         DataError: an input is missing, or a folder holds no images.
         PluginError: two plugins offer an image format for the ending of a file.
     """
-    found = dict.fromkeys((file, place) for given in inputs for file, place in _files(given))
+    found = dict.fromkeys((file, place) for given in inputs for file, place in files_of(given))
     if stored_as == "side_by_side" and not header.stored_as:
         print_line(
             "NOTICE: this model was not trained on halves of files; the left half of each is translated (--as left), "
             "--as right takes the other"
         )
     if stored_as is not None or header.source_size is None:
-        return [file_source(file, place, part_for(header, file, stored_as)) for file, place in found]
+        return [Source.of_file(file, place, part_for(header, file, stored_as)) for file, place in found]
     sources, counts, own = [], Counter[bool](), cast(Part, header.stored_as)
     with Progress("looking at sizes", len(found), "file") as progress:
         for file, place in found:
             wide = twice_as_wide(header, file)
-            sources.append(file_source(file, place, own if wide else ""))
+            sources.append(Source.of_file(file, place, own if wide else ""))
             counts[wide] += 1
             progress.advance()
     if own:
@@ -154,7 +159,7 @@ def file_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredA
     return sources
 
 
-def _files(given: Path) -> Iterator[tuple[Path, Path]]:
+def files_of(given: Path) -> Iterator[tuple[Path, Path]]:
     """Each image of an input, with the path of its output without the ending."""
     if given.is_file():
         yield given, without_ending(Path(given.name))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -15,24 +15,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from p2pkit.components.catalogue import create
-from p2pkit.components.host import manager
-from p2pkit.contracts import Normalisation, Resampling
-from p2pkit.data.augmentation import Augmentation, resize
-from p2pkit.errors import DataError, ModelFileError, P2PKitError, UnknownComponent
+from p2pkit.contracts import Normalisation
+from p2pkit.data.augmentation import Augmentation
+from p2pkit.errors import DataError, ModelFileError, P2PKitError
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import Remedies, as_indices, denormalize, normalize, not_an_image, refuse_unclear
+from p2pkit.images.pixels import Reading, Remedies, denormalize, normalize, not_an_image, refuse_unclear
+from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
-from p2pkit.images.regions import ArrayRegions, Regions
-from p2pkit.inference.model_file import FILE_NAME, ModelHeader, checksum, read_model
-from p2pkit.inference.odd_sources import OddSources, Seen
+from p2pkit.images.regions import Regions
+from p2pkit.inference.model_file import FILE_NAME, ModelHeader, SourceHeader, checksum, read_model
+from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
-from p2pkit.inference.sources import Source, StoredAs, file_source, part_for, twice_as_wide
+from p2pkit.inference.rebuilding import rebuild
+from p2pkit.inference.several import regions_of
+from p2pkit.inference.sources import Source, StoredAs, part_for, twice_as_wide
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
-from p2pkit.networks.encoding import Encoded
-from p2pkit.networks.fitting import in_fast_layout
+from p2pkit.networks.encoding import SourceEncoding, SourcePart, resize_sources
+from p2pkit.networks.fitting import in_fast_layout, resize
 from p2pkit.settings import TransformSettings
 from p2pkit.utils.progress import print_line
 
@@ -53,6 +54,7 @@ class Translator:
 
     Called with a path it gives a PIL image; called with a PIL image, an array [H, W, C] or [H, W] as stored, or a
     tensor [C, H, W] or [N, C, H, W] in [-1, 1], it gives back the same kind; called with a list, a list of these.
+    Several sources are a dict of these by name; tensors are one after another along the channels too.
     Sources are resized as in training, and outputs back to the size of each source; tensors are taken as they are.
     ``precision`` is that of the network's arithmetic: float32, or mixed with bf16, or with fp16 (on GPUs alone).
     """
@@ -62,13 +64,16 @@ class Translator:
         self._reported: set[str] = set()
 
     def __repr__(self) -> str:
-        header, (low, high) = self.header, self.header.values("source")
+        header, sources = self.header, list[str]()
+        for one in header.each_source:
+            low, high = one.values
+            sources.append(f"{one.name} {one.channels} channels of {one.dtype} ({low:g} to {high:g})".strip())
         policy = f"batch norm by {self.policy.norm!r}, {'with' if self.policy.dropout else 'without'} noise"
         resized = f", resized to {self.trained_at}" if header.resize else ""
+        made = f"{header.target_channels} of {header.target_dtype}"
         return (
             f"<Translator {header.generator!r} of {header.distribution} {header.distribution_version}, step "
-            f"{header.step}: {header.source_channels} channels of {header.source_dtype} ({low:g} to {high:g})"
-            f"{resized} -> {header.target_channels} of {header.target_dtype}, {policy}>"
+            f"{header.step}: {', '.join(sources)}{resized} -> {made}, {policy}>"
         )
 
     def __call__(
@@ -88,6 +93,8 @@ class Translator:
         """
         if isinstance(image, list | tuple):
             return [self(one, seed, tile, overlap, size, stored_as) for one in image]
+        if isinstance(image, Mapping) and self.header.sources:
+            return self._of_several(image, seed, tile, overlap, size)
         tiling = None if tile is None else Tiling.chosen(self.generator, tile, overlap)
         if isinstance(image, Tensor) and tiling is None:
             if size in ("source", "model"):
@@ -113,6 +120,26 @@ class Translator:
         )
         raise DataError(f"an image must be {expected}; found {type(image).__name__}")
 
+    def _of_several(
+        self, images: Mapping[str, Any], seed: int, tile: int | None, overlap: int | None, size: Size | None
+    ) -> Any:
+        """The translation of several sources by name; an array where all of them are arrays, else a PIL image."""
+        pixels, kinds = {}, {type(image) for image in images.values()}
+        for name, image in images.items():
+            if isinstance(image, str | Path):
+                pixels[name] = read_image(Path(image))
+            elif isinstance(image, Image.Image):
+                pixels[name] = image_pixels(image)
+            elif isinstance(image, np.ndarray):
+                refuse_unclear(image, f"the source {name} is an array")
+                pixels[name] = image[:, :, None] if image.ndim == 2 else image
+            else:
+                expected = "a path, a PIL image or an array; give tensors as one, along the channels"
+                raise DataError(f"the source {name} must be {expected}; found {type(image).__name__}")
+        tiling = None if tile is None else Tiling.chosen(self.generator, tile, overlap)
+        made = self.pixels(pixels, "the images", seed, tiling, self.chosen_size(size, tiled=tiling is not None))
+        return made if kinds == {np.ndarray} else to_pillow(made)
+
     def _source_in(self, file: Path, stored_as: StoredAs | None) -> Source:
         """The source in a file. Tells what was made of a file in which two images seem to stand side by side."""
         part = part_for(self.header, file, stored_as)
@@ -126,7 +153,7 @@ class Translator:
                 "NOTICE: a file is twice as wide as training sources were, as where two images stand side by side; it "
                 'is translated as one image, stored_as = "left" or "right" takes a half'
             )
-        return file_source(file, file, part)
+        return Source.of_file(file, file, part)
 
     def report(self, message: str) -> None:
         """Print a message that concerns what is translated, each one once."""
@@ -134,8 +161,11 @@ class Translator:
             self._reported.add(message)
             print_line(message)
 
-    def files(self, inputs: Sequence[str | Path], out: str | Path, options: FileOptions | None = None) -> Report:
-        """Translate files and folders into ``out``, as ``p2pkit translate`` does.
+    def files(
+        self, inputs: Sequence[str | Path] | Mapping[str, str | Path], out: str | Path,
+        options: FileOptions | None = None,
+    ) -> Report:  # fmt: skip
+        """Translate files and folders into ``out``, as ``p2pkit translate`` does; by name for several sources.
 
         Raises:
             DataError: an input is missing, a folder holds no images, or the generator takes no such tiles.
@@ -143,19 +173,21 @@ class Translator:
         """
         from p2pkit.inference.files import FileOptions, translate_files
 
-        return translate_files(self, [Path(given) for given in inputs], Path(out), options or FileOptions())
+        given: Any = {name: Path(path) for name, path in inputs.items()} if isinstance(inputs, Mapping) else inputs
+        given = given if isinstance(given, dict) else [Path(each) for each in given]
+        return translate_files(self, given, Path(out), options or FileOptions())
 
     def pixels(
-        self, source: NDArray[Any], key: str, seed: int = 0, tiling: Tiling | None = None, size: Size = "source"
+        self, source: Pixels, key: str, seed: int = 0, tiling: Tiling | None = None, size: Size = "source"
     ) -> NDArray[Any]:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if tiling is not None:
-            return self._of_tiles(ArrayRegions(source), key, seed, tiling)
+            return self._of_tiles(regions_of(source, key), key, seed, tiling)
         tensor, odd = self.to_tensor(source, key), OddSources(self)
         odd.look_at(source, tensor)
         odd.report_each()
         output = self.tensor(self.to_trained_size(tensor, size)[None], seed)[0]
-        return self.to_pixels(self.from_trained_size(output, source.shape[:2], size))
+        return self.to_pixels(self.from_trained_size(output, tensor.shape[1:], size))
 
     def chosen_size(self, size: Size | None, tiled: bool = False) -> Size:
         """What ``size`` means for this model: "native" wherever nothing is resized. Tells what tiles differ in.
@@ -191,10 +223,17 @@ class Translator:
         return f"cover {size} in their aspect" if resizing.keep_aspect else size
 
     @cached_property
-    def resampling(self) -> Resampling:
-        """How sources are resized: to the nearest pixel where an encoding takes them for numbers, else bicubic."""
-        found: Resampling = getattr(getattr(self.generator, "encoding", None), "resampling", "bicubic")
-        return found
+    def parts(self) -> Sequence[SourcePart]:
+        """What the sources are, in the order of their channels, each with its encoding, if it has one, on the CPU."""
+        encoding = deepcopy(getattr(self.generator, "encoding", None))
+        encodings: list[Any] = list(encoding.encodings) if isinstance(encoding, SourceEncoding) else [encoding]
+        parts = []
+        for index, one in enumerate(self.header.each_source):
+            own = encodings[index] if len(encodings) > index else None
+            own = None if own is None or isinstance(own, nn.Identity) else own.cpu()
+            resampling: Any = one.reading.resampling or getattr(own, "resampling", "bicubic")
+            parts.append(SourcePart(one.name, one.channels, resampling, own))
+        return parts
 
     def to_trained_size(self, source: Tensor, size: Size = "source") -> Tensor:
         """A source [C, H, W] in [-1, 1], resized as for validation; as it is for "native"."""
@@ -204,7 +243,7 @@ class Translator:
         # the very rule of validation
         settings = TransformSettings(load_size=resizing.size, keep_aspect=resizing.keep_aspect)
         sizes = Augmentation(settings, 0).sizes((source.shape[1], source.shape[2]))
-        return resize(source, sizes.test, self.resampling)
+        return resize_sources(source, sizes.test, self.parts)
 
     def from_trained_size(self, output: Tensor, source: Sequence[int], size: Size = "source") -> Tensor:
         """An output [C, h, w] in [-1, 1], resized to the (height, width) of its ``source`` for "source" alone."""
@@ -220,39 +259,58 @@ class Translator:
     def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
         height, width, _ = source.shape
         sink = ArraySink((height, width, self.header.target_channels), np.dtype(self.header.target_dtype))
-        odd, seen = OddSources(self), Seen()
+        odd, seen = OddSources(self), dict[str, Seen]()
         translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), shown=False)
         odd.count(seen)
         odd.report_each()
         return sink.pixels
 
-    def to_tensor(self, source: NDArray[Any], key: str) -> Tensor:
-        """Pixels [H, W, C] of a source as stored, as a tensor [C, H, W] in [-1, 1]; ``key`` names them in messages."""
+    def to_tensor(self, source: Pixels, key: str) -> Tensor:
+        """Pixels [H, W, C] of a source as stored, or of several by name, as a tensor [C, H, W] in [-1, 1].
+
+        ``key`` names them in messages. Several lie one after another along the channels, as in training.
+        """
+        header = self.header
+        if isinstance(source, Mapping) != bool(header.sources) or (
+            isinstance(source, Mapping) and source.keys() != {one.name for one in header.sources}
+        ):
+            found = ", ".join(source) if isinstance(source, Mapping) else "one without a name"
+            taken = ", ".join(one.name for one in header.sources) or "one, without a name"
+            raise DataError(f"{key}: its sources are {found}; this model takes {taken}")
+        if not isinstance(source, Mapping):
+            return self._one_to_tensor(source, key, header.each_source[0], self.parts[0])
+        tensors = []
+        for one, part in zip(header.each_source, self.parts, strict=True):
+            tensors.append(self._one_to_tensor(source[one.name], f"{key}, its source {one.name}", one, part))
+        sizes = {
+            "{}x{}".format(*tensor.shape[1:]): one.name for one, tensor in zip(header.sources, tensors, strict=True)
+        }
+        if len(sizes) > 1:
+            found = " and ".join(f"{name} is {size}" for size, name in sizes.items())
+            raise DataError(f"{key}: its sources differ in size (height x width): {found}")
+        return torch.cat(tensors)
+
+    def _one_to_tensor(self, source: NDArray[Any], key: str, header: SourceHeader, part: SourcePart) -> Tensor:
         if source.ndim != 3 or 0 in source.shape:
             raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
-        if hasattr(getattr(self.generator, "encoding", None), "class_numbers"):
-            source = as_indices(source)
-        self.refuse_channels(source.shape[2], key)
-        return normalize(source, key, self.header.source_range, self.header.missing, self._remedies)
-
-    @cached_property
-    def _remedies(self) -> Remedies:
-        """What is to be done about sources whose values cannot be mapped: all that training settled is settled."""
-        low, high = self.header.values("source")
-        return Remedies(
-            range=f"convert the source to {self.header.source_dtype} of {low:g} to {high:g}, which this model takes",
+        reading, taking = header.how_read(class_map=hasattr(part.encoding, "class_numbers"))
+        source = taking.of(source, key)
+        if source.shape[2] != header.channels:
+            raise DataError(
+                f"{key}: it has {source.shape[2]} channels; this model takes {header.channels}, so convert it first"
+            )
+        low, high = header.values
+        remedies = Remedies(
+            range=f"convert the source to {header.dtype} of {low:g} to {high:g}, which this model takes",
             fill="the model was trained without fill, so put a value of your choice there before it is translated",
         )
+        return normalize(source, key, header.range, reading, remedies)
 
     def to_pixels(self, output: Tensor) -> NDArray[Any]:
         """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""
-        return denormalize(output, np.dtype(self.header.target_dtype), self.header.target_range)
-
-    def refuse_channels(self, found: int, key: str) -> None:
-        """Raise DataError, beginning with ``key``, when the model takes no sources of ``found`` channels."""
-        taken = self.header.source_channels
-        if found != taken:
-            raise DataError(f"{key}: it has {found} channels; this model takes {taken}, so convert it first")
+        read = self.header.target_reading
+        reading = Reading(ranges=read.ranges, logarithmic=read.mapping == "logarithmic")
+        return denormalize(output, np.dtype(self.header.target_dtype), self.header.target_range, reading)
 
     def tensor(
         self,
@@ -304,7 +362,7 @@ def load_model(
     if file.is_dir():
         file /= FILE_NAME
     header, weights = read_model(file)
-    generator = _rebuild(file, header, weights)
+    generator = rebuild(file, header, weights)
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen == "cuda" and not torch.cuda.is_available():
         raise ModelFileError("device cuda: PyTorch finds no CUDA device on this machine; use the CPU")
@@ -316,35 +374,3 @@ def load_model(
         dropout=header.policy.dropout if dropout is None else dropout,
     )
     return Translator(in_fast_layout(generator.to(chosen), torch.device(chosen)), header, policy, precision)
-
-
-def _rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.Module:
-    channels = {"source_channels": header.source_channels, "target_channels": header.target_channels}
-    encoding = header.encoding
-    if encoding is not None:
-        with _explaining(file, f"encoding {encoding.name!r}", encoding.distribution, encoding.distribution_version):
-            source = {"source_channels": header.source_channels, "source_range": header.values("source")}
-            encode = create("encodings", encoding.name, **encoding.parameters, **source)
-            channels["source_channels"] = encode.channels
-    with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
-        parameters = {**header.parameters, **channels, "weights_follow": True}
-        generator = cast(nn.Module, create("generators", header.generator, **parameters))
-        if encoding is not None:
-            generator = Encoded(encode, generator)
-        generator.load_state_dict(weights)
-    return generator.requires_grad_(False)
-
-
-@contextmanager
-def _explaining(file: Path, what: str, distribution: str, version: str) -> Iterator[None]:
-    """Name the model file, and the distribution, of what cannot be rebuilt."""
-    try:
-        yield
-    except UnknownComponent as error:
-        broken = (plugin.problem for plugin in manager().broken() if plugin.distribution == distribution)
-        why = next((f"left out here: {problem}" for problem in broken), f"not here; pip install {distribution}")
-        raise ModelFileError(f"{file}: its {what} comes from {distribution} {version}, which is {why}") from error
-    except (P2PKitError, RuntimeError) as error:
-        raise ModelFileError(
-            f"{file}: its {what} cannot be rebuilt; it was made by {distribution} {version}: {error}"
-        ) from error

@@ -1,25 +1,87 @@
-"""A network that sees encoded sources, and takes the sources themselves."""
+"""A network that sees encoded sources, and takes the sources themselves, one or several, as they are trained on."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from p2pkit.contracts import Resampling
+from p2pkit.networks.fitting import resize
 
 _PASSED_ON = ("size_multiple", "smallest_size")
 """What others ask a network for by name (see contracts)."""
 
 
-class Encoded(nn.Module):
-    """A generator or discriminator behind an encoding (contracts.Encoding), called as it would be without one."""
+class SourcePart(NamedTuple):
+    """One of the sources, whose channels lie one after another in a tensor."""
 
-    def __init__(self, encoding: nn.Module, network: nn.Module) -> None:
+    name: str
+    """Empty for a single one."""
+    channels: int
+    resampling: Resampling = "bicubic"
+    encoding: Any = None
+    """An encoding (contracts.Encoding), if it has one."""
+
+    @property
+    def pictured(self) -> Any:
+        """What makes pictures [N, 3, H, W] of it; None where it is a picture itself."""
+        return getattr(self.encoding, "picture", None)
+
+
+def split_sources(source: Tensor, parts: Sequence[SourcePart]) -> Mapping[str, Tensor]:
+    """Each of the sources in a tensor [..., C, H, W], by name."""
+    if len(parts) < 2:
+        return {part.name: source for part in parts}
+    each = torch.split(source, [part.channels for part in parts], dim=-3)
+    return {part.name: own for part, own in zip(parts, each, strict=True)}
+
+
+def resize_sources(source: Tensor, size: tuple[int, int], parts: Sequence[SourcePart]) -> Tensor:
+    """Sources [..., C, H, W] in [-1, 1] at ``size``, (height, width), each with its own resampling."""
+    if len(parts) < 2:
+        return resize(source, size, parts[0].resampling if parts else "bicubic")
+    each = split_sources(source, parts)
+    return torch.cat([resize(each[part.name], size, part.resampling) for part in parts], dim=-3)
+
+
+class SourceEncoding(nn.Module):
+    """The encodings of several sources: each is encoded by itself, and they lie one after another along the channels.
+
+    It stands, too, for a single source without an encoding that has to be enlarged to the size of its target.
+    """
+
+    def __init__(self, parts: Sequence[SourcePart]) -> None:
+        super().__init__()
+        self.sizes = [part.channels for part in parts]
+        encodings = [part.encoding for part in parts]
+        self.encodings = nn.ModuleList([nn.Identity() if each is None else each for each in encodings])
+        self.channels = sum(part.channels if part.encoding is None else part.encoding.channels for part in parts)
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Sources [N, Cs, H, W] in [-1, 1] to [N, channels, H, W] in [-1, 1]."""
+        each = torch.split(source, self.sizes, dim=1)
+        return torch.cat([encode(own) for encode, own in zip(self.encodings, each, strict=True)], dim=1)
+
+
+class Encoded(nn.Module):
+    """A generator or discriminator behind an encoding (contracts.Encoding), called as it would be without one.
+
+    A discriminator whose images are larger than their sources sees the sources enlarged, each by its own resampling.
+    """
+
+    def __init__(self, encoding: nn.Module, network: nn.Module, parts: Sequence[SourcePart] = ()) -> None:
         super().__init__()
         self.encoding, self.network = encoding, network
+        self.parts = [part._replace(encoding=None) for part in parts]
         for name in _PASSED_ON:
             if hasattr(network, name):
                 setattr(self, name, getattr(network, name))
 
     def forward(self, source: Tensor, *arguments: Any, **keywords: Any) -> Any:
         """What the network makes of the encoded ``source`` [N, Cs, H, W] and all else that it is given."""
+        if arguments and isinstance(arguments[0], Tensor) and arguments[0].ndim == 4:
+            source = resize_sources(source, (arguments[0].shape[2], arguments[0].shape[3]), self.parts)
         return self.network(self.encoding(source), *arguments, **keywords)

@@ -1,4 +1,4 @@
-"""Fitting images to a network: the sizes that it takes, and the memory layout that is fastest."""
+"""Fitting images to a network: resizing, the sizes that it takes, and the memory layout that is fastest."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as vision
 
-from p2pkit.contracts import SizedGenerator
+from p2pkit.contracts import Resampling, SizedGenerator
 from p2pkit.errors import DataError
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
+_BICUBIC = vision.InterpolationMode.BICUBIC
+WHOLE = 1e-3
+"""What resampling may leave of a value that is whole."""
 
 
 def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
@@ -50,3 +54,25 @@ def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> Non
             f"{generator.size_multiple}, from {generator.smallest_size} on. Set transform.load_size or "
             "transform.crop_size"
         )
+
+
+def resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
+    """Images [..., C, H, W] in [-1, 1] at ``size``, (height, width); bicubic is antialiased, and clamped to [-1, 1]."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC
+    resized: Tensor = vision.resize(image, list(size), interpolation=interpolation, antialias=True)
+    # bicubic overshoots at edges, and [-1, 1] is the contract
+    return resized.clamp_(-1.0, 1.0)
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Weights [..., 1, H, W] from 0 to 1 at ``size``, (height, width).
+
+    A pixel has no weight as soon as one without weight takes part in it: its value may be anything.
+    """
+    if tuple(mask.shape[-2:]) == size:
+        return mask
+    whole = resize(torch.where(mask > 0, 1.0, -1.0), size) >= 1.0 - WHOLE
+    resized: Tensor = vision.resize(mask, list(size), interpolation=vision.InterpolationMode.BILINEAR, antialias=True)
+    return resized.clamp_(0.0, 1.0) * whole

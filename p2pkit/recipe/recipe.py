@@ -16,15 +16,17 @@ from p2pkit.recipe.document import Document
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
     LoaderSettings,
+    MaskSettings,
     RunSettings,
     SideSettings,
+    SourceSettings,
     TrainSettings,
     TransformSettings,
     ValidationSettings,
 )
 
 ORDER = (
-    "run", "data", "source", "target", "loader", "transform", "augmentations", "encoding", "generator",
+    "run", "data", "source", "target", "mask", "loader", "transform", "augmentations", "encoding", "generator",
     "discriminator", "discriminator_augmentation", "losses", "method", "optimizer", "schedule", "train", "metrics",
     "validation", "callbacks",
 )  # fmt: skip
@@ -62,8 +64,9 @@ class Recipe:
     document: Document
     run: RunSettings
     data: Chosen
-    source: SideSettings
+    source: SourceSettings
     target: SideSettings
+    mask: MaskSettings
     loader: LoaderSettings
     transform: TransformSettings
     augmentations: list[Chosen]
@@ -80,7 +83,11 @@ class Recipe:
     validation: ValidationSettings
     callbacks: list[Chosen]
     encoding: Chosen | None = None
-    """What the networks see of sources; None for the sources themselves."""
+    """What the networks see of a single source; None for the source itself."""
+    sources: dict[str, SourceSettings] = field(default_factory=dict)
+    """``[source.NAME]`` for each of several sources that the recipe names, in its order, on top of ``[source]``."""
+    encodings: dict[str, Chosen] = field(default_factory=dict)
+    """``[source.NAME.encoding]``: what the networks see of each of several sources that has one."""
     optimizers: dict[str, Chosen] = field(default_factory=dict)
     """The optimizer of each network, ``[optimizer]`` with its override."""
     names_metrics: bool = True
@@ -100,6 +107,10 @@ class Recipe:
         for name, own in self.optimizers.items():
             if own != self.optimizer:
                 tables["optimizer"][name] = own.table()
+        for name, settings in self.sources.items():
+            tables["source"][name] = plain(settings)
+            if name in self.encodings:
+                tables["source"][name]["encoding"] = self.encodings[name].table()
         return tables
 
     def toml(self, with_origins: bool = False) -> str:

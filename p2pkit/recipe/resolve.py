@@ -18,9 +18,11 @@ from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
     LoaderSettings,
+    MaskSettings,
     RunSettings,
     Section,
     SideSettings,
+    SourceSettings,
     TrainSettings,
     TransformSettings,
     ValidationSettings,
@@ -36,8 +38,9 @@ RENAMED = {
 """Keys and sections that had another name, and their present one."""
 SETTINGS: dict[str, type[Section]] = {
     "run": RunSettings,
-    "source": SideSettings,
+    "source": SourceSettings,
     "target": SideSettings,
+    "mask": MaskSettings,
     "loader": LoaderSettings,
     "transform": TransformSettings,
     "discriminator_augmentation": DiscriminatorAugmentationSettings,
@@ -90,8 +93,14 @@ class _Resolver:
         if unknown := tables.keys() - set(SECTIONS):
             self._refuse_sections(unknown)
         sections: dict[str, Any] = {}
+        sources = dict[str, dict[str, Any]]()
+        for name, own in self._table("source").items():
+            if isinstance(own, dict):
+                sources[name] = own
         for name, model in SETTINGS.items():
             values = self._table(name)
+            if sources and name == "source":
+                values = {key: value for key, value in values.items() if key not in sources}
             if name == "run":
                 values = {"name": self.document.file.stem, **values}
             if name == "train" and not {"epochs", "max_steps", "max_time"} & values.keys():
@@ -109,9 +118,29 @@ class _Resolver:
             sections[name] = self.component(name, kind, tables.get(name)) if wanted else None
         for name, kind in COMPONENT_LISTS.items():
             sections[name] = self._components(name, kind)
+        if sources:
+            sections["sources"], sections["encodings"] = self._sources(sources)
         if self.issues:
             raise RecipeError(report(self.issues))
         return Recipe(self.document, **sections, names_metrics=("metrics",) in self.document.origins)
+
+    def _sources(self, tables: Mapping[str, dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``[source.NAME]`` for each of several sources, with the keys of ``[source]`` under its own; encodings."""
+        shared = {key: value for key, value in self._table("source").items() if key not in tables}
+        sources, encodings = dict[str, Any](), dict[str, Any]()
+        for name, own in tables.items():
+            values = {**shared, **{key: value for key, value in own.items() if key != "encoding"}}
+            for one, other in (("range", "percentiles"), ("percentiles", "range")):
+                if one in own and other not in own:
+                    values.pop(other, None)
+            sources[name] = self._settings(f"source.{name}", SourceSettings, values)
+            if "encoding" in own:
+                encodings[name] = self.component(f"source.{name}.encoding", "encodings", own["encoding"])
+        if "encoding" in tables:
+            self._issue("source.encoding", "the encoding of a single source is the section [encoding]")
+        elif self.document.origin("encoding") is not None:
+            self._issue("encoding", "with several sources each has its own: [source.NAME.encoding]")
+        return sources, encodings
 
     def _leave_discriminator_out(self, method: Chosen) -> None:
         """Take the defaults that need a discriminator away; refuse one that is written, which nobody would train."""

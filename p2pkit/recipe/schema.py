@@ -22,6 +22,9 @@ def recipe_schema() -> dict[str, Any]:
         properties[name] = _without_definitions(settings.model_json_schema(ref_template=_REFERENCES), definitions)
         # a recipe may leave to its parent, or to the defaults, what a section requires in the end
         properties[name].pop("required", None)
+    one_source = {**properties["source"], "additionalProperties": False}
+    one_source["properties"] = {**one_source["properties"], "encoding": _one_of("encodings", definitions)}
+    properties["source"]["additionalProperties"] = one_source
     definitions["optimizer_of_one_network"] = _one_of("optimizers", definitions)
     for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
         rest = {"$ref": "#/$defs/optimizer_of_one_network"} if name == "optimizer" else False

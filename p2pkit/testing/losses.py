@@ -39,7 +39,8 @@ class _Trial:
             return self._term("generator_loss", fake)
 
     def _term(self, name: str, fake: Tensor) -> Tensor | None:
-        term = getattr(self.loss, name)(StepContext(self.batch.source, self.batch.target, fake, self.discriminator))
+        source, target, _, mask = vars(self.batch).values()
+        term = getattr(self.loss, name)(StepContext(source, target, fake, self.discriminator, mask))
         where = f"with {self.discriminator} and a batch of {len(fake)}"
         if term is None:
             return None

@@ -69,8 +69,9 @@ def replay_step(
         named = _PROCESS.fullmatch(file.name)
         assert named is not None
         yield f"{file.name}: {', '.join(batch.keys)}"
-        for side in ("source", "target"):
-            yield f"  {side}: {_span(getattr(batch, side))}"
+        for side in ("source", "target", "mask"):
+            if (values := getattr(batch, side)) is not None:
+                yield f"  {side}: {_span(values)}"
         own = seed_step(seed, int(match[1]) - 1, int(named[1]))
         seen = _Seen(accelerator, trained, progress, on_device(batch, accelerator.device), accumulate, own)
         yield from _made_again(seen, method)
@@ -80,7 +81,9 @@ def _read_batch(file: Path) -> tuple[Batch, float]:
     """A process's share of a batch, and how far the run was."""
     with safe_open(file, framework="pt") as handle:
         left = json.loads((handle.metadata() or {})["left"])
-        return Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"]), left["progress"]
+        mask = handle.get_tensor("mask") if "mask" in handle.keys() else None  # noqa: SIM118 - it is not a dict
+        batch = Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"], mask)
+        return batch, left["progress"]
 
 
 def _span(values: Tensor) -> str:

@@ -102,7 +102,7 @@ class Outputs:
         validation, file = self.parts.validation, self.folder.sample(step)
         shown = validation.validation_set if len(validation.validation_set) else validation.train_set
         title = f"step {step}, {validation.called or 'train set'}"
-        skipped = write_samples(file, title, shown, validation, self.translate, self.parts.picture)
+        skipped = write_samples(file, title, shown, validation, self.translate, self.parts.sources)
         self.skipped.report(step, skipped)
         if self.accelerator.trackers:
             log_picture(self.accelerator, read_image(file), step)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from p2pkit.contracts import Method, WeightedLoss
-from p2pkit.data.augmentation import Augmentation
-from p2pkit.data.samples import Samples, SampleSpec
+from p2pkit.data.augmentation import Augmentation, SampleSpec
+from p2pkit.data.samples import Samples
 from p2pkit.evaluation.validation import Validation
 from p2pkit.inference.model_file import ModelHeader
+from p2pkit.networks.encoding import SourcePart
 from p2pkit.run_contracts import Schedule
 from p2pkit.settings import LoaderSettings, RunSettings, TrainSettings
 
@@ -45,8 +46,8 @@ class TrainingParts:
     validation: Validation
     header: ModelHeader
     """The model file's header, but for step and metrics."""
-    picture: Callable[[Tensor], Tensor] | None
-    """Pictures [1, 3, H, W] of sources [1, Cs, H, W] for sample grids; None where sources are pictures themselves."""
+    sources: Sequence[SourcePart]
+    """What the sources are, in the order of their channels, each with its encoding, if it has one."""
     origins: Mapping[str, str]
     """What messages call each component, with its distribution: "generator", "discriminator", "method", "encoding",
     "schedule", "losses.NAME", "optimizer.NETWORK" and "callbacks.NAME" to text such as "generator 'unet' of

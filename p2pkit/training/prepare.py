@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from p2pkit.contracts import Stateful
-from p2pkit.errors import P2PKitError, RecipeError, in_one_line
+from p2pkit.contracts import Method, Stateful
+from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.training.checkpoint import Trained, optimizer_state, restore_optimizer
@@ -50,6 +52,18 @@ def networks_of(parts: TrainingParts) -> list[nn.Module]:
         network: nn.Module = getattr(parts.method, name)
         found[id(network)] = network
     return list(found.values())
+
+
+def refuse_untrainable(origin: str, method: Method, name: str) -> None:
+    """Raise RecipeError, beginning with ``origin``, where a network that a method names cannot be trained."""
+    network = getattr(method, name, None)
+    if not isinstance(network, nn.Module):
+        guess = did_you_mean(name, [key for key, value in vars(method).items() if isinstance(value, nn.Module)])
+        raise RecipeError(f"{origin}: its networks name {name!r}, but it has no such torch module{guess}")
+    if any(map(is_lazy, network.parameters())):
+        raise RecipeError(f"{origin}: {name} has lazy layers, which have no weights yet; give them their channels")
+    if not any(map(attrgetter("requires_grad"), network.parameters())):
+        raise RecipeError(f"{origin}: {name} has nothing to train: no parameter of it takes a gradient")
 
 
 def to_device(parts: TrainingParts, device: torch.device) -> None:

@@ -20,10 +20,12 @@ from p2pkit.errors import visible
 from p2pkit.evaluation.validation import Validation
 from p2pkit.images.pixels import denormalize
 from p2pkit.images.writing import write_picture
+from p2pkit.networks.encoding import SourcePart, split_sources
 from p2pkit.utils.progress import shortened
 
 ROWS = 4
 COLUMNS = ("source", "output", "target")
+"""The columns of a sample with one source and no mask."""
 SMALLEST, LARGEST = 128, 256
 """Bounds of the longer side of an image as a grid shows it, in pixels."""
 GAP = 8
@@ -35,31 +37,36 @@ TOP = GAP + 2 * LINE
 
 @dataclass(frozen=True)
 class Row:
-    """A sample in a grid: its key, and its images [C, H, W] in [-1, 1], which have one size."""
+    """A sample in a grid: its key, its images [C, H, W] in [-1, 1], and the names of their columns."""
 
     key: str
     images: Sequence[Tensor]
+    columns: Sequence[str] = COLUMNS
 
 
 def write_samples(
     file: Path, title: str, samples: Samples, validation: Validation, translate: Callable[[Tensor], Tensor],
-    picture: Callable[[Tensor], Tensor] | None,
+    parts: Sequence[SourcePart] = (),
 ) -> list[str]:  # fmt: skip
     """Write a grid of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
 
-    ``picture`` makes pictures [1, 3, H, W] of sources that are none themselves. Returns the messages on samples that
-    could not be used and were skipped.
+    Each of several sources, which ``parts`` describes, has a column, and so has a mask. Returns the messages on samples
+    that could not be used and were skipped.
     """
     rows: list[Row] = []
     skipped: list[str] = []
     count = min(ROWS, len(samples))
     skipping, read = SkipBadSamples(len(samples), validation.bad_data), partial(validation.tensors, samples)
     for row in range(count):
-        ((source, target), key, _), found_bad = skipping.first_usable(row * len(samples) // count, read)
+        (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
-        shown = picture(source[None])[0] if picture else source
-        images = [shown, translate(source[None])[0], *([target] if samples.targets is None else [])]
-        rows.append(Row(key, images))
+        images = _pictures(sample.source, parts)
+        images["output"] = translate(sample.source[None])[0]
+        if samples.targets is None:
+            images["target"] = sample.target
+        if sample.mask is not None:
+            images["mask"] = sample.mask * 2 - 1
+        rows.append(Row(key, list(images.values()), list(images)))
     write_picture(file, sample_grid(title, rows))
     return skipped
 
@@ -77,7 +84,7 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     grid = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(grid)
     draw.text((GAP, GAP // 2), title, "black", font)
-    for place, name in enumerate(COLUMNS[: len(shown[0])]):
+    for place, name in enumerate(rows[0].columns[: len(shown[0])]):
         draw.text((GAP + place * column, TOP - LINE), name, "dimgray", font)
     top = TOP
     for key, images in zip(_names([row.key for row in rows]), shown, strict=True):
@@ -90,6 +97,15 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
         draw.text((GAP, top + 1), shortened(key, size), "black", font)
         top += LINE + GAP
     return np.asarray(grid)
+
+
+def _pictures(source: Tensor, parts: Sequence[SourcePart]) -> dict[str, Tensor]:
+    """Each of the sources in [C, H, W] as a picture, by the name of its column."""
+    pictures = {}
+    for part in parts or (SourcePart("", len(source)),):
+        own = split_sources(source, parts)[part.name] if parts else source
+        pictures[part.name or "source"] = part.pictured(own[None])[0] if part.pictured else own
+    return pictures
 
 
 def as_rgb(image: Tensor) -> Tensor:

@@ -33,13 +33,19 @@ def _behind_encoding(network: nn.Module) -> Any:
 class StepContext:
     """The losses' view of one step (see contracts.Step). The discriminator runs at most once an image, when asked.
 
-    Real and fake images go through it separately: they must never share one batch of batch norm's statistics.
+    Real and fake images go through it separately: they must never share one batch of batch norm's statistics. With
+    the batch's ``mask``, ``fake`` becomes ``mask * fake + (1 - mask) * target``.
     """
 
     source: Tensor
     target: Tensor
     fake: Tensor
     discriminator: nn.Module | None = None
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask is not None:
+            self.fake = self.mask * self.fake + (1 - self.mask) * self.target
 
     @cached_property
     def pred_real(self) -> DiscriminatorOutput:
@@ -77,6 +83,10 @@ class StepContext:
         return torch.rand(len(self.source), DRAWS, device=self.source.device)
 
 
+_no_term: Callable[[Step], Tensor | None] = dict[Step, Tensor]().get
+"""Gives None for every step."""
+
+
 @dataclass(frozen=True)
 class AdaptedLoss:
     """A loss of any form that a component may have, as methods see it (contracts.Loss)."""
@@ -105,10 +115,6 @@ class AdaptedLoss:
                 "a function of (output, target)"
             )
         return cls(component, lambda step: component(step.fake, step.target), _no_term)
-
-
-def _no_term(step: Step) -> None:
-    return None
 
 
 def generator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:

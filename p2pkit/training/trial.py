@@ -22,7 +22,7 @@ from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms, TermsO
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
-from p2pkit.networks.encoding import Encoded
+from p2pkit.networks.encoding import Encoded, split_sources
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.run_contracts import Position
 from p2pkit.training.parts import TrainingParts
@@ -61,8 +61,9 @@ def first_batch(parts: TrainingParts, count: int) -> Batch:
     if parts.loader.batch_size > 1 and isinstance(differing := collate(drawn), P2PKitError):
         raise differing
 
-    source, target = drawn[0].tensors
-    return Batch(source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [drawn[0].key] * count)
+    source, target, mask = drawn[0].tensors
+    repeated = source.repeat(count, 1, 1, 1), target.repeat(count, 1, 1, 1), [drawn[0].key] * count
+    return Batch(*repeated, None if mask is None else mask.repeat(count, 1, 1, 1))
 
 
 def try_training(
@@ -87,11 +88,17 @@ def try_training(
         _try_losses(parts, batch, fake, parts.discriminator)
         _try_metrics(parts, batch)
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
-            tried = _TriedUpdate(parts, batch, parts.train.accumulate)
-            parts.method.train_step(batch, tried)
+            seen = batch if batch.mask is None else _MaskedBatch(**vars(batch))
+            tried = _TriedUpdate(parts, seen, parts.train.accumulate)
+            parts.method.train_step(seen, tried)
         if not tried.updates:
             origin = parts.origins["method"]
             raise RecipeError(f"{origin}: its step trains no network; call update(network, terms) for each")
+        if isinstance(seen, _MaskedBatch) and not seen.mask_read:
+            raise RecipeError(
+                f"{parts.origins['method']}: its step does not look at batch.mask, and the data has masks; give it to "
+                "StepContext(source, target, fake, discriminator, batch.mask), or leave masks out"
+            )
     return shapes
 
 
@@ -143,9 +150,11 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
     """Send a batch through both networks; what they give has to be what their kinds are for."""
     generator, source = parts.generator, batch.source
     refuse_unfitting(generator, source.shape[2:], batch.keys[0])
-    if isinstance(generator, Encoded):
-        _image(parts.origins["encoding"], generator.encoding, batch, generator.encoding.channels)
-    fake = _image(parts.origins["generator"], generator, batch, batch.target.shape[1])
+    for part in parts.sources if isinstance(generator, Encoded) else ():
+        if part.encoding is not None:
+            own, encoding = split_sources(source, parts.sources)[part.name], deepcopy(part.encoding).to(source.device)
+            _image(parts.origins[f"encoding.{part.name}".strip(".")], encoding, own, batch, encoding.channels)
+    fake = _image(parts.origins["generator"], generator, source, batch, *batch.target.shape[1:])
     if parts.discriminator is None:
         return Shapes(source.shape[1:], fake.shape[1:], []), fake
     expected = "logits [N, 1, h, w], a list of them, or a DiscriminatorOutput"
@@ -155,11 +164,11 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
     return Shapes(source.shape[1:], fake.shape[1:], logits), fake
 
 
-def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tensor:
-    """What ``network`` makes of the sources [N, Cs, H, W], which has to be [N, channels, H, W]."""
-    expected = (len(batch.source), channels, *batch.source.shape[2:])
-    with _named(origin, batch, "images of the same size"):
-        made = network(batch.source)
+def _image(origin: str, network: nn.Module, source: Tensor, batch: Batch, channels: int, *size: int) -> Tensor:
+    """What ``network`` makes of sources [N, Cs, H, W], which has to be [N, channels, *size], or of their size."""
+    expected = (len(source), channels, *(size or source.shape[2:]))
+    with _named(origin, batch, f"images of shape {list(expected[1:])}"):
+        made = network(source)
     if not isinstance(made, Tensor):
         raise RecipeError(f"{origin} gives a {type(made).__name__} where a tensor is expected")
     if made.shape != expected:
@@ -169,13 +178,14 @@ def _image(origin: str, network: nn.Module, batch: Batch, channels: Any) -> Tens
 
 def _try_losses(parts: TrainingParts, batch: Batch, fake: Tensor, discriminator: nn.Module | None) -> None:
     """Ask each loss for both of its terms, as methods do."""
+    seen = batch.source, batch.target
     for name, weight, loss in parts.losses:
         origin = parts.origins.get(f"losses.{name}", f"loss {name!r}")
         for term, image in (("generator_loss", fake), ("discriminator_loss", fake.detach())) if weight else ():
             held = nullcontext() if discriminator is None or image is not fake else frozen(discriminator)
             try:
                 with held, _named(origin, batch, "a scalar tensor, or None"):
-                    value: Any = getattr(loss, term)(StepContext(batch.source, batch.target, image, discriminator))
+                    value: Any = getattr(loss, term)(StepContext(*seen, image, discriminator, batch.mask))
             except RecipeError as error:
                 if discriminator is None:
                     raise RecipeError(f"{origin}: {error}") from error
@@ -203,7 +213,7 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
     target = batch.target[0].cpu()
     if len(samples):
         skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
-        (_, target), *_ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
+        (_, target, _), _ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
         images = target.flip(-1)[None], target[None]  # not the fake, which may be of a smaller crop
         if each.over_set:
@@ -259,6 +269,17 @@ class _TriedUpdate:
         for name, term in terms.items():
             if not isinstance(term, Tensor) or term.ndim:
                 raise ValueError(f"the term {name!r} is not a scalar tensor")
+
+
+class _MaskedBatch(Batch):
+    """A batch that knows whether its mask was looked at."""
+
+    mask_read = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "mask":
+            self.mask_read = True
+        return super().__getattribute__(name)
 
 
 class _ShapedLike(nn.Module):

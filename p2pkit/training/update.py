@@ -30,7 +30,9 @@ def parts_of(batch: Batch, count: int, seed: int) -> Iterator[Batch]:
     for index in range(count):
         if count > 1:
             set_seed(derived(seed, "part", index) % 2**32)
-        yield Batch(*(each[index * size : (index + 1) * size] for each in vars(batch).values()))
+        own = slice(index * size, (index + 1) * size)
+        mask = None if batch.mask is None else batch.mask[own]
+        yield Batch(batch.source[own], batch.target[own], batch.keys[own], mask)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -34,14 +35,15 @@ class ColourJitter:
     ) -> None:
         self.jitter = v2.ColorJitter(brightness, contrast, saturation, hue)
 
-    def __call__(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Source [Cs, H, W] in [0, 1], changed unless it is a mask, and the target as it is."""
-        if isinstance(source, tv_tensors.Mask):
-            return source, target
-        if len(source) == 3:
-            return self.jitter(source), target
-        gray = source.as_subclass(Tensor)[:, None]  # torchvision takes images of 1 or 3 channels, and many at once
-        return self.jitter(gray)[:, 0], target
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Sequence[Any]:
+        """Source [Cs, H, W] in [0, 1], changed unless it is a label map, several each by itself; the rest as it is."""
+        return _of_sources(self._jittered, source), target, *mask
+
+    def _jittered(self, source: Tensor) -> Tensor:
+        colour = len(source) == 3
+        # torchvision takes images of 1 or 3 channels, and many at once
+        jittered: Tensor = self.jitter(source if colour else source.as_subclass(Tensor)[:, None])
+        return jittered if colour else jittered[:, 0]
 
 
 class Noise:
@@ -54,9 +56,17 @@ class Noise:
     def __init__(self, sigma: Annotated[float, Field(ge=0, le=1)] = 0.05) -> None:
         self.sigma = sigma
 
-    def __call__(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Source [Cs, H, W] in [0, 1], noisy unless it is a mask, and the target."""
-        if isinstance(source, tv_tensors.Mask):
-            return source, target
-        sigma = self.sigma * float(torch.rand(()))
-        return v2.functional.gaussian_noise(source, sigma=sigma), target
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Sequence[Any]:
+        """Source [Cs, H, W] in [0, 1], noisy unless it is a label map, several each by itself; the rest as it is."""
+        return _of_sources(self._noisy, source), target, *mask
+
+    def _noisy(self, source: Tensor) -> Tensor:
+        noisy: Tensor = v2.functional.gaussian_noise(source, sigma=self.sigma * float(torch.rand(())))
+        return noisy
+
+
+def _of_sources(change: Callable[[Tensor], Tensor], source: Any) -> Any:
+    """What ``change`` makes of each source that is not a label map; several are a dict."""
+    if isinstance(source, dict):
+        return {name: _of_sources(change, image) for name, image in source.items()}
+    return source if isinstance(source, tv_tensors.Mask) else change(source)

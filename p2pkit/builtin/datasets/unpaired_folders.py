@@ -38,11 +38,10 @@ class UnpairedFolders:
         self.target_files: Sequence[Path] = []
         self.notices: list[str] = []
         if folders := side_folders(root, split, source, target):
-            if folders.sources.resolve() == folders.targets.resolve():
-                raise RecipeError(
-                    f"{folders.sources}: sources and targets are one folder; set data.source and data.target"
-                )
-            sources, targets = discover(folders.sources), discover(folders.targets)
+            one, other = folders.folders
+            if one.resolve() == other.resolve():
+                raise RecipeError(f"{one}: sources and targets are one folder; set data.source and data.target")
+            sources, targets = discover(one), discover(other)
             self.source_files, self.target_files = sources.files, targets.files
             self.notices = [*folders.notices, *sources.notices, *targets.notices]
             folders.refuse_splits_among(sources.files, targets.files)

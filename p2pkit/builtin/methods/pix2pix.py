@@ -29,11 +29,13 @@ class Pix2Pix:
         def for_discriminator(part: Batch) -> Terms:
             with torch.no_grad():
                 fake = self.generator(part.source) if whole is None else whole.detach()
-            return discriminator_losses(self.losses, StepContext(part.source, part.target, fake, self.discriminator))
+            seen = StepContext(part.source, part.target, fake, self.discriminator, part.mask)
+            return discriminator_losses(self.losses, seen)
 
         def for_generator(part: Batch) -> Terms:
             fake = self.generator(part.source) if whole is None else whole
-            return generator_losses(self.losses, StepContext(part.source, part.target, fake, self.discriminator))
+            seen = StepContext(part.source, part.target, fake, self.discriminator, part.mask)
+            return generator_losses(self.losses, seen)
 
         update("discriminator", for_discriminator)
         with frozen(self.discriminator):

@@ -63,16 +63,16 @@ class BicycleGAN:
         encoded = self.generator(source, mean + (log_variance / 2).exp() * torch.randn_like(mean))
         random = self.generator(source, latent)
 
-        seen = StepContext(source, target, encoded.detach(), self.discriminator)
+        seen = StepContext(source, target, encoded.detach(), self.discriminator, batch.mask)
         update("discriminator", discriminator_losses(self.losses, seen))
-        seen = StepContext(source, target, random.detach(), self.latent_discriminator)
+        seen = StepContext(source, target, random.detach(), self.latent_discriminator, batch.mask)
         random_terms = discriminator_losses(self.losses, seen)
         update("latent_discriminator", random_terms)
 
         adversarial = [loss for loss in self.losses if loss.name in random_terms]
         with frozen(self.discriminator), frozen(self.latent_discriminator):
-            terms = generator_losses(self.losses, StepContext(source, target, encoded, self.discriminator))
-            seen = StepContext(source, target, random, self.latent_discriminator)
+            terms = generator_losses(self.losses, StepContext(source, target, encoded, self.discriminator, batch.mask))
+            seen = StepContext(source, target, random, self.latent_discriminator, batch.mask)
             terms |= {f"random_{name}": term for name, term in generator_losses(adversarial, seen).items()}
             update(("generator", "encoder"), {**terms, **self._latent_terms(mean, log_variance, random, latent)})
 

@@ -68,9 +68,9 @@ class Pix2PixHD:
         """One step on one batch."""
         fake = self.generator(batch.source)
         with frozen(self.discriminator):
-            seen = StepContext(batch.source, batch.target, fake, self.discriminator)
+            seen = StepContext(batch.source, batch.target, fake, self.discriminator, batch.mask)
             update("generator", generator_losses(self.losses, seen), self._fixed(update.progress))
-        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator)
+        seen = StepContext(batch.source, batch.target, fake.detach(), self.discriminator, batch.mask)
         update("discriminator", discriminator_losses(self.losses, seen))
 
     def _fixed(self, progress: float) -> Iterable[nn.Parameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pydantic import Field
 from p2pkit.contracts import Sample, Split
 from p2pkit.data.discovery import refuse_splits_among, split_folder
 from p2pkit.downloads.download import Missing
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, RecipeError
 from p2pkit.utils.progress import Progress
 from p2pkit_webdataset.cache import Cache
 from p2pkit_webdataset.index import INDEX, Index, ShardEntry, read_index
@@ -35,6 +36,7 @@ class _Shards:
         self.shards = [entry.pairs for entry in entries]
         self._entries, self._place, self._descriptor = entries, place, descriptor
         self._sides, self._written_here = sides, written_here
+        self.notices = _unread(index, sides, place) if written_here and entries else []
         self._ends = list(accumulate(self.shards))
         self._forget_open_shards()
 
@@ -48,9 +50,9 @@ class _Shards:
         return self._shard(number).pair(index - (self._ends[number] - self.shards[number]))
 
     def fingerprint(self) -> str:
-        """A digest of the shards' names, sizes and checksums, and of what names sources and targets."""
-        text = repr((self._sides, [(entry.name, entry.pairs, entry.size, entry.sha256) for entry in self._entries]))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """A digest of the shards' names, sizes and checksums, and of what names sources, targets and masks."""
+        entries = [(entry.name, entry.pairs, entry.size, entry.sha256) for entry in self._entries]
+        return hashlib.sha256(f"({self._sides}, {entries})".encode()).hexdigest()[:16]
 
     def _shard(self, number: int) -> Shard:
         with self._lock:
@@ -91,12 +93,17 @@ class WebDataset(_Shards):
     Args:
         root: the folder that holds the folders train, val and test of shards (validation and the like, in any case),
             or shards to train on.
-        source: the extension of sources in a shard: KEY.source.png has "source", KEY.jpg has "jpg".
+        source: the extension of sources in a shard: KEY.source.png has "source", KEY.jpg has "jpg"; or a list of those
+            of several, which are called as these begin, up to a dot.
         target: the extension of targets.
+        mask: the extension of masks, if there are some.
     """
 
-    def __init__(self, split: Split, root: Path, source: str = "source", target: str = "target") -> None:
-        sides, folder = Sides(source, target), split_folder(root, split)
+    def __init__(
+        self, split: Split, root: Path, source: str | list[str] = "source", target: str = "target",
+        mask: str | None = None,
+    ) -> None:  # fmt: skip
+        sides, folder = _sides(source, target, mask), split_folder(root, split)
         indexed = folder is not None and (folder / INDEX).exists()
         index = Index(shards=[])
         if folder is not None:
@@ -114,13 +121,15 @@ class WebDatasetOverHTTP(_Shards):
         url: the address of the folder that was made, http(s).
         cache: the folder that keeps shards; runs and machines with a common disk may share it.
         cache_gigabytes: how much it may hold (of 10^9 bytes); shards opened longest ago are removed for others.
-        source: the extension of sources in a shard.
+        source: the extension of sources in a shard, or a list of those of several.
         target: the extension of targets.
+        mask: the extension of masks, if there are some.
     """
 
     def __init__(
         self, split: Split, url: str, cache: Path = Path("datasets/shards"),
-        cache_gigabytes: Annotated[float, Field(gt=0)] = 20.0, source: str = "source", target: str = "target",
+        cache_gigabytes: Annotated[float, Field(gt=0)] = 20.0, source: str | list[str] = "source",
+        target: str = "target", mask: str | None = None,
     ) -> None:  # fmt: skip
         shards, place = Cache(cache, cache_gigabytes), f"{url.rstrip('/')}/{split}"
         index = Index(shards=[])
@@ -132,7 +141,27 @@ class WebDatasetOverHTTP(_Shards):
         for entry in index.shards:
             if entry.sha256 is None:
                 raise DataError(f"{place}/{INDEX}: it has no checksum of {entry.name}; over HTTP each shard needs one")
-        super().__init__(index, place, _FromServer(place, shards), Sides(source, target), True)
+        super().__init__(index, place, _FromServer(place, shards), _sides(source, target, mask), True)
+
+
+def _sides(source: str | list[str], target: str, mask: str | None) -> Sides:
+    return Sides(source if isinstance(source, str) else tuple(source), target, mask)
+
+
+def _unread(index: Index, sides: Sides, place: str) -> list[str]:
+    """A notice on members of shards of ours that the recipe does not name.
+
+    Raises:
+        RecipeError: it names others, of shards or for samples with several sources or masks.
+    """
+    if not index.sources and not index.masks and isinstance(sides.source, str) and sides.mask is None:
+        return []  # what is wrong is said where the members are read
+    keys = f"data.source = {json.dumps(index.sources or 'source')}" + ', data.mask = "mask"' * index.masks
+    named = [name.partition(".")[0] for name in sides.names]
+    if wrong := [name for name in named if name not in index.members]:
+        raise RecipeError(f"{place}: its shards have no members {', '.join(wrong)}; what they have is read with {keys}")
+    unread = [name for name in index.members if name not in named]
+    return [f"{place}: its members {', '.join(unread)} are not read; all are with {keys}"] * bool(unread)
 
 
 class _FromFolder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,11 +31,21 @@ class Index(BaseModel, strict=True):
     shards: list[ShardEntry]
     stored_as: str = ""
     """The part of their files that the sources were of which shards were made (contracts.PairedDataset)."""
+    sources: list[str] = []
+    """What several sources are called, and so their members; else the only one's is "source"."""
+    masks: bool = False
+    """Whether there are masks."""
+
+    @property
+    def members(self) -> list[str]:
+        """What the members of a sample are called."""
+        return [*(self.sources or ["source"]), "target", *["mask"] * self.masks]
 
 
-def write_index(folder: Path, shards: Sequence[ShardEntry], stored_as: str = "") -> None:
+def write_index(folder: Path, index: Index) -> None:
     """Write the index of a folder that holds all its shards."""
-    write_text(folder / INDEX, Index(shards=list(shards), stored_as=stored_as).model_dump_json(indent=1) + "\n")
+    unsaid = {name for name in ("sources", "masks") if not getattr(index, name)}
+    write_text(folder / INDEX, index.model_dump_json(indent=1, exclude=unsaid) + "\n")
 
 
 def read_index(file: Path, called: str) -> Index:

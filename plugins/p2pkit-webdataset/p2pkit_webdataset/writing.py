@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.contracts import PairedDataset, Split
+from p2pkit.contracts import PairedDataset, Sample, Split
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
+from p2pkit.images.pixels import stored
 from p2pkit.utils.atomic import atomic_write, os_errors_described, write_json
 from p2pkit.utils.progress import Progress, print_line
-from p2pkit_webdataset.index import ShardEntry, digest, write_index
+from p2pkit_webdataset.index import Index, ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
 from p2pkit_webdataset.pixels import encode, lost
 
@@ -30,6 +32,8 @@ UNFINISHED, FINISHED = "unfinished.json", "made_of.json"
 AT_ONCE = 16
 """Pairs that are encoded together."""
 Members = list[tuple[str, bytes]]
+Kind = tuple[tuple[str, ...], bool]
+"""The names of the sources of samples, none where there is just one, and whether there are masks."""
 
 
 def make_shards(splits: Mapping[Split, PairedDataset], fingerprint: str, out: Path, pairs_per_shard: int) -> bool:
@@ -119,27 +123,26 @@ def _make_split(
     pairs: PairedDataset, order: NDArray[np.int64], folder: Path, pairs_per_shard: int, record: _Record,
     threads: ThreadPoolExecutor, progress: Progress,
 ) -> None:  # fmt: skip
-    entries = []
+    entries, kind = [], _kind_of(pairs[int(order[0])]) if len(order) else ((), False)
     for number, start in enumerate(range(0, len(order), pairs_per_shard)):
         indices = order[start : start + pairs_per_shard].tolist()
         file = folder / f"shard-{number:06}.tar"
         if record.has(file):
             progress.advance(len(indices))
         else:
-            _write_shard(file, pairs, indices, record, threads, progress)
+            _write_shard(file, _encoded(pairs, indices, kind, threads), record, progress)
         checksum = record.checksums[f"{folder.name}/{file.name}"]
         entries.append(ShardEntry(name=file.name, pairs=len(indices), size=file.stat().st_size, sha256=checksum))
-    write_index(folder, entries, getattr(pairs, "stored_as", ""))
+    sources, masks = kind
+    stored_as = getattr(pairs, "stored_as", "")
+    write_index(folder, Index(shards=entries, stored_as=stored_as, sources=list(sources), masks=masks))
 
 
-def _write_shard(
-    file: Path, pairs: PairedDataset, indices: Sequence[int], record: _Record, threads: ThreadPoolExecutor,
-    progress: Progress,
-) -> None:  # fmt: skip
+def _write_shard(file: Path, encoded: Iterable[tuple[Members, list[str]]], record: _Record, progress: Progress) -> None:
     names: set[str] = set()
     with atomic_write(file) as aside:
         with tarfile.open(aside, "w") as tar:
-            for members, lacking in _encoded(pairs, indices, threads):
+            for members, lacking in encoded:
                 record.lost.update(lacking)
                 for name, content in members:
                     if name in names:
@@ -153,16 +156,52 @@ def _write_shard(
 
 
 def _encoded(
-    pairs: PairedDataset, indices: Sequence[int], threads: ThreadPoolExecutor
+    pairs: PairedDataset, indices: Sequence[int], kind: Kind, threads: ThreadPoolExecutor
 ) -> Iterator[tuple[Members, list[str]]]:
-    """The two files of each pair, and what is not in them of what is said of its pixels."""
+    """The files of each pair, and what is not in them of what is said of its pixels."""
 
     def members(index: int) -> tuple[Members, list[str]]:
         pair = pairs[index]
-        encoded = [(side, *encode(getattr(pair, side), pair.key)) for side in ("source", "target")]
+        if _kind_of(pair) != kind:
+            raise DataError(
+                f"{pair.key}: its sources have other names than those of the first sample, or only one has a mask"
+            )
+        images = _images(pair)
+        encoded = [(side, *encode(image, pair.key)) for side, image in images.items()]
         files = [(member_name(pair.key, side, ending), content) for side, ending, content in encoded]
-        return files, [*lost(pair.source), *lost(pair.target)]
+        return files, [each for image in images.values() for each in lost(image)]
 
     # few at a time: all that is encoded waits in memory to be written
     for start in range(0, len(indices), AT_ONCE):
         yield from threads.map(members, indices[start : start + AT_ONCE])
+
+
+def _kind_of(pair: Sample) -> Kind:
+    return tuple(pair.source) if isinstance(pair.source, dict) else (), pair.mask is not None
+
+
+def _images(pair: Sample) -> dict[str, NDArray[Any]]:
+    """The images of a sample by what their members are called.
+
+    Raises:
+        DataError: a source has a name that no member can have, or another one has.
+    """
+    images = dict(pair.source) if isinstance(pair.source, dict) else {"source": pair.source}
+    for name in images:
+        if not re.fullmatch(r"[^./]+", name) or name == "target":
+            raise DataError(
+                f"{pair.key}: a source is called {name!r}, which no member of a shard can be; rename it to something "
+                'without dots and /, other than "target"'
+            )
+    images["target"] = pair.target
+    if pair.mask is not None:
+        if "mask" in images and not np.array_equal(images["mask"], pair.mask):
+            raise DataError(f"{pair.key}: a source is called 'mask', as the mask would be in a shard; rename it")
+        images["mask"] = _stored_mask(pair.mask)
+    return images
+
+
+def _stored_mask(mask: NDArray[Any]) -> NDArray[Any]:
+    """A mask [H, W, 1] of numbers that weigh as much: of bool those of a file of one bit."""
+    pixels = mask if mask.ndim == 3 else mask[:, :, None]
+    return stored(pixels * np.uint8(255), 1) if pixels.dtype == bool else pixels

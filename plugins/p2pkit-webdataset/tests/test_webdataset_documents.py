@@ -15,7 +15,7 @@ README = (PLUGIN / "README.md").read_text()
 
 def test_the_examples_are_valid(program: Call, tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         file = tmp_path / "example.toml"
         file.write_text(example)
