@@ -363,6 +363,7 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         **of_sources,
         target_dtype="uint8" if data.first.target.dtype == bool else str(data.first.target.dtype),
         target_range=spec.sides["target"][0],
+        scale=spec.scale,
         target_reading=SideHeader(**recipe.target.model_dump(), ranges=spec.sides["target"][1].ranges),
         target_ending=data.train.target_ending,
         size=None if size is None else height_width(size),

@@ -8,8 +8,6 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any
 
-from numpy.typing import NDArray
-
 from p2pkit.contracts import Split
 from p2pkit.data.samples import Samples
 from p2pkit.errors import DataError
@@ -61,10 +59,9 @@ def _sources(samples: Samples, name: str, report: Report) -> list[Source]:
     """The sources of a set; what cannot be read is in ``report``."""
     sources, lock, known_as = [], Lock(), f"{name} {samples.fingerprint()}"
 
-    def read(index: int) -> NDArray[Any]:
+    def read(index: int) -> Any:
         with lock:  # data sets may draw from the global random states, which are set for each sample
-            pixels: NDArray[Any] = samples[index].source
-            return pixels
+            return samples[index].source
 
     with Progress("looking at keys", len(samples), "sample") as progress:
         for index in range(len(samples)):

@@ -94,6 +94,10 @@ def test_noise_is_what_dropout_and_latents_draw() -> None:
     check_component("generators", generators.WithNoise)
 
 
+def test_a_generator_that_asks_for_a_scale_may_enlarge() -> None:
+    check_component("generators", generators.Enlarging)
+
+
 def test_the_components_of_a_distribution_are_listed() -> None:
     manager().registry("losses").add("strange", losses.Good, "stranger", "0.1")
     try:

@@ -71,6 +71,8 @@ def _report(exported: Exported) -> None:
     noise = f"inputs {', '.join(exported.noise)}" if exported.noise else "none: dropout is left out"
     sizes = ", ".join(f"{height}x{width}" for height, width in exported.sizes)
     print_line(f"generator {exported.generator} as {facts}")
+    if len(exported.sources) > 1:
+        print_line(f"  sources: inputs {', '.join(exported.sources)}")
     print_line(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p2pkit.errors import DataError
 from p2pkit.evaluation.driver import Driver, Measured, RoundResult, Translate
+from p2pkit.networks.fitting import resize
 from p2pkit.utils.progress import Progress
 
 CLASS_MEAN = "class_mean_colour"
@@ -35,21 +36,28 @@ _FACTOR = 1_000_003
 
 
 class SourceItself:
-    """Gives back the source; a gray one for targets of any number of channels, others only for as many."""
+    """Gives back the source; a gray one for targets of any number of channels, others only for as many.
 
-    def __init__(self, target_channels: int) -> None:
-        self._channels = target_channels
+    For targets ``scale`` times as large it is enlarged by bicubic interpolation, super-resolution's usual baseline.
+    """
+
+    def __init__(self, target_channels: int, scale: int = 1) -> None:
+        self._channels, self._scale = target_channels, scale
 
     def __call__(self, source: Tensor) -> Tensor:
-        """Sources [1, Cs, H, W] to outputs [1, Ct, H, W]."""
-        return source.expand(-1, self._channels, -1, -1)
+        """Sources [1, Cs, H, W] to outputs [1, Ct, scale * H, scale * W]."""
+        return resize(source[0], _enlarged(source, self._scale))[None].expand(-1, self._channels, -1, -1)
 
 
 class MeanTarget:
-    """The mean of all training targets, pixel by pixel; resized to each source where sizes differ."""
+    """The mean of all training targets, pixel by pixel; resized to each image where sizes differ.
 
-    _sum: Tensor | None = None
-    _count = 0
+    Targets are ``scale`` times as high and wide as sources.
+    """
+
+    def __init__(self, scale: int = 1) -> None:
+        self._scale, self._count = scale, 0
+        self._sum: Tensor | None = None
 
     def add(self, source: Tensor, target: Tensor) -> None:
         """Take in a training pair [C, H, W] in [-1, 1]."""
@@ -58,9 +66,9 @@ class MeanTarget:
         self._count += 1
 
     def __call__(self, source: Tensor) -> Tensor:
-        """Sources [1, Cs, H, W] to outputs [1, Ct, H, W]."""
+        """Sources [1, Cs, H, W] to outputs [1, Ct, scale * H, scale * W]."""
         assert self._sum is not None
-        return _resized((self._sum / self._count).float(), source.shape[2:])[None]
+        return _resized((self._sum / self._count).float(), _enlarged(source, self._scale))[None]
 
 
 class ClassMeanColour:
@@ -115,9 +123,9 @@ class ClassMeanColour:
 class NearestSource:
     """Gives the target of the training source that is nearest: least squared difference of thumbnails."""
 
-    def __init__(self, target: Callable[[int], Tensor]) -> None:
-        """``target`` gives the one [Ct, H, W] in [-1, 1] of the pair that was added at a place."""
-        self._target, self._thumbnails = target, list[Tensor]()
+    def __init__(self, target: Callable[[int], Tensor], scale: int = 1) -> None:
+        """``target`` gives the one in [-1, 1] of the pair that was added at a place, ``scale`` times as large."""
+        self._target, self._scale, self._thumbnails = target, scale, list[Tensor]()
 
     def add(self, source: Tensor, target: Tensor) -> None:
         """Take in a training pair [C, H, W] in [-1, 1]."""
@@ -129,10 +137,10 @@ class NearestSource:
         return torch.stack(self._thumbnails)
 
     def __call__(self, source: Tensor) -> Tensor:
-        """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+        """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, scale * H, scale * W]."""
         differences = self._of_all - _thumbnail(source)
         nearest = int(differences.square().sum(dim=(1, 2, 3)).argmin())
-        return _resized(self._target(nearest), source.shape[2:])[None]
+        return _resized(self._target(nearest), _enlarged(source, self._scale))[None]
 
 
 def measure_beside_trivial(driver: Driver, rows: Mapping[str, Translate], with_trivial: bool = True) -> Measured | None:
@@ -157,22 +165,26 @@ def trivial_translators(driver: Driver) -> dict[str, Translate]:
     if wanted == "none":
         return {}
     train, first = validation.train_set, validation.spec.first
-    source_channels, target_channels = first.source[2], first.target[2]
+    source_channels, target_channels, scale = first.source[2], first.target[2], first.target[0] // first.source[0]
     made: dict[str, Translate] = {}
     is_image = source_channels == target_channels or (source_channels == 1 and validation.encoding is None)
     if wanted in ("all", "source") and is_image:
-        made["source"] = SourceItself(target_channels)
+        made["source"] = SourceItself(target_channels, scale)
     if len(train) and wanted != "source":
         seen: list[int] = []
         by_class = ClassMeanColour(validation.encoding)
-        nearest = NearestSource(lambda place: validation.tensors(train, seen[place])[0].target)
-        learning: dict[str, Any] = {"mean_target": MeanTarget(), CLASS_MEAN: by_class, "nearest_source": nearest}
+        nearest = NearestSource(lambda place: validation.tensors(train, seen[place])[0].target, scale)
+        learning: dict[str, Any] = {"mean_target": MeanTarget(scale), CLASS_MEAN: by_class, "nearest_source": nearest}
+        if scale > 1:
+            del learning[CLASS_MEAN]  # a pixel of the source has no one colour in the target
         chosen = {name: each for name, each in learning.items() if wanted in ("all", name)}
         _learn(driver, list(chosen.values()), seen)
         made.update(chosen if seen else {})
         encoded = any(part.resampling == "nearest" for part in validation.augmentation.parts)
-        if by_class.too_many or (wanted == "all" and seen and not encoded and not by_class.of_label_maps):
-            made.pop(CLASS_MEAN, None)
+        if CLASS_MEAN in made and (
+            by_class.too_many or (wanted == "all" and not encoded and not by_class.of_label_maps)
+        ):
+            del made[CLASS_MEAN]
         if validation.validation_set is train:
             made.pop("nearest_source", None)  # it would find the image itself
     return made
@@ -239,6 +251,11 @@ def _codes(source: Tensor) -> Tensor:
 
 def _thumbnail(source: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(source, THUMBNAIL)[0]
+
+
+def _enlarged(source: Tensor, scale: int) -> tuple[int, int]:
+    """The (height, width) of targets ``scale`` times as large as a source [1, Cs, H, W]."""
+    return scale * source.shape[2], scale * source.shape[3]
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:

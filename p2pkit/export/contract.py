@@ -25,9 +25,10 @@ class ExportInput:
 class Exportable:
     """What an exporter writes: a network that translates by itself, with all that p2pkit does around a generator.
 
-    ``network`` maps the inputs, in their order, to a target [N, Ct, H, W] in [-1, 1]. The first of them is the source
-    [N, Cs, H, W] in [-1, 1], of any height and width. It holds no dropout and no batch statistics to be chosen, and is
-    on the CPU in evaluation mode.
+    ``network`` maps the inputs, in their order, to a target [N, Ct, H, W] in [-1, 1], or of a whole multiple of H and
+    W. The first of them is the source [N, Cs, H, W] in [-1, 1], of any height and width; several sources come one after
+    another, each called by its name. It holds no dropout and no batch statistics to be chosen, and is on the CPU in
+    evaluation mode.
     """
 
     network: nn.Module

@@ -50,6 +50,8 @@ class Exported:
     """The heights and widths at which it was compared with the model, each in all BATCHES."""
     difference: float
     """The largest difference there was, in images in [-1, 1]."""
+    sources: Sequence[str] = ("source",)
+    """The names of the inputs before the noise."""
 
 
 def export_model(
@@ -77,22 +79,25 @@ def export_model(
     sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
     drawn = drawn_noise(generator, torch.zeros(2, header.source_channels, height, width), [0, 0]) if dropout else []
     policy = Policy(translator.policy.norm, dropout=bool(drawn))
-    source = ExportInput("source", torch.rand(2, header.source_channels, 5, 7), {0: "batch", 2: "height", 3: "width"})
+    channels = {one.name or "source": one.channels for one in header.each_source}
+    changing = {0: "batch", 2: "height", 3: "width"}
+    sources = [ExportInput(name, torch.rand(2, count, 5, 7), changing) for name, count in channels.items()]
     metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
-    inputs = [source, *noise_inputs(drawn)]
-    exportable = Exportable(Standalone(generator, policy), inputs, "target", {METADATA_KEY: json.dumps(metadata)})
+    inputs = [*sources, *noise_inputs(drawn)]
+    network = Standalone(generator, policy, header.scale, len(sources))
+    exportable = Exportable(network, inputs, "target", {METADATA_KEY: json.dumps(metadata)})
     with atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
             run = exporter.load(aside)
-            difference = max(_difference(generator, policy, run, header.source_channels, size) for size in sizes)
+            difference = max(_difference(generator, policy, run, list(channels.values()), size) for size in sizes)
         if not difference <= TOLERANCE:
             raise ExportError(
                 f"{model}: as {form} its images differ from the model's by up to {difference:.1e}, in values from -1 "
                 f"to 1; at most {TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
             )
-    trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[1:]]
-    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference)
+    trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
+    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels))
 
 
 @contextmanager
@@ -124,17 +129,17 @@ def _silence() -> Iterator[None]:
 
 
 def _difference(
-    generator: nn.Module, policy: Policy, run: Callable[..., Tensor], channels: int, size: tuple[int, int]
+    generator: nn.Module, policy: Policy, run: Callable[..., Tensor], channels: Sequence[int], size: tuple[int, int]
 ) -> float:
     """The largest difference between what was written and the model at one size, over all batches."""
     largest = []
     for batch in BATCHES:
         chance = torch.Generator().manual_seed(batch)
-        source = torch.rand(batch, channels, *size, generator=chance) * 2 - 1
+        source = torch.rand(batch, sum(channels), *size, generator=chance) * 2 - 1
         seeds = list(range(batch))
         noise = [one for _, one in drawn_noise(generator, source, seeds)] if policy.dropout else []
         expected = infer(generator, source, policy, seeds)
-        found = run(source, *noise)
+        found = run(*torch.split(source, list(channels), dim=1), *noise)
         if found.shape != expected.shape:
             raise ValueError(f"it gives images of shape {list(found.shape)}; the model's are {list(expected.shape)}")
         # not Python's max, which loses a NaN

@@ -45,10 +45,10 @@ def noise_inputs(drawn: Drawn) -> list[ExportInput]:
 
 
 def describe_noise(drawn: Drawn, padded: Sequence[int]) -> list[dict[str, Any]]:
-    """For the metadata: what each noise input is, its channels, and the part of a ``padded`` source's size that it has.
+    """For the metadata: what each noise input is, its channels, and its size by that of the ``padded`` source.
 
     Raises:
-        ExportError: the size of a feature map does not follow from that of the image by division.
+        ExportError: the size of a feature map does not follow from that of the image by division or multiplication.
     """
     described: list[dict[str, Any]] = []
     for index, (kind, noise) in enumerate(drawn):
@@ -56,11 +56,14 @@ def describe_noise(drawn: Drawn, padded: Sequence[int]) -> list[dict[str, Any]]:
         if not size:
             described.append({**about, "values": channels})
             continue
-        divisors = None if size == [1, 1] else [whole // part for whole, part in zip(padded, size, strict=True)]
-        if divisors and [part * divisor for part, divisor in zip(size, divisors, strict=True)] != list(padded):
+        larger = size[0] > padded[0]
+        wholes, parts = (size, padded) if larger else (padded, size)
+        factors = None if size == [1, 1] else [whole // part for whole, part in zip(wholes, parts, strict=True)]
+        if factors and [part * factor for part, factor in zip(parts, factors, strict=True)] != list(wholes):
             raise ExportError(
                 f"{kind} noise has {size[0]}x{size[1]} values for an image of {padded[0]}x{padded[1]}: nobody could "
                 "know how much noise to give. Export it with --no-dropout"
             )
-        described.append({**about, "channels": channels, "size_divided_by": divisors})
+        by = "size_multiplied_by" if larger else "size_divided_by"
+        described.append({**about, "channels": channels, by: factors})
     return described

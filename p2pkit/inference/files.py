@@ -171,6 +171,8 @@ def translate_sources(
     if report.replaced:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.replaced.items())
         print_line(f"NOTICE: of the outputs that are there, these are made anew: {reasons}")
+    if translator.header.scale > 1 and options.size != "model":
+        translator.tell_enlarging()
     odd = OddSources(translator)
     if tiling is None:
         _translate_whole(translator, jobs, options, records, report, odd)
@@ -346,9 +348,10 @@ def _translate_in_tiles(
         source = job.source.regions()
         # what is wrong with the whole of it is known before anything is written
         translator.to_tensor(source.read(*(slice(0, min(side, tiling.size)) for side in source.shape[:2])), name)
-        seen = dict[str, Seen]()
-        shape = (*source.shape[:2], translator.header.target_channels)
-        like = None if job.source.part else next(iter(job.source.files), None)
+        seen, shape = dict[str, Seen](), translator.output_shape(source.shape)
+        # what describes a file is of its size and place
+        like = next(iter(job.source.files), None)
+        like = like if shape[:2] == source.shape[:2] and not job.source.part else None
         for sample, result in enumerate(job.results):
             records.begin(result)
             with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink:

@@ -137,6 +137,8 @@ class ModelHeader(BaseModel):
     """What sources are encoded with before the generator sees them; None when it sees them as they are."""
     size: tuple[int, int] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
+    scale: Annotated[int, Field(gt=0)] = 1
+    """How many times as high and wide as sources outputs are."""
     resize: ResizeHeader | None = None
     """How translation resizes sources, as validation did; None where images keep their size."""
     source_size: tuple[int, int] | None = None

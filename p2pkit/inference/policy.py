@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
+from p2pkit.errors import P2PKitError
 from p2pkit.inference.statistics import BatchNorm, ImageStatistics, after_normalising, normalises_each_image
 from p2pkit.networks.fitting import fitting_size, in_fast_layout, reflected
 from p2pkit.networks.latent import Latent, SpatialNoise
@@ -48,12 +49,16 @@ def infer(
 ) -> Tensor:
     """Translate sources [N, Cs, H, W] in [-1, 1] of any height and width; ``seeds`` are the N images' noise.
 
-    The source is padded by reflection to what the generator takes, and the output cropped back. The generator's mode,
-    its running statistics and torch's own random state are left as they were.
+    The source is padded by reflection to what the generator takes, and the output cropped back: to [N, Ct, H, W], or to
+    a whole multiple of H and W where the generator enlarges. The generator's mode, its running statistics and torch's
+    own random state are left as they were.
 
     Tiles of a larger image give their ``corners`` in it, so that noise is the same wherever tiles overlap, and the
     ``statistics`` of the whole of it, which then take the place of each tile's own. ``drawn`` takes the noise: what a
     dropout lets through as a boolean tensor [N, C, h, w], a latent as [N, size], spatial noise as [N, C, h, w].
+
+    Raises:
+        P2PKitError: the generator gives images of another size than that of sources or a whole multiple of it.
     """
     assert len(seeds) == len(source)
     height, width = source.shape[2:]
@@ -68,7 +73,15 @@ def infer(
         statistics.begin()
     with torch.inference_mode():
         output: Tensor = network(in_fast_layout(padded, padded.device))
-    return output[:, :, top : top + height, left : left + width].float()
+    scale = output.shape[2] // rows
+    if scale == 0 or output.shape[2:] != (scale * rows, scale * columns):
+        given, expected = "{}x{}".format(*output.shape[2:]), f"{rows}x{columns}"
+        raise P2PKitError(
+            f"the generator gives images of {given} for sources of {expected} (height x width); expected the same size "
+            "or a whole multiple of it"
+        )
+    output = output[:, :, scale * top : scale * (top + height), scale * left : scale * (left + width)]
+    return output.float()
 
 
 class PolicyNetwork(nn.Module):
@@ -96,7 +109,7 @@ class PolicyNetwork(nn.Module):
                 layer.seeds = torch.stack([layer.of_seed(seed) for seed in seeds])
 
     def forward(self, source: Tensor, *noise: Tensor) -> Tensor:
-        """Sources [N, Cs, H, W] in [-1, 1] to targets [N, Ct, H, W] in [-1, 1].
+        """Sources [N, Cs, H, W] in [-1, 1] to what the generator makes of them.
 
         With ``policy.dropout`` it takes noise, or draws it by :meth:`seed`: that of each call of a layer that draws, in
         the order of these calls. A dropout's is uniform in [0, 1), [N, C, h, w] or larger; a value is kept where its

@@ -32,7 +32,7 @@ def rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.M
         encode = SourceEncoding(parts) if header.sources else parts[0].encoding
         channels["source_channels"] = encode.channels
     with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
-        parameters = {**header.parameters, **channels, "weights_follow": True}
+        parameters = {**header.parameters, **channels, "scale": header.scale, "weights_follow": True}
         generator = cast(nn.Module, create("generators", header.generator, **parameters))
         if encode is not None:
             generator = Encoded(encode, generator)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from p2pkit.errors import DataError, listed
 from p2pkit.images.names import without_ending
-from p2pkit.images.regions import ArrayRegions, Regions
+from p2pkit.images.regions import Regions
 from p2pkit.inference.model_file import ModelHeader
 from p2pkit.inference.odd_sources import Pixels
-from p2pkit.inference.sources import Source, files_of
+from p2pkit.inference.sources import Source, files_of, regions_together
 from p2pkit.utils.progress import print_line
 
 SHOWN = 5
@@ -26,13 +24,13 @@ class SeveralSources(Source):
 
     each: Mapping[str, Source] = field(default_factory=dict)
 
-    def pixels(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+    def pixels(self) -> Pixels:
         """The pixels [H, W, C] of each source. Raises DataError where one cannot be read."""
-        return {name: source.pixels() for name, source in self.each.items()}
+        return {name: source.read() for name, source in self.each.items()}
 
     def regions(self) -> Regions:
         """The same, to be read part by part."""
-        return _Together({name: source.regions() for name, source in self.each.items()}, self.name)
+        return regions_together({name: source.regions() for name, source in self.each.items()}, self.name)
 
     def identity(self) -> Mapping[str, Any]:
         """What records know them by."""
@@ -42,31 +40,6 @@ class SeveralSources(Source):
     def files(self) -> Sequence[Path]:
         """The files of all of them."""
         return [file for source in self.each.values() for file in source.files]
-
-
-def regions_of(pixels: Pixels, key: str) -> Regions:
-    """The regions of a source in memory, [H, W, C], or of several by name."""
-    if not isinstance(pixels, Mapping):
-        return ArrayRegions(pixels)
-    return _Together({name: ArrayRegions(image) for name, image in pixels.items()}, key)
-
-
-class _Together:
-    """Regions of several sources, of which each part is a dict by name."""
-
-    def __init__(self, each: Mapping[str, Regions], key: str) -> None:
-        self._each = each
-        sizes = {
-            regions.shape[:2]: f"{source} is {regions.shape[0]}x{regions.shape[1]}" for source, regions in each.items()
-        }
-        if len(sizes) > 1:
-            raise DataError(f"{key}: its sources differ in size (height x width): {' and '.join(sizes.values())}")
-        (height, width), *_ = sizes
-        self.shape = height, width, sum(regions.shape[2] for regions in each.values())
-
-    def read(self, rows: slice, columns: slice) -> Any:
-        """The pixels of a part, by name."""
-        return {name: regions.read(rows, columns) for name, regions in self._each.items()}
 
 
 def several_sources(

@@ -18,6 +18,7 @@ from p2pkit.images.names import ending, without_ending
 from p2pkit.images.reading import image_header, middle_of, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.odd_sources import Pixels
 from p2pkit.utils.progress import Progress, print_line
 
 StoredAs = Literal["image", "side_by_side", "left", "right"]
@@ -37,22 +38,22 @@ class Source:
     """Where its outputs go below their folder, without the ending."""
     ending: str
     """That of its file, or of its key."""
-    read: Callable[[], NDArray[Any]]
+    read: Callable[[], Any]
+    """Gives an array, or several by name."""
     file: Path | None = None
     part: Part = ""
     known_as: Mapping[str, Any] = field(default_factory=dict)
     """What records know it by, where it is not a file."""
 
-    def pixels(self) -> NDArray[Any]:
-        """The pixels [H, W, C]. Raises DataError where they cannot be read, or have no halves."""
-        pixels = self.read()
-        if not self.part:
-            return pixels
-        return pixels[:, _columns(self.part, pixels.shape[1], self.name)]
+    def pixels(self) -> Pixels:
+        """The pixels [H, W, C], or those of several sources. DataError where they cannot be read, or have no halves."""
+        read: Any = self.read()
+        pixels: Pixels = read[:, _columns(self.part, read.shape[1], self.name)] if self.part else read
+        return pixels
 
     def regions(self) -> Regions:
         """The same, to be read part by part."""
-        whole = ArrayRegions(self.read()) if self.file is None else open_regions(self.file)
+        whole = regions_of(self.read(), self.name) if self.file is None else open_regions(self.file)
         return _Half(whole, _columns(self.part, whole.shape[1], self.name)) if self.part else whole
 
     @classmethod
@@ -75,6 +76,32 @@ class Source:
         except OSError:  # it has gone meanwhile, as reading it will say
             return {"path": path}
         return {"path": path, "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def regions_of(pixels: Pixels, key: str) -> Regions:
+    """The regions of a source in memory, [H, W, C], or of several by name."""
+    if not isinstance(pixels, Mapping):
+        return ArrayRegions(pixels)
+    return regions_together({name: ArrayRegions(image) for name, image in pixels.items()}, key)
+
+
+def regions_together(each: Mapping[str, Regions], key: str) -> Regions:
+    """Regions of several sources, of which each part is a dict by name; a DataError where they differ in size."""
+    sizes = {regions.shape[:2]: "{} is {}x{}".format(name, *regions.shape) for name, regions in each.items()}
+    if len(sizes) > 1:
+        raise DataError(f"{key}: its sources differ in size (height x width): {' and '.join(sizes.values())}")
+    return _Together(each)
+
+
+class _Together:
+    def __init__(self, each: Mapping[str, Regions]) -> None:
+        self._each = each
+        (height, width, _), *_ = (regions.shape for regions in each.values())
+        self.shape = height, width, sum(regions.shape[2] for regions in each.values())
+
+    def read(self, rows: slice, columns: slice) -> Any:
+        """The pixels of a part, by name."""
+        return {name: regions.read(rows, columns) for name, regions in self._each.items()}
 
 
 class _Half:

@@ -31,7 +31,9 @@ def translate_tiled(
     translator: Translator, source: Regions, sink: RegionSink, tiling: Tiling, key: str, seed: int, look: Look,
     shown: bool = True,
 ) -> None:  # fmt: skip
-    """Translate ``source`` into ``sink``; ``key`` names it in messages and in the progress that is ``shown``.
+    """Translate ``source`` into ``sink``, which takes an image ``translator.header.scale`` times as large.
+
+    ``key`` names it in messages and in the progress that is ``shown``.
 
     Memory is bounded by a batch of tiles and the overlap of one row of tiles.
 
@@ -45,7 +47,7 @@ def translate_tiled(
     statistics = (
         None if len(places) == 1 else _statistics(translator, read, for_statistics(rows, columns), key, seed, shown)
     )
-    blend = Blend()
+    blend, scale = Blend(), translator.header.scale
 
     def done(progress: Progress) -> Generator[tuple[Place, Tensor], None, None]:
         with closing(prefetch(lambda place: (place, read(place, look)), iter(places), 1, tiling.batch_size)) as tiles:
@@ -53,7 +55,8 @@ def translate_tiled(
                 corners = [(row.start, column.start) for (row, column), _ in batch]
                 outputs = translator.tensor(torch.stack([tile for _, tile in batch]), seed, corners, statistics)
                 for (place, _), output in zip(batch, outputs, strict=True):
-                    yield place, blend.add(*place, output)
+                    row, column = (span.enlarged(scale) for span in place)
+                    yield (row, column), blend.add(row, column, output)
                     progress.advance()
 
     def write(part: tuple[Place, Tensor]) -> None:

@@ -71,6 +71,10 @@ class Span(NamedTuple):
     end: int
     fade: int
 
+    def enlarged(self, scale: int) -> Span:
+        """What it is in an image ``scale`` times as large."""
+        return Span(*(scale * place for place in self))
+
     @property
     def own(self) -> tuple[float, float]:
         """Where its own part begins and ends, as fractions of the tile."""

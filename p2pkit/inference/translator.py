@@ -27,8 +27,7 @@ from p2pkit.inference.model_file import FILE_NAME, ModelHeader, SourceHeader, ch
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
-from p2pkit.inference.several import regions_of
-from p2pkit.inference.sources import Source, StoredAs, part_for, twice_as_wide
+from p2pkit.inference.sources import Source, StoredAs, part_for, regions_of, twice_as_wide
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
@@ -55,7 +54,8 @@ class Translator:
     Called with a path it gives a PIL image; called with a PIL image, an array [H, W, C] or [H, W] as stored, or a
     tensor [C, H, W] or [N, C, H, W] in [-1, 1], it gives back the same kind; called with a list, a list of these.
     Several sources are a dict of these by name; tensors are one after another along the channels too.
-    Sources are resized as in training, and outputs back to the size of each source; tensors are taken as they are.
+    Sources are resized as in training, and outputs back to the size of each source; tensors are taken as they are. A
+    model of larger targets gives ``header.scale`` times these sizes.
     ``precision`` is that of the network's arithmetic: float32, or mixed with bf16, or with fp16 (on GPUs alone).
     """
 
@@ -70,7 +70,8 @@ class Translator:
             sources.append(f"{one.name} {one.channels} channels of {one.dtype} ({low:g} to {high:g})".strip())
         policy = f"batch norm by {self.policy.norm!r}, {'with' if self.policy.dropout else 'without'} noise"
         resized = f", resized to {self.trained_at}" if header.resize else ""
-        made = f"{header.target_channels} of {header.target_dtype}"
+        larger = f" at {header.scale} times the size" if header.scale > 1 else ""
+        made = f"{header.target_channels} of {header.target_dtype}{larger}"
         return (
             f"<Translator {header.generator!r} of {header.distribution} {header.distribution_version}, step "
             f"{header.step}: {', '.join(sources)}{resized} -> {made}, {policy}>"
@@ -211,8 +212,16 @@ class Translator:
 
     def tell_resizing(self, size: Size) -> None:
         """Tell that sources are resized, and to what."""
-        to = "back to each source's size" if size == "source" else "stay at that size"
+        times = f"{self.header.scale} times " if self.header.scale > 1 else ""
+        to = f"back to {times}each source's size" if size == "source" else f"stay at {times}that size"
         self.report(f"sources are resized to {self.trained_at}, as in training, outputs {to} (--size)")
+
+    def tell_enlarging(self) -> None:
+        """Tell that outputs are larger than sources, and what they are without for that."""
+        self.report(
+            f"NOTICE: outputs are {self.header.scale} times as high and wide as sources, so what describes a source "
+            "file (its place on earth, its resolution) does not go along"
+        )
 
     @property
     def trained_at(self) -> str:
@@ -246,8 +255,14 @@ class Translator:
         return resize_sources(source, sizes.test, self.parts)
 
     def from_trained_size(self, output: Tensor, source: Sequence[int], size: Size = "source") -> Tensor:
-        """An output [C, h, w] in [-1, 1], resized to the (height, width) of its ``source`` for "source" alone."""
-        return resize(output, (source[0], source[1])) if size == "source" else output
+        """An output [C, h, w] in [-1, 1], resized to fit the (height, width) of its ``source`` for "source" alone."""
+        height, width, _ = self.output_shape(source)
+        return resize(output, (height, width)) if size == "source" else output
+
+    def output_shape(self, source: Sequence[int]) -> tuple[int, int, int]:
+        """(height, width, channels) of the output that fits a source of (height, width): ``header.scale`` times it."""
+        scale = self.header.scale
+        return scale * source[0], scale * source[1], self.header.target_channels
 
     @cached_property
     def fingerprint(self) -> str:
@@ -257,8 +272,7 @@ class Translator:
         return checksum(weights, self.header.model_dump_json(exclude=about))
 
     def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
-        height, width, _ = source.shape
-        sink = ArraySink((height, width, self.header.target_channels), np.dtype(self.header.target_dtype))
+        sink = ArraySink(self.output_shape(source.shape), np.dtype(self.header.target_dtype))
         odd, seen = OddSources(self), dict[str, Seen]()
         translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), shown=False)
         odd.count(seen)
@@ -321,7 +335,8 @@ class Translator:
     ) -> Tensor:
         """The translation of sources [N, Cs, H, W] in [-1, 1], on the device that they are on.
 
-        ``corners`` and ``statistics`` are for tiles of a larger image (see inference.infer).
+        It is ``header.scale`` times as high and wide. ``corners`` and ``statistics`` are for tiles of a larger image
+        (see inference.infer).
         """
         if source.ndim != 4 or source.shape[1] != self.header.source_channels:
             expected = f"[N, {self.header.source_channels}, H, W], or without N"
@@ -339,6 +354,13 @@ class Translator:
                 images = source[some].to(device)
                 seeds, of_tiles = noise_seeds(seed, len(images)), corners[some] if corners else None
                 outputs.append(infer(self.generator, images, self.policy, seeds, of_tiles, statistics))
+        found, (height, width, _) = outputs[0].shape[2:], self.output_shape(source.shape[2:])
+        if found != (height, width):
+            about = self.header
+            raise ModelFileError(
+                f"generator {about.generator!r} gives images of {found[0]}x{found[1]} where the model file says "
+                f"{height}x{width}; it was made by {about.distribution} {about.distribution_version}, install that"
+            )
         return torch.cat(outputs).to(source.device)
 
 

@@ -64,3 +64,21 @@ def output_layers(channels_in: int, width: int, channels: int, upsampling: Upsam
     # a resized map varies from pixel to pixel only after a layer of its own at full size
     full = upsample(channels_in, width, upsampling, bias=True)
     return nn.Sequential(nn.ReLU(), *full, nn.ReLU(), nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
+
+
+def enlarging_end(channels_in: int, width: int, channels: int, scale: int) -> nn.Sequential:
+    """The end of a generator of targets ``scale`` times as high and wide as what it is given; ``channels`` in [-1, 1].
+
+    For each prime factor it resizes to the nearest neighbour and convolves, which leaves no checkerboard (Odena et al.
+    2016). Give it the source beside the last features: what is sharp there is not halved on the way then.
+    """
+    layers: list[nn.Module] = []
+    factor = 2
+    while scale > 1:
+        while scale % factor:
+            factor += 1
+        scale //= factor
+        resized = nn.Upsample(scale_factor=factor, mode="nearest")
+        layers += [resized, nn.Conv2d(channels_in, width, 3, 1, 1), nn.ReLU()]
+        channels_in = width
+    return nn.Sequential(*layers, nn.Conv2d(channels_in, channels, 3, 1, 1), nn.Tanh())

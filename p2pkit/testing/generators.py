@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import Policy, SizedGenerator
 from p2pkit.export.exporting import export_model
 from p2pkit.inference.model_file import ModelHeader, write_model
@@ -30,6 +32,8 @@ from p2pkit.testing.networks import (
 )
 
 ODD_SIZES = ((1, 1), (7, 50), (33, 47))
+SCALE = 2
+"""At which a generator that asks for ``scale`` is looked at beside 1."""
 CORNERS = ((0, 0), (20, 48), (7, 5))
 """Where three tiles lie in their image."""
 REMEDY = (
@@ -112,15 +116,30 @@ def takes_its_sizes(subject: Subject) -> None:
         _require_size(subject, lambda source: _translated(generator, source), size, "through inference")
 
 
-def _require_size(subject: Subject, translate: Callable[[Tensor], Any], size: tuple[int, int], how: str) -> None:
+@contract("if it asks for a scale, it gives targets of twice the height and width at 2, through p2pkit's inference too")
+def enlarges(subject: Subject) -> None:
+    """In training mode as in translation, and every weight of the larger network learns."""
+    if "scale" not in supplied_names(subject.registered.factory, "generators"):
+        return
+    generator = subject.make(**CHANNELS[0], scale=SCALE)
+    _require_size(subject, generator, fitting_size(generator, (32, 48)), "in training mode", SCALE)
+    for size in ODD_SIZES:
+        _require_size(subject, partial(_translated, generator), size, "through inference", SCALE)
+    source = _source(subject, generator)
+    require_gradients(generator, lambda: (generator(source) - 0.5).square().mean())
+
+
+def _require_size(
+    subject: Subject, translate: Callable[[Tensor], Any], size: tuple[int, int], how: str, scale: int = 1
+) -> None:
     source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
-    where = f"sources of {size[0]}x{size[1]}, {how}"
+    where = f"sources of {size[0]}x{size[1]}, {how}" + (f", at scale {scale}" if scale > 1 else "")
     try:
         output = translate(images(source, *size))
     except Exception as error:
         hint = "declare smallest_size and size_multiple if it cannot take them"
         raise ContractViolation(f"{type(error).__name__}: {error}, of {where}; {hint}") from error
-    _require_images(output, [2, target, *size], where)
+    _require_images(output, [2, target, *(scale * side for side in size)], where)
 
 
 @contract("every trainable parameter gets a gradient")
@@ -203,8 +222,8 @@ def can_be_tried(subject: Subject) -> None:
 
 
 CHECKS = (
-    is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, learns, follows_the_seed,
-    leaves_no_trace, translates_each_by_itself, can_be_saved, can_be_copied, can_be_tried,
+    is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, enlarges, learns,
+    follows_the_seed, leaves_no_trace, translates_each_by_itself, can_be_saved, can_be_copied, can_be_tried,
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ TOP = GAP + 2 * LINE
 
 @dataclass(frozen=True)
 class Row:
-    """A sample in a grid: its key, its images [C, H, W] in [-1, 1], and the names of their columns."""
+    """A sample in a grid: its key, its images [C, H, W] in [-1, 1], shown at one size, and their columns' names."""
 
     key: str
     images: Sequence[Tensor]
@@ -74,10 +74,11 @@ def write_samples(
 def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     """A picture [H, W, 3] uint8 of ``rows`` below one another, dark text on white: the title, columns' names, keys.
 
-    Images are shrunk or enlarged, the latter by a whole factor, until their longer sides have 128 to 256 pixels.
+    The largest image of a row is shrunk or enlarged, the latter by a whole factor, until its longer side has 128 to 256
+    pixels; the others are shown at that size.
     """
     font = ImageFont.load_default(TEXT_SIZE)
-    shown = [[_fitted(image) for image in row.images] for row in rows]
+    shown = [_fitted(row.images) for row in rows]
     column = max(image.width for image in chain.from_iterable(shown)) + GAP
     width = GAP + max(len(shown[0]) * column, round(font.getlength(title)) + GAP)
     height = TOP + sum(images[0].height + LINE + GAP for images in shown)
@@ -114,17 +115,18 @@ def as_rgb(image: Tensor) -> Tensor:
     return image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
 
 
-def _fitted(image: Tensor) -> Image.Image:
-    """The picture of an image [C, H, W] in a size that a grid shows."""
-    picture = Image.fromarray(denormalize(as_rgb(image), np.dtype(np.uint8)))
-    longer = max(picture.size)
+def _fitted(images: Sequence[Tensor]) -> list[Image.Image]:
+    """The pictures of images [C, H, W] in the one size in which a grid shows them."""
+    pictures = [Image.fromarray(denormalize(as_rgb(image), np.dtype(np.uint8))) for image in images]
+    width, height = size = max((picture.size for picture in pictures), key=max)
+    longer = max(size)
     if longer < SMALLEST:
         factor = -(-SMALLEST // longer)
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    if longer > LARGEST:
-        size = (max(1, picture.width * LARGEST // longer), max(1, picture.height * LARGEST // longer))
-        return picture.resize(size, Image.Resampling.BOX)
-    return picture
+        size = (width * factor, height * factor)
+    elif longer > LARGEST:
+        size = (max(1, width * LARGEST // longer), max(1, height * LARGEST // longer))
+    # a box takes means where it shrinks, and the nearest pixel where it enlarges
+    return [picture.resize(size, Image.Resampling.BOX) for picture in pictures]
 
 
 def _names(keys: Sequence[str]) -> list[str]:

@@ -108,6 +108,24 @@ class Halving(Good):
         return super().colours(self.up(values))
 
 
+class Unmoved(Good):
+    """A generator that asks for a scale and ignores it."""
+
+    def __init__(self, source_channels: int, target_channels: int, scale: int = 1) -> None:
+        super().__init__(source_channels, target_channels)
+
+
+class Enlarging(Good):
+    """A generator as it should be, of targets of a multiple of the size."""
+
+    def __init__(self, source_channels: int, target_channels: int, scale: int = 1) -> None:
+        super().__init__(source_channels, target_channels)
+        self.up = nn.Upsample(scale_factor=scale)
+
+    def colours(self, values: Tensor) -> Tensor:
+        return super().colours(self.up(values))
+
+
 class DividesByDeviation(Good):
     """A generator that normalises without an epsilon."""
 
@@ -264,6 +282,7 @@ BROKEN = [
         (generators.gives_images, WrongChannels, "[2, 1, 32, 48] instead of [2, 4, 32, 48]"),
         (generators.gives_images, ThreeChannels, "only colours"),
         (generators.takes_its_sizes, Halving, "of sources of 1x1, in evaluation mode; declare smallest_size"),
+        (generators.enlarges, Unmoved, "[2, 3, 32, 48] instead of [2, 3, 64, 96], of sources of 32x48"),
         (generators.takes_constants, DividesByDeviation, "of sources that are -1 everywhere"),
         (generators.learns, Unused, "forgotten.weight has no gradient"),
         (generators.learns, TimesZero, "the gradient of mute.weight is zero everywhere"),

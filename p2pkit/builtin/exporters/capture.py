@@ -34,7 +34,7 @@ def captured(exportable: Exportable) -> ExportedProgram:
 
 
 def changing(exportable: Exportable) -> tuple[Any, ...]:
-    """The dimensions that may change, in the structure of the arguments of ``forward(source, *noise)``."""
+    """The dimensions that may change, in the structure of the arguments of ``forward(source, *more)``."""
     dimensions = {name: Dim(name) for one in exportable.inputs for name in one.changing.values()}
     first, *others = [{place: dimensions[name] for place, name in one.changing.items()} for one in exportable.inputs]
     return (first, tuple(others)) if others else (first,)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.networks.layers import Norm, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import Norm, enlarging_end, has_bias, initialise, norm_layer
 
 HALVINGS = 2
 
@@ -15,7 +16,8 @@ HALVINGS = 2
 class ResNet(nn.Module):
     """Two halvings, ``blocks`` residual blocks, two doublings. It takes heights and widths that are multiples of 4.
 
-    Nine blocks are usual for 256x256 and more, six for 128x128 (Zhu et al. 2017, appendix 7.2).
+    Nine blocks are usual for 256x256 and more, six for 128x128 (Zhu et al. 2017, appendix 7.2). For targets of a
+    multiple of the size, its last features and the source are resized and convolved to that size.
 
     Args:
         blocks: residual blocks.
@@ -35,6 +37,7 @@ class ResNet(nn.Module):
         width: Annotated[int, Field(gt=0)] = 64,
         norm: Norm = "batch",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        scale: int = 1,
     ) -> None:
         super().__init__()
         bias = has_bias(norm)
@@ -47,14 +50,21 @@ class ResNet(nn.Module):
             up = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, *_activated(norm, width // 2)]
             width //= 2
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, target_channels, 7), nn.Tanh()]
+        self.end: nn.Module | None = None
+        if scale == 1:
+            layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, target_channels, 7), nn.Tanh()]
+        else:
+            self.end = enlarging_end(width + source_channels, width, target_channels, scale)
         self.layers = nn.Sequential(*layers)
         initialise(self)
 
     def forward(self, source: Tensor) -> Tensor:
-        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]; H and W multiples of 4, from 8 on."""
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].
+
+        H and W are multiples of 4, from 8 on.
+        """
         output: Tensor = self.layers(source)
-        return output
+        return output if self.end is None else self.end(torch.cat([output, source], dim=1))
 
 
 class _ResidualBlock(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FeatureNetwork
 from p2pkit.errors import RecipeError
-from p2pkit.networks.layers import Norm, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import Norm, enlarging_end, has_bias, initialise, norm_layer
 
 WIDEST = 8
 """Decoder blocks grow to this many times the width."""
@@ -23,6 +23,7 @@ class TimmUNet(nn.Module):
     """A timm network down, one doubling with a 3x3 convolution a halving up, and a skip wherever it has features.
 
     It takes heights and widths that are multiples of the network's largest reduction (32 for most), from twice that on.
+    For targets of a multiple of the size, its last features and the source are resized and convolved to that size.
 
     Args:
         backbone: the name of the network, such as "resnet34" or "convnext_tiny.fb_in22k"; one that gives features.
@@ -46,6 +47,7 @@ class TimmUNet(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
         timm: Arguments | None = None,
         weights_follow: bool = False,
+        scale: int = 1,
     ) -> None:
         super().__init__()
         if weights_follow:
@@ -68,12 +70,19 @@ class TimmUNet(nn.Module):
             blocks.append(_block(channels + passed[reduction], wider, norm, noise))
             channels = wider
         self.decoders = nn.ModuleList(blocks)
-        self.output = nn.Sequential(nn.Conv2d(channels, target_channels, 3, 1, 1), nn.Tanh())
+        self.scale = scale
+        if scale == 1:
+            self.output = nn.Sequential(nn.Conv2d(channels, target_channels, 3, 1, 1), nn.Tanh())
+        else:
+            self.output = enlarging_end(channels + source_channels, channels, target_channels, scale)
         initialise(self.decoders)
         initialise(self.output)
 
     def forward(self, source: Tensor) -> Tensor:
-        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]; see ``size_multiple`` for H and W."""
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].
+
+        H and W are multiples of ``size_multiple``.
+        """
         passed: dict[int, list[Tensor]] = {}
         for reduction, features in zip(self.encoder.reductions, self.encoder(source), strict=True):
             passed.setdefault(reduction, []).append(features)
@@ -83,7 +92,7 @@ class TimmUNet(nn.Module):
             # some networks round sizes their own way
             size = skips[0].shape[2:] if skips else [side // reduction for side in source.shape[2:]]
             values = decoder(torch.cat([F.interpolate(values, size=size, mode="nearest"), *skips], dim=1))
-        output: Tensor = self.output(values)
+        output: Tensor = self.output(values if self.scale == 1 else torch.cat([values, source], dim=1))
         return output
 
 

@@ -8,7 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.networks.layers import Norm, Upsampling, has_bias, initialise, norm_layer, output_layers, upsample
+from p2pkit.networks.layers import (
+    Norm,
+    Upsampling,
+    enlarging_end,
+    has_bias,
+    initialise,
+    norm_layer,
+    output_layers,
+    upsample,
+)
 
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""
@@ -20,6 +29,7 @@ class UNet(nn.Module):
 
     Depth 8 at width 64 is the paper's network for 256x256 (54.41 M parameters for 3 to 3 channels), depth 7 the one
     for 128x128. It takes heights and widths that are multiples of 2^depth.
+    For targets of a multiple of the size, its last features and the source are resized and convolved to that size.
 
     Args:
         depth: halvings on the way down.
@@ -42,6 +52,7 @@ class UNet(nn.Module):
         norm: Norm = "batch",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
         upsampling: Upsampling = "transposed",
+        scale: int = 1,
     ) -> None:
         super().__init__()
         self.size_multiple = self.smallest_size = 2**depth
@@ -57,12 +68,21 @@ class UNet(nn.Module):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
             noise = dropout if depth - 1 - level < DROPOUT_BLOCKS else 0.0
             decoders.append(_decoder(from_below, widths[level - 1], norm, noise, upsampling))
-        decoders.append(output_layers(widths[0] * (2 if skips else 1), width, target_channels, upsampling))
+        from_below = widths[0] * (2 if skips else 1)
+        self.end: nn.Module | None = None
+        if scale == 1:
+            decoders.append(output_layers(from_below, width, target_channels, upsampling))
+        else:
+            decoders.append(nn.Sequential(nn.ReLU(), *upsample(from_below, width, upsampling, bias=True), nn.ReLU()))
+            self.end = enlarging_end(width + source_channels, width, target_channels, scale)
         self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
         initialise(self)
 
     def forward(self, source: Tensor) -> Tensor:
-        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, H, W] in [-1, 1]; H and W multiples of 2^depth."""
+        """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].
+
+        H and W are multiples of 2^depth.
+        """
         passed = []
         values = source
         for encoder in self.encoders:
@@ -73,7 +93,7 @@ class UNet(nn.Module):
             values = decoder(values)
             if self.skips and passed:
                 values = torch.cat([passed.pop(), values], dim=1)
-        return values
+        return values if self.end is None else self.end(torch.cat([values, source], dim=1))
 
 
 def _encoder(channels_in: int, channels: int, norm: Norm | None, activation: bool = True) -> nn.Sequential:
