@@ -75,8 +75,7 @@ def load_data(
     if recipe.validation.split == "test" and len(val) and not len(test):
         raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
     validation = val if recipe.validation.split == "val" and len(val) else test
-    mask_range = recipe.mask.range
-    return Data(train, val, test, validation, recipe.loader.bad_data, values, ranges, mask_range, notices)
+    return Data(train, val, test, validation, recipe.loader.bad_data, values, ranges, recipe.mask.range, notices)
 
 
 def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
@@ -107,7 +106,7 @@ def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
             raise RecipeError(f"{side}: {encoding.origin} {what}")
         reading = Reading(nodata, settings.fill, masked, channels, logarithmic)
         values[side] = SideValues(rule, settings.percentiles, reading, encoding is not None)
-        if settings.channels or settings.alpha or palette or side in recipe.sources or "." in side:
+        if settings.channels or settings.alpha or palette or side.startswith("source."):
             from p2pkit.images.channels import Taking
 
             taking[side] = Taking(settings.channels, settings.alpha, palette, nodata)
@@ -340,7 +339,7 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
     transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
     size, resize, source_size = transform.crop_size, None, data.first.header.source[:2]
-    of_sources: dict[str, Any] = {}
+    of_sources: dict[str, Any] = {"planes": data.train.planes or None}
     if spec.first.parts:
         of_sources |= {"source_dtype": "", "sources": _source_headers(recipe, data)}
     else:

@@ -24,6 +24,9 @@ class PairedDataset(Protocol):
     - ``notices``: texts on what must not pass in silence; ``problems``: on what must be mended, which end a run.
     - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
     - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
+    - ``planes``: {"axis": 2, "neighbours": 1, "orientation": "RAS"} where sources are planes of volumes: the axis of
+      the array that is walked, how many on each side are channels too, the orientation of the first volume or "".
+      Translation then takes volumes.
     - ``source_files`` (of several sources those of all), ``target_files``, ``mask_files``: the paths of what it reads.
       A source in two sets is refused, or reported, and a target in two sets reported.
     """

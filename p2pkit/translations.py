@@ -52,6 +52,8 @@ def translate_data(
     samples = chosen_set(loaded, split)
     for notice in dict.fromkeys([*loaded.set_notices, *samples.notices]):
         print_line(f"NOTICE: {notice}")
+    if translator.header.planes is not None:
+        print_line("NOTICE: samples are planes, each an image of its own; give the volumes as INPUT to have volumes")
     return translate_sources(translator, _sources(samples, recipe.data.name, report), folder, chosen, report)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 
@@ -50,10 +51,23 @@ def cityscapes(root: Path) -> dict[str, Any]:
     return {"root": str(root)}
 
 
+def stacks(root: Path) -> dict[str, Any]:
+    """Two stacks of three planes to train and one to test, 36x32."""
+    for split, count in (("train", 2), ("test", 1)):
+        for index in range(count):
+            planes = np.stack([picture(36, 32, 10 * index + plane, channels=1)[:, :, 0] for plane in range(3)])
+            for side, values in (("source", planes), ("target", 255 - planes)):
+                file = root / split / side / f"{index}.tif"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(file, values, photometric="minisblack")
+    return {"root": str(root), "neighbours": 1}
+
+
 CASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "side_by_side": (side_by_side, ""),
     "facades": (side_by_side, ""),
     "paired_folders": (folders, ""),
+    "volume_slices": (stacks, ""),
     "procedural_facades": (lambda root: {"size": 32, "pairs": 4, "test_pairs": 3}, ""),
     "relief_to_satellite": (lambda root: {"tile": 150, "stride": 450}, ""),
     "cityscapes": (cityscapes, '[source]\nrange = [0, 65535]\n[encoding]\nname = "class_and_boundary"\n'),

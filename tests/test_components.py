@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,13 @@ def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
         for index in range(count):
             for side, channels in (("source", 1), ("target", 3)):
                 save(folders / split / side / f"{index}.png", picture(12, 16, seed=index, channels=channels))
-    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders, "unpaired_folders": folders}
+            stack = np.stack([picture(12, 16, seed=index + plane, channels=1)[:, :, 0] for plane in range(3)])
+            for side in ("source", "target"):
+                file = tmp_path / "stacks" / split / side / f"{index}.tif"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(file, stack, photometric="minisblack")
+    volumes = {"volume_slices": tmp_path / "stacks"}
+    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders, "unpaired_folders": folders, **volumes}
 
 
 @pytest.mark.parametrize("component", DATA_SETS, ids=str)

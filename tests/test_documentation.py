@@ -180,6 +180,24 @@ def test_the_examples_of_evaluation(
     assert names["result"].facts["set"] == "val set" and names["worst"] in ("val/0.png", "val/1.png")
 
 
+def test_the_example_of_volumes(tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw, show = blocks("docs/volumes.md", "python")
+    names: dict[str, Any] = {}
+    exec(draw.replace("range(40)", "(0, 1, 36)"), names)
+    (recipe,) = blocks("docs/volumes.md", "toml")
+    Path("heads.toml").write_text(recipe.replace("max_steps = 700", "max_steps = 2"))
+    text = (REPOSITORY / "docs" / "volumes.md").read_text()
+    commands = re.findall(r"^    p2pkit (.*)$", text, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["run", "translate"]
+    for command in commands:
+        outcome = p2pkit(*command.split())
+        assert outcome.code == 0, outcome.err
+    exec(show, names)
+    with Image.open("volumes.png") as made, Image.open(REPOSITORY / "docs" / "volumes.png") as shown:
+        assert made.size == shown.size == (1024, 384)
+
+
 @pytest.mark.parametrize("page", ["two_sources", "masks"])
 def test_the_pages_on_samples(page: str, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -71,8 +71,8 @@ def test_folders_of_several_sources_and_masks(layout: str, tmp_path: Path) -> No
             sample = dataset[index]
             assert_is(sample, seed)
             assert sample.key == dataset.key(index) == f"{layout.format(split=split, side='depth')}/{name}.png"
-            assert dataset.header(index) == sample.header == SampleHeader(
-                (*SIZE, 4), (*SIZE, 3), sample.key, (*SIZE, 1), (("depth", 1), ("normal", 3))
+            assert dataset.header(index) == sample.header == SampleHeader.of_sources(
+                {"depth": (*SIZE, 1), "normal": (*SIZE, 3)}, (*SIZE, 3), sample.key, (*SIZE, 1)
             )  # fmt: skip
         files = [root / layout.format(split=split, side="{}") / f"{name}.png" for name in named]
         sides = [[Path(str(file).format(side)) for file in files] for side in images(0)]

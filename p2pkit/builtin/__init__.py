@@ -61,16 +61,18 @@ def register_losses(register: Register) -> None:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """Pairs from files, from the facades archive, or drawn."""
+    """Pairs from files, planes of volumes, pairs from the facades archive, or drawn."""
     from p2pkit.builtin.datasets.facades import Facades
     from p2pkit.builtin.datasets.paired_folders import PairedFolders
     from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
     from p2pkit.builtin.datasets.side_by_side import SideBySide
     from p2pkit.builtin.datasets.unpaired_folders import UnpairedFolders
+    from p2pkit.builtin.datasets.volume_slices import VolumeSlices
 
     register("side_by_side", SideBySide)
     register("paired_folders", PairedFolders)
     register("unpaired_folders", UnpairedFolders)
+    register("volume_slices", VolumeSlices)
     register("facades", Facades)
     register("procedural_facades", ProceduralFacades)
 

@@ -23,6 +23,7 @@ UNSAID = {
     "size": "several in training",
     "resize": "none, sources keep their size",
     "source_size": "not known, so files of two images side by side are not recognised",
+    "planes": "none, sources were images of their own",
     "stored_as": "whole images, not halves of files",
 }
 """What it means that a header does not say something."""

@@ -113,10 +113,9 @@ def command(
 
     of_data = data is not None or split is not None
     if [of_data, bool(inputs), bool(named)].count(True) != 1:
-        several = of_data or inputs or named
-        raise click.UsageError(
-            "give one of INPUT, --source and --data" if several else "give INPUT, or --data RECIPE, or --split"
-        )
+        if not (of_data or inputs or named):
+            raise click.UsageError("give INPUT, or --data RECIPE, or --split")
+        raise click.UsageError(f"give either INPUT or {'--source' if named else '--data'}")
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")
     if threads is not None:

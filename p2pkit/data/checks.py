@@ -142,7 +142,8 @@ class HeaderCheck:
         """
         if not all(map(hasattr, self.data.sets, repeat("header"))):
             return ""
-        headers, unreadable = _scan_headers(self.data, identity)
+        # what is taken of channels is in the headers, and not in the data's fingerprint
+        headers, unreadable = _scan_headers(self.data, f"{identity} {self.data.train.taking or ''}".strip())
         self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
         findings = self.findings
         first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples

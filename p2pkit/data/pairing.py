@@ -14,7 +14,7 @@ from unicodedata import normalize
 from p2pkit.errors import DataError, RecipeError, listed
 from p2pkit.images.discovery import Found
 from p2pkit.images.formats import installed
-from p2pkit.images.names import without_ending
+from p2pkit.images.names import without_image_ending
 
 SHOWN = 5
 """How many files a message names."""
@@ -78,8 +78,11 @@ class Pattern:
         return re.compile("".join(parts.get(part) or re.escape(part) for part in split), re.DOTALL)
 
     def find(self, file: Path, folder: Path) -> tuple[str, str] | None:
-        """Stem and group (empty without) of a file below ``folder``, composed (NFC); None where it does not match."""
-        path = normalize("NFC", without_ending(file.relative_to(folder)).as_posix())
+        """Stem and group (empty without) of an image below ``folder``, composed (NFC); None where it does not match.
+
+        It may be a folder: the name of a series' folder has no ending.
+        """
+        path = normalize("NFC", without_image_ending(file.relative_to(folder)).as_posix())
         if self.text == STEM:
             return path, ""
         start = 0 if "/" in self.text else path.rfind("/") + 1
@@ -214,7 +217,7 @@ def _two_of_one_name(several: Sequence[Sequence[Path]]) -> str:
     """The problem of files that could all be one side of a pair."""
     texts = []
     for files in several:
-        forms = {str(without_ending(file)) for file in files}
+        forms = {str(without_image_ending(file)) for file in files}
         composed = {normalize("NFC", form) for form in forms}
         why = ", the same in two Unicode forms" if len(composed) < len(forms) else ""
         texts.append(

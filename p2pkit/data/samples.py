@@ -60,11 +60,11 @@ class Samples:
         """
         self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
-        self.problems = getattr(dataset, "problems", ())
+        self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
-        self._taking = taking or {}
+        self.taking = taking or {}
         self._cache: dict[int, Sample] | None = {} if cache else None
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if not one_by_one or not hasattr(dataset, "__len__"):
@@ -119,10 +119,10 @@ class Samples:
             from p2pkit.data.adapter import as_sample
 
             sample = as_sample(given, self._kind, self._named(index), self._placed(f"[{index}]"))
-        if self._taking or isinstance(sample.source, dict):
+        if self.taking or isinstance(sample.source, dict):
             from p2pkit.images.channels import arranged
 
-            sample = arranged(sample, self._taking)
+            sample = arranged(sample, self.taking)
         if self._cache is not None:
             self._cache[index] = sample
         return sample
@@ -166,13 +166,13 @@ class Samples:
         given = self._call(f"header({index})", self._read_header, index)
         match given:
             case SampleHeader((int(), int(), int()), (int(), int(), int()), str(key)) if self._kind == "pair":
-                if key.isascii() and not self._taking and not given.parts:
+                if key.isascii() and not self.taking and not given.parts:
                     return given
         from p2pkit.data.adapter import as_header
         from p2pkit.images.channels import arranged_header
 
         header = as_header(given, self._kind, self._named(index), self._placed(f"header({index})"))
-        return arranged_header(header, self._taking)
+        return arranged_header(header, self.taking)
 
     def _named(self, index: int) -> str:
         """What a sample without a key is called."""

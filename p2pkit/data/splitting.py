@@ -118,7 +118,7 @@ class Part:
         """``label`` marks it off from other parts of the data set in the fingerprint."""
         self._dataset, self._places, self._label = dataset, places, label
         self.notices = [*getattr(dataset, "notices", ()), *notices]
-        self.problems = getattr(dataset, "problems", ())
+        self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
         if callable(getattr(dataset, "header", None)):
             self.header = self._header

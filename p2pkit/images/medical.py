@@ -39,25 +39,29 @@ class DICOM:
         Where the file has a rescale slope or intercept (CT: Hounsfield units), they are applied, to float32. White is
         the highest number: those of MONOCHROME1 are inverted, unless they are in units.
         """
-        pydicom = _library("pydicom", "DICOM")
-        dataset = pydicom.dcmread(stream)
-        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-            raise DataError("its pixels are numbers of colours in a palette; expected gray or RGB, so convert it first")
-        if "ModalityLUTSequence" in dataset:
-            raise DataError("its values come by a table (Modality LUT), which is not applied; convert it first")
+        dataset = library("pydicom", "DICOM").dcmread(stream)
+        refuse_tables(dataset)
         pixels = import_module("pydicom.pixels").pixel_array(dataset)
         frames = dataset.get("NumberOfFrames") or 1
         if int(frames) > 1:
             pixels = np.moveaxis(pixels, 0, 2)  # [height, width, frames], or with samples behind
         pixels = pixels.reshape(*pixels.shape[:2], -1)
-        return _in_units(np.asarray(pixels), dataset)
+        return in_units(np.asarray(pixels), dataset)
 
     def output_ending(self, targets: str, source: str) -> str:
         """TIFF."""
         return ".tif"
 
 
-def _in_units(numbers: NDArray[Any], dataset: Any) -> NDArray[Any]:
+def refuse_tables(dataset: Any) -> None:
+    """Raise DataError where the numbers of a DICOM file are not its pixels before a table is applied."""
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        raise DataError("its pixels are numbers of colours in a palette; expected gray or RGB, so convert it first")
+    if "ModalityLUTSequence" in dataset:
+        raise DataError("its values come by a table (Modality LUT), which is not applied; convert it first")
+
+
+def in_units(numbers: NDArray[Any], dataset: Any) -> NDArray[Any]:
     """The pixels of the numbers in a DICOM file: in its units, or where it has none with white the highest."""
     rescale = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     slope, intercept = 1.0 if rescale[0] is None else float(rescale[0]), float(rescale[1] or 0)
@@ -89,15 +93,12 @@ class NIfTI:
 
         Where the file scales its values, that is done, and pixels are float32.
         """
-        image = _nifti(stream)
-        values = np.asanyarray(image.dataobj)
-        if image.dataobj.slope != 1 or image.dataobj.inter != 0:
-            values = values.astype(np.float32)
-        return np.asarray(values).reshape(_nifti_shape(image))
+        image = nifti(stream)
+        return in_nifti_units(np.asanyarray(image.dataobj), image).reshape(_nifti_shape(image))
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives. The values are unpacked where they are compressed."""
-        return _nifti_shape(_nifti(stream))
+        return _nifti_shape(nifti(stream))
 
     def holds(self, dtype: np.dtype[Any], channels: int) -> bool:
         """Whether NIfTI has that type."""
@@ -112,7 +113,7 @@ class NIfTI:
         affine = np.eye(4)
         if source.name.lower().endswith(NIFTI_ENDINGS):
             with source.open("rb") as opened:
-                affine = _nifti(opened).affine
+                affine = nifti(opened).affine
         stream.write(self._content(pixels, affine if np.isfinite(affine).all() else np.eye(4)))
 
     def output_ending(self, targets: str, source: str) -> str:
@@ -120,7 +121,7 @@ class NIfTI:
         return source if source in NIFTI_ENDINGS else ""
 
     def _content(self, pixels: NDArray[Any], affine: NDArray[Any]) -> bytes:
-        content = _library("nibabel", "NIfTI").Nifti1Image(pixels, affine, dtype=pixels.dtype).to_bytes()
+        content = library("nibabel", "NIfTI").Nifti1Image(pixels, affine, dtype=pixels.dtype).to_bytes()
         return bytes(content)
 
 
@@ -137,20 +138,40 @@ class CompressedNIfTI(NIfTI):
         return gzip.compress(super()._content(pixels, affine), mtime=0)
 
 
-def _nifti(stream: IO[bytes]) -> Any:
-    nibabel = _library("nibabel", "NIfTI")
+def nifti(stream: IO[bytes]) -> Any:
+    """The image of nibabel in a NIfTI file, compressed or not, all of which is read.
+
+    Raises:
+        DataError: the file ends too early, or unpacks to more than is plausible.
+    """
     content = stream.read()
     if content.startswith(GZIP_MAGIC):
         packed = len(content)
         with gzip.open(BytesIO(content)) as unpacked:
             content = unpacked.read(largest_plausible(packed) + 1)
         refuse_implausible(len(content), packed)
-    second = any(content[4:8] == mark for mark in NIFTI2_MAGIC[1])
-    image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_bytes(content)
-    claimed = image.dataobj.offset + int(np.prod(image.shape)) * image.dataobj.dtype.itemsize
-    if claimed > len(content):
+    image = nifti_class(content).from_bytes(content)
+    if (claimed := nifti_end(image)) > len(content):
         raise DataError(f"it ends after {len(content)} of {claimed} bytes, it is damaged or incomplete")
     return image
+
+
+def nifti_class(head: bytes) -> Any:
+    """The class of nibabel for a file that begins, unpacked, with ``head``: NIfTI-1, or NIfTI-2."""
+    nibabel = library("nibabel", "NIfTI")
+    return nibabel.Nifti2Image if head[4:8] in NIFTI2_MAGIC[1] else nibabel.Nifti1Image
+
+
+def nifti_end(image: Any) -> int:
+    """How many bytes the file of an image has, unpacked, by its header."""
+    return int(image.dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.dataobj.dtype.itemsize)
+
+
+def in_nifti_units(values: Any, image: Any) -> NDArray[Any]:
+    """Values of a NIfTI file as its image has them: float32 where the file scales them, else as stored."""
+    if image.dataobj.slope != 1 or image.dataobj.inter != 0:
+        values = values.astype(np.float32)
+    return np.asarray(values)
 
 
 def _nifti_shape(image: Any) -> Shape:
@@ -160,7 +181,8 @@ def _nifti_shape(image: Any) -> Shape:
     return shape[0], shape[1], int(np.prod(shape[2:]))
 
 
-def _library(name: str, format_name: str) -> Any:
+def library(name: str, format_name: str) -> Any:
+    """The library that reads a format; DataError says how to get it where it is not here."""
     try:
         return import_module(name)
     except ImportError as error:

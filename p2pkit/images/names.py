@@ -20,6 +20,11 @@ def without_ending(file: Path) -> Path:
     return file.with_name(file.name[: len(file.name) - len(ending(file))])
 
 
+def without_image_ending(path: Path) -> Path:
+    """A path without the ending of an image format: of a folder called ``1.2.840`` nothing is taken."""
+    return without_ending(path) if ending(path) in installed().endings else path
+
+
 def output_ending(source: Path, dtype: np.dtype[Any], channels: int, of_targets: str = "") -> str:
     """The ending of a translation of ``source`` with so many channels of ``dtype``.
 

@@ -28,7 +28,7 @@ def read_image(file: Path) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
-    with _failures_of(str(file)), file.open("rb") as stream:
+    with failures_of(str(file)), file.open("rb") as stream:
         return _pixels(_format_of(stream, file.name), stream)
 
 
@@ -40,7 +40,7 @@ def read_image_bytes(data: bytes, name: str) -> NDArray[Any]:
     Raises:
         DataError: it is truncated, no image, or too large to be one.
     """
-    with _failures_of(name):
+    with failures_of(name):
         stream = BytesIO(data)
         return _pixels(_format_of(stream, name), stream)
 
@@ -53,7 +53,7 @@ def image_header(file: Path) -> Shape:
     Raises:
         DataError: as read_image does, but for damage in the middle of a file.
     """
-    with _failures_of(str(file)), file.open("rb") as stream:
+    with failures_of(str(file)), file.open("rb") as stream:
         found = _format_of(stream, file.name)
         if found.has("header"):
             return found.header(stream)
@@ -76,8 +76,15 @@ def _format_of(stream: IO[bytes], name: str) -> InstalledFormat:
 
 def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
     """What a format reads, seen to be pixels [height, width, channels] and in this machine's byte order."""
-    given = found.read(stream)
-    by = f", read by the {found.blame}" if found.blame else ""
+    return checked_pixels(found.read(stream), f", read by the {found.blame}" if found.blame else "")
+
+
+def checked_pixels(given: Any, by: str = "") -> NDArray[Any]:
+    """What a reader has ``given``, seen to be pixels [height, width, channels] and in this machine's byte order.
+
+    Raises:
+        DataError: it is not; the message ends with ``by``, which names the reader.
+    """
     if np.ma.is_masked(given):
         raise DataError(f"some of its pixels are masked, expected an array without a mask, so fill them{by}")
     pixels = np.asarray(given)
@@ -96,7 +103,7 @@ def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
 
 
 @contextmanager
-def _failures_of(name: str) -> Iterator[None]:
+def failures_of(name: str) -> Iterator[None]:
     """Turn whatever reading an image raises in the body into a DataError that begins with ``name``."""
     try:
         yield

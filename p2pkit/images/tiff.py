@@ -59,13 +59,13 @@ class TIFF:
 
     def read(self, stream: IO[bytes]) -> NDArray[Any]:
         """The pixels [height, width, channels] of a TIFF, in the type in which they are stored, white the highest."""
-        with _opened(stream) as series:
-            page = _page(series)
+        with opened(stream) as series:
+            page = keyframe(series)
             meaning = Meaning.of(page)
-            if _is_for_pillow(stream, series, page):
+            if is_for_pillow(stream, series, page):
                 return meaning.described(Picture().read(stream))
             pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
-        swap, rows, columns = UPRIGHT.get(_orientation(page), (False, False, False))
+        swap, rows, columns = UPRIGHT.get(orientation(page), (False, False, False))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         return meaning.pixels(
             (pixels.swapaxes(0, 1) if swap else pixels)[:: -1 if rows else 1, :: -1 if columns else 1]
@@ -73,13 +73,13 @@ class TIFF:
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives, from the tags alone."""
-        with _opened(stream) as series:
-            page = _page(series)
+        with opened(stream) as series:
+            page = keyframe(series)
             Meaning.of(page)  # refuses what read does
-            if _is_for_pillow(stream, series, page):
+            if is_for_pillow(stream, series, page):
                 return Picture().header(stream)
             height, width = (series.shape[axis] for axis in _image_axes(series))
-            if _orientation(page) >= 5:
+            if orientation(page) >= 5:
                 height, width = width, height
             return height, width, math.prod(series.shape) // (height * width)
 
@@ -107,7 +107,7 @@ class TIFF:
 
 
 @contextmanager
-def _opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
+def opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
     """The first image of a TIFF, with all pages like it, seen to be whole and of a size that can be."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
@@ -130,7 +130,8 @@ def _parts(page: Any) -> Iterator[tuple[int, int]]:
     return zip(page.dataoffsets, page.databytecounts, strict=False)
 
 
-def _page(series: TiffPageSeries) -> TiffPage:
+def keyframe(series: TiffPageSeries) -> TiffPage:
+    """The page that says of all pages of an image what they are."""
     page = series.keyframe
     assert isinstance(page, TiffPage)
     return page
@@ -140,12 +141,13 @@ def _image_axes(series: TiffPageSeries) -> tuple[int, int]:
     return series.axes.index("Y"), series.axes.index("X")
 
 
-def _orientation(page: TiffPage) -> int:
+def orientation(page: TiffPage) -> int:
+    """The page's number for it, 1 for upright."""
     found = page.tags.valueof(ORIENTATION, 1)
     return found if isinstance(found, int) and found in UPRIGHT else 1
 
 
-def _is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) -> bool:
+def is_for_pillow(stream: IO[bytes], series: TiffPageSeries, page: TiffPage) -> bool:
     """Whether Pillow has to read it: samples that are not pixels yet, or packed as only Pillow can unpack here.
 
     Raises:
@@ -178,7 +180,7 @@ def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
 def carried_over(like: Path) -> dict[str, Any]:
     """What of a TIFF is true of a translation of it too, as arguments of tifffile.imwrite."""
     with like.open("rb") as stream, TiffFile(stream, is_ome=False) as file:
-        page = _page(file.series[0])
+        page = keyframe(file.series[0])
         # these describe the planes of the source, which the output does not have
         structural = page.is_imagej or page.is_shaped or page.is_ome
         codes = (*GEOGRAPHIC, *(() if structural else (DESCRIPTION,)))

@@ -27,6 +27,7 @@ from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, file_sources
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
+from p2pkit.inference.volumes import VolumeSource, refuse_options, several_volumes, translate_volumes, volume_sources
 from p2pkit.utils.atomic import os_errors_described
 from p2pkit.utils.progress import Progress, print_line
 
@@ -99,7 +100,7 @@ class _Image:
 def translate_files(
     translator: Translator, inputs: Sequence[Path] | Mapping[str, Path], out: Path, options: FileOptions
 ) -> Report:
-    """Translate image files, and all images below folders, into the folder ``out``.
+    """Translate image files, and all images below folders, into the folder ``out``; for a model of planes volumes too.
 
     Of a model with several sources ``inputs`` has a file or a folder for each, by name.
 
@@ -117,16 +118,24 @@ def translate_files(
         return _translate_several(translator, inputs, out, options)
     _refuse_within(out, inputs)
     if not _is_file(out, of_file=len(inputs) == 1 and inputs[0].is_file()):
-        return translate_sources(translator, file_sources(translator.header, inputs, options.stored_as), out, options)
-    if len(inputs) != 1 or inputs[0].is_dir():
+        return translate_sources(translator, _sources(translator, inputs, options), out, options)
+    sources = _sources(translator, inputs, options) if len(inputs) == 1 else []
+    # the folder of a series is one volume
+    if len(sources) != 1 or (inputs[0].is_dir() and sources[0].file != inputs[0]):
         raise DataError(f"--out {out}: this is the name of one image, and there may be several; give a folder")
     name = ending(out)
     if options.format is not None and f".{options.format.lower()}" != name:
         raise DataError(f"--out {out} with --format {options.format}: two formats; leave out one of them")
-    (source,) = file_sources(translator.header, inputs, options.stored_as)
     # the very name, whatever the case of its ending
     place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(name) + 1 :]
-    return translate_sources(translator, [replace(source, place=place)], out.parent, replace(options, format=own))
+    return translate_sources(translator, [replace(sources[0], place=place)], out.parent, replace(options, format=own))
+
+
+def _sources(translator: Translator, inputs: Sequence[Path], options: FileOptions) -> Sequence[Source]:
+    """The sources in files and folders: for a model of planes volumes too."""
+    if translator.header.planes is not None:
+        return volume_sources(translator.header, inputs, options.stored_as)
+    return file_sources(translator.header, inputs, options.stored_as)
 
 
 def _translate_several(
@@ -140,7 +149,8 @@ def _translate_several(
         raise DataError(f'stored_as = "{options.stored_as}": several sources are files of their own; leave it out')
     given = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
     _refuse_within(out, given)
-    sources = several_sources(header, inputs, report.failures)
+    look = several_volumes if header.planes is not None else several_sources
+    sources: Sequence[Source] = look(header, inputs, report.failures)
     if not _is_file(out, of_file=len(sources) == 1 and all(path.is_file() for path in given)):
         return translate_sources(translator, sources, out, options, report)
     if len(sources) != 1:
@@ -160,6 +170,8 @@ def translate_sources(
     report, records, tiling = report or Report(), Records(), None
     if options.format is not None:
         format_written(f".{options.format.lower()}")
+    if any(isinstance(source, VolumeSource) for source in sources):
+        refuse_options(translator.header, options)
     options = replace(options, size=translator.chosen_size(options.size, tiled=options.tile is not None))
     if options.tile is not None:
         if options.format is not None and options.format.lower() not in TILED:
@@ -173,10 +185,13 @@ def translate_sources(
         print_line(f"NOTICE: of the outputs that are there, these are made anew: {reasons}")
     if translator.header.scale > 1 and options.size != "model":
         translator.tell_enlarging()
-    odd = OddSources(translator)
-    if tiling is None:
+    odd, volumes = OddSources(translator), [job for job in jobs if isinstance(job.source, VolumeSource)]
+    if volumes:
+        translate_volumes(translator, volumes, options, records, report, odd)
+        jobs = [job for job in jobs if not isinstance(job.source, VolumeSource)]
+    if tiling is None and (jobs or not volumes):
         _translate_whole(translator, jobs, options, records, report, odd)
-    else:
+    elif tiling is not None:
         for job in jobs:
             _translate_in_tiles(translator, job, tiling, options, records, report, odd)
     for notice in odd.notices():
@@ -220,7 +235,11 @@ def _jobs(
     jobs = []
     for source in sources:
         first = taken.setdefault(source.place, source)
-        job = _job(translator, source, out, options)
+        try:
+            job = _job(translator, source, out, options)
+        except DataError as error:  # a volume that cannot be written so
+            report.failures.append(f"{source.name}: {error}")
+            continue
         replaced = [result for result in job.results if result.resolve() in files]
         if first is not source:
             report.failures.append(
@@ -267,6 +286,9 @@ def _job(translator: Translator, source: Source, out: Path, options: FileOptions
 
 
 def _ending(translator: Translator, source: Source, options: FileOptions) -> str:
+    if isinstance(source, VolumeSource):
+        chosen = None if options.format is None else f".{options.format}"
+        return source.output_ending(np.dtype(translator.header.target_dtype), chosen)
     if options.format is not None:
         return f".{options.format}"
     if options.tile is not None:

@@ -52,6 +52,19 @@ class ResizeHeader(BaseModel):
     keep_aspect: bool = False
 
 
+class PlanesHeader(BaseModel):
+    """How sources were taken from volumes, arrays [rows, columns, planes] (images.volumes)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    axis: Annotated[int, Field(ge=0, le=2)]
+    """The axis that was walked."""
+    neighbours: Annotated[int, Field(ge=0)] = 0
+    """How many planes on each side of one are channels too."""
+    orientation: str = ""
+    """To which sides of a patient the indices of the first volume grow, "RAS" say; empty where that is not known."""
+
+
 class SideHeader(BaseModel):
     """How files of one side are read, beside what :class:`ModelHeader` or :class:`SourceHeader` has (settings)."""
 
@@ -145,6 +158,8 @@ class ModelHeader(BaseModel):
     """Height and width of the first training source as stored; None where that is not known."""
     stored_as: str = ""
     """The part of their files that the training sources were: "left half", "right half", or empty for all of it."""
+    planes: PlanesHeader | None = None
+    """How sources were planes of volumes, where they were."""
     policy: Policy = Policy()
     recipe: str = ""
     """The resolved recipe, as TOML."""

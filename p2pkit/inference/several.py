@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,13 @@ class SeveralSources(Source):
 
 
 def several_sources(
-    header: ModelHeader, inputs: Mapping[str, Path] | Sequence[Path], failures: list[str]
-) -> list[Source]:
+    header: ModelHeader, inputs: Mapping[str, Path] | Sequence[Path], failures: list[str],
+    found_in: Callable[[Path], Iterator[tuple[Path, Path]]] = files_of,
+) -> list[SeveralSources]:  # fmt: skip
     """The sources in the file or the folder of each name; files belong together that are called alike in their folders.
 
     In place of a file or a folder for each name there may be one folder that holds a folder for each. What lacks a
-    partner is put to ``failures``.
+    partner is put to ``failures``. ``found_in`` gives the files in an input, and where their outputs go.
 
     Raises:
         DataError: an input is missing, a name is not one of the model's sources, or no files belong together.
@@ -59,15 +60,16 @@ def several_sources(
         taken, found = ", ".join(names), ", ".join(given) or "none"
         raise DataError(f"this model takes several sources: {taken}; given are {found}. {_how(names)}")
     files, twice = {name: dict[Path, Path]() for name in names}, dict[Path, str]()
-    one_each = all(path.is_file() for path in given.values())
-    for name, path in given.items():
-        for file, place in files_of(path):
+    found_for = {name: list(found_in(path)) for name, path in given.items()}
+    one_each = all([file for file, _ in found_for[name]] == [path] for name, path in given.items())
+    for name, those in found_for.items():
+        for file, place in those:
             # single files belong together whatever they are called
             known = files[name].setdefault(without_ending(Path(given[names[0]].name)) if one_each else place, file)
             if known != file:
                 twice[place] = f"{place}: {known} and {file} are called alike in the folder of one source"
     failures += twice.values()
-    sources, lonely = list[Source](), dict[Path, list[str]]()
+    sources, lonely = list[SeveralSources](), dict[Path, list[str]]()
     for place in dict.fromkeys(place for found in files.values() for place in found if place not in twice):
         if lacking := [name for name, found in files.items() if place not in found]:
             lonely[place] = lacking

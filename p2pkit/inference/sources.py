@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from p2pkit.data.augmentation import SAME_ASPECT
 from p2pkit.errors import DataError, visible
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending, without_ending
+from p2pkit.images.pixels import Remedies, normalize
 from p2pkit.images.reading import image_header, middle_of, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_file import ModelHeader, SourceHeader
 from p2pkit.inference.odd_sources import Pixels
+from p2pkit.networks.encoding import SourcePart
 from p2pkit.utils.progress import Progress, print_line
 
 StoredAs = Literal["image", "side_by_side", "left", "right"]
@@ -198,3 +201,25 @@ def files_of(given: Path) -> Iterator[tuple[Path, Path]]:
             yield file, without_ending(file.relative_to(given))
     else:
         raise DataError(f"{given}: there is no such file or folder")
+
+
+def one_to_tensor(source: NDArray[Any], key: str, header: SourceHeader, part: SourcePart) -> Tensor:
+    """Pixels [H, W, C] of one source as stored as a tensor [C, H, W] in [-1, 1].
+
+    Raises:
+        DataError: they are not as ``header`` says; the message begins with ``key``.
+    """
+    if source.ndim != 3 or 0 in source.shape:
+        raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
+    reading, taking = header.how_read(class_map=hasattr(part.encoding, "class_numbers"))
+    source = taking.of(source, key)
+    if source.shape[2] != header.channels:
+        raise DataError(
+            f"{key}: it has {source.shape[2]} channels; this model takes {header.channels}, so convert it first"
+        )
+    low, high = header.values
+    remedies = Remedies(
+        range=f"convert the source to {header.dtype} of {low:g} to {high:g}, which this model takes",
+        fill="the model was trained without fill, so put a value of your choice there before it is translated",
+    )
+    return normalize(source, key, header.range, reading, remedies)

@@ -19,15 +19,16 @@ from p2pkit.contracts import Normalisation
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import Reading, Remedies, denormalize, normalize, not_an_image, refuse_unclear
+from p2pkit.images.pixels import Reading, denormalize, not_an_image, refuse_unclear
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
-from p2pkit.inference.model_file import FILE_NAME, ModelHeader, SourceHeader, checksum, read_model
+from p2pkit.images.volumes import is_volume
+from p2pkit.inference.model_file import FILE_NAME, ModelHeader, checksum, read_model
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
-from p2pkit.inference.sources import Source, StoredAs, part_for, regions_of, twice_as_wide
+from p2pkit.inference.sources import Source, StoredAs, one_to_tensor, part_for, regions_of, twice_as_wide
 from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
@@ -143,6 +144,8 @@ class Translator:
 
     def _source_in(self, file: Path, stored_as: StoredAs | None) -> Source:
         """The source in a file. Tells what was made of a file in which two images seem to stand side by side."""
+        if self.header.planes is not None and is_volume(file):
+            raise DataError(f'{file}: this is a volume; translate.files(["{file.name}"], "out") makes a volume of it')
         part = part_for(self.header, file, stored_as)
         if part and stored_as is None:
             self.report(
@@ -292,10 +295,10 @@ class Translator:
             taken = ", ".join(one.name for one in header.sources) or "one, without a name"
             raise DataError(f"{key}: its sources are {found}; this model takes {taken}")
         if not isinstance(source, Mapping):
-            return self._one_to_tensor(source, key, header.each_source[0], self.parts[0])
+            return one_to_tensor(source, key, header.each_source[0], self.parts[0])
         tensors = []
         for one, part in zip(header.each_source, self.parts, strict=True):
-            tensors.append(self._one_to_tensor(source[one.name], f"{key}, its source {one.name}", one, part))
+            tensors.append(one_to_tensor(source[one.name], f"{key}, its source {one.name}", one, part))
         sizes = {
             "{}x{}".format(*tensor.shape[1:]): one.name for one, tensor in zip(header.sources, tensors, strict=True)
         }
@@ -303,22 +306,6 @@ class Translator:
             found = " and ".join(f"{name} is {size}" for size, name in sizes.items())
             raise DataError(f"{key}: its sources differ in size (height x width): {found}")
         return torch.cat(tensors)
-
-    def _one_to_tensor(self, source: NDArray[Any], key: str, header: SourceHeader, part: SourcePart) -> Tensor:
-        if source.ndim != 3 or 0 in source.shape:
-            raise DataError(f"{key}: pixels of shape {source.shape}; expected [height, width, channels]")
-        reading, taking = header.how_read(class_map=hasattr(part.encoding, "class_numbers"))
-        source = taking.of(source, key)
-        if source.shape[2] != header.channels:
-            raise DataError(
-                f"{key}: it has {source.shape[2]} channels; this model takes {header.channels}, so convert it first"
-            )
-        low, high = header.values
-        remedies = Remedies(
-            range=f"convert the source to {header.dtype} of {low:g} to {high:g}, which this model takes",
-            fill="the model was trained without fill, so put a value of your choice there before it is translated",
-        )
-        return normalize(source, key, header.range, reading, remedies)
 
     def to_pixels(self, output: Tensor) -> NDArray[Any]:
         """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""

@@ -188,7 +188,9 @@ def has_true_keys(subject: Subject) -> None:
             )
 
 
-@contract("shards, notices, problems, target_ending and stored_as, if there are any, are as contracts.py describes")
+@contract(
+    "shards, notices, problems, target_ending, stored_as and planes, if there are any, are as contracts.py has them"
+)
 def has_valid_attributes(subject: Subject) -> None:
     """The attributes that a data set may have."""
     for split in splits_of(subject.registered):
@@ -206,6 +208,9 @@ def has_valid_attributes(subject: Subject) -> None:
         stored_as = getattr(dataset, "stored_as", "")
         known = ("", "left half", "right half")
         require(stored_as in known, f"stored_as = {stored_as!r}; expected one of {known}")
+        planes = getattr(dataset, "planes", None)
+        wrong = f"planes = {planes!r}; expected a dict with the names axis, neighbours and orientation"
+        require(planes is None or {"axis"} <= set(planes) <= {"axis", "neighbours", "orientation"}, wrong)
 
 
 CHECKS = (

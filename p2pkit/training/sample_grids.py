@@ -60,7 +60,7 @@ def write_samples(
     for row in range(count):
         (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
-        images = _pictures(sample.source, parts)
+        images = _pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
         images["output"] = translate(sample.source[None])[0]
         if samples.targets is None:
             images["target"] = sample.target
@@ -100,12 +100,13 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     return np.asarray(grid)
 
 
-def _pictures(source: Tensor, parts: Sequence[SourcePart]) -> dict[str, Tensor]:
-    """Each of the sources in [C, H, W] as a picture, by the name of its column."""
+def _pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int) -> dict[str, Tensor]:
+    """Each of the sources in [C, H, W] as a picture, by the name of its column; of a plane without its neighbours."""
     pictures = {}
     for part in parts or (SourcePart("", len(source)),):
         own = split_sources(source, parts)[part.name] if parts else source
-        pictures[part.name or "source"] = part.pictured(own[None])[0] if part.pictured else own
+        plain = own[neighbours : neighbours + 1] if neighbours else own
+        pictures[part.name or "source"] = part.pictured(own[None])[0] if part.pictured else plain
     return pictures
 
 

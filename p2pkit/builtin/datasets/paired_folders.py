@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from p2pkit.contracts import Split
@@ -10,7 +10,7 @@ from p2pkit.data.discovery import DEFAULT_SIDES, FilePairs, refuse_missing, side
 from p2pkit.data.pair_lists import listed_pairs
 from p2pkit.data.pairing import STEM, Pairs, Pattern, Side, match_sides
 from p2pkit.errors import RecipeError
-from p2pkit.images.discovery import discover
+from p2pkit.images.discovery import Found, discover
 from p2pkit.images.names import ending
 
 
@@ -45,7 +45,7 @@ class PairedFolders(FilePairs):
         refuse_missing(root)
         patterns = source_pattern, target_pattern, mask_pattern
         if list is None:
-            found = _in_folders(root, split, (source, target, mask), patterns)
+            found = pairs_in_folders(root, split, (source, target, mask), patterns)
         elif (source, target, mask, *patterns) == (*DEFAULT_SIDES, None, STEM, STEM, STEM):
             found = listed_pairs(root, list, split)
         else:
@@ -57,9 +57,18 @@ class PairedFolders(FilePairs):
         self.target_ending = ending(targets[0]) if targets else ""
 
 
-def _in_folders(
-    root: Path, split: Split, sides: tuple[str | list[str], str, str | None], patterns: tuple[str | list[str], str, str]
-) -> Pairs:
+def pairs_in_folders(
+    root: Path, split: Split, sides: tuple[str | list[str], str, str | None],
+    patterns: tuple[str | list[str], str, str], gathered: Callable[[Found], Found] = lambda found: found,
+) -> Pairs:  # fmt: skip
+    """The pairs in the folders of ``sides`` (source, or several, target and mask), by their ``patterns``.
+
+    ``gathered`` makes of the images of a folder what is to be paired.
+
+    Raises:
+        RecipeError: a pattern or a name of a source is not one, or two sides are the same files.
+        DataError: a folder is missing or holds no images, it is in doubt what is a split, or no file matches a pattern.
+    """
     source, target, mask = sides
     names = _names(source) if isinstance(source, list) else []
     sources, masks = [source] if isinstance(source, str) else source, [] if mask is None else [mask]
@@ -69,6 +78,7 @@ def _in_folders(
         return Pairs([], names=names, masked=mask is not None)
     found = [discover(folder) for folder in folders.folders]
     folders.refuse_splits_among(*(each.files for each in found))
+    found = [gathered(each) for each in found]
     if source == target and Path(target).is_absolute() and patterns == (STEM, STEM, STEM) and mask is None:
         # named in full, it is meant: to see what metrics say of images against themselves
         notice = f"{source}: sources and targets are one folder, so each image is its own target"

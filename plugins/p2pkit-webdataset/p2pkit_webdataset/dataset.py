@@ -32,7 +32,7 @@ class _Shards:
     def __init__(
         self, index: Index, place: str, descriptor: Callable[[ShardEntry], int], sides: Sides, written_here: bool
     ) -> None:
-        entries, self.stored_as = index.shards, index.stored_as
+        entries, self.stored_as, self.planes = index.shards, index.stored_as, index.planes
         self.shards = [entry.pairs for entry in entries]
         self._entries, self._place, self._descriptor = entries, place, descriptor
         self._sides, self._written_here = sides, written_here

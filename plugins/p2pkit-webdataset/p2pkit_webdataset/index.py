@@ -31,6 +31,8 @@ class Index(BaseModel, strict=True):
     shards: list[ShardEntry]
     stored_as: str = ""
     """The part of their files that the sources were of which shards were made (contracts.PairedDataset)."""
+    planes: dict[str, int | str] | None = None
+    """How they were planes of volumes, where they were (likewise)."""
     sources: list[str] = []
     """What several sources are called, and so their members; else the only one's is "source"."""
     masks: bool = False
@@ -44,7 +46,7 @@ class Index(BaseModel, strict=True):
 
 def write_index(folder: Path, index: Index) -> None:
     """Write the index of a folder that holds all its shards."""
-    unsaid = {name for name in ("sources", "masks") if not getattr(index, name)}
+    unsaid = {name for name in ("planes", "sources", "masks") if not getattr(index, name)}
     write_text(folder / INDEX, index.model_dump_json(indent=1, exclude=unsaid) + "\n")
 
 

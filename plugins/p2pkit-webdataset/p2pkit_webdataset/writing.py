@@ -134,8 +134,9 @@ def _make_split(
         checksum = record.checksums[f"{folder.name}/{file.name}"]
         entries.append(ShardEntry(name=file.name, pairs=len(indices), size=file.stat().st_size, sha256=checksum))
     sources, masks = kind
-    stored_as = getattr(pairs, "stored_as", "")
-    write_index(folder, Index(shards=entries, stored_as=stored_as, sources=list(sources), masks=masks))
+    stored_as, planes = getattr(pairs, "stored_as", ""), getattr(pairs, "planes", None)
+    index = Index(shards=entries, stored_as=stored_as, planes=planes, sources=list(sources), masks=masks)
+    write_index(folder, index)
 
 
 def _write_shard(file: Path, encoded: Iterable[tuple[Members, list[str]]], record: _Record, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import p2pkit as library
@@ -24,7 +25,7 @@ from p2pkit.images.pixels import FULL_SCALE, as_indices, stored
 from p2pkit.images.reading import read_image, read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.writing import make_shards
-from tests.conftest import Call, train
+from tests.conftest import Call, picture, train
 
 
 class Pairs:
@@ -281,3 +282,21 @@ def test_the_index_says_what_each_shard_must_be(shards: Path) -> None:
     assert [shard["size"] for shard in index["shards"]] == [
         (shards / "train" / shard["name"]).stat().st_size for shard in index["shards"]
     ]
+
+
+def test_shards_know_that_their_sources_were_planes(program: Call, tmp_path: Path, sharded: Path) -> None:
+    for split in ("train", "test"):
+        planes = np.stack([picture(24, 24, plane, channels=1)[:, :, 0] for plane in range(4)])
+        for side in ("source", "target"):
+            file = tmp_path / "stacks" / split / side / "0.tif"
+            file.parent.mkdir(parents=True)
+            tifffile.imwrite(file, planes, photometric="minisblack")
+    recipe = tmp_path / "stacks.toml"
+    recipe.write_text(f'[data]\nname = "volume_slices"\nroot = "{tmp_path / "stacks"}"\nneighbours = 1\n')
+    outcome = program("data", "shard", recipe, "--out", tmp_path / "planes")
+    assert outcome.code == 0, outcome.err
+    sharded.write_text(re.sub(r'root = ".*"', f'root = "{tmp_path / "planes"}"', sharded.read_text()))
+    run = train(program, sharded, tmp_path / "run", "train.max_steps=1", "train.checkpoint_every=1")
+    outcome = program("translate", run, tmp_path / "stacks" / "test" / "source", "--out", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert tifffile.imread(tmp_path / "out" / "0.tif").shape == (4, 24, 24)

@@ -1,0 +1,70 @@
+"""NIfTI volumes: planes of a plain file are read one by one, a compressed one is unpacked whole."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p2pkit.errors import DataError
+from p2pkit.images.formats import HEAD
+from p2pkit.images.medical import GZIP_MAGIC, in_nifti_units, nifti, nifti_class, nifti_end
+
+
+class NiftiVolume:
+    """A NIfTI file of three axes; further ones of length 1 are left out (volumes.Stored)."""
+
+    def __init__(self, file: Path) -> None:
+        self.files: Sequence[Path] = [file]
+        self.notices: Sequence[str] = ()
+        with file.open("rb") as stream:
+            self.packed = stream.read(2) == GZIP_MAGIC
+        with gzip.open(file) if self.packed else file.open("rb") as stream:
+            head = stream.read(HEAD)
+            stream.seek(0)
+            image = nifti_class(head).from_stream(stream)
+            self._refuse_incomplete(file, nifti_end(image))
+        sides = tuple(int(side) for side in image.shape)
+        if len(sides) < 3 or set(sides[3:]) - {1} or 0 in sides:
+            raise DataError(f"its shape is {sides}; expected three axes, so split it into volumes first")
+        self.shape: tuple[int, int, int] = (sides[0], sides[1], sides[2])
+        self.sides = sides
+        """The shape with further axes of length 1."""
+        affine = np.asarray(image.affine, np.float64)
+        self.affine: NDArray[np.float64] | None = affine if np.isfinite(affine).all() else None
+
+    def _refuse_incomplete(self, file: Path, expected: int) -> None:
+        if not self.packed:
+            if (size := file.stat().st_size) < expected:
+                raise DataError(f"it ends after {size} of {expected} bytes, it is damaged or incomplete")
+            return
+        with file.open("rb") as stream:
+            stream.seek(-4, 2)
+            # what gzip writes last is how much there is unpacked; in doubt all is looked at
+            if int.from_bytes(stream.read(4), "little") != expected % (1 << 32):
+                stream.seek(0)
+                nifti(stream)
+
+    def slices(self, axis: int) -> bool:
+        """Whether the file is not compressed."""
+        return not self.packed
+
+    def plane(self, index: int, axis: int) -> NDArray[Any]:
+        """A plane along any axis."""
+        place: list[Any] = [slice(None)] * 3 + [0] * (len(self.sides) - 3)
+        place[axis] = index
+        with self.files[0].open("rb") as stream:
+            head = stream.read(HEAD)
+            stream.seek(0)
+            image = nifti_class(head).from_stream(stream)
+            return in_nifti_units(image.dataobj[tuple(place)], image)[:, :, None]
+
+    def whole(self) -> NDArray[Any]:
+        """All of it."""
+        with self.files[0].open("rb") as stream:
+            image = nifti(stream)
+        return in_nifti_units(np.asanyarray(image.dataobj), image).reshape(self.shape)
