@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain, repeat
-from operator import attrgetter, itemgetter
+from operator import attrgetter, itemgetter, methodcaller
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,10 +121,10 @@ def augmentation(
     Without the ``channels`` of both sides there is only what sizes depend on: ``[transform]``.
     """
     augmentations = []
-    if channels is not None:
-        for chosen in recipe.augmentations:
-            augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **channels)))
-    return Augmentation(recipe.transform, recipe.run.seed, parts, augmentations)
+    for chosen in recipe.augmentations if channels is not None else ():
+        augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **(channels or {}))))
+    plain_parts = tuple(map(methodcaller("_replace", encoding=None), parts))  # for workers, which may be spawned
+    return Augmentation(recipe.transform, recipe.run.seed, plain_parts, augmentations)
 
 
 def build(
@@ -273,10 +273,11 @@ class _Networks:
         network, settings = _module(chosen, seen), self.recipe.discriminator_augmentation
         if settings.policy and chosen.kind == "discriminators":
             network = AugmentedDiscriminator(network, settings, _decision_boundary(self.recipe))
-        if encoding is None and (scale == 1 or chosen.kind != "discriminators"):
+        enlarged = parts if scale > 1 and chosen.kind == "discriminators" else ()
+        if encoding is None and not enlarged:
             return network
         # a copy, because networks go to other devices
-        return Encoded(deepcopy(encoding) if encoding is not None else nn.Identity(), network, parts)
+        return Encoded(deepcopy(encoding) if encoding is not None else nn.Identity(), network, enlarged)
 
 
 def _decision_boundary(recipe: Recipe) -> float:

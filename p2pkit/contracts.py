@@ -351,6 +351,9 @@ class Augmentation(Protocol):
         ``tv_tensors.Mask``: its values may move, but not be mixed or changed. Values outside [0, 1] are clipped.
         Several sources are a dict of these by name, and come back as one. Where samples have a mask, it comes third, a
         ``tv_tensors.Mask`` [1, H, W] that moves with the target, and comes back third; 0 is a pixel that is not there.
+
+        Raises:
+            TypeError, ValueError: it takes no dict, no mask, or no target larger than its source.
         """
         ...
 

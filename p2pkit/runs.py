@@ -323,6 +323,8 @@ def _train(trainer: Trainer) -> TrainingResult:
     best, facts, validated_on = state.best.step if state.best else None, trainer.facts, validation.called
     if not facts.get("complete", True):
         validated_on += f", {facts['images']} of {facts['images_asked']} images, since the time was up"
+    if facts.get("coverage", 1) < 1:
+        validated_on += f", {facts['coverage']:.1%} of whose pixels count by their masks"
     return TrainingResult(
         folder.path, folder.model, metrics if main else {}, state.step, best, validated_on, state.stopped,
         not_beaten(by_row(metrics), "validation", validation.higher_is_better), validation.values,

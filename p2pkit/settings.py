@@ -188,6 +188,8 @@ class SideSettings(Section):
     def _one_of_the_two(self) -> SideSettings:
         if self.range is not None and self.percentiles is not None:
             raise ValueError("either range or percentiles")
+        if self.alpha is not None and (self.channels or "").startswith("first "):
+            raise ValueError(f'no alpha beside channels = "{self.channels}", which takes channels as they are')
         return self
 
 

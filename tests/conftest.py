@@ -25,6 +25,15 @@ REPOSITORY = Path(__file__).parent.parent
 
 SMALLEST = "mobilenetv3_small_050"
 """The smallest network of timm that is in common use."""
+NETWORKS = """
+[generator]
+depth = 3
+width = 4
+
+[discriminator]
+name = "patchgan_16"
+width = 4
+"""
 SMALL = """
 [run]
 name = "small"
@@ -42,14 +51,7 @@ load_size = 20
 crop_size = 16
 flip = true
 
-[generator]
-depth = 3
-width = 4
-
-[discriminator]
-name = "patchgan_16"
-width = 4
-
+""" + NETWORKS + """
 [train]
 max_steps = 4
 log_every = 1

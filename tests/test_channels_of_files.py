@@ -15,25 +15,25 @@ from p2pkit.images.channels import Taking
 from p2pkit.images.pixels import stored
 from p2pkit.images.reading import image_header, read_image
 from p2pkit.images.writing import write_image
-from tests.conftest import Call, picture, save, train
+from tests.conftest import NETWORKS, Call, picture, save, train
 
-NETWORKS = """
+RECIPE = (
+    """
 [run]
 name = "channels"
+
 [data]
 name = "paired_folders"
 root = "{root}"
+
 [loader]
 workers = 0
-[generator]
-depth = 3
-width = 4
-[discriminator]
-name = "patchgan_16"
-width = 4
+
 [train]
 max_steps = 2
 """
+    + NETWORKS
+)
 GRAY = np.array([0.299, 0.587, 0.114])
 
 
@@ -42,6 +42,21 @@ def colours(channels: int, dtype: Any = np.uint8) -> Any:
     high = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
     values = np.random.default_rng(channels).random((16, 24, channels)) * high
     return values.astype(dtype)
+
+
+def test_what_is_not_taken_does_not_mean_that_nothing_is_there() -> None:
+    rgba = np.dstack([np.full((2, 2, 3), 7, np.uint8), np.array([[255, 255], [255, 0]], np.uint8)])
+    for nodata in (0, 255):
+        for taking in (Taking("rgb", nodata=nodata), Taking(alpha="drop", nodata=nodata)):
+            assert np.array_equal(taking.of(rgba, "it"), rgba[..., :3])
+        assert np.array_equal(Taking("first 2", nodata=nodata).of(rgba, "it"), rgba[..., :2])
+    assert (Taking("rgb", nodata=7).of(rgba, "it") == 7).all()
+
+
+def test_the_first_channels_are_taken_as_they_are(p2pkit: Call, recipe: Path) -> None:
+    for alpha in ("drop", "white"):
+        outcome = p2pkit("show", recipe, "--set", f'source={{channels = "first 4", alpha = "{alpha}"}}')
+        assert outcome.code == 2 and 'no alpha beside channels = "first 4"' in outcome.err, outcome.err
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -72,7 +87,7 @@ def test_alpha_is_composed_on_a_colour(colour: str) -> None:
     image = Image.fromarray(rgba, "RGBA")
     behind = Image.new("RGBA", image.size, colour)
     expected = np.asarray(Image.alpha_composite(behind, image))[..., :3].astype(int)
-    for taking in (Taking(alpha=colour), Taking("rgb", colour), Taking("first 3", colour)):
+    for taking in (Taking(alpha=colour), Taking("rgb", colour)):
         assert np.abs(taking.of(rgba, "it").astype(int) - expected).max() <= 1  # Pillow rounds twice
     gray = Taking("gray", colour).of(rgba, "it")[..., 0]
     assert np.abs(gray - expected @ GRAY).max() <= 1.5
@@ -95,11 +110,11 @@ def test_a_run_and_its_model_take_the_same_of_all_files(tmp_path: Path, p2pkit: 
             save(tmp_path / split / "source" / f"{index}.png", picture(16, 16, index, channels).squeeze())
             save(tmp_path / split / "target" / f"{index}.png", picture(16, 16, index + 9, 4))
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(NETWORKS.format(root=tmp_path))
+    recipe.write_text(RECIPE.format(root=tmp_path))
     without = p2pkit("check", recipe)
     assert without.code == 2 and "channels" in without.out + without.err
     recipe.write_text(
-        NETWORKS.format(root=tmp_path)
+        RECIPE.format(root=tmp_path)
         + '[source]\nchannels = "rgb"\nalpha = "white"\n[target]\nchannels = "gray"\nalpha = "drop"\n'
     )
     run = train(p2pkit, recipe, tmp_path / "run")
@@ -130,7 +145,7 @@ def test_palettes_are_colours_or_numbers_as_asked(tmp_path: Path, p2pkit: Call) 
             image.save(tmp_path / split / "source" / f"{index}.png")
             save(tmp_path / split / "target" / f"{index}.png", picture(16, 16, index))
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(NETWORKS.format(root=tmp_path))
+    recipe.write_text(RECIPE.format(root=tmp_path))
     for palette, channels in (("colours", 3), ("indices", 1)):
         ranges = ("source.range=[0, 4]",) if palette == "indices" else ()
         run = train(p2pkit, recipe, tmp_path / palette, f'source.palette="{palette}"', *ranges)

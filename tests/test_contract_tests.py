@@ -94,6 +94,10 @@ def test_noise_is_what_dropout_and_latents_draw() -> None:
     check_component("generators", generators.WithNoise)
 
 
+def test_an_augmentation_may_refuse_several_sources_and_masks() -> None:
+    check_component("augmentations", augmentations.OfTwoImages)
+
+
 def test_a_generator_that_asks_for_a_scale_may_enlarge() -> None:
     check_component("generators", generators.Enlarging)
 

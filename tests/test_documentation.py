@@ -198,7 +198,7 @@ def test_the_example_of_volumes(tmp_path: Path, p2pkit: Call, monkeypatch: pytes
         assert made.size == shown.size == (1024, 384)
 
 
-@pytest.mark.parametrize("page", ["two_sources", "masks"])
+@pytest.mark.parametrize("page", ["two_sources", "masks", "super_resolution"])
 def test_the_pages_on_samples(page: str, p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     document = f"docs/{page}.md"

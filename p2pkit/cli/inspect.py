@@ -27,6 +27,8 @@ UNSAID = {
     "stored_as": "whole images, not halves of files",
 }
 """What it means that a header does not say something."""
+OF_ONE_SOURCE = ("source_dtype", "source_range", "source_nodata", "source_fill", "source_reading", "encoding")
+"""What a header says elsewhere where there are several sources."""
 
 
 @click.command("inspect", short_help="What a model file is, and where it is from.")
@@ -53,11 +55,15 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         click.echo(text, nl=not text.endswith("\n"))
         return
     kinds = ", ".join(outline.dtypes)
+    for name in OF_ONE_SOURCE if header["sources"] else ("sources",):
+        del header[name]
+    sources = [(f"source {source.pop('name')}", _shown(source, UNKNOWN)) for source in header.pop("sources", [])]
     print_facts(
         [
             ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
             ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors"),
             *((name.replace("_", " "), _shown(value, UNSAID.get(name, UNKNOWN))) for name, value in header.items()),
+            *sources,
             ("recipe", f"{len(text.splitlines())} lines, with --recipe" if text else UNKNOWN),
         ]
     )

@@ -86,7 +86,7 @@ class SampleSpec(NamedTuple):
         for side, (_, reading) in self.sides.items():
             if reading.masked or (measured and side == "target" and reading.fill is not None):
                 image: Any = sample.image(side)
-                if (where := nothing_there(image, reading.nodata)) is not None:
+                if image is not None and (where := nothing_there(image, reading.nodata)) is not None:
                     missing, there = True, torch.from_numpy(~where.any(axis=2)).float()[None]
                     factor = weights.shape[1] // there.shape[1]
                     weights = weights * there.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
@@ -95,17 +95,20 @@ class SampleSpec(NamedTuple):
 
 def as_weights(mask: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
     """A mask [H, W, C] as stored as weights [1, H, W] from 0 to 1; raises DataError, beginning with ``key``."""
-    colours = np.asarray(mask[:, :, :-1] if mask.shape[2] in (2, 4) else mask)
+    with_alpha = mask.shape[2] in (2, 4)
+    colours = np.asarray(mask[:, :, :-1] if with_alpha else mask)
     if mask.shape[2] > 4 or (colours != colours[:, :, :1]).any():
         raise DataError(f"{key}: it has {mask.shape[2]} channels, which differ; a mask is one channel of weights")
-    if values is None and mask.dtype.kind in "iu":
+    if with_alpha and (np.asarray(mask[:, :, -1]) != mask[0, 0, -1]).any():
+        raise DataError(f"{key}: its alpha differs from pixel to pixel; save weights as one channel, without alpha")
+    if values is None and mask.dtype.kind in "iu" and mask.dtype.itemsize <= 4:
         values = 0.0, float(np.iinfo(mask.dtype).max)
     return (normalize(colours[:, :, :1], key, values, remedies=Remedies("set mask.range")) + 1) / 2
 
 
 def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
     """Raise DataError when a sample is unlike the ``first`` in its sources, channels, mask, or relation of sizes."""
-    if sample.parts != first.parts:
+    if sample.parts != first.parts and NO_IMAGE not in (sample.source, first.source):
         found, expected = (", ".join(f"{name} {count}" for name, count in each.parts) for each in (sample, first))
         raise DataError(
             f"{sample.key}: its sources, with their channels, are {found or 'one without a name'}, those of "
@@ -122,7 +125,7 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
         return
     (height, width, _), target = sample.source, sample.target[:2]
     # sources without pixels are refused where they are read
-    scale = max(1, first.target[0] // max(1, first.source[0])) if first is not sample else max(1, target[0] // height)
+    scale = max(1, first.target[0] // max(1, first.source[0]))
     if target != (scale * height, scale * width):
         wanted = f", expected a target {scale} times as high and wide" if scale > 1 else ""
         sizes = " and ".join(f"{shape[0]}x{shape[1]}" for shape in (sample.source, sample.target))
@@ -249,12 +252,24 @@ class Augmentation:
                     more = _not_taken(several, bool(masks))
                     raise RecipeError(f"{origin} fails on {key}: {in_one_line(error)}{more}") from error
             if several and isinstance(made, tuple | list) and made and isinstance(made[0], dict):
-                wrong = [name for name in wrapped if not isinstance(made[0].get(name), Tensor)]
-                made = made if wrong else (torch.cat([made[0][name] for name in wrapped]), *made[1:])
+                if wrong := _unlike_parts(made[0], self.parts):
+                    raise RecipeError(f"{origin} gives sources {wrong}, for {key}")
+                made = torch.cat([made[0][name] for name in wrapped]), *made[1:]
             if problem := _problem(made, images, scale, height_width(self.settings.crop_size or 1)):
                 raise RecipeError(f"{origin} gives {problem}, for {key}")
             images = Tensors(*(image.detach().as_subclass(Tensor).float().clamp(0.0, 1.0) for image in made))
         return Tensors(images.source * 2 - 1, images.target * 2 - 1, images.mask)
+
+
+def _unlike_parts(sources: Mapping[str, Any], parts: Sequence[SourcePart]) -> str:
+    """What is wrong with several sources by name that an augmentation gives; empty where nothing is."""
+    shapes = {part.name: tuple(getattr(sources.get(part.name), "shape", ())) for part in parts}
+    one_size = len({shape[1:] for shape in shapes.values()}) == 1
+    if one_size and all(len(shapes[part.name]) == 3 and shapes[part.name][0] == part.channels for part in parts):
+        return ""
+    found = ", ".join(f"{name} {list(shape)}" if shape else f"without {name}" for name, shape in shapes.items())
+    expected = ", ".join(f"{part.name} [{part.channels}, H, W]" for part in parts)
+    return f"of shapes {found} where {expected} of one size are expected"
 
 
 def _not_taken(several: bool, with_mask: bool) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
-from p2pkit.data.augmentation import SampleSpec
+from p2pkit.data.augmentation import SampleSpec, refuse_unlike
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, PLAIN_READING, SMALLEST_SIDE, Reading, StoredPixels
@@ -289,6 +289,8 @@ class Data:
             chosen, said = self.ranges[side], self.values[side]
             sides[side] = (self.value_range(side) if said.encoded else chosen), said.reading
             has_mask |= said.reading.masked
+        if has_mask and self.train.targets is not None:
+            raise RecipeError('mask = "nodata": the data is unpaired, and has no masks; set fill in place of it')
         scale = 1 if self.train.targets is not None else max(1, first.target[0] // first.source[0])
         return SampleSpec(first, sides, self.mask_range, has_mask, scale)
 
@@ -301,6 +303,7 @@ class Data:
             for place in range(0, count, max(1, count // FEW)):
                 with suppress(DataError):  # it is reported, or skipped, where it is needed
                     sample = samples[place]
+                    refuse_unlike(sample.header, self.first.header)
                     for side in sample.header.sides:
                         image = getattr(sample, side) if side in Sample._fields else sample.image(side)
                         if image is None or side in found:
@@ -323,7 +326,8 @@ class Data:
         try:
             return self.ranges[side] or dtype_range(image.dtype)
         except KeyError as error:
-            raise DataError(f"{side}s are of {image.dtype}, which has no range of its own; set {side}.range") from error
+            wrong = f"its pixels are of {image.dtype}, which has no range of its own"
+            raise DataError(f"{side}: {wrong}; set {side}.range") from error
 
     def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
         """The data with the range of each side that is in ``found``, and ``notices`` on their values."""

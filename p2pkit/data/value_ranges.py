@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.contracts import ValueRange
+from p2pkit.data.augmentation import refuse_unlike
 from p2pkit.data.checks import SampleRef, sample_refs, scan
 from p2pkit.data.samples import Data
 from p2pkit.errors import DataError
@@ -32,6 +33,7 @@ def find_percentiles(data: Data, wanted: Mapping[str, tuple[float, float]]) -> d
         there: dict[str, NDArray[Any]] = {}
         try:
             sample = data.sets[ref.place][ref.number]
+            refuse_unlike(sample.header, data.first.header)
             for side in searches:
                 if (image := sample.image(side)) is not None:
                     where = nothing_there(image, nodata[side])

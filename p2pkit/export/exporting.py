@@ -85,7 +85,8 @@ def export_model(
     metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
     inputs = [*sources, *noise_inputs(drawn)]
     network = Standalone(generator, policy, header.scale, len(sources))
-    exportable = Exportable(network, inputs, "target", {METADATA_KEY: json.dumps(metadata)})
+    output = "output" if "target" in channels else "target"  # no two things in a graph have one name
+    exportable = Exportable(network, inputs, output, {METADATA_KEY: json.dumps(metadata)})
     with atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)

@@ -43,8 +43,9 @@ class Taking(NamedTuple):
         if self.channels is None and self.alpha is None:
             return pixels
         wanted = self.taken(pixels.shape[2], key)
-        where = nothing_there(pixels, self.nodata)
         made = self._without_alpha(pixels)
+        # alpha, and channels that are not taken, may well hold the number that means nothing elsewhere
+        where = nothing_there(pixels[:, :, : self._first or made.shape[2]], self.nodata)
         if self.channels == "gray" and made.shape[2] == 3:
             made = _as(np.asarray(made, np.float64) @ LUMA, pixels.dtype)[:, :, None]
         elif made.shape[2] < wanted:
@@ -61,11 +62,10 @@ class Taking(NamedTuple):
         """How many channels are taken of so many; a DataError where that cannot be."""
         if self.palette in ("indices", "labels") and isinstance(found, ChannelsOfPalette):
             return 1
-        if self.channels is not None and self.channels.startswith("first "):
-            wanted = int(self.channels.removeprefix("first "))
-            if found < wanted:
-                raise DataError(f'{key}: it has {found} channels, and channels = "{self.channels}" takes {wanted}')
-            return wanted
+        if self._first:
+            if found < self._first:
+                raise DataError(f'{key}: it has {found} channels, and channels = "{self.channels}" takes {self._first}')
+            return self._first
         if self.channels is not None and found > 4:
             raise DataError(
                 f'{key}: it has {found} channels, and channels = "{self.channels}" is for 1 to 4 (gray or RGB, with '
@@ -75,11 +75,16 @@ class Taking(NamedTuple):
             return 3 if self.channels == "rgb" else 1
         return found - (self.alpha is not None and found in (2, 4))
 
+    @property
+    def _first(self) -> int:
+        """N of "first N", which takes channels as they are, alpha too; 0 where it is not that."""
+        number = (self.channels or "").partition("first ")[2]
+        return int(number) if number else 0
+
     def _without_alpha(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Pixels whose alpha, the last of 2 or 4 channels, is dropped, or composed on a colour; all of "first N"."""
         count = pixels.shape[2]
-        first_ones = self.channels is not None and self.channels.startswith("first ")
-        if count not in (2, 4) or (first_ones and self.alpha in (None, "drop")):
+        if count not in (2, 4) or self._first:
             return pixels
         if self.alpha in (None, "drop"):
             return pixels[:, :, :-1]

@@ -123,12 +123,19 @@ def translate_files(
     # the folder of a series is one volume
     if len(sources) != 1 or (inputs[0].is_dir() and sources[0].file != inputs[0]):
         raise DataError(f"--out {out}: this is the name of one image, and there may be several; give a folder")
+    return _translate_to_file(translator, sources[0], out, options)
+
+
+def _translate_to_file(
+    translator: Translator, source: Source, out: Path, options: FileOptions, report: Report | None = None
+) -> Report:
+    """Translate one source to the very name ``out``, whatever the case of its ending."""
     name = ending(out)
     if options.format is not None and f".{options.format.lower()}" != name:
         raise DataError(f"--out {out} with --format {options.format}: two formats; leave out one of them")
-    # the very name, whatever the case of its ending
     place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(name) + 1 :]
-    return translate_sources(translator, [replace(sources[0], place=place)], out.parent, replace(options, format=own))
+    options = replace(options, format=own)
+    return translate_sources(translator, [replace(source, place=place)], out.parent, options, report)
 
 
 def _sources(translator: Translator, inputs: Sequence[Path], options: FileOptions) -> Sequence[Source]:
@@ -155,9 +162,7 @@ def _translate_several(
         return translate_sources(translator, sources, out, options, report)
     if len(sources) != 1:
         raise DataError(f"--out {out}: this is the name of one image, and there are several; give a folder")
-    place, own = without_ending(Path(out.name)), out.name[len(out.name) - len(ending(out)) + 1 :]
-    named = [replace(sources[0], place=place)]
-    return translate_sources(translator, named, out.parent, replace(options, format=options.format or own), report)
+    return _translate_to_file(translator, sources[0], out, options, report)
 
 
 def translate_sources(

@@ -29,7 +29,7 @@ def rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.M
         parts.append(SourcePart(one.name, one.channels, encoding=encoding))
     encode: Any = None
     if any(part.encoding is not None for part in parts):
-        encode = SourceEncoding(parts) if header.sources else parts[0].encoding
+        encode = SourceEncoding(parts) if len(parts) > 1 else parts[0].encoding
         channels["source_channels"] = encode.channels
     with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
         parameters = {**header.parameters, **channels, "scale": header.scale, "weights_follow": True}

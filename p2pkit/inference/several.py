@@ -57,7 +57,7 @@ def several_sources(
     names = [source.name for source in header.sources]
     given = inputs if isinstance(inputs, Mapping) else _folder_of_each(names, inputs)
     if given.keys() != set(names):
-        taken, found = ", ".join(names), ", ".join(given) or "none"
+        taken, found = ", ".join(names), ", ".join(given) or "files without a source's name"
         raise DataError(f"this model takes several sources: {taken}; given are {found}. {_how(names)}")
     files, twice = {name: dict[Path, Path]() for name in names}, dict[Path, str]()
     found_for = {name: list(found_in(path)) for name, path in given.items()}

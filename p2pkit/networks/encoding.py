@@ -48,10 +48,7 @@ def resize_sources(source: Tensor, size: tuple[int, int], parts: Sequence[Source
 
 
 class SourceEncoding(nn.Module):
-    """The encodings of several sources: each is encoded by itself, and they lie one after another along the channels.
-
-    It stands, too, for a single source without an encoding that has to be enlarged to the size of its target.
-    """
+    """The encodings of several sources. Each is encoded by itself; they lie one after another along the channels."""
 
     def __init__(self, parts: Sequence[SourcePart]) -> None:
         super().__init__()
@@ -69,7 +66,8 @@ class SourceEncoding(nn.Module):
 class Encoded(nn.Module):
     """A generator or discriminator behind an encoding (contracts.Encoding), called as it would be without one.
 
-    A discriminator whose images are larger than their sources sees the sources enlarged, each by its own resampling.
+    With ``parts``, what the sources are, it is a discriminator of images that are larger than their sources: it sees
+    the sources at the image's size, each by its own resampling.
     """
 
     def __init__(self, encoding: nn.Module, network: nn.Module, parts: Sequence[SourcePart] = ()) -> None:
@@ -82,6 +80,6 @@ class Encoded(nn.Module):
 
     def forward(self, source: Tensor, *arguments: Any, **keywords: Any) -> Any:
         """What the network makes of the encoded ``source`` [N, Cs, H, W] and all else that it is given."""
-        if arguments and isinstance(arguments[0], Tensor) and arguments[0].ndim == 4:
+        if self.parts:
             source = resize_sources(source, (arguments[0].shape[2], arguments[0].shape[3]), self.parts)
         return self.network(self.encoding(source), *arguments, **keywords)

@@ -16,7 +16,7 @@ from p2pkit.errors import DataError
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
 _BICUBIC = vision.InterpolationMode.BICUBIC
 WHOLE = 1e-3
-"""What resampling may leave of a value that is whole."""
+"""A share so small is what rounding leaves of none where pixels are resampled."""
 
 
 def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
@@ -73,6 +73,7 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(mask.shape[-2:]) == size:
         return mask
-    whole = resize(torch.where(mask > 0, 1.0, -1.0), size) >= 1.0 - WHOLE
+    # either way from 0: bicubic has negative shares too
+    without: Tensor = vision.resize((mask <= 0).float(), list(size), interpolation=_BICUBIC, antialias=True)
     resized: Tensor = vision.resize(mask, list(size), interpolation=vision.InterpolationMode.BILINEAR, antialias=True)
-    return resized.clamp_(0.0, 1.0) * whole
+    return resized.clamp_(0.0, 1.0) * (without.abs() <= WHOLE)

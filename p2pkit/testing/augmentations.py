@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -24,6 +25,10 @@ DRAWS = 8
 ALIGNED = 0.5
 """The least correlation of a mask with a target that shows the same, when both have been moved."""
 SEEDS = range(DRAWS)
+BRIGHT = 0.45
+"""Where a target is brighter, half of it is, it counts in tests with a mask."""
+REFUSALS = (TypeError, ValueError, P2PKitError)
+"""How an augmentation may refuse several sources, masks, or targets larger than their sources."""
 
 Images = tuple[Tensor, Tensor]
 
@@ -54,7 +59,7 @@ def _images(channels: dict[str, int], size: tuple[int, int], mask: bool = False)
     return (tv_tensors.Mask if mask else tv_tensors.Image)(source), tv_tensors.Image(target)
 
 
-def _augmented(augment: Any, images: Images, seed: int) -> Any:
+def _augmented(augment: Any, images: Sequence[Any], seed: int) -> Any:
     with seeded(seed):
         return augment(*images)
 
@@ -120,10 +125,68 @@ def keeps_labels(subject: Subject) -> None:
 def moves_both_alike(subject: Subject) -> None:
     """A label map and a target that showed the same still do, whatever has become of the colours."""
     for _, (source, target) in _each(subject, mask=True):
-        values = torch.stack([source.as_subclass(Tensor)[0].flatten(), target.as_subclass(Tensor).mean(0).flatten()])
-        correlation = float(torch.corrcoef(values)[0, 1].abs())
-        found = f"a label map and a target that showed the same, with a correlation of {correlation:.2f}"
-        require(correlation >= ALIGNED, found)
+        _require_aligned(source, target, "a label map and a target that showed the same")
 
 
-CHECKS = (gives_two_images, follows_the_seed, changes_nothing, keeps_labels, moves_both_alike)
+@contract("of a dict of sources it gives such a dict, and of a mask one moved as the target is; or it refuses these")
+def takes_several_sources_and_masks(subject: Subject) -> None:
+    """A picture and a label map, or one source, with a mask or without, and targets of once and twice the size."""
+    for augment, channels in _made(subject):
+        for several, masked, scale in product((True, False), (True, False), (1, 2)):
+            try:
+                for seed in SEEDS:
+                    given = _sample(channels, several, masked, scale)
+                    _require_sample(given, _augmented(augment, given, seed), scale)
+            except REFUSALS:
+                if several or masked or scale > 1:
+                    continue
+                raise
+
+
+def _sample(channels: dict[str, int], several: bool, masked: bool, scale: int) -> Sequence[Any]:
+    """Source, target and mask as they come in training: the mask is 1 where the target is bright, else 0."""
+    source, target = _images(channels, SIZES[1])
+    target = tv_tensors.Image(target.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
+    labels = tv_tensors.Mask(source[:1].as_subclass(Tensor))
+    mask = tv_tensors.Mask((target[:1].as_subclass(Tensor) > BRIGHT).float())
+    return {"picture": source, "labels": labels} if several else source, target, *([mask] if masked else [])
+
+
+def _require_sample(given: Sequence[Any], made: Any, scale: int) -> None:
+    """The same images, of sizes that go together, moved alike."""
+    of = ("source", "target", "mask")[: len(given)]
+    require(isinstance(made, tuple | list) and len(made) == len(of), f"{type(made).__name__} of {', '.join(of)}")
+    source, target, *masks = made
+    if isinstance(given[0], dict):
+        names = list(source) if isinstance(source, dict) else type(source).__name__
+        require(names == list(given[0]), f"{names} of the sources {list(given[0])}")
+    before, after = _each_image(given), _each_image(made)
+    height, width = after[0].shape[1:]
+    for place, (was, image) in enumerate(zip(before, after, strict=True)):
+        factor = 1 if place < len(after) - len(made) + 1 else scale
+        found = f"{list(image.shape)} of {image.dtype}, of {list(was.shape)}, beside a first source of {height}x{width}"
+        require(image.shape == (len(was), factor * height, factor * width) and image.is_floating_point(), found)
+        require(image.isfinite().all(), "values that are NaN or infinite")
+    if isinstance(source, dict):
+        enlarged = source["labels"].repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+        _require_aligned(enlarged, target, "one of several sources, a label map, and a target that showed the same")
+    for mask in masks:
+        require(mask.min() >= 0 and mask.max() <= 1, f"weights from {mask.min():g} to {mask.max():g}")
+        _require_aligned(mask, target, "a mask and the target that it was made of")
+
+
+def _each_image(sample: Sequence[Any]) -> list[Tensor]:
+    source, *others = sample
+    return [*(source.values() if isinstance(source, dict) else [source]), *others]
+
+
+def _require_aligned(shown: Tensor, target: Tensor, of: str) -> None:
+    values = torch.stack([shown.as_subclass(Tensor)[0].flatten(), target.as_subclass(Tensor).mean(0).flatten()])
+    correlation = float(torch.corrcoef(values)[0, 1].abs())
+    require(correlation >= ALIGNED, f"{of}, with a correlation of {correlation:.2f}")
+
+
+CHECKS = (
+    gives_two_images, follows_the_seed, changes_nothing, keeps_labels, moves_both_alike,
+    takes_several_sources_and_masks,
+)  # fmt: skip

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import DiscriminatorOutput
 from p2pkit.testing.checks import Subject, contract, require
+from p2pkit.testing.fixtures import TWO_SOURCES, encoded, half_mask, two_sources
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
     made_without_weights,
     require_gradients,
+    require_no_gradient_without_weight,
     require_same_after_checkpoint,
     require_same_weights,
     require_trainable,
@@ -138,6 +140,27 @@ def can_be_saved(subject: Subject) -> None:
     )
 
 
+@contract("it takes several sources, one of them encoded, a mask, and images of twice the sources' size")
+def takes_two_sources(subject: Subject) -> None:
+    """A picture and a label map, one after another along the channels; nothing is learnt where the mask is 0."""
+    channels, target = subject.supplied("source_channels", TWO_SOURCES), CHANNELS[0]["target_channels"]
+    if channels < 2:
+        return
+    parts, (height, width) = two_sources(channels), SIZES[0]
+    discriminator = encoded(subject.make(source_channels=channels, target_channels=target), parts, enlarged=True)
+    source = images(sum(part.channels for part in parts), height // 2, width // 2)
+    real, fake = (images(subject.supplied("target_channels", target), height, width, seed=seed) for seed in (1, 2))
+    mask = half_mask(2, height, width)
+    seen = StepContext(source, real, fake.requires_grad_(), discriminator, mask)
+    train_a_step(discriminator, lambda: _lowered(seen.pred_real.logits) + _lowered(seen.pred_fake.logits))
+    fake.grad = None
+    with frozen(discriminator):
+        output = StepContext(source, real, fake, discriminator, mask).pred_fake
+    _require_logits(output.logits, "two sources")
+    _lowered(output.logits).backward()  # type: ignore[no-untyped-call]
+    require_no_gradient_without_weight(fake.grad, mask)
+
+
 @contract("`p2pkit check` can try it: made on the meta device, in evaluation mode, it can be called there")
 def can_be_tried(subject: Subject) -> None:
     """Neither making nor calling it asks for values that are not there, but in training mode."""
@@ -148,5 +171,6 @@ def can_be_tried(subject: Subject) -> None:
 
 
 CHECKS = (
-    is_trainable, gives_logits, gives_features, learns, can_be_frozen, follows_the_seed, can_be_saved, can_be_tried,
+    is_trainable, gives_logits, gives_features, learns, can_be_frozen, follows_the_seed, can_be_saved,
+    takes_two_sources, can_be_tried,
 )  # fmt: skip

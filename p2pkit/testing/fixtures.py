@@ -1,7 +1,8 @@
-"""Fixtures, small components that others are tested with: discriminators of every form, the parts of a method."""
+"""Fixtures that components are tested with: discriminators of every form, the parts of a method, sources, a mask."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +11,14 @@ from torch import Tensor, nn
 
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import DiscriminatorOutput, WeightedLoss
+from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.training.step import AdaptedLoss
 
 WIDTH = 8
+CLASSES, SOURCE_RANGE = 4, (0.0, 3.0)
+"""Of the label map among two sources: how many at most, and the values that it has."""
+TWO_SOURCES = 7
+"""How many channels two sources are, where nothing else is asked for: a colour picture and a label map."""
 
 
 class SmallDiscriminator(nn.Module):
@@ -47,17 +53,46 @@ def discriminators(channels: int) -> list[SmallDiscriminator]:
     return [SmallDiscriminator(channels, scales, features) for scales in (1, 2) for features in (False, True)]
 
 
-def parts_of_a_method(source_channels: int, target_channels: int, adversarial: bool = True) -> dict[str, Any]:
-    """What the assembly supplies to a method, small; losses that need a discriminator only if ``adversarial``."""
+def two_sources(channels: int) -> Sequence[SourcePart]:
+    """A picture and a label map, which are so many ``channels`` (2 or more) once the label map is encoded."""
+    classes = min(CLASSES, channels - 1)
+    one_hot = create("encodings", "one_hot", classes=classes, source_channels=1, source_range=SOURCE_RANGE)
+    return SourcePart("picture", channels - classes), SourcePart("labels", 1, one_hot.resampling, one_hot)
+
+
+def encoded(network: nn.Module, parts: Sequence[SourcePart], enlarged: bool = False) -> Encoded:
+    """A network as the assembly puts it behind several sources; ``enlarged`` to the images of a discriminator."""
+    return Encoded(SourceEncoding(parts), network, parts if enlarged else ())
+
+
+def half_mask(count: int, height: int, width: int) -> Tensor:
+    """A mask [N, 1, H, W] that is 0 in the left half, and 1/2 and 1 in the right one."""
+    mask = torch.ones(count, 1, height, width)
+    mask[:, :, :, : 3 * width // 4] = 0.5
+    mask[:, :, :, : width // 2] = 0.0
+    return mask
+
+
+def parts_of_a_method(
+    source_channels: int, target_channels: int, adversarial: bool = True, sources: Sequence[SourcePart] = ()
+) -> dict[str, Any]:
+    """What the assembly supplies to a method, small; losses that need a discriminator only if ``adversarial``.
+
+    ``sources`` are several, of ``source_channels`` together.
+    """
     channels = {"source_channels": source_channels, "target_channels": target_channels}
+    seen = {**channels, "source_channels": SourceEncoding(sources).channels} if sources else channels
+
+    def made(kind: str, name: str, **parameters: int) -> nn.Module:
+        network: nn.Module = create(kind, name, width=WIDTH, **parameters, **seen)
+        return encoded(network, sources) if sources else network
 
     def make_discriminator() -> nn.Module:
-        made: nn.Module = create("discriminators", "patchgan_16", width=WIDTH, **channels)
-        return made
+        return made("discriminators", "patchgan_16")
 
     losses = ("lsgan", "l1") if adversarial else ("l1",)
     return {
-        "generator": create("generators", "resnet", blocks=1, width=WIDTH, **channels),
+        "generator": made("generators", "resnet", blocks=1),
         "discriminator": make_discriminator(),
         "make_discriminator": make_discriminator,
         "losses": [WeightedLoss(name, 1.0, AdaptedLoss.of(create("losses", name))) for name in losses],

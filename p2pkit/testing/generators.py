@@ -19,6 +19,7 @@ from p2pkit.inference.model_file import ModelHeader, write_model
 from p2pkit.inference.policy import Corner, infer
 from p2pkit.networks.fitting import fitting_size
 from p2pkit.testing.checks import ContractCheck, ContractViolation, Subject, contract, require
+from p2pkit.testing.fixtures import TWO_SOURCES, encoded, half_mask, two_sources
 from p2pkit.testing.networks import (
     CHANNELS,
     images,
@@ -30,6 +31,7 @@ from p2pkit.testing.networks import (
     require_trainable,
     train_a_step,
 )
+from p2pkit.training.step import StepContext
 
 ODD_SIZES = ((1, 1), (7, 50), (33, 47))
 SCALE = 2
@@ -203,6 +205,30 @@ def can_be_saved(subject: Subject) -> None:
     require_same_after_checkpoint(generator, anew, optimizer, lambda network: [_translated(network, source)])
 
 
+@contract("it learns from several sources, one of them encoded, under a mask, and is saved and loaded with them")
+def takes_two_sources(subject: Subject) -> None:
+    """A picture and a label map, one after another along the channels, through one step and a checkpoint."""
+    channels, target = subject.supplied("source_channels", TWO_SOURCES), CHANNELS[0]["target_channels"]
+    if channels < 2:
+        return
+    made = []
+    for seed in (0, 1):
+        parts = two_sources(channels)
+        made.append(encoded(subject.make(seed, source_channels=channels, target_channels=target), parts))
+    network, anew = made
+    height, width = fitting_size(network, (32, 48))
+    source = images(sum(part.channels for part in parts), height, width)
+    wanted = images(subject.supplied("target_channels", target), height, width, seed=1)
+    _require_images(network(source), wanted.shape, "two sources")
+
+    def term() -> Tensor:
+        seen = StepContext(source, wanted, network(source), mask=half_mask(2, height, width))
+        return (seen.fake - seen.target).abs().mean()
+
+    optimizer = train_a_step(network, term)
+    require_same_after_checkpoint(network, anew, optimizer, lambda network: [_translated(network, source)])
+
+
 @contract("it can be copied (copy.deepcopy), as EMA and export do")
 def can_be_copied(subject: Subject) -> None:
     """A copy, made after a step of training, works like the original."""
@@ -223,7 +249,8 @@ def can_be_tried(subject: Subject) -> None:
 
 CHECKS = (
     is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, enlarges, learns,
-    follows_the_seed, leaves_no_trace, translates_each_by_itself, can_be_saved, can_be_copied, can_be_tried,
+    follows_the_seed, leaves_no_trace, translates_each_by_itself, can_be_saved, takes_two_sources, can_be_copied,
+    can_be_tried,
 )  # fmt: skip
 
 

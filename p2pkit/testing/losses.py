@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from p2pkit.contracts import Batch
 from p2pkit.errors import P2PKitError
 from p2pkit.testing.checks import ContractViolation, Subject, contract, require
-from p2pkit.testing.fixtures import SmallDiscriminator, discriminators
-from p2pkit.testing.networks import CHANNELS, images
+from p2pkit.testing.fixtures import SmallDiscriminator, discriminators, half_mask
+from p2pkit.testing.networks import CHANNELS, images, require_no_gradient_without_weight
 from p2pkit.training.step import AdaptedLoss, StepContext, frozen
 
 SIDE = 64
@@ -123,6 +123,21 @@ def _require_gradient(of: list[Any], described: str) -> None:
     require(all(gradient.isfinite().all() for gradient in gradients), f"a gradient that is not finite {described}")
 
 
+@contract("its gradient is finite beside a mask, and 0 where the mask is 0: there the fake is the target")
+def learns_nothing_without_weight(subject: Subject) -> None:
+    """Half of each image does not count."""
+
+    def check(trial: _Trial) -> None:
+        trial.batch.mask = half_mask(len(trial.batch.target), SIDE, SIDE)
+        trial.discriminator_loss()
+        fake = trial.generator(trial.batch.source).detach().requires_grad_()
+        if (term := trial.generator_loss(fake)) is not None:
+            term.backward()  # type: ignore[no-untyped-call]
+            require_no_gradient_without_weight(fake.grad, trial.batch.mask, f", with {trial.discriminator}")
+
+    _with_each_form(subject, check)
+
+
 @contract("equal steps have equal terms: it keeps no state that a resumed run lacks, and changes no image")
 def repeats_itself(subject: Subject) -> None:
     """Two equal steps with one seed."""
@@ -148,4 +163,7 @@ def _value(term: Tensor | None) -> str:
     return "None" if term is None else f"{float(term.detach()):.6g}"
 
 
-CHECKS = (gives_terms, has_gradients_for_the_generator, has_gradients_for_the_discriminator, repeats_itself)
+CHECKS = (
+    gives_terms, has_gradients_for_the_generator, has_gradients_for_the_discriminator, learns_nothing_without_weight,
+    repeats_itself,
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
 from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import Batch, MethodWithStart, Stateful, Terms, TermsOfPart
+from p2pkit.networks.encoding import SourcePart
 from p2pkit.testing.checks import Subject, contract, require
-from p2pkit.testing.fixtures import parts_of_a_method
-from p2pkit.testing.networks import CHANNELS, default_optimizer, images
+from p2pkit.testing.fixtures import encoded, half_mask, parts_of_a_method, two_sources
+from p2pkit.testing.networks import CHANNELS, default_optimizer, images, require_no_gradient_without_weight
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.training.state_dicts import own_state
 
@@ -76,11 +78,27 @@ class _Wrapped(nn.Module):
         return self.module(*arguments, **keywords)
 
 
-def _made(subject: Subject, seed: int = 0, begins: bool = True) -> Any:
+class _Watched(_Wrapped):
+    """A generator whose outputs take note of their gradients."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.gradients: list[Tensor] = []
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the network gives."""
+        output = super().forward(*arguments, **keywords)
+        if output.requires_grad:
+            output.register_hook(self.gradients.append)
+        return output
+
+
+def _made(subject: Subject, seed: int = 0, begins: bool = True, sources: Sequence[SourcePart] = ()) -> Any:
     channels = {name: subject.supplied(name, value) for name, value in CHANNELS[0].items()}
     set_seed(seed)
     asked = supplied_names(subject.registered.factory, "methods")
-    method = subject.make(seed, **parts_of_a_method(**channels, adversarial=bool(asked & DISCRIMINATORS_OF_METHODS)))
+    adversarial = bool(asked & DISCRIMINATORS_OF_METHODS)
+    method = subject.make(seed, **parts_of_a_method(**channels, adversarial=adversarial, sources=sources))
     if begins and isinstance(method, MethodWithStart):
         method.on_train_start()
     return method
@@ -94,9 +112,12 @@ def _optimizers(networks: Mapping[str, nn.Module]) -> dict[str, Any]:
     return {name: default_optimizer(network) for name, network in networks.items()}
 
 
-def _step(subject: Subject, method: Any, update: _Update, progress: float = 0.0, seed: int = 1) -> None:
+def _step(
+    subject: Subject, method: Any, update: _Update, progress: float = 0.0, seed: int = 1, mask: Tensor | None = None
+) -> None:
     source, target = (subject.supplied(name, value) for name, value in CHANNELS[0].items())
-    batch = Batch(images(source, SIDE, SIDE, BATCH, seed), images(target, SIDE, SIDE, BATCH, seed + 1), ["a", "b"])
+    sides = images(source, SIDE, SIDE, BATCH, seed), images(target, SIDE, SIDE, BATCH, seed + 1)
+    batch = Batch(*sides, ["a", "b"], mask)
     set_seed(seed)
     update.progress, update.batch = progress, batch
     method.train_step(batch, update)
@@ -156,6 +177,29 @@ def trains_its_networks(subject: Subject) -> None:
         require(wrapped[name].calls, f"{name} was not called through the attribute {name!r}, which the engine replaces")
 
 
+@contract("with several sources and a mask, outputs of its generator have no gradient where the mask is 0")
+def learns_nothing_without_weight(subject: Subject) -> None:
+    """A step at each place in a run; networks that were given see the sources encoded too."""
+    channels = subject.supplied("source_channels", CHANNELS[0]["source_channels"])
+    if channels < 2:
+        return
+    parts = two_sources(channels)
+    own = {
+        name: encoded(value, parts) if isinstance(value, nn.Module) else value
+        for name, value in subject.parameters.items()
+    }
+    subject = replace(subject, parameters={**own, "source_channels": sum(part.channels for part in parts)})
+    method, mask = _made(subject, sources=parts), half_mask(BATCH, SIDE, SIDE)
+    networks = _networks(method)
+    method.generator = watched = _Watched(method.generator)
+    update = _Update(networks, _optimizers(networks))
+    for progress in PROGRESS:
+        _step(subject, method, update, progress, mask=mask)
+    require(watched.gradients, "no gradient of an output of the generator")
+    for gradient in watched.gradients:
+        require_no_gradient_without_weight(gradient, mask)
+
+
 def _trained(method: Any) -> Trained:
     networks = _networks(method)
     stateful = {"method": own_state(method)} if isinstance(method, Stateful) else {}
@@ -182,4 +226,7 @@ def resumes_exactly(subject: Subject) -> None:
         require(torch.equal(weights, after[name]), f"other weights of {name} after resuming")
 
 
-CHECKS = (names_its_networks, leaves_weights_to_the_engine, trains_its_networks, resumes_exactly)
+CHECKS = (
+    names_its_networks, leaves_weights_to_the_engine, trains_its_networks, learns_nothing_without_weight,
+    resumes_exactly,
+)  # fmt: skip

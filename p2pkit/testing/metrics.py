@@ -11,6 +11,7 @@ from torch import Tensor
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.evaluation.validation import Measurement
 from p2pkit.testing.checks import Subject, contract, require
+from p2pkit.testing.fixtures import half_mask
 from p2pkit.testing.networks import images
 
 COUNT, SIDE = 3, 176
@@ -84,6 +85,30 @@ def ranks_outputs(subject: Subject) -> None:
         require(ordered, f"{name} is {listed} for targets with {shares} of another picture mixed in")
 
 
+@contract("of outputs that are the target under a mask of 0 its numbers are finite, and best where the rest is right")
+def takes_masks(subject: Subject) -> None:
+    """Outputs that are wrong where nothing counts, and some that are wrong elsewhere too; put together by the mask.
+
+    Numbers of the targets themselves need not be finite, as the PSNR is not.
+    """
+    target, other = _pictures()
+    measurement, mask = _measurement(subject), half_mask(COUNT, SIDE, SIDE)
+    if measurement.over_set:
+        other = -torch.ones_like(target)
+    perfect = _measured(subject, target, target)
+    wrong_elsewhere = torch.where(mask == 0, other, target)
+    same = _measured(subject, mask * wrong_elsewhere + (1 - mask) * target, target)
+    found = _measured(subject, mask * other + (1 - mask) * target, target)
+    for name, value in found.items():
+        best, unweighted = (each.get(name, float("nan")) for each in (perfect, same))
+        equal = unweighted == best or isclose(unweighted, best, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        require(equal, f"{name} is {best:.6g}, but {unweighted:.6g} where outputs are wrong under a mask of 0")
+        require(isfinite(value), f"{name} is {value:g} for images of which half is the target")
+        if (higher_is_better := measurement.metric.higher_is_better) is not None:
+            worse = value < best if higher_is_better else value > best
+            require(worse, f"{name} is {best:.4g} for the targets, {value:.4g} for outputs half of which are wrong")
+
+
 @contract("reset() forgets all: its numbers depend neither on the order of the images, nor on other instances")
 def begins_anew(subject: Subject) -> None:
     """Each way twice, and backwards."""
@@ -114,4 +139,4 @@ def has_features(subject: Subject) -> None:
     require(same, "other features of the same image after update(), or features that update() has changed")
 
 
-CHECKS = (has_finite_results, ranks_outputs, begins_anew, has_features)
+CHECKS = (has_finite_results, ranks_outputs, takes_masks, begins_anew, has_features)

@@ -66,6 +66,15 @@ def require_gradients(network: nn.Module, run: Callable[[], Tensor]) -> None:
         require(parameter.ndim < 2 or gradient.any(), f"the gradient of {name} is zero everywhere")
 
 
+def require_no_gradient_without_weight(gradient: Tensor | None, mask: Tensor, of: str = "") -> None:
+    """Raise ContractViolation unless the gradient of an output [N, C, H, W] is 0 where its mask is, not everywhere."""
+    if gradient is None or not gradient.any():
+        raise ContractViolation(f"no gradient of the output{of}, beside a mask")
+    require(gradient.isfinite().all(), f"a gradient of the output that is not finite, beside a mask{of}")
+    unweighted = int(gradient.masked_select(mask == 0).count_nonzero())
+    require(not unweighted, f"{unweighted} values of the output have a gradient where the mask is 0{of}")
+
+
 def default_optimizer(network: nn.Module) -> Any:
     """The optimizer that a recipe has by default."""
     return create("optimizers", "adam", params=list(network.parameters()))

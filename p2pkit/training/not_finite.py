@@ -39,6 +39,8 @@ def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: 
         WriteError: the disk is full, or writing is not allowed.
     """
     tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
+    if batch.mask is not None:
+        tensors["mask"] = batch.mask.contiguous()
     with atomic_write(folder / f"process_{rank}.safetensors") as aside:
         save_file(tensors, aside, metadata={"left": json.dumps({"keys": batch.keys, "progress": progress})})
     if trained is not None:

@@ -61,12 +61,12 @@ def write_samples(
         (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
         images = _pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
-        images["output"] = translate(sample.source[None])[0]
+        images.append(("output", translate(sample.source[None])[0]))
         if samples.targets is None:
-            images["target"] = sample.target
+            images.append(("target", sample.target))
         if sample.mask is not None:
-            images["mask"] = sample.mask * 2 - 1
-        rows.append(Row(key, list(images.values()), list(images)))
+            images.append(("mask", sample.mask * 2 - 1))
+        rows.append(Row(key, [image for _, image in images], [name for name, _ in images]))
     write_picture(file, sample_grid(title, rows))
     return skipped
 
@@ -80,12 +80,13 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     font = ImageFont.load_default(TEXT_SIZE)
     shown = [_fitted(row.images) for row in rows]
     column = max(image.width for image in chain.from_iterable(shown)) + GAP
-    width = GAP + max(len(shown[0]) * column, round(font.getlength(title)) + GAP)
+    columns = max((row.columns[: len(row.images)] for row in rows), key=len)  # not every row has a mask
+    width = GAP + max(len(columns) * column, round(font.getlength(title)) + GAP)
     height = TOP + sum(images[0].height + LINE + GAP for images in shown)
     grid = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(grid)
     draw.text((GAP, GAP // 2), title, "black", font)
-    for place, name in enumerate(rows[0].columns[: len(shown[0])]):
+    for place, name in enumerate(columns):
         draw.text((GAP + place * column, TOP - LINE), name, "dimgray", font)
     top = TOP
     for key, images in zip(_names([row.key for row in rows]), shown, strict=True):
@@ -100,13 +101,13 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     return np.asarray(grid)
 
 
-def _pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int) -> dict[str, Tensor]:
+def _pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int) -> list[tuple[str, Tensor]]:
     """Each of the sources in [C, H, W] as a picture, by the name of its column; of a plane without its neighbours."""
-    pictures = {}
+    pictures = []
     for part in parts or (SourcePart("", len(source)),):
         own = split_sources(source, parts)[part.name] if parts else source
         plain = own[neighbours : neighbours + 1] if neighbours else own
-        pictures[part.name or "source"] = part.pictured(own[None])[0] if part.pictured else plain
+        pictures.append((part.name or "source", part.pictured(own[None])[0] if part.pictured else plain))
     return pictures
 
 

@@ -14,12 +14,28 @@ from tests.broken import Broken
 
 
 class Good:
-    """Mirrors both images at random, and makes the source lighter."""
+    """Mirrors all images at random, and makes sources lighter."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        mirrored = bool(torch.rand(()) < 0.5)
+        if isinstance(source, dict):
+            source = {name: self.lighter(self.turned(image, mirrored)) for name, image in source.items()}
+        else:
+            source = self.lighter(self.turned(source, mirrored))
+        return source, *(self.turned(image, mirrored) for image in (target, *mask))
+
+    def turned(self, image: Tensor, mirrored: bool) -> Tensor:
+        return vision.horizontal_flip(image) if mirrored else image
+
+    def lighter(self, image: Tensor) -> Tensor:
+        return image if isinstance(image, tv_tensors.Mask) else image + 0.1
+
+
+class OfTwoImages:
+    """Takes one source without a mask, and refuses more: Python does so by itself."""
 
     def __call__(self, source: Tensor, target: Tensor) -> Any:
-        if torch.rand(()) < 0.5:
-            source, target = vision.horizontal_flip(source), vision.horizontal_flip(target)
-        return source if isinstance(source, tv_tensors.Mask) else source + 0.1, target
+        return vision.horizontal_flip(source), vision.horizontal_flip(target)
 
 
 class Single(Good):
@@ -89,6 +105,50 @@ class Colourist(Good):
         return vision.adjust_saturation(source, 0.5), target
 
 
+class KeepsTheMask(Good):
+    """Gives no mask back."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        return super().__call__(source, target)
+
+
+class MaskStays(Good):
+    """Mirrors all but the mask."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        return *super().__call__(source, target), *mask
+
+
+class NegativeWeights(Good):
+    """Gives masks of which one half weighs less than nothing."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        return *super().__call__(source, target, *mask)[:2], *(2 * weights - 1 for weights in mask)
+
+
+class OneOfSeveral(Good):
+    """Gives the first of several sources."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        return super().__call__(next(iter(source.values())) if isinstance(source, dict) else source, target, *mask)
+
+
+class EachByItself(Good):
+    """Mirrors the label map of several sources alone."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        if isinstance(source, dict):
+            source = {**source, "labels": vision.horizontal_flip(source["labels"])}
+        return source, target, *mask
+
+
+class KnowsOneName(Good):
+    """Looks for a source of a certain name."""
+
+    def __call__(self, source: Any, target: Tensor, *mask: Tensor) -> Any:
+        return super().__call__(source["depth"] if isinstance(source, dict) else source, target, *mask)
+
+
 BROKEN = [
     Broken("augmentations", check, factory, found)
     for check, factory, found in (
@@ -101,5 +161,11 @@ BROKEN = [
         (augmentations.changes_nothing, InPlace, "in place"),
         (augmentations.keeps_labels, Blurred, "values that were not in the label map"),
         (augmentations.moves_both_alike, OneSided, "with a correlation of 0."),
+        (augmentations.takes_several_sources_and_masks, KeepsTheMask, "tuple of source, target, mask"),
+        (augmentations.takes_several_sources_and_masks, MaskStays, "a mask and the target that it was made of"),
+        (augmentations.takes_several_sources_and_masks, NegativeWeights, "weights from -1 to 1"),
+        (augmentations.takes_several_sources_and_masks, OneOfSeveral, "Tensor of the sources ['picture', 'labels']"),
+        (augmentations.takes_several_sources_and_masks, EachByItself, "one of several sources, a label map, and"),
+        (augmentations.takes_several_sources_and_masks, KnowsOneName, "KeyError: 'depth'"),
     )
 ]

@@ -198,7 +198,7 @@ BROKEN = [
         (datasets.gives_samples, OtherNames, "a dict with the names image, label"),
         (datasets.has_unique_keys, OneKey, "the same key of several samples: train"),
         (datasets.has_unique_keys, TestPairsInTrain, "keys in both train and val: 0, 1, 2"),
-        (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0')"),
+        (datasets.has_true_headers, WrongHeaders, "((6, 4, 3), (6, 4, 3), 'train/0', "),
         (datasets.repeats_itself, Unstable, "read twice, pixels differ"),
         (datasets.repeats_itself, NewFingerprint, "several fingerprints"),
         (datasets.repeats_itself, NumberedFingerprint, "the fingerprint 3"),

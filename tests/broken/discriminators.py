@@ -151,6 +151,13 @@ class HiddenWeight(Good):
         return self.outer(values * self.scale)
 
 
+class ThreeOfTheSource(Good):
+    """A discriminator that was made for the first three channels of the source."""
+
+    def forward(self, source: Tensor, image: Tensor) -> Tensor:
+        return super().forward(source[:, :3], image)
+
+
 class LooksAtValues(Good):
     """A discriminator that asks for values as it goes."""
 
@@ -176,6 +183,7 @@ BROKEN = [
         (discriminators.can_be_frozen, Thaws, "gradients accumulated by outer.weight, outer.bias"),
         (discriminators.follows_the_seed, OwnNoise, "logits are not"),
         (discriminators.can_be_saved, HiddenWeight, "neither a parameter nor a buffer"),
+        (discriminators.takes_two_sources, ThreeOfTheSource, "channels"),
         (discriminators.can_be_tried, LooksAtValues, "meta"),
     )
 ]

@@ -250,6 +250,15 @@ class KeepsItsOutput(Good):
         return self.last
 
 
+class FourChannels(Good):
+    """A generator that takes four channels at most."""
+
+    def __init__(self, source_channels: int, target_channels: int) -> None:
+        if source_channels > 4:
+            raise ValueError("four channels at most")
+        super().__init__(source_channels, target_channels)
+
+
 class NeverCopied(Good):
     """A generator that stands for its own copy."""
 
@@ -295,6 +304,7 @@ BROKEN = [
         (generators.can_be_saved, HiddenWeight, "neither a parameter nor a buffer"),
         (generators.can_be_saved, HiddenState, "neither a parameter nor a buffer"),
         (generators.can_be_saved, Tied, "share memory"),
+        (generators.takes_two_sources, FourChannels, "four channels at most"),
         (generators.can_be_copied, KeepsItsOutput, "deepcopy protocol"),
         (generators.can_be_copied, NeverCopied, "the same weights in memory"),
         (generators.can_be_copied, CopiedAnew, "another output"),

@@ -115,6 +115,13 @@ class Remembering(Good):
         return step.discriminate(image).logits[0].square().mean()
 
 
+class RootOfEachPixel(Good):
+    """A loss whose gradient is not finite where output and target are equal."""
+
+    def generator_loss(self, step: Step) -> Tensor:
+        return (step.fake - step.target).square().sum(dim=1).sqrt().mean()
+
+
 class Counting(Good):
     """A loss that weighs more from step to step."""
 
@@ -152,6 +159,7 @@ BROKEN = [
         (losses.has_gradients_for_the_generator, SharpCorner, "a gradient that is not finite of the fake"),
         (losses.has_gradients_for_the_discriminator, FlatForTheDiscriminator, "no gradient of the weights"),
         (losses.has_gradients_for_the_discriminator, Remembering, "the generator gets a gradient"),
+        (losses.learns_nothing_without_weight, RootOfEachPixel, "a gradient of the output that is not finite"),
         (losses.repeats_itself, Counting, "1 scale(s) without features"),
         (losses.repeats_itself, InPlace, "in place"),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from p2pkit.contracts import Batch, Update, WeightedLoss
+from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.testing import methods
 from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 from tests.broken import Broken
@@ -23,11 +23,14 @@ class Good:
         self.generator, self.discriminator, self.losses = generator, discriminator, losses
 
     def train_step(self, batch: Batch, update: Update) -> None:
-        fake = self.generator(batch.source)
-        self.train_discriminator(StepContext(batch.source, batch.target, fake.detach(), self.discriminator), update)
+        fake, sides = self.generator(batch.source), (batch.source, batch.target)
+        self.train_discriminator(StepContext(*sides, fake.detach(), self.discriminator, batch.mask), update)
         with frozen(self.discriminator):
-            terms = generator_losses(self.losses, StepContext(batch.source, batch.target, fake, self.discriminator))
-            update("generator", terms)
+            seen = StepContext(*sides, fake, self.discriminator, batch.mask)
+            update("generator", self.generator_terms(fake, seen))
+
+    def generator_terms(self, fake: torch.Tensor, seen: StepContext) -> Terms:
+        return generator_losses(self.losses, seen)
 
     def train_discriminator(self, seen: StepContext, update: Update) -> None:
         update("discriminator", discriminator_losses(self.losses, seen))
@@ -131,6 +134,13 @@ class AroundTheWrapper(Good):
         self.discriminator = wrapped
 
 
+class OutputItself(Good):
+    """A method with a term of the output in place of what losses see."""
+
+    def generator_terms(self, fake: torch.Tensor, seen: StepContext) -> Terms:
+        return {**super().generator_terms(fake, seen), "gray": fake.square().mean()}
+
+
 class Warming(Good):
     """A method whose discriminator learns more from step to step, by a count that no checkpoint has."""
 
@@ -172,6 +182,7 @@ BROKEN = [
         (methods.leaves_weights_to_the_engine, UnknownNetwork, "an update of ['discriminator']"),
         (methods.trains_its_networks, Untrained, "the weights of discriminator have not changed"),
         (methods.trains_its_networks, AroundTheWrapper, "discriminator was not called through"),
+        (methods.learns_nothing_without_weight, OutputItself, "values of the output have a gradient where the mask"),
         (methods.resumes_exactly, Forgetful, "other weights of generator after resuming"),
         (methods.resumes_exactly, Warming, "other weights of generator after resuming"),
     )

@@ -62,6 +62,14 @@ class WrongDirection(GoodMetric):
     higher_is_better = True
 
 
+class LogarithmOfErrors(GoodMetric):
+    """A metric that is infinite as soon as one pixel is right."""
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        self.sum += float((output - target).abs().log().sum())
+        self.count += output.numel()
+
+
 class Hoarding(GoodMetric):
     """A metric that keeps what it should forget."""
 
@@ -268,6 +276,7 @@ BROKEN = [
         ("metrics", metrics.has_finite_results, NoReset, "it has no reset"),
         ("metrics", metrics.has_finite_results, TensorResult, "compute() gives a tensor [3]"),
         ("metrics", metrics.ranks_outputs, WrongDirection, "is 0, "),
+        ("metrics", metrics.takes_masks, LogarithmOfErrors, "is -inf for images of which half is the target"),
         ("metrics", metrics.begins_anew, Hoarding, "the last first"),
         ("metrics", metrics.begins_anew, Shared, "once again"),
         ("metrics", metrics.has_features, Spending, "features that update() has changed"),

@@ -130,8 +130,9 @@ def _all_moved(places: Callable[[Tensor], Tensor], source: Any, target: Tensor, 
     moved = _of_all(lambda image: _moved(image, places(image)), source, target)
     for weights in mask:
         at, plain = places(weights), weights.as_subclass(Tensor)
-        whole = _moved(torch.where(plain > 0, 1.0, -1.0), at) >= 1 - WHOLE
-        moved = *moved, _moved(tv_tensors.Mask(plain), at) * whole
+        # either way from 0: bicubic has negative shares too
+        without = _moved((plain <= 0).float(), at).abs()
+        moved = *moved, _moved(tv_tensors.Mask(plain), at) * (without <= WHOLE)
     return moved
 
 

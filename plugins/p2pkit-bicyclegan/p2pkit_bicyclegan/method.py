@@ -74,7 +74,8 @@ class BicycleGAN:
             terms = generator_losses(self.losses, StepContext(source, target, encoded, self.discriminator, batch.mask))
             seen = StepContext(source, target, random, self.latent_discriminator, batch.mask)
             terms |= {f"random_{name}": term for name, term in generator_losses(adversarial, seen).items()}
-            update(("generator", "encoder"), {**terms, **self._latent_terms(mean, log_variance, random, latent)})
+            # with a mask the encoder, too, sees the target where nothing counts
+            update(("generator", "encoder"), {**terms, **self._latent_terms(mean, log_variance, seen.fake, latent)})
 
     def _latent_terms(self, mean: Tensor, log_variance: Tensor, random: Tensor, latent: Tensor) -> Terms:
         terms = {}
