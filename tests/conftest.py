@@ -34,7 +34,8 @@ width = 4
 name = "patchgan_16"
 width = 4
 """
-SMALL = """
+SMALL = (
+    """
 [run]
 name = "small"
 
@@ -51,13 +52,16 @@ load_size = 20
 crop_size = 16
 flip = true
 
-""" + NETWORKS + """
+"""
+    + NETWORKS
+    + """
 [train]
 max_steps = 4
 log_every = 1
 sample_every = 2
 checkpoint_every = 2
 """
+)
 
 
 @dataclass

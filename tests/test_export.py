@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 import p2pkit as library
+from p2pkit.export.exporting import export_model
 from p2pkit.export.noise import drawn_noise
 from p2pkit.export.standalone import Standalone
+from p2pkit.inference.model_file import SourceHeader, read_model, write_model
 from p2pkit.inference.policy import noise_seeds
 from tests.conftest import REPOSITORY, Call, distribution, untrained_model
 
@@ -187,6 +189,21 @@ def test_onnx_files_are_valid_and_name_their_opset(model: Path, p2pkit: Call, tm
     (source,) = written.graph.input
     sides = [side.dim_param or side.dim_value for side in source.type.tensor_type.shape.dim]
     assert (source.name, sides) == ("source", ["batch", 3, "height", "width"])
+
+
+def test_sources_may_be_called_as_what_the_graph_computes(tmp_path: Path) -> None:
+    model = untrained_model(tmp_path / "model.safetensors", "unet", width=4, depth=3)
+    header, weights = read_model(model)
+    sources = tuple(SourceHeader(name=name, channels=1, dtype="uint8") for name in ("target", "cat", "conv2d"))
+    write_model(model, weights, header.model_copy(update={"sources": sources, "source_dtype": ""}))
+    export_model(model, tmp_path / "model.onnx", "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    given = images(1, (16, 24)).split(1, dim=1)
+    names = ["source_target", "cat", "conv2d"]
+    assert [one.name for one in session.get_inputs()] == names
+    (found,) = session.run(["target"], {name: one.numpy() for name, one in zip(names, given, strict=True)})
+    expected = library.load_model(model, "cpu", dropout=False)(torch.cat(given, dim=1))
+    assert torch.allclose(torch.from_numpy(found), expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["sample", "batch", "running"])

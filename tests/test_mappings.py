@@ -13,7 +13,8 @@ import torch
 import p2pkit as library
 from p2pkit.images.pixels import Reading, denormalize, normalize
 from tests.conftest import Call, picture, train
-from tests.test_two_sources import SIDE, arguments
+from tests.scenes import SIDE
+from tests.test_two_sources import arguments
 
 BANDS = ((0, 255), (0, 1000), (-5, 5))
 RECIPE = 'data={{name = "paired_folders", root = "{root}"}}'

@@ -17,7 +17,8 @@ from p2pkit import Batch, WeightedLoss, create
 from p2pkit.builtin.methods.pix2pix import Pix2Pix
 from p2pkit.training.step import AdaptedLoss
 from tests.conftest import SMALL, SMALLEST, Call, lines, picture, save, train, validation
-from tests.test_two_sources import SIDE, arguments, weights_of
+from tests.scenes import SIDE, weights_of
+from tests.test_two_sources import arguments
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
 LOSSES: Mapping[str, dict[str, Any]] = {
@@ -168,6 +169,40 @@ def test_masks_that_cannot_be_used(mask: Any, reason: str, masked: Path, tmp_pat
     assert outcome.code == 2 and "2.png" in outcome.err and reason in outcome.err, outcome.err
     skipped = p2pkit("run", masked, "--out", tmp_path / "skipped", "--set", "loader.bad_data=skip")
     assert skipped.code == 0, skipped.err
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_sets_in_which_nothing_counts_are_refused_before_training(split: str, masked: Path, p2pkit: Call) -> None:
+    for file in masked.with_suffix("").glob(f"{split}/weights/*"):
+        save(file, np.zeros((SIDE, SIDE), np.uint8))
+    for command in (("check", masked), ("run", masked, "--out", masked.with_suffix(".run"))):
+        outcome = p2pkit(*command)
+        assert outcome.code == 2 and "a weight of 0, so that nothing counts" in outcome.err, outcome.err
+    assert not masked.with_suffix(".run").exists()
+
+
+def test_masks_in_which_nothing_counts_in_full_are_reported(masked: Path, p2pkit: Call) -> None:
+    with_masks(masked, lambda seed: np.minimum(weights_of(seed), 200))
+    assert "no pixel counts in full" in " ".join(p2pkit("check", masked).out.split())
+    assert "no pixel" not in p2pkit("check", masked, "--set", "mask.range=[0, 200]").out
+
+
+def test_what_a_mask_says_beside_its_values_is_left_out(masked: Path, p2pkit: Call) -> None:
+    def with_alpha(seed: int) -> Any:
+        return np.dstack([(weights_of(seed) > 0).astype(np.uint8)] * 3 + [np.full((SIDE, SIDE), 255, np.uint8)])
+
+    with_masks(masked, with_alpha)
+    assert "set mask.range, as in mask.range = [0, 1]" in p2pkit("check", masked).err
+    for file in masked.with_suffix("").glob("*/weights/*"):
+        file.unlink()
+        # GDAL's nodata, as in rasters of classes
+        nodata = [(42113, "s", 0, "0", True)]
+        tifffile.imwrite(file.with_suffix(".tif"), weights_of(int(file.stem)), extratags=nodata)
+    outcome = p2pkit("check", masked)
+    assert outcome.code == 0, outcome.err
+    np.save(file.with_suffix(".npy"), np.where(weights_of(1) > 0, 1, np.nan).astype(np.float32))
+    file.with_suffix(".tif").unlink()
+    assert "are not finite (NaN or infinite); 0 is what counts nothing" in p2pkit("check", masked).err
 
 
 HEIGHTS = (

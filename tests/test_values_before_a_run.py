@@ -104,7 +104,7 @@ def test_values_that_mean_nothing_are_refused_or_filled(
     filled = (*named, *whole, "--set", "source.fill=15.0", "--set", "target.fill=12.0")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *filled)
     assert outcome.code == 0, outcome.err
-    assert "6.25% of the sources' values mean that nothing is there" in flat(outcome.err)
+    assert "6.25% of the values of sources mean that nothing is there" in flat(outcome.err)
     header = read_header(tmp_path / "run" / "model.safetensors")
     assert header.source_range == header.target_range == (10, 20)
     # what a hole holds changes nothing: neither training nor metrics see it

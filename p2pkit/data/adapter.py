@@ -153,7 +153,11 @@ def as_header(given: Any, kind: Kind, key: str, place: str) -> SampleHeader:
     name = _printable(str(getattr(given, "key", ""))) or key
     if parts := getattr(given, "parts", ()):
         height, width, _ = shapes["source"]
-        sources = {one: (height, width, channels) for one, channels in parts}
+        try:
+            sources = {str(one): (height, width, channels) for one, channels in parts}
+        except (TypeError, ValueError) as error:
+            made = "make it by SampleHeader.of_sources"
+            raise DataError(f"{place} gives the parts {parts!r}, expected names and channels; {made}") from error
         return SampleHeader.of_sources(sources, shapes["target"], name, shapes["mask"])
     return SampleHeader(shapes["source"], shapes["target"], name, shapes["mask"])
 

@@ -69,6 +69,7 @@ class SampleSpec(NamedTuple):
         refuse_unlike(sample.header, self.first)
         tensors: list[Tensor] = []
         for side, (values, reading) in self.sides.items():
+            # as Sample.image has it, without a call for what nearly every recipe has
             image = getattr(sample, side) if side in Sample._fields else sample.image(side)
             if image is not None:
                 tensors.append(normalize(image, f"{sample.key}, its {side.replace('.', ' ')}", values, reading))
@@ -95,15 +96,27 @@ class SampleSpec(NamedTuple):
 
 def as_weights(mask: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:
     """A mask [H, W, C] as stored as weights [1, H, W] from 0 to 1; raises DataError, beginning with ``key``."""
-    with_alpha = mask.shape[2] in (2, 4)
-    colours = np.asarray(mask[:, :, :-1] if with_alpha else mask)
-    if mask.shape[2] > 4 or (colours != colours[:, :, :1]).any():
-        raise DataError(f"{key}: it has {mask.shape[2]} channels, which differ; a mask is one channel of weights")
-    if with_alpha and (np.asarray(mask[:, :, -1]) != mask[0, 0, -1]).any():
-        raise DataError(f"{key}: its alpha differs from pixel to pixel; save weights as one channel, without alpha")
     if values is None and mask.dtype.kind in "iu" and mask.dtype.itemsize <= 4:
         values = 0.0, float(np.iinfo(mask.dtype).max)
-    return (normalize(colours[:, :, :1], key, values, remedies=Remedies("set mask.range")) + 1) / 2
+    return (normalize(mask_values(mask, key), key, values, remedies=Remedies("set mask.range")) + 1) / 2
+
+
+def mask_values(mask: NDArray[Any], key: str) -> NDArray[Any]:
+    """The one channel [H, W, 1] of a mask [H, W, C] as stored, which may be gray saved as RGB, and have alpha.
+
+    Raises:
+        DataError: its channels differ, or some of its values are NaN or infinite; the message begins with ``key``.
+    """
+    with_alpha = mask.shape[2] in (2, 4)
+    colours = np.asarray(mask[:, :, :-1] if with_alpha else mask)
+    if with_alpha and (np.asarray(mask[:, :, -1]) != mask[0, 0, -1]).any():
+        raise DataError(f"{key}: its alpha differs from pixel to pixel; save weights as one channel, without alpha")
+    if mask.shape[2] > 4 or (colours != colours[:, :, :1]).any(where=colours == colours):
+        found = f"it has {mask.shape[2]} channels, which differ"
+        raise DataError(f"{key}: {found}; a mask is one channel of weights, so save it as gray")
+    if count := int(np.count_nonzero(~np.isfinite(colours))):
+        raise DataError(f"{key}: {count} of its values are not finite (NaN or infinite); 0 is what counts nothing")
+    return colours[:, :, :1]
 
 
 def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:

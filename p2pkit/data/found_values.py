@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from p2pkit.contracts import ValueRange
 from p2pkit.data.samples import DERIVED, LITTLE, Data
 from p2pkit.data.value_ranges import find_percentiles
-from p2pkit.data.value_statistics import Looked, Statistics, look_at_values, side_values
+from p2pkit.data.value_statistics import Looked, Statistics, look_at_values, plural, side_values
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import Reading
@@ -63,8 +63,8 @@ class FoundValues(NamedTuple):
             held, measured = every.statistics[side], self.statistics[side]
             if (held.low, held.high) != (measured.low, measured.high):
                 yield (
-                    f"{side}s hold values {held.shown}; a run measures {low:g} to {high:g} on {measured.images} of "
-                    f"them, and clips what is beyond. Set {side}.range to keep it"
+                    f"{plural(side)} hold values {held.shown}; a run measures {low:g} to {high:g} on {measured.images} "
+                    f"of them, and clips what is beyond. Set {side}.range to keep it"
                 )
 
 
@@ -91,6 +91,8 @@ def find_values(data: Data, sides: Sequence[str] | None = None, every: bool = Fa
         values = side_values(data, side)
         if side == "mask":
             found.notices.extend(_of_masks(held, data.mask_range))
+            for split in {"train", data.validation.split} & found.looked.sets.keys():
+                _refuse_masked_out(found.looked.sets[split]["mask"], data.mask_range)
             continue
         if values.rule == "labels":
             every_set = [sets[side] for sets in found.looked.sets.values() if side in sets]
@@ -122,10 +124,10 @@ def values_beyond(side: str, sets: Sequence[Statistics], values: ValueRange) -> 
     margin = MARGIN * (values[1] - values[0])
     for held in sets:
         if held.low < values[0] - margin or held.high > values[1] + margin:
+            too = ", for metrics too" if side == "target" else ""
             yield (
-                f"{side}s of the {held.called} set hold values {held.shown}, beyond {values[0]:g} to {values[1]:g}, "
-                f"the range of the train set: they are clipped{', for metrics too' if side == 'target' else ''}. Set "
-                f"{side}.range to keep them"
+                f"{plural(side)} of the {held.called} set hold values {held.shown}, beyond {values[0]:g} to "
+                f"{values[1]:g}, the range of the train set: they are clipped{too}. Set {side}.range to keep them"
             )
 
 
@@ -149,8 +151,10 @@ def with_found_values(data: Data, sides: Sequence[str], accelerator: Accelerator
 
 
 def _of_masks(held: Statistics, values: ValueRange | None) -> Iterator[str]:
-    """A notice on masks that leave all to count; a DataError on those in which next to nothing counts."""
+    """Notices on masks that leave all, or nothing in full, to count; a DataError where next to nothing counts."""
     low, high = values or (0.0, (held.range_of_type or (0.0, 1.0))[1])
+    if held.high <= low:
+        return  # they are refused, as those of any set are
     if held.high - low < LITTLE * (high - low):
         raise DataError(
             f"masks hold values {held.shown}, and {high:g} is a weight of 1, so that next to nothing counts; set "
@@ -158,6 +162,21 @@ def _of_masks(held: Statistics, values: ValueRange | None) -> Iterator[str]:
         )
     if held.low >= high:
         yield f"masks hold values {held.shown}: every pixel counts in full, as it would without masks"
+    elif held.high < high - MARGIN * (high - low):
+        yield (
+            f"masks hold values {held.shown}, and {high:g} is a weight of 1, so that no pixel counts in full. If those "
+            f"of {held.high:g} shall, set mask.range = [{low:g}, {held.high:g}]"
+        )
+
+
+def _refuse_masked_out(held: Statistics, values: ValueRange | None) -> None:
+    """Raise DataError for masks of a set that let nothing count: nothing could be learnt, or measured."""
+    low = values[0] if values else 0.0
+    if held.images and held.high <= low:
+        raise DataError(
+            f"masks hold values {held.shown}, and {low:g} is a weight of 0, so that nothing counts; make masks that "
+            f"are higher where the target counts{', or set mask.range' if values else ''}"
+        )
 
 
 def _of_labels(sets: Sequence[Statistics], known: ValueRange | None) -> ValueRange | None:
@@ -182,7 +201,7 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
     """Notices on values that make little use of their range; ``values`` is None for that of their type."""
     if len(found.dtypes) > 1 and values is None:
         yield (
-            f"{side}s are of several types ({_counted(found.dtypes)}), each of which has its own range; set "
+            f"{plural(side)} are of several types ({_counted(found.dtypes)}), each of which has its own range; set "
             f"{side}.range if their values mean the same"
         )
     of_range = values or found.range_of_type
@@ -192,12 +211,13 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
     used, inner = (each / (high - low) for each in (found.high - found.low, found.inner_high - found.inner_low))
     if used < LITTLE:
         yield (
-            f"{side}s hold values {found.shown}, which is {used:.1%} of the range {low:g} to {high:g} that becomes "
-            f"-1 to 1: to the networks they are nearly of one shade. Set {side}.range = [{found.low:g}, {found.high:g}]"
+            f"{plural(side)} hold values {found.shown}, which is {used:.1%} of the range {low:g} to {high:g} that "
+            f"becomes -1 to 1: to the networks they are nearly of one shade. Set {side}.range = [{found.low:g}, "
+            f"{found.high:g}]"
         )
     elif 0 < inner < LITTLE / 2 and found.wide:
         yield (
-            f"{side}s: all but a few values lie between {found.inner_low:g} and {found.inner_high:g}, which is "
+            f"{plural(side)}: all but a few values lie between {found.inner_low:g} and {found.inner_high:g}, which is "
             f"{inner:.1%} of the range {low:g} to {high:g} that becomes -1 to 1. Set {side}.percentiles = [0.1, 99.9] "
             "to clip the others"
         )
@@ -207,22 +227,22 @@ def _said_by_files(side: str, found: Statistics, reading: Reading, values: Value
     """Notices on what files say of their values."""
     if found.profiles:
         yield (
-            f"{found.profiles.total()} of {found.images} {side}s have a colour profile ({_counted(found.profiles)}), "
-            "which is not used: their numbers are taken as stored"
+            f"{found.profiles.total()} of {found.images} {plural(side)} have a colour profile "
+            f"({_counted(found.profiles)}), which is not used: their numbers are taken as stored"
         )
     fill = reading.fill
     if found.missing and reading.masked:
         shown = "in the middle of the range" if fill is None else f"{fill:g}"
         yield (
-            f"{found.missing / found.values:.2%} of the {side}s' values mean that nothing is there; they are {shown} "
-            "to the networks, and do not count"
+            f"{found.missing / found.values:.2%} of the values of {plural(side)} mean that nothing is there; they are "
+            f"{shown} to the networks, and do not count"
         )
     elif found.missing and fill is not None:
         low, high = values or (fill, fill)
         seen = min(max(fill, low), high)
         clipped = "" if seen == fill else f", which is clipped to {seen:g}, the end of the range"
         yield (
-            f"{found.missing / found.values:.2%} of the {side}s' values mean that nothing is there, and are "
+            f"{found.missing / found.values:.2%} of the values of {plural(side)} mean that nothing is there, and are "
             f"{fill:g} to the networks, as {side}.fill says{clipped}"
         )
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from p2pkit.contracts import Sample, ValueRange, dtype_range
-from p2pkit.data.augmentation import refuse_unlike
+from p2pkit.data.augmentation import mask_values, refuse_unlike
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.checks import SampleRef, scan
 from p2pkit.data.samples import Data, Samples, SideValues
@@ -146,6 +146,12 @@ def spread(count: int, every: bool = False) -> Sequence[int]:
     return range(count) if every or count <= SAMPLED else [each * count // SAMPLED for each in range(SAMPLED)]
 
 
+def plural(side: str) -> str:
+    """What messages call the images of a side: "sources", of several "sources depth", "targets" or "masks"."""
+    kind, _, name = side.partition(".")
+    return f"{kind}s {name}".strip()
+
+
 def side_values(data: Data, side: str) -> SideValues:
     """What the recipe says of a side; of masks it says nothing here."""
     return SideValues("mask") if side == "mask" else data.values[side]
@@ -156,6 +162,8 @@ def _of_image(sample: Sample, side: str, values: SideValues) -> Statistics:
     image = sample.image(side)
     assert image is not None
     key = f"{sample.key}, its {side.replace('.', ' ')}"
+    if side == "mask":
+        image = mask_values(image, key)
     where = nothing_there(image, values.reading.nodata)
     with_filled(image, key, values.reading)
     there = np.asarray(image).ravel() if where is None else np.asarray(image)[~where]

@@ -56,19 +56,22 @@ class MeanTarget:
     """
 
     def __init__(self, scale: int = 1) -> None:
-        self._scale, self._count = scale, 0
+        self._scale = scale
         self._sum: Tensor | None = None
 
-    def add(self, source: Tensor, target: Tensor) -> None:
-        """Take in a training pair [C, H, W] in [-1, 1]."""
-        target = target.double()
-        self._sum = target if self._sum is None else self._sum + _resized(target, self._sum.shape[1:])
-        self._count += 1
+    def add(self, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+        """Take in a training pair [C, H, W] in [-1, 1], of which as much counts as a mask [1, H, W] says."""
+        weights = torch.ones_like(target[:1]) if mask is None else mask
+        both = torch.cat([target.double() * weights, weights.double()])
+        self._sum = both if self._sum is None else self._sum + _resized(both, self._sum.shape[1:])
 
     def __call__(self, source: Tensor) -> Tensor:
         """Sources [1, Cs, H, W] to outputs [1, Ct, scale * H, scale * W]."""
         assert self._sum is not None
-        return _resized((self._sum / self._count).float(), _enlarged(source, self._scale))[None]
+        sums, weights = self._sum[:-1], self._sum[-1:]
+        everywhere = sums.sum(dim=(1, 2), keepdim=True) / weights.sum()  # for places at which no pair counts
+        mean = torch.where(weights > 0, sums / weights.clamp(min=1e-9), everywhere)
+        return _resized(mean.float(), _enlarged(source, self._scale))[None]
 
 
 class ClassMeanColour:
@@ -83,8 +86,8 @@ class ClassMeanColour:
         """By code: how many pixels, the sums of target colours, of source colours, and of the squares of these."""
         self.too_many = False
 
-    def add(self, source: Tensor, target: Tensor) -> None:
-        """Take in a training pair [C, H, W] in [-1, 1]."""
+    def add(self, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
+        """Take in a training pair [C, H, W] in [-1, 1], of which as much counts as a mask [1, H, W] says."""
         if self.too_many:
             return
         source = self._encode(source[None])[0]
@@ -93,7 +96,9 @@ class ClassMeanColour:
         if self.too_many:
             self._sums.clear()
             return
-        values = torch.cat([torch.ones_like(target[:1]), target, source, source.square()]).double().flatten(1).T
+        weights = torch.ones_like(target[:1]) if mask is None else mask
+        values = (torch.cat([torch.ones_like(weights), target, source, source.square()]) * weights).double()
+        values = values.flatten(1).T
         totals = torch.zeros(len(codes), values.shape[1], dtype=torch.float64).index_add_(0, places.flatten(), values)
         self._target_channels = len(target)
         for code, total in zip(codes.tolist(), totals, strict=True):
@@ -116,6 +121,7 @@ class ClassMeanColour:
         colours = []
         for code in codes.tolist():
             known = self._sums.get(code, every)
+            known = known if known[0] > 0 else every  # a class that counts nowhere
             colours.append((known[1 : 1 + self._target_channels] / known[0]).float())
         return torch.stack(colours)[places].permute(2, 0, 1)[None]
 
@@ -127,7 +133,7 @@ class NearestSource:
         """``target`` gives the one in [-1, 1] of the pair that was added at a place, ``scale`` times as large."""
         self._target, self._scale, self._thumbnails = target, scale, list[Tensor]()
 
-    def add(self, source: Tensor, target: Tensor) -> None:
+    def add(self, source: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
         """Take in a training pair [C, H, W] in [-1, 1]."""
         self._thumbnails.append(_thumbnail(source[None]))
 
@@ -201,7 +207,7 @@ def _learn(driver: Driver, learning: Sequence[Any], seen: list[int]) -> None:
             with suppress(DataError):  # training has not met it, or has skipped it
                 sample, _ = validation.tensors(train, index)
                 for each in learning:
-                    each.add(sample.source, sample.target)
+                    each.add(*sample)
                 seen.append(index)
 
     shown = driver.accelerator.is_main_process

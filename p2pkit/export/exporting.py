@@ -33,6 +33,8 @@ TOLERANCE = 1e-4
 """The largest difference to the model, in images in [-1, 1], with which a file is left there."""
 METADATA_KEY = "p2pkit"
 BATCHES = (1, 3)
+TARGET = "target"
+"""What the output is called."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,13 @@ def export_model(
     sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
     drawn = drawn_noise(generator, torch.zeros(2, header.source_channels, height, width), [0, 0]) if dropout else []
     policy = Policy(translator.policy.norm, dropout=bool(drawn))
-    channels = {one.name or "source": one.channels for one in header.each_source}
+    channels = {_input_name(one.name): one.channels for one in header.each_source}
     changing = {0: "batch", 2: "height", 3: "width"}
     sources = [ExportInput(name, torch.rand(2, count, 5, 7), changing) for name, count in channels.items()]
     metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
     inputs = [*sources, *noise_inputs(drawn)]
     network = Standalone(generator, policy, header.scale, len(sources))
-    output = "output" if "target" in channels else "target"  # no two things in a graph have one name
-    exportable = Exportable(network, inputs, output, {METADATA_KEY: json.dumps(metadata)})
+    exportable = Exportable(network, inputs, TARGET, {METADATA_KEY: json.dumps(metadata)})
     with atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
@@ -99,6 +100,12 @@ def export_model(
             )
     trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
     return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels))
+
+
+def _input_name(source: str) -> str:
+    """What the input of a source is called: as the source is, but for names that the graph has for something else."""
+    taken = source == TARGET or re.fullmatch(r"noise_\d+", source)
+    return f"source_{source}" if taken else source or "source"
 
 
 @contextmanager

@@ -143,7 +143,10 @@ class Remedies(NamedTuple):
 
     range: str = "set range or percentiles in the recipe's [source] or [target]"
     """About values of no known range."""
-    fill: str = "set fill in the recipe's [source] or [target] to the value that shall stand there"
+    fill: str = (
+        'set fill in the recipe\'s [source] or [target] to the value that shall stand there, or mask = "nodata" to '
+        "leave it out of losses"
+    )
     """About values that mean "nothing here"."""
 
 
@@ -237,7 +240,7 @@ def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: 
     """Map values [C, H, W] in place: each channel's range, or the one of all, becomes [-1, 1]."""
     if len(ranges) not in (1, len(tensor)):
         found = f"it has {len(tensor)} channels, but there are {len(ranges)} ranges"
-        raise DataError(f"{key}: {found}; give one for all, or one for each")
+        raise DataError(f"{key}: {found}; set range to one for all, or to one for each")
     for channel, (low, high) in zip(tensor, ranges if len(ranges) > 1 else [*ranges] * len(tensor), strict=True):
         if logarithmic:
             if low <= 0:

@@ -108,7 +108,9 @@ def _see_classes(source: Tensor, seen: Seen, encoding: Any) -> None:
 
 
 def _see_values(pixels: NDArray[Any], seen: Seen, header: SourceHeader) -> None:
-    values, nodata = np.asarray(pixels), header.how_read()[0].nodata
+    reading, taking = header.how_read()
+    pixels, nodata = taking.of(pixels, header.name), reading.nodata
+    values = np.asarray(pixels)
     if (where := nothing_there(pixels, nodata)) is not None:
         values = values[~where]
     try:

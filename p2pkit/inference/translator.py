@@ -291,9 +291,11 @@ class Translator:
         if isinstance(source, Mapping) != bool(header.sources) or (
             isinstance(source, Mapping) and source.keys() != {one.name for one in header.sources}
         ):
-            found = ", ".join(source) if isinstance(source, Mapping) else "one without a name"
+            found = ", ".join(source) or "none" if isinstance(source, Mapping) else "one without a name"
             taken = ", ".join(one.name for one in header.sources) or "one, without a name"
-            raise DataError(f"{key}: its sources are {found}; this model takes {taken}")
+            each = ", ".join(f'"{one.name}": ...' for one in header.sources)
+            how = f"give all of them by name, {{{each}}}" if header.sources else "give that alone"
+            raise DataError(f"{key}: its sources are {found}; this model takes {taken}, so {how}")
         if not isinstance(source, Mapping):
             return one_to_tensor(source, key, header.each_source[0], self.parts[0])
         tensors = []

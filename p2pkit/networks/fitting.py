@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
@@ -15,8 +16,8 @@ from p2pkit.errors import DataError
 
 LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
 _BICUBIC = vision.InterpolationMode.BICUBIC
-WHOLE = 1e-3
-"""A share so small is what rounding leaves of none where pixels are resampled."""
+CUBIC_REACH = 2.0
+"""Bicubic interpolation takes pixels less than so many pixels away; where it makes images smaller, of the result's."""
 
 
 def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
@@ -73,7 +74,21 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(mask.shape[-2:]) == size:
         return mask
-    # either way from 0: bicubic has negative shares too
-    without: Tensor = vision.resize((mask <= 0).float(), list(size), interpolation=_BICUBIC, antialias=True)
+    factors = (max(1.0, found / wanted) for found, wanted in zip(mask.shape[-2:], size, strict=True))
+    whole = far_from_nothing(mask, [CUBIC_REACH * factor for factor in factors])
     resized: Tensor = vision.resize(mask, list(size), interpolation=vision.InterpolationMode.BILINEAR, antialias=True)
-    return resized.clamp_(0.0, 1.0) * (without.abs() <= WHOLE)
+    return resized.clamp_(0.0, 1.0) * resize(whole, size, "nearest")
+
+
+def far_from_nothing(mask: Tensor, reach: Sequence[float]) -> Tensor:
+    """1 where no pixel of weights [..., 1, H, W] without weight lies within ``reach`` (rows, columns), else 0.
+
+    It is of all places up to half a pixel around each pixel, so that its nearest neighbour may be taken anywhere. (A
+    bicubic image of where weights are would not do: its kernel has negative parts.)
+    """
+    nothing = (mask <= 0).float().reshape(-1, 1, *mask.shape[-2:])
+    down, right = (int(pixels + 0.5) for pixels in reach)
+    # one axis after the other, which is faster than both at once
+    nothing = F.max_pool2d(nothing, (2 * down + 1, 1), stride=1, padding=(down, 0))
+    nothing = F.max_pool2d(nothing, (1, 2 * right + 1), stride=1, padding=(0, right))
+    return 1 - nothing.reshape(mask.shape)

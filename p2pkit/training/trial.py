@@ -22,6 +22,7 @@ from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms, TermsO
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
 from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
+from p2pkit.evaluation.baselines import CLASS_MEAN
 from p2pkit.networks.encoding import Encoded, split_sources
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.run_contracts import Position
@@ -142,6 +143,12 @@ def _try_settings(parts: TrainingParts, processes: int) -> None:
             raise RecipeError(f"{origin} fails at {progress:.0%} of a run: {in_one_line(error)}") from error
         if not isinstance(factor, int | float) or not 0 <= factor < math.inf:
             raise RecipeError(f"{origin} gives {factor!r} at {progress:.0%} of a run, expected a number of at least 0")
+    validation = parts.validation
+    if validation.settings.baseline == CLASS_MEAN and validation.spec.scale > 1:
+        raise RecipeError(
+            f'validation.baseline = "{CLASS_MEAN}": a pixel of a source has no one colour in a target that is '
+            f'{validation.spec.scale} times as large; choose "source", or "all"'
+        )
     if parts.run.trackers:
         refuse_missing(parts.run.trackers)
 

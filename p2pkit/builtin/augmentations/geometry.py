@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from p2pkit.networks.fitting import WHOLE
+from p2pkit.networks.fitting import CUBIC_REACH, far_from_nothing
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0.1, lt=10)]
@@ -130,9 +130,8 @@ def _all_moved(places: Callable[[Tensor], Tensor], source: Any, target: Tensor, 
     moved = _of_all(lambda image: _moved(image, places(image)), source, target)
     for weights in mask:
         at, plain = places(weights), weights.as_subclass(Tensor)
-        # either way from 0: bicubic has negative shares too
-        without = _moved((plain <= 0).float(), at).abs()
-        moved = *moved, _moved(tv_tensors.Mask(plain), at) * (without <= WHOLE)
+        whole = far_from_nothing(plain, (CUBIC_REACH, CUBIC_REACH))
+        moved = *moved, _moved(tv_tensors.Mask(plain * whole), at)
     return moved
 
 

@@ -38,6 +38,7 @@ class ONNX:
             dynamo=True,
             verbose=False,
         )
+        _keep_apart(program.model.graph)
         program.model.metadata_props.update(exportable.metadata)
         program.save(file, external_data=False)
 
@@ -51,6 +52,15 @@ class ONNX:
             return torch.from_numpy(target)
 
         return run
+
+
+def _keep_apart(graph: Any) -> None:
+    """Rename what the graph computes and calls like one of its inputs, whose names are those of anybody's sources."""
+    taken = {value.name for value in graph.inputs}
+    computed = [value for node in graph.all_nodes() for value in node.outputs]
+    for value in [*computed, *graph.initializers.values()]:
+        if value.name in taken and not value.is_graph_input():
+            value.name = f"computed.{value.name}"  # names of sources have no dots
 
 
 def _wanted(library: str) -> Any:
