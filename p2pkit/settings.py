@@ -235,10 +235,6 @@ class TransformSettings(Section):
             raise ValueError("load_size beside keep_aspect")
         if self.crops_per_image > 1 and self.crop_size is None:
             raise ValueError("crop_size beside crops_per_image")
-        if self.load_size is not None and self.crop_size is not None and not self.keep_aspect:
-            loaded, crop = height_width(self.load_size), height_width(self.crop_size)
-            if loaded[0] < crop[0] or loaded[1] < crop[1]:
-                raise ValueError("crop_size no larger than load_size, out of which it is cut")
         return self
 
 

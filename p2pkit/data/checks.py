@@ -156,7 +156,9 @@ class HeaderCheck:
         if len(first) < 2:
             raise _cannot_be_used(findings, self.count)
         header = first["source"]._replace(target=first["target"].target)
-        self.checks = SampleChecks(header, self.augmentation, self.batched)
+        self.checks, settings = SampleChecks(header, self.augmentation, self.batched), self.augmentation.settings
+        if settings.load_size is not None and not settings.keep_aspect:  # so it is with all of them
+            self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
         for group in headers.groups:
             try:
                 self.checks.refuse_unusable(group.header, trained=group.split == "train")

@@ -89,13 +89,13 @@ def try_training(
         _try_losses(parts, batch, fake, parts.discriminator)
         _try_metrics(parts, batch)
         with _named(parts.origins["method"], batch, "a step in which update(network, terms) gets scalars to lower"):
-            seen = batch if batch.mask is None else _MaskedBatch(**vars(batch))
+            seen = batch if batch.mask is None else MaskedBatch(**vars(batch))
             tried = _TriedUpdate(parts, seen, parts.train.accumulate)
             parts.method.train_step(seen, tried)
         if not tried.updates:
             origin = parts.origins["method"]
             raise RecipeError(f"{origin}: its step trains no network; call update(network, terms) for each")
-        if isinstance(seen, _MaskedBatch) and not seen.mask_read:
+        if isinstance(seen, MaskedBatch) and not seen.mask_read:
             raise RecipeError(
                 f"{parts.origins['method']}: its step does not look at batch.mask, and the data has masks; give it to "
                 "StepContext(source, target, fake, discriminator, batch.mask), or leave masks out"
@@ -278,10 +278,11 @@ class _TriedUpdate:
                 raise ValueError(f"the term {name!r} is not a scalar tensor")
 
 
-class _MaskedBatch(Batch):
+class MaskedBatch(Batch):
     """A batch that knows whether its mask was looked at."""
 
     mask_read = False
+    """A method that does not look at masks is refused where there are some."""
 
     def __getattribute__(self, name: str) -> Any:
         if name == "mask":

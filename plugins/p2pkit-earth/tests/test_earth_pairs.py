@@ -98,7 +98,7 @@ def test_coasts_lie_on_each_other() -> None:
     test, val = ReliefToSatellite("test", 225, land=0.1), ReliefToSatellite("val", 225, land=0.1)
     shifts = [(down, right) for down in range(-4, 5) for right in range(-4, 5)]
     best = []
-    for relief, satellite, _ in (pairs[index] for pairs in (test, val) for index in range(len(pairs))):
+    for relief, satellite, *_ in (pairs[index] for pairs in (test, val) for index in range(len(pairs))):
         land = relief[..., 2] < relief[..., 0] + 30.0
         ground = satellite[..., 0] > 0.55 * satellite[..., 2]
         if land.mean() < 0.9:
