@@ -240,6 +240,9 @@ def data_for(
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
             raise DataError(f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}")
+    if "target" in sides and loaded.spec.scale != header.scale:
+        larger = f"its targets are {loaded.spec.scale} times as high and wide as its sources"
+        raise DataError(f"{recipe.data.name}: {larger}, outputs of the model {header.scale} times")
     return recipe, loaded
 
 

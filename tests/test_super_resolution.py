@@ -273,6 +273,18 @@ def test_python_gives_back_the_kind_that_it_is_given(resized: Path, tmp_path: Pa
     assert report.done == 1 and (tmp_path / "o" / "a_1.png").exists()
 
 
+def test_data_of_another_scale_is_refused_by_evaluate(resized: Path, tmp_path: Path, p2pkit: Call) -> None:
+    for seed in range(2):
+        save(tmp_path / "small" / f"{seed}.png", picture(16, 16, seed))
+        for scale in (1, 2, 3):
+            save(tmp_path / str(scale) / f"{seed}.png", picture(16 * scale, 16 * scale, seed))
+    for scale in (1, 2, 3):
+        given = "--data", tmp_path / "small", "--data", tmp_path / str(scale)
+        outcome = p2pkit("evaluate", resized, *given, "--metrics", "mae")
+        found = f"targets are {scale} times as high and wide as its sources, outputs of the model 2 times"
+        assert (outcome.code, found in outcome.err) == ((0, False) if scale == 2 else (2, True)), outcome.err
+
+
 def test_a_model_says_its_scale(resized: Path, p2pkit: Call) -> None:
     assert "-> 3 of uint8 at 2 times the size, " in repr(library.load_model(resized, "cpu"))
     assert "scale: 2" in " ".join(p2pkit("inspect", resized).out.split())

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+from torchvision import tv_tensors
 
 import p2pkit as library
 from p2pkit.components.catalogue import create
@@ -23,35 +25,33 @@ from p2pkit.training.sample_grids import Row, sample_grid
 from tests.conftest import picture, save
 
 
-@pytest.mark.parametrize("size", [(32, 20), (20, 32), (13, 11), (50, 70)])
-def test_resizing_mixes_no_value_without_weight_into_one_that_counts(size: tuple[int, int]) -> None:
-    mask = torch.ones(1, 32, 32)
-    mask[:, 5:9, 15] = mask[:, :, 22] = 0
-    image = torch.full((1, 32, 32), 0.25)
-    spoilt = torch.where(mask > 0, image, torch.tensor(-1.0))
-    weights = resize_mask(mask, size)
-    counts = weights > 0
-    assert 0.3 < counts.float().mean() < 1
-    assert (resize(spoilt, size) - resize(image, size))[counts].abs().max() < 2e-3
+def with_hidden(value: float) -> tuple[Tensor, Tensor]:
+    """An image of 32x40 in [0, 1], with ``value`` where its mask, a rectangle and single pixels, is 0; and the mask."""
+    random, mask = torch.Generator().manual_seed(3), torch.ones(1, 32, 40)
+    mask[:, 8:20, 5:15] = mask[:, 25, 25] = mask[:, 31, 0] = 0
+    return torch.where(mask > 0, torch.rand(3, 32, 40, generator=random), torch.tensor(value)), mask
+
+
+@pytest.mark.parametrize("size", [(64, 80), (48, 60), (31, 41), (24, 30), (16, 20), (20, 80)])
+def test_resizing_mixes_nothing_without_weight_into_what_counts(size: tuple[int, int]) -> None:
+    (black, mask), (white, _) = (with_hidden(value) for value in (0.0, 1.0))
+    counts = resize_mask(mask, size)
+    assert torch.equal(resize(black, size) * counts, resize(white, size) * counts)
+    assert 0.3 < counts.mean() < 1
 
 
 @pytest.mark.parametrize("name", ["affine", "elastic"])
-def test_moving_mixes_no_value_without_weight_into_one_that_counts(name: str) -> None:
-    from torchvision import tv_tensors
-
-    moves = create("augmentations", name)
-    mask = torch.ones(1, 48, 48)
-    mask[:, 20:24, 10:40] = 0
-    for seed in range(10):
-        moved = []
-        for value in (0.25, 0.25 - 0.25):
+def test_moving_mixes_nothing_without_weight_into_what_counts(name: str) -> None:
+    changes: dict[str, Any] = {"affine": {"rotation": 40.0, "scale": (0.6, 1.6)}, "elastic": {"magnitude": 0.1}}
+    augment = create("augmentations", name, **changes[name])
+    for seed in range(5):
+        made = []
+        for value in (0.0, 1.0):
+            target, mask = with_hidden(value)
             torch.manual_seed(seed)
-            image = tv_tensors.Image(torch.where(mask > 0, torch.tensor(0.25), torch.tensor(value)))
-            _, target, weights = moves(image, image, tv_tensors.Mask(mask))
-            moved.append(target)
-        counts = weights > 0
-        assert counts.any() and not counts.all()
-        assert (moved[0] - moved[1])[counts].abs().max() < 1e-3
+            made.append(augment(tv_tensors.Image(target), tv_tensors.Image(target), tv_tensors.Mask(mask)))
+        (_, black, counts), (_, white, _) = made
+        assert torch.equal(black * counts, white * counts) and 0.3 < counts.mean() < 1
 
 
 @pytest.mark.parametrize(
