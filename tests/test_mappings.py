@@ -30,7 +30,7 @@ def bands(seed: int) -> Any:
 
 def rain(seed: int) -> Any:
     """Values of four orders of magnitude, float32 [SIDE, SIDE]."""
-    return (0.01 * 10 ** (4 * picture(SIDE, SIDE, 20 + seed, 1)[:, :, 0] / 255)).astype(np.float32)
+    return (0.01 * 10 ** (4.0 * picture(SIDE, SIDE, 20 + seed, 1)[:, :, 0] / 255)).astype(np.float32)
 
 
 @pytest.fixture
@@ -99,3 +99,12 @@ def test_logarithmic_targets_come_back(root: Path, recipe: Path, tmp_path: Path,
     assert about["target_range"] == [0.01, 100] and about["target_reading"]["mapping"] == "logarithmic"
     outcome = p2pkit("check", recipe, *arguments(*settings(root, "target.range=[0, 100]", LOGARITHMIC[1])))
     assert outcome.code == 2 and "logarithmic" in outcome.err and "above 0" in outcome.err, outcome.err
+
+
+def test_little_of_a_logarithmic_range_is_little_of_its_logarithms(root: Path, recipe: Path, p2pkit: Call) -> None:
+    for high, odd in ((1e6, False), (1e30, True)):
+        given = settings(root, "source.range=[-5, 1000]", f"target.range=[0.01, {high:g}]", LOGARITHMIC[1])
+        outcome = p2pkit("check", recipe, *arguments(*given))
+        assert ("NOTICE: targets hold values" in outcome.out) is odd, outcome.out
+    few = ["source.range=[-5, 1000]", "target.range=[0.01, 1e6]"]
+    assert "NOTICE: targets hold values" in p2pkit("check", recipe, *arguments(*settings(root, *few))).out

@@ -32,6 +32,14 @@ def test_sources_unlike_those_of_training_are_named(p2pkit: Call, tmp_path: Path
         assert "1 of the sources are of uint8 and take up less than a fifth of the range" in outcome.err
 
 
+def test_the_range_named_is_that_of_training(p2pkit: Call, tmp_path: Path) -> None:
+    pixels = smooth(24, 24, 1, 0, 255, "uint8")
+    run = train(p2pkit, data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels)), tmp_path / "run")
+    write_image(tmp_path / "in" / "a.tif", pixels.astype(np.uint16))
+    outcome = p2pkit("translate", run, tmp_path / "in", "--out", tmp_path / "out")
+    assert "less than a fifth of the range: the model was trained on 0 to 255 of uint8" in outcome.err
+
+
 def test_label_maps_of_other_classes_are_named_at_translation(p2pkit: Call, tmp_path: Path) -> None:
     run = train(p2pkit, label_data(tmp_path, blocks), tmp_path / "run")
     write_image(tmp_path / "in" / "a.png", blocks(3, 9))

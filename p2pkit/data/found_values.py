@@ -111,7 +111,7 @@ def find_values(data: Data, sides: Sequence[str] | None = None, every: bool = Fa
                 f'{side}.mapping = "logarithmic" is of values above 0, and these go from {chosen[0]:g} on; set '
                 f"{side}.range, beyond which values are clipped"
             )
-        found.notices.extend(_odd_values(side, held, chosen))
+        found.notices.extend(_odd_values(side, held, values.reading, chosen))
         found.notices.extend(_said_by_files(side, held, values.reading, chosen))
         if chosen is not None and values.rule in DERIVED and not values.percentiles:
             others = [sets[side] for split, sets in found.looked.sets.items() if split != "train" and side in sets]
@@ -197,7 +197,7 @@ def _of_labels(sets: Sequence[Statistics], known: ValueRange | None) -> ValueRan
     return None if dtypes in AS_THEY_ARE else (NUMBERS[0] if low < 0 else 0.0, NUMBERS[1])
 
 
-def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iterator[str]:
+def _odd_values(side: str, found: Statistics, reading: Reading, values: ValueRange | None) -> Iterator[str]:
     """Notices on values that make little use of their range; ``values`` is None for that of their type."""
     if len(found.dtypes) > 1 and values is None:
         yield (
@@ -208,7 +208,10 @@ def _odd_values(side: str, found: Statistics, values: ValueRange | None) -> Iter
     if found.low >= found.high or of_range is None:
         return
     low, high = of_range
-    used, inner = (each / (high - low) for each in (found.high - found.low, found.inner_high - found.inner_low))
+    if reading.logarithmic and low <= 0:
+        return  # it is refused where it is used
+    used = reading.share((found.low, found.high), of_range)
+    inner = reading.share((found.inner_low, found.inner_high), of_range)
     if used < LITTLE:
         yield (
             f"{plural(side)} hold values {found.shown}, which is {used:.1%} of the range {low:g} to {high:g} that "

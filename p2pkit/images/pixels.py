@@ -134,6 +134,14 @@ class Reading(NamedTuple):
     logarithmic: bool = False
     """Equal ratios of values, not equal differences, become equal differences."""
 
+    def share(self, held: ValueRange, values: ValueRange) -> float:
+        """The share of [-1, 1], which ``values`` (low, high) become, that is between the two values ``held``."""
+        if not self.logarithmic:
+            return (held[1] - held[0]) / (values[1] - values[0])
+        inside = (math.log(min(max(value, values[0]), values[1])) for value in (*held, *values))
+        first, last, low, high = inside
+        return (last - first) / (high - low)
+
 
 PLAIN_READING = Reading()
 
