@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 import p2pkit as library
+from p2pkit.data.augmentation import refuse_unlike
+from p2pkit.data.samples import Samples
 from p2pkit.errors import DataError
 from p2pkit.images.channels import Taking
 from p2pkit.images.pixels import stored
@@ -166,3 +168,24 @@ def test_headers_count_what_is_taken(tmp_path: Path) -> None:
         assert found == channels
         taken = taking.of(read_image(tmp_path / "a.tif"), "it").shape[2]
         assert taking.taken(found, "it") == taken == expected
+
+
+class Turned:
+    """Samples whose sources come in one order and in the other, in turn."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Any:
+        sources = {"rgb": colours(3), "depth": colours(1)}
+        return {"source": sources if index else dict(reversed(sources.items())), "target": colours(3)}
+
+
+def test_the_recipe_gives_sources_their_order() -> None:
+    first, second = (Samples(Turned(), "it", "train").read(index).header for index in range(2))
+    remedy = r"agree, or the recipe give the order: \[source.depth\], \[source.rgb\]$"
+    with pytest.raises(DataError, match=remedy):
+        refuse_unlike(second, first)
+    taking = {"source.rgb": Taking(), "source.depth": Taking()}
+    first, second = (Samples(Turned(), "it", "train", taking=taking).read(index).header for index in range(2))
+    assert first.parts == second.parts == (("rgb", 3), ("depth", 1))

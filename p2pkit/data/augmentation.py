@@ -123,9 +123,11 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
     """Raise DataError when a sample is unlike the ``first`` in its sources, channels, mask, or relation of sizes."""
     if sample.parts != first.parts and NO_IMAGE not in (sample.source, first.source):
         found, expected = (", ".join(f"{name} {count}" for name, count in each.parts) for each in (sample, first))
+        tables = ", ".join(f"[source.{name}]" for name, _ in first.parts)
+        order = f", or the recipe give the order: {tables}" if sorted(sample.parts) == sorted(first.parts) else ""
         raise DataError(
             f"{sample.key}: its sources, with their channels, are {found or 'one without a name'}, those of "
-            f"{first.key} {expected or 'one without a name'}; all samples of a data set must agree"
+            f"{first.key} {expected or 'one without a name'}; all samples of a data set must agree{order}"
         )
     for side in ("source", "target"):
         found, expected = getattr(sample, side)[2], getattr(first, side)[2]

@@ -131,8 +131,9 @@ def _odd(seen: Seen, header: SourceHeader, encoding: Any) -> Iterator[str]:
         )
     if not seen.values:
         return
+    low, high = header.values
+    trained = f"the model was trained on {low:g} to {high:g} of {header.dtype}"
     low, high = header.range or dtype_range(np.dtype(seen.dtype))
-    trained = "the model was trained on {:g} to {:g} of {}".format(*header.values, header.dtype)
     if seen.beyond > REFUSED * seen.values:
         yield f"have more than 1% of their values beyond the range, and these are clipped: {trained}"
     elif seen.dtype != header.dtype and header.how_read()[0].share((seen.low, seen.high), (low, high)) < LITTLE:
