@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
-from tests.conftest import Call, lines, picture, train
+from tests.conftest import Call, lines, picture, save, train
 
 
 def test_the_best_is_chosen_on_the_set_that_the_recipe_says(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
@@ -46,3 +47,19 @@ def test_unpaired_folders_are_checked_and_shown(pairs: Path, recipe: Path, p2pki
     assert skipped.code == 0, skipped.err
     seen = {line["message"].partition(":")[0] for line in map(json.loads, (tmp_path / "run/bad_data.jsonl").open())}
     assert all("/b2.png" in message or message == "train/b/b3.png" for message in seen)
+
+
+@pytest.mark.parametrize("settings", ["{crop_size = 16}", "{load_size = 18, keep_aspect = true, crop_size = 16}"])
+def test_unpaired_images_of_several_sizes_are_cropped(
+    settings: str, recipe: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    recipe.write_text(recipe.read_text().replace("load_size = 20\n", ""))
+    root = tmp_path / "unpaired"
+    for side, sizes in (("a", [(20, 24), (24, 20)]), ("b", [(32, 48), (18, 18), (16, 40)])):
+        for index, size in enumerate(sizes):
+            save(root / "train" / side / f"{index}.png", picture(*size, index))
+    data = f'data={{name = "unpaired_folders", root = "{root}", source = "a", target = "b"}}'
+    chosen = data, f"transform={settings}", "loader.batch_size=2"
+    outcome = p2pkit("check", recipe, *(part for each in chosen for part in ("--set", each)))
+    assert outcome.code == 0, outcome.err
+    assert (train(p2pkit, recipe, tmp_path / "run", *chosen) / "model.safetensors").exists()

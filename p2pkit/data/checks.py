@@ -109,10 +109,12 @@ class SampleChecks:
     def refuse_size(self, header: SampleHeader, generator: nn.Module) -> None:
         """Raise DataError when a training sample's size does not go with the generator or with the first sample's."""
         for shape, first in zip(header[:2], self.first[:2], strict=True):
+            if not any(shape):  # a sample of an unpaired data set has one side alone
+                continue
             size = self.augmentation.sizes(shape[:2]).crop
-            if shape is header.source and any(shape):
+            if shape is header.source:
                 refuse_unfitting(generator, size, header.key)
-            if self.batched and any(shape) and size != self.augmentation.sizes(first[:2]).crop:
+            if self.batched and size != self.augmentation.sizes(first[:2]).crop:
                 raise DataError(
                     f"{header.key}: it differs in size from {self.first.key}, so no batch can hold both; {ONE_SIZE}"
                 )
