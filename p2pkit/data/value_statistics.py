@@ -165,7 +165,8 @@ def _of_image(sample: Sample, side: str, values: SideValues) -> Statistics:
     if side == "mask":
         image = mask_values(image, key)
     where = nothing_there(image, values.reading.nodata)
-    with_filled(image, key, values.reading)
+    if where is not None:
+        with_filled(image, where, key, values.reading)
     there = np.asarray(image).ravel() if where is None else np.asarray(image)[~where]
     refuse_not_finite(there, key)
     if values.rule == "type":

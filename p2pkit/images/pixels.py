@@ -173,15 +173,14 @@ def nothing_there(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool
     return found if found.any() else None
 
 
-def with_filled(pixels: NDArray[Any], key: str, reading: Reading, remedy: str = IN_THE_RECIPE.fill) -> NDArray[Any]:
-    """Pixels with what ``reading`` puts in the place of values that mean "nothing here".
+def with_filled(
+    pixels: NDArray[Any], where: NDArray[np.bool_], key: str, reading: Reading, remedy: str = IN_THE_RECIPE.fill
+) -> NDArray[Any]:
+    """Pixels with what ``reading`` puts in the place of values that mean "nothing here", which are ``where``.
 
     Raises:
-        DataError: there are some, and nothing to put there; the message begins with ``key`` and ends with ``remedy``.
+        DataError: there is nothing to put there; the message begins with ``key`` and ends with ``remedy``.
     """
-    where = nothing_there(pixels, reading.nodata)
-    if where is None:
-        return pixels
     if reading.fill is None and reading.masked:
         filled = np.array(pixels)
         filled[where] = filled[~where].flat[0] if not where.all() else 0  # any value will do
@@ -220,8 +219,8 @@ def normalize(
     """
     where = None
     if reading.nodata is not None or getattr(pixels, "nodata", None) is not None:
-        where = nothing_there(pixels, reading.nodata) if reading.fill is None else None
-        pixels = with_filled(pixels, key, reading, remedies.fill)
+        where = nothing_there(pixels, reading.nodata)
+        pixels = pixels if where is None else with_filled(pixels, where, key, reading, remedies.fill)
     if pixels.dtype.kind == "f":
         refuse_not_finite(pixels, key)
     try:
@@ -241,7 +240,9 @@ def normalize(
     else:
         tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
     tensor = tensor.clamp_(-1.0, 1.0).float()
-    return tensor if where is None else tensor.masked_fill_(torch.from_numpy(where.transpose(2, 0, 1)), 0.0)
+    if where is None or reading.fill is not None:
+        return tensor
+    return tensor.masked_fill_(torch.from_numpy(where.transpose(2, 0, 1)), 0.0)
 
 
 def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:

@@ -135,6 +135,14 @@ def open_volume(path: Path) -> Volume:
         raise DataError(f"this is not a volume; volumes are {KINDS}")
 
 
+def refuse_unequal(volumes: Sequence[Volume], called: str) -> None:
+    """Raise DataError, beginning with what volumes are ``called``, where one has another shape than the first."""
+    for other in volumes[1:]:
+        if other.shape != volumes[0].shape:
+            shapes = " and ".join(f"{each.path} is {'x'.join(map(str, each.shape))}" for each in (volumes[0], other))
+            raise DataError(f"{called} differ in shape (height x width x planes): {shapes}")
+
+
 def is_volume(path: Path) -> bool:
     """Whether a file that can be read as an image is a volume: NIfTI, a multi-frame DICOM file, a TIFF stack."""
     named = ending(path)

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from numpy.typing import NDArray
 from torch import Tensor
 
+from p2pkit.contracts import NO_IMAGE, SampleHeader
 from p2pkit.data.augmentation import SAME_ASPECT
 from p2pkit.errors import DataError, visible
 from p2pkit.images.discovery import discover
@@ -71,14 +72,18 @@ class Source:
 
     def identity(self) -> Mapping[str, Any]:
         """What records know it by: of a file its path, its size in bytes, and when it was changed."""
-        if self.file is None:
-            return self.known_as
-        path = str(self.file.resolve())
-        try:
-            found = self.file.stat()
-        except OSError:  # it has gone meanwhile, as reading it will say
-            return {"path": path}
-        return {"path": path, "bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+        return self.known_as if self.file is None else identity_of(self.file, [self.file])
+
+
+def identity_of(path: Path, files: Sequence[Path]) -> Mapping[str, Any]:
+    """What records know a ``path`` by: with it the size of all its ``files`` in bytes, and the last change of one."""
+    known: dict[str, Any] = {"path": str(path.resolve())}
+    try:
+        found = [file.stat() for file in files]
+    except OSError:  # it has gone meanwhile, as reading it will say
+        return known
+    size, changed = sum(each.st_size for each in found), max(each.st_mtime_ns for each in found)
+    return {**known, "bytes": size, "mtime_ns": changed}
 
 
 def regions_of(pixels: Pixels, key: str) -> Regions:
@@ -90,17 +95,13 @@ def regions_of(pixels: Pixels, key: str) -> Regions:
 
 def regions_together(each: Mapping[str, Regions], key: str) -> Regions:
     """Regions of several sources, of which each part is a dict by name; a DataError where they differ in size."""
-    sizes = {regions.shape[:2]: "{} is {}x{}".format(name, *regions.shape) for name, regions in each.items()}
-    if len(sizes) > 1:
-        raise DataError(f"{key}: its sources differ in size (height x width): {' and '.join(sizes.values())}")
-    return _Together(each)
+    return _Together(each, key)
 
 
 class _Together:
-    def __init__(self, each: Mapping[str, Regions]) -> None:
-        self._each = each
-        (height, width, _), *_ = (regions.shape for regions in each.values())
-        self.shape = height, width, sum(regions.shape[2] for regions in each.values())
+    def __init__(self, each: Mapping[str, Regions], key: str) -> None:
+        shapes = {name: regions.shape for name, regions in each.items()}
+        self._each, self.shape = each, SampleHeader.of_sources(shapes, NO_IMAGE, key).source
 
     def read(self, rows: slice, columns: slice) -> Any:
         """The pixels of a part, by name."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from p2pkit.contracts import Normalisation
+from p2pkit.contracts import NO_IMAGE, Normalisation, SampleHeader, Shape
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError
 from p2pkit.images.pictures import image_pixels, to_pillow
@@ -298,15 +298,12 @@ class Translator:
             raise DataError(f"{key}: its sources are {found}; this model takes {taken}, so {how}")
         if not isinstance(source, Mapping):
             return one_to_tensor(source, key, header.each_source[0], self.parts[0])
-        tensors = []
+        tensors, shapes = [], dict[str, Shape]()
         for one, part in zip(header.each_source, self.parts, strict=True):
-            tensors.append(one_to_tensor(source[one.name], f"{key}, its source {one.name}", one, part))
-        sizes = {
-            "{}x{}".format(*tensor.shape[1:]): one.name for one, tensor in zip(header.sources, tensors, strict=True)
-        }
-        if len(sizes) > 1:
-            found = " and ".join(f"{name} is {size}" for size, name in sizes.items())
-            raise DataError(f"{key}: its sources differ in size (height x width): {found}")
+            tensor = one_to_tensor(source[one.name], f"{key}, its source {one.name}", one, part)
+            tensors.append(tensor)
+            shapes[one.name] = tensor.shape[1], tensor.shape[2], one.channels
+        SampleHeader.of_sources(shapes, NO_IMAGE, key)  # they have one size
         return torch.cat(tensors)
 
     def to_pixels(self, output: Tensor) -> NDArray[Any]:

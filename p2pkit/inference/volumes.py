@@ -19,13 +19,13 @@ from p2pkit.errors import DataError
 from p2pkit.images.names import ending
 from p2pkit.images.reading import read_image
 from p2pkit.images.volume_writing import volume_ending, write_volume
-from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_volume
+from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_volume, refuse_unequal
 from p2pkit.inference.model_file import ModelHeader, PlanesHeader
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
-from p2pkit.inference.sources import Source, StoredAs, files_of, part_for
+from p2pkit.inference.sources import Source, StoredAs, files_of, identity_of, part_for
 from p2pkit.utils.progress import Progress, print_line
 
 if TYPE_CHECKING:
@@ -75,24 +75,13 @@ class VolumeSource(Source):
 
     def identity(self) -> Mapping[str, Any]:
         """What records know it by: its path, the size of all its files in bytes, and the last change of one."""
-        known: dict[str, Any] = {name: _identity(volume) for name, volume in self.volumes.items()}
+        known: dict[str, Any] = {name: identity_of(each.path, each.files) for name, each in self.volumes.items()}
         found: Mapping[str, Any] = known.get("", known)
         return found
 
     def output_ending(self, dtype: np.dtype[Any], chosen: str | None) -> str:
         """The ending of its translation; DataError where it is not written with the ending ``chosen``."""
         return self.ending if self.failure else volume_ending(self.first, dtype, chosen)
-
-
-def _identity(volume: Volume) -> Mapping[str, Any]:
-    path = str(volume.path.resolve())
-    try:
-        found = [file.stat() for file in volume.files]
-    except OSError:  # it has gone meanwhile, as reading it will say
-        return {"path": path}
-    return {
-        "path": path, "bytes": sum(each.st_size for each in found), "mtime_ns": max(each.st_mtime_ns for each in found)
-    }  # fmt: skip
 
 
 def volume_sources(header: ModelHeader, inputs: Sequence[Path], stored_as: StoredAs | None = None) -> list[Source]:
@@ -143,10 +132,7 @@ def _opened(paths: Mapping[str, Path], place: Path) -> VolumeSource:
     try:
         for name, path in paths.items():
             volumes[name] = open_volume(path)
-        shapes = {"x".join(map(str, volume.shape)): volume.path for volume in volumes.values()}
-        if len(shapes) > 1:
-            sizes = " and ".join(f"{path} is {shape}" for shape, path in shapes.items())
-            raise DataError(f"sources differ in shape (height x width x planes): {sizes}")
+        refuse_unequal(list(volumes.values()), "sources")
     except DataError as error:
         volumes, failure = {}, str(error)
     own = ".nii.gz" if first.is_dir() else ending(first)

@@ -41,8 +41,6 @@ def split_sources(source: Tensor, parts: Sequence[SourcePart]) -> Mapping[str, T
 
 def resize_sources(source: Tensor, size: tuple[int, int], parts: Sequence[SourcePart]) -> Tensor:
     """Sources [..., C, H, W] in [-1, 1] at ``size``, (height, width), each with its own resampling."""
-    if len(parts) < 2:
-        return resize(source, size, parts[0].resampling if parts else "bicubic")
     each = split_sources(source, parts)
     return torch.cat([resize(each[part.name], size, part.resampling) for part in parts], dim=-3)
 

@@ -17,7 +17,7 @@ from p2pkit.data.pairing import STEM, Pairs
 from p2pkit.errors import DataError, listed
 from p2pkit.images.discovery import Found
 from p2pkit.images.names import ending, without_image_ending
-from p2pkit.images.volumes import Volume, gathered, open_volume
+from p2pkit.images.volumes import Volume, gathered, open_volume, refuse_unequal
 from p2pkit.utils.progress import Progress, is_main_process
 
 SHOWN = 3
@@ -144,7 +144,7 @@ class VolumeSlices:
             for place, files in enumerate(found.files):
                 try:
                     volumes = [open_volume(file) for file in files]
-                    _refuse_unequal(volumes)
+                    refuse_unequal(volumes, "two volumes of a pair")
                     key = key_of(without_image_ending(files[0]), self._root)
                     group, mask = found.groups[place] if found.groups else "", volumes[-1] if found.masked else None
                     opened.append(_Volumes(volumes[:count], volumes[count], mask, key, group or key))
@@ -183,13 +183,6 @@ def _of_volumes(found: Found) -> Found:
 
 def _ending(path: Path) -> str:
     return ".dcm" if path.is_dir() else ending(path)
-
-
-def _refuse_unequal(volumes: Sequence[Volume]) -> None:
-    for other in volumes[1:]:
-        if other.shape != volumes[0].shape:
-            shapes = " and ".join(f"{each.path} is {'x'.join(map(str, each.shape))}" for each in (volumes[0], other))
-            raise DataError(f"two volumes of a pair differ in shape (height x width x planes): {shapes}")
 
 
 def _is_empty(volume: Volume, index: int, axis: int) -> bool:
