@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +153,44 @@ def test_what_no_png_can_hold_is_refused(pixels: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a PNG cannot hold"):
         write_image(tmp_path / "a.png", pixels)
     assert not list(tmp_path.iterdir())
+
+
+PARSED_TOGETHER = """
+import gc, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from p2pkit.images.reading import image_header
+
+
+class Finalized:  # threads change places where the garbage collector finalizes an object, in the middle of parsing
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        for _ in range(30):
+            pass
+
+
+def header(depth):
+    if depth:
+        return header(depth - 1)
+    Finalized(), Finalized(), Finalized()
+    return image_header(Path(sys.argv[1]))
+
+
+header(0)  # formats are loaded in one thread
+sys.setswitchinterval(1e-6)
+gc.set_threshold(5)
+with ThreadPoolExecutor(16) as threads:
+    print(len(list(threads.map(header, [index % 40 for index in range(3000)]))))
+"""
+
+
+def test_threads_read_headers_of_arrays_at_the_same_time(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", np.zeros((4, 5), np.uint8))
+    command = [sys.executable, "-c", PARSED_TOGETHER, str(tmp_path / "image.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "3000", done.stderr[-2000:]
 
 
 def pair(height: int, width: int) -> Tensors:

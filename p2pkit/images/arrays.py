@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,9 @@ from p2pkit.images.plausible import refuse_implausible
 from p2pkit.images.regions import Regions, npy_regions
 
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_PARSING = RLock()
+"""Held while NumPy parses a header: threads that do so together can fail (SystemError), since Python 3.11 counts the
+depth of literals once for all of them."""
 _SHOWN = 8
 """How many of the arrays in a file a message names."""
 
@@ -61,7 +65,8 @@ class NPY(_Arrays):
 
     def open_regions(self, file: Path) -> Regions | None:
         """The parts of an array that lies in the file as it would in memory."""
-        return npy_regions(file)
+        with _PARSING:
+            return npy_regions(file)
 
 
 class NPZ(_Arrays):
@@ -105,7 +110,8 @@ def _checked(stream: IO[bytes], size: int) -> _Array:
     version = npy.read_magic(stream)
     if version not in _READERS:
         raise DataError(f"its format has version {version}, which holds no pixels")
-    shape, column_major, dtype = _READERS[version](stream)
+    with _PARSING:
+        shape, column_major, dtype = _READERS[version](stream)
     if dtype.hasobject:
         raise DataError("it holds Python objects, which are never unpickled; expected numbers")
     wrong = not_an_image(shape)
