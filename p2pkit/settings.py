@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from unicodedata import normalize
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -152,8 +153,37 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 Bounds = Annotated[tuple[float, float], AfterValidator(_checked_order)]
-Channels = Annotated[str, Field(pattern=r"^(rgb|gray|first [1-9]\d*)$")]
-Colour = Annotated[str, Field(pattern=r"^(drop|white|black|#[0-9a-fA-F]{6})$")]
+_CHANNELS, _COLOUR = r"^(rgb|gray|first [1-9]\d*)$", r"^(drop|white|black|#[0-9a-fA-F]{6})$"
+
+
+def _checked_channels(value: str) -> str:
+    if not re.search(_CHANNELS, value):
+        raise ValueError('"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"')
+    return value
+
+
+def _checked_colour(value: str) -> str:
+    if not re.search(_COLOUR, value):
+        raise ValueError('"drop", "white", "black", or a colour of six digits, "#rrggbb"')
+    return value
+
+
+def _checked_range(value: Any) -> Any:
+    """``value`` with tuples for lists; raises ValueError, in one sentence where each form of a range would have one."""
+    if value in (None, "auto", "type"):
+        return value
+    several = isinstance(value, list | tuple) and value and all(isinstance(each, list | tuple) for each in value)
+    bounds = [tuple(each) if isinstance(each, list | tuple) else () for each in (value if several else [value])]
+    for each in bounds:
+        if len(each) != 2 or not all(type(one) in (int, float) and math.isfinite(one) for one in each):
+            raise ValueError('[low, high], a list with one of these for each channel, "auto" or "type"')
+        _checked_order(each)
+    return bounds if several else bounds[0]
+
+
+# the patterns are for editors, which know them by the schema
+Channels = Annotated[str, AfterValidator(_checked_channels), Field(json_schema_extra={"pattern": _CHANNELS})]
+Colour = Annotated[str, AfterValidator(_checked_colour), Field(json_schema_extra={"pattern": _COLOUR})]
 
 
 class SideSettings(Section):
@@ -168,7 +198,10 @@ class SideSettings(Section):
     """Of 2 or 4 channels, the last of which is alpha: "drop" it, or put "white", "black" or "#rrggbb" behind it."""
     palette: Literal["colours", "indices"] | None = None
     """What files with a palette are; by default indices for encodings of class maps, else colours."""
-    range: Bounds | Annotated[list[Bounds], Field(min_length=1)] | Literal["auto", "type"] | None = None
+    range: Annotated[
+        Bounds | Annotated[list[Bounds], Field(min_length=1)] | Literal["auto", "type"] | None,
+        BeforeValidator(_checked_range),
+    ] = None
     """[low, high]; "auto", what sampled training pairs hold; "type", all that an integer holds, or 0 to 1 of floats.
 
     A list of [low, high] has one for each channel.

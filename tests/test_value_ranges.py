@@ -236,6 +236,21 @@ def test_ranges_that_cannot_be(p2pkit: Call, tmp_path: Path) -> None:
     assert both.code == 2 and "either range or percentiles" in both.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("source.range=[]", '[low, high], a list with one of these for each channel, "auto" or "type"'),
+        ("source.range=[[9,0], [0,1], [0,1]]", "the lower number first, then a higher one"),
+        ('source.range="automatic"', '[low, high], a list with one of these for each channel, "auto" or "type"'),
+        ('source.channels="first 0"', '"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"'),
+        ('target.alpha="#12345"', '"drop", "white", "black", or a colour of six digits, "#rrggbb"'),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(setting: str, said: str, recipe: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("check", recipe, "--set", setting)
+    assert outcome.code == 2 and outcome.err.count("expected") == 1 and outcome.err.endswith(f"expected {said}\n")
+
+
 def test_what_is_no_number_is_named_and_counted(p2pkit: Call, tmp_path: Path) -> None:
     pixels = smooth(24, 24, 1, 0, 1, "float32")
     recipe = data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels))
