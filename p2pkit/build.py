@@ -58,7 +58,8 @@ def load_data(
     for split in get_args(Split):
         known = split in splits and split in splits_of(chosen.registered)
         made[split] = make(chosen, split=split) if known else ()
-    if chosen.values.split is not None or any(map(hasattr, made.values(), repeat("source_files"))):
+    of_files = any(map(hasattr, made.values(), repeat("source_files")))
+    if chosen.values.split is not None or of_files or not (made["val"] or made["test"]):
         from p2pkit.data.splitting import settled_sets
 
         made, notices = settled_sets(made, chosen.origin, chosen.values.split, recipe.run.seed)
@@ -75,7 +76,10 @@ def load_data(
     if recipe.validation.split == "test" and len(val) and not len(test):
         raise RecipeError(f'validation.split is "test", but {chosen.origin} has no test set; set it to "val"')
     validation = val if recipe.validation.split == "val" and len(val) else test
-    return Data(train, val, test, validation, recipe.loader.bad_data, values, ranges, recipe.mask.range, notices)
+    return Data(
+        train, val, test, validation, recipe.loader.bad_data, values, ranges, recipe.mask.range, notices,
+        to_one_size=recipe.transform.to_one_size,
+    )  # fmt: skip
 
 
 def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
@@ -114,9 +118,9 @@ def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
 
 
 def augmentation(
-    recipe: Recipe, parts: Sequence[SourcePart] = (), channels: Mapping[str, int] | None = None
+    recipe: Recipe, parts: Sequence[SourcePart] = (), channels: Mapping[str, int] | None = None, scale: int = 0
 ) -> Augmentation:
-    """What the samples go through, the sources being ``parts``.
+    """What the samples go through, the sources being ``parts``, and targets ``scale`` times as large.
 
     Without the ``channels`` of both sides there is only what sizes depend on: ``[transform]``.
     """
@@ -124,7 +128,7 @@ def augmentation(
     for chosen in recipe.augmentations if channels is not None else ():
         augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **(channels or {}))))
     plain_parts = tuple(map(methodcaller("_replace", encoding=None), parts))  # for workers, which may be spawned
-    return Augmentation(recipe.transform, recipe.run.seed, plain_parts, augmentations)
+    return Augmentation(recipe.transform, recipe.run.seed, plain_parts, augmentations, scale)
 
 
 def build(
@@ -137,6 +141,8 @@ def build(
     Raises:
         RecipeError: a component cannot be made, or is not what its kind has to be.
     """
+    training_size = augmentation(recipe).sizes(data.first.header.source[:2]).crop
+    recipe = replace(recipe, generator=recipe.generator.fitted(training_size))
     networks = _Networks(recipe, data)
     set_seed(derived(recipe.run.seed, "weights") % 2**32)
     with device or nullcontext():
@@ -158,7 +164,8 @@ def build(
         origins[f"encoding.{name}"] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    measured, augmented = validation(recipe, data), augmentation(recipe, networks.sources[0], data.channels)
+    measured = validation(recipe, data)
+    augmented = augmentation(recipe, networks.sources[0], data.channels, measured.spec.scale)
     measured = replace(measured, augmentation=augmented, encoding=networks.sources[1])
     optimizers, clip_gradient_norm = {}, {}
     for name, chosen in recipe.optimizers.items():
@@ -210,11 +217,6 @@ def build_sources(recipe: Recipe, data: Data) -> Sequence[SourcePart]:
         RecipeError: an encoding cannot be made, or does not take such sources.
     """
     return _Networks(recipe, data).sources[0]
-
-
-def build_discriminator(chosen: Chosen, data: Data) -> nn.Module:
-    """A recipe's discriminator for the sources themselves: it sees as far as behind an encoding, with less memory."""
-    return _module(chosen, data.channels)
 
 
 def make(chosen: Chosen, **supplied: Any) -> Component:

@@ -88,7 +88,7 @@ class Sample(NamedTuple):
     source: NDArray[Any] | Any
     """An image, or several of one size, by name."""
     target: NDArray[Any] | Any
-    """Of the size of the source, or of a whole multiple of it, which is the same for all samples."""
+    """Of the size of the source, or of a whole multiple of it, the same for all samples; with load_size of any size."""
     key: str = ""
     mask: NDArray[Any] | Any = None
     """How much each pixel of the target counts, from 0 to all that the type holds (1 for floats and bool), [H, W]."""

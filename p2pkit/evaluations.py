@@ -118,8 +118,9 @@ def evaluate(
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         encoding = encoding and encoding.cpu()  # samples are there
         transform = recipe.transform if at == "model" else TransformSettings()
-        of = _validation(recipe, replace(loaded, validation=chosen), accelerator, metrics is None, max_images)
-        sizes = Augmentation(transform, recipe.run.seed, translator.parts)
+        loaded = replace(loaded, validation=chosen, to_one_size=transform.to_one_size)
+        of = _validation(recipe, loaded, accelerator, metrics is None, max_images)
+        sizes = Augmentation(transform, recipe.run.seed, translator.parts, scale=translator.header.scale)
         of = replace(of, augmentation=sizes, encoding=encoding)
         if isinstance(data, tuple):
             of = replace(of, train_set=Samples((), "two folders", "train"))
@@ -274,7 +275,7 @@ def _folders(sources: Path | str, targets: Path | str) -> dict[str, Any]:
             )
     root = next(parent for parent in folders[0].parents if folders[1].is_relative_to(parent))
     source, target = map(str, folders)
-    return {"name": "paired_folders", "root": str(root), "source": source, "target": target}
+    return {"name": "paired_folders", "root": str(root), "source": source, "target": target, "split": 0}
 
 
 def _to_measure(data: Data) -> Data:

@@ -211,7 +211,7 @@ def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | N
     def begin() -> str:
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
-        folder.begin(recipe.toml(), recipe.document.text, _environment(recipe, data, overrides))
+        folder.begin(parts.header.recipe, recipe.document.text, _environment(recipe, data, overrides))
         print_line(f"run folder: {folder.path}")
         return str(folder.path)
 
@@ -293,7 +293,8 @@ def with_perceptual_metric(recipe: Recipe, data: Data, accelerator: Accelerator 
 
     def try_it() -> str:
         try:
-            target = augmentation(recipe).test(data.spec.tensors(data.first)).target
+            spec = data.spec
+            target = augmentation(recipe, scale=spec.scale).test(spec.tensors(data.first)).target
             make(measured.metrics[-1]).update(*2 * [target[None]])
         except P2PKitError as error:
             at_hand = "its weights are not at hand; name it in [[metrics]], and they are downloaded"

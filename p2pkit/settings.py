@@ -262,6 +262,11 @@ class TransformSettings(Section):
     """How many crops an epoch takes of each image."""
     flip: bool = False
 
+    @property
+    def to_one_size(self) -> bool:
+        """Whether all images are resized to one size, whatever theirs."""
+        return self.load_size is not None and not self.keep_aspect
+
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> TransformSettings:
         if self.keep_aspect and self.load_size is None:
@@ -286,8 +291,10 @@ class DiscriminatorAugmentationSettings(Section):
 class DataSettings(Section):
     """The keys that every data set has beside its parameters."""
 
-    split: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="the share of the train set that becomes the val set, where there is none"
+    split: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="the share of the train set that becomes the val set, where there is none; by default a tenth of "
+        "20 pairs or more where there is no test set either; 0 for none",
     )
 
 

@@ -202,10 +202,6 @@ def test_patterns_are_guessed_for_several_sources(tmp_path: Path) -> None:
     ("side", "size", "called", "other"),
     [
         ("normal", (24, 19), "the sources of a sample", "depth"),
-        ("photos", (24, 21), "the sources and the target of a sample", "depth"),
-        ("photos", (48, 20), "the sources and the target of a sample", "depth"),
-        ("photos", (12, 10), "the sources and the target of a sample", "depth"),
-        ("photos", (36, 30), "the sources and the target of a sample", "depth"),
         ("weights", (48, 40), "the target and the mask of a sample", "photos"),
     ],
 )
@@ -234,13 +230,6 @@ def test_targets_of_a_multiple_of_the_size(scale: int, several: bool, tmp_path: 
     assert np.array_equal(sample.target, picture(height, width, 7)) and dataset.header(0) == sample.header
     assert sample.header.source[:2] == SIZE and sample.header.target == (height, width, 3)
     assert not several or np.array_equal(sample.mask[:, :, 0], weights(7, height, width))
-
-
-def test_one_source_of_another_size_is_refused_as_a_pair(tmp_path: Path) -> None:
-    write(tmp_path, "{side}", {"train": {"a": 1}})
-    save(tmp_path / "photos" / "a.png", picture(48, 41, 5))
-    with pytest.raises(DataError, match=r"the two images of a pair differ .*depth/a.png is 24x20 and .* is 48x41$"):
-        made(tmp_path, source="depth", target="photos").header(0)
 
 
 def test_fingerprints(tmp_path: Path) -> None:

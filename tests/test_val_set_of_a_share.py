@@ -28,7 +28,7 @@ def names(samples: Samples) -> set[str]:
 
 
 def test_a_share_of_the_train_set_becomes_the_val_set(root: Path, recipe: Path) -> None:
-    whole = names(loaded(recipe, many(root, 60)).train)
+    whole = names(loaded(recipe, many(root, 60), split=0).train)
     data = loaded(recipe, root, split=0.2)
     train_set, val = names(data.train), names(data.val)
     assert train_set | val == whole and not train_set & val and 5 <= len(val) <= 20
@@ -40,6 +40,35 @@ def test_a_share_of_the_train_set_becomes_the_val_set(root: Path, recipe: Path) 
     assert val == {name for name in names(more.val) if name in whole}
     for pair in numbers(data.val):
         assert pair[1] == pair[0] + 100
+
+
+def test_where_nothing_is_measured_a_tenth_of_the_pairs_is(root: Path, recipe: Path, tmp_path: Path) -> None:
+    data = loaded(recipe, many(root, 100))
+    assert 2 <= len(data.val) <= 25 and len(data.train) + len(data.val) == 100 and data.validation is data.val
+    (notice,) = [notice for notice in data.notices if "val set" in notice]
+    assert f"so {len(data.val)} of 100 training pairs" in notice and "data.split = 0 trains on all" in notice
+    assert names(data.val) == names(loaded(recipe, root, split=0.1).val)
+    without = loaded(recipe, root, split=0)
+    assert len(without.train) == 100 and not len(without.val)
+    with_test = folder(tmp_path / "tested", {f"{split}/{side}/{index}.png": index for split in ("train", "test")
+                                             for index in range(30) for side in ("source", "target")})  # fmt: skip
+    assert len(loaded(recipe, with_test).train) == 30 and not len(loaded(recipe, with_test).val)
+
+
+@pytest.mark.parametrize("count", [20, 21, 22, 23, 24])
+def test_no_default_val_set_is_empty(count: int, root: Path, recipe: Path) -> None:
+    data = loaded(recipe, many(root, count, start=count))
+    assert 1 <= len(data.val) < count
+
+
+def test_of_few_pairs_none_is_taken_and_that_is_said(root: Path, recipe: Path, p2pkit: Call) -> None:
+    many(root, 19)
+    settings = ("--set", f'data={{name = "paired_folders", root = "{root}"}}')
+    checked = p2pkit("check", recipe, *settings)
+    said = " ".join(checked.out.split())
+    assert checked.code == 0 and "neither a val nor a test set; set data.split, such as 0.2" in said
+    mended = " ".join(p2pkit("check", recipe, *settings, "--set", "data.split=0.2").out.split())
+    assert "no validation" not in mended and "are the val set" in mended
 
 
 def test_a_group_stays_together(root: Path, recipe: Path) -> None:
@@ -73,7 +102,7 @@ def test_the_val_set_does_not_depend_on_folders_of_splits_and_endings(root: Path
     ("table", "reason"),
     [
         ({"split": 1.5}, "data.split: found 1.5, expected less than 1"),
-        ({"split": 0}, "data.split: found 0, expected greater than 0"),
+        ({"split": -0.1}, "data.split: found -0.1, expected greater than or equal to 0"),
         ({"split": "val"}, "data.split: found 'val', expected a valid number"),
         ({"split": 1e-9}, "data.split = 1e-09: 0 of 20 training pairs (0 of 20 names or groups) would be the val set"),
         ({"split": 0.999999999}, "20 of 20 training pairs (20 of 20 names or groups) would be the val set"),

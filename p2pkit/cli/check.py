@@ -68,6 +68,8 @@ class _Checked:
     """What a run would refuse, a line for each kind."""
     skipped: list[str] = field(default_factory=list)
     """What it would skip."""
+    notices: list[str] = field(default_factory=list)
+    """What else is to be said of its samples."""
     skippable: bool = False
     """Some of the troubles are of samples that it could skip."""
 
@@ -84,6 +86,7 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     checked, unusable = _Checked(lenient, headers), headers.findings
     try:
         headers.scan(f"{recipe.data.name} {data.fingerprint}")
+        checked.notices += headers.notices
         found = find_values(lenient)
         checked.data = lenient.with_ranges(found.ranges, found.notices)
         unusable = list(headers.findings)
@@ -109,7 +112,7 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
 def _print_data(recipe: Recipe, checked: _Checked) -> None:
     data, values = checked.data, list[str]()
     notices = [notice for notice in data.notices if notice not in data.problems]
-    for notice in (*(f"skipped: {each}" for each in checked.skipped), *notices):
+    for notice in (*(f"skipped: {each}" for each in checked.skipped), *notices, *checked.notices):
         print_text(f"NOTICE: {notice}")
     facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
     for side, held in checked.statistics.items():
@@ -150,7 +153,7 @@ def _count(samples: Samples) -> str:
 
 
 def _print_networks(recipe: Recipe, checked: _Checked) -> None:
-    from p2pkit.build import build_discriminator, build_without_weights
+    from p2pkit.build import build_without_weights, make
     from p2pkit.networks.receptive_field import receptive_field
     from p2pkit.runs import with_perceptual_metric
     from p2pkit.training.trial import try_shapes
@@ -162,11 +165,15 @@ def _print_networks(recipe: Recipe, checked: _Checked) -> None:
     checked.headers.refuse_sizes(parts.generator)
     shapes = try_shapes(parts)
     sizes = f"{_sides(shapes.source)} -> {_sides(shapes.fake)}"
-    facts = [("generator", f"{recipe.generator.name}, {_parameters(parts.generator)}, {sizes}")]
+    fitted, named = recipe.generator.fitted((shapes.source[1], shapes.source[2])).values, recipe.generator.name
+    for name in sorted(fitted.model_fields_set - recipe.generator.values.model_fields_set):
+        named += f", {name} = {getattr(fitted, name)} by the training size"
+    facts = [("generator", f"{named}, {_parameters(parts.generator)}, {sizes}")]
     if recipe.discriminator is not None and parts.discriminator is not None:
         logits = ", ".join(_sides(logits[1:]) for logits in shapes.logits)
         described = f"{recipe.discriminator.name}, {_parameters(parts.discriminator)}, logits {logits}"
-        field = receptive_field(build_discriminator(recipe.discriminator, data), **data.channels)
+        # for the sources themselves it sees as far as behind an encoding, with less memory
+        field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
         seen = f"{field} pixels" if field else "all of the image, or not measurable"
         facts += [("discriminator", described), ("receptive field", seen)]
     for name in parts.method.networks:

@@ -20,7 +20,7 @@ from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, ValueRange
 from p2pkit.errors import DataError, RecipeError, in_one_line
 from p2pkit.images.pixels import Reading, Remedies, normalize, nothing_there
 from p2pkit.networks.encoding import SourcePart, resize_sources, split_sources
-from p2pkit.networks.fitting import resize, resize_mask
+from p2pkit.networks.fitting import as_size, resize, resize_mask
 from p2pkit.settings import TransformSettings, height_width
 from p2pkit.utils.seeds import derived, seeded
 
@@ -57,6 +57,8 @@ class SampleSpec(NamedTuple):
     """Whether samples have weights: from images, or from values that mean "nothing here"."""
     scale: int = 1
     """How many times as high and wide as sources the targets are."""
+    to_one_size: bool = False
+    """Whether all are resized to one size, so that the two images of a pair may differ in theirs."""
 
     def tensors(self, sample: Sample, measured: bool = False) -> Tensors:
         """The images of a sample as tensors; where it has one alone, that one twice.
@@ -66,7 +68,7 @@ class SampleSpec(NamedTuple):
         Raises:
             DataError: they differ in size, or in channels from those of the first pair, or a value cannot be mapped.
         """
-        refuse_unlike(sample.header, self.first)
+        refuse_unlike(sample.header, self.first, self.to_one_size)
         tensors: list[Tensor] = []
         for side, (values, reading) in self.sides.items():
             # as Sample.image has it, without a call for what nearly every recipe has
@@ -119,8 +121,19 @@ def mask_values(mask: NDArray[Any], key: str) -> NDArray[Any]:
     return colours[:, :, :1]
 
 
-def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
-    """Raise DataError when a sample is unlike the ``first`` in its sources, channels, mask, or relation of sizes."""
+def scale_of(first: SampleHeader) -> int:
+    """How many times as high and wide as its source a target is; 1 where their sizes have no such relation."""
+    (height, width, _), target = first.source, first.target[:2]
+    # sources without pixels are refused where they are read
+    scale = max(1, target[0] // max(1, height))
+    return scale if target == (scale * height, scale * width) else 1
+
+
+def refuse_unlike(sample: SampleHeader, first: SampleHeader, to_one_size: bool = False) -> None:
+    """Raise DataError when a sample is unlike the ``first`` in its sources, channels, mask, or relation of sizes.
+
+    The last does not count where all are resized ``to_one_size``.
+    """
     if sample.parts != first.parts and NO_IMAGE not in (sample.source, first.source):
         found, expected = (", ".join(f"{name} {count}" for name, count in each.parts) for each in (sample, first))
         tables = ", ".join(f"[source.{name}]" for name, _ in first.parts)
@@ -139,12 +152,14 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader) -> None:
     if NO_IMAGE in sample[:2] or NO_IMAGE in first[:2]:
         return
     (height, width, _), target = sample.source, sample.target[:2]
-    # sources without pixels are refused where they are read
-    scale = max(1, first.target[0] // max(1, first.source[0]))
-    if target != (scale * height, scale * width):
+    scale = scale_of(first)
+    if target != (scale * height, scale * width) and not to_one_size:
         wanted = f", expected a target {scale} times as high and wide" if scale > 1 else ""
-        sizes = " and ".join(f"{shape[0]}x{shape[1]}" for shape in (sample.source, sample.target))
-        raise DataError(f"{sample.key}: source and target differ in size (height x width): {sizes}{wanted}")
+        raise DataError(
+            f"{sample.key}: source and target differ in size (height x width): {height}x{width} and "
+            f"{target[0]}x{target[1]}{wanted}; where they show the same, resize both by "
+            f"transform.load_size = {as_size((height, width))}, without keep_aspect"
+        )
     if sample.mask[:2] != (target if first.mask != NO_IMAGE else NO_IMAGE[:2]):
         sizes = "{}x{}".format(*sample.mask[:2]) if sample.mask != NO_IMAGE else "not there"
         wanted = "of {}x{}, its target's size".format(*target) if first.mask != NO_IMAGE else "none, as others"
@@ -180,6 +195,8 @@ class Augmentation:
     """The sources, whose channels lie one after another; none stands for a single one, resampled bicubically."""
     augmentations: Sequence[NamedAugmentation] = ()
     """The recipe's, in its order."""
+    scale: int = 0
+    """How many times as high and wide as sources targets become; 0 for what each sample's sizes say."""
 
     def train(self, sample: Tensors, draw: Sequence[int | str], key: str) -> Tensors:
         """Resize to the load size, augment, crop at random, flip at random. Sizes are those of sources.
@@ -190,7 +207,7 @@ class Augmentation:
         """
         size = sample.source.shape[1], sample.source.shape[2]
         self.refuse_smaller_than_crop(size, key)
-        scale, (loaded, crop, _) = sample.target.shape[1] // size[0], self.sizes(size)
+        scale, (loaded, crop, _) = self.scale or sample.target.shape[1] // size[0], self.sizes(size)
         source, target, mask = self.test(sample, loaded)
         if self.augmentations:
             source, target, mask = self._augmented(Tensors(source, target, mask), scale, draw, key)
@@ -213,7 +230,7 @@ class Augmentation:
         Targets and masks keep their relation to that.
         """
         stored = sample.source.shape[1], sample.source.shape[2]
-        size, scale = size or self.sizes(stored).test, sample.target.shape[1] // stored[0]
+        size, scale = size or self.sizes(stored).test, self.scale or sample.target.shape[1] // stored[0]
         of_target, parts = (scale * size[0], scale * size[1]), self.parts
         if len(parts) > 1:
             source = resize_sources(sample.source, size, parts)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from p2pkit.contracts import DatasetWithHeaders, SampleHeader, Split
-from p2pkit.data.augmentation import Augmentation, refuse_unlike
+from p2pkit.data.augmentation import Augmentation, refuse_unlike, scale_of
 from p2pkit.data.loader import ONE_SIZE
 from p2pkit.data.samples import Data
 from p2pkit.errors import DataError, WriteError, listed
@@ -101,7 +101,7 @@ class SampleChecks:
 
     def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
         """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""
-        refuse_unlike(header, self.first)
+        refuse_unlike(header, self.first, self.augmentation.settings.to_one_size)
         for shape in header[:2]:
             if trained and any(shape):
                 self.augmentation.refuse_smaller_than_crop(shape[:2], header.key)
@@ -135,31 +135,41 @@ class HeaderCheck:
     usable: list[HeaderGroup] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     """What is wrong with samples that cannot be used."""
+    notices: list[str] = field(default_factory=list)
+    """On samples that are skipped, and on images of a pair that differ in size."""
 
     def scan(self, identity: str) -> str:
-        """Scan the headers, kept for the next run under ``identity``; a notice on samples that are skipped, if any.
+        """Scan the headers, kept for the next run under ``identity``; the notices, each behind the first on a line.
 
         Raises:
             DataError: samples cannot be used and the policy is to stop, or none can.
         """
+        settings = self.augmentation.settings
         if not all(map(hasattr, self.data.sets, repeat("header"))):
-            return ""
+            if settings.to_one_size and self.data.train.targets is None:
+                self._report_unequal([self.data.first.header])
+            return "\nNOTICE: ".join(self.notices)
         # what is taken of channels is in the headers, and not in the data's fingerprint
         headers, unreadable = _scan_headers(self.data, f"{identity} {self.data.train.taking or ''}".strip())
         self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
         findings = self.findings
         first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples
+        unlike = []
         for group in headers.groups:
-            with suppress(DataError):
-                refuse_unlike(group.header, group.header)
-                for side in ("source", "target") if group.split == "train" else ():
-                    if any(getattr(group.header, side)):
-                        first.setdefault(side, group.header)
+            try:
+                refuse_unlike(group.header, group.header, settings.to_one_size)
+            except DataError as error:
+                unlike.append(_of_group(group, error))
+                continue
+            for side in ("source", "target") if group.split == "train" else ():
+                if any(getattr(group.header, side)):
+                    first.setdefault(side, group.header)
         if len(first) < 2:
+            findings += unlike
             raise _cannot_be_used(findings, self.count)
         header = first["source"]._replace(target=first["target"].target)
-        self.checks, settings = SampleChecks(header, self.augmentation, self.batched), self.augmentation.settings
-        if settings.load_size is not None and not settings.keep_aspect:  # so it is with all of them
+        self.checks = SampleChecks(header, self.augmentation, self.batched)
+        if settings.to_one_size:  # so it is with all of them
             self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
         for group in headers.groups:
             try:
@@ -169,11 +179,24 @@ class HeaderCheck:
                 findings.append(_of_group(group, error))
         if findings and self.data.bad_data == "stop":
             raise DataError(f"{_cannot_be_used(findings, self.count)}\n{SKIP}")
-        if not findings:
-            return ""
-        few = listed([finding.message for finding in findings], SHOWN_IN_NOTICE)
-        skipped = sum(finding.samples for finding in findings)
-        return f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}"
+        if findings:
+            few = listed([finding.message for finding in findings], SHOWN_IN_NOTICE)
+            skipped = sum(finding.samples for finding in findings)
+            self.notices.append(f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}")
+        if settings.to_one_size and self.data.train.targets is None:
+            self._report_unequal([group.header for group in self.usable])
+        return "\nNOTICE: ".join(self.notices)
+
+    def _report_unequal(self, headers: Sequence[SampleHeader]) -> None:
+        """Report that the two images of a pair differ in size: they may not show the same."""
+        scale = scale_of(headers[0])
+        for key, (height, width, _), target in map(attrgetter("key", "source", "target"), headers):
+            if target[:2] != (scale * height, scale * width):
+                self.notices.append(
+                    f"{key}: source and target differ in size, {height}x{width} and {target[0]}x{target[1]} (height x "
+                    "width); both are resized to transform.load_size, and must show the same"
+                )
+                break
 
     def refuse_sizes(self, generator: nn.Module) -> None:
         """Raise DataError when training samples have sizes that the generator, or a batch, does not take."""

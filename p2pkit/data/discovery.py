@@ -250,9 +250,6 @@ class FilePairs:
     one for each; ``masked`` says that there are masks.
     """
 
-    called = "the two images of a pair"
-    """What messages call the files of a pair."""
-
     def __init__(
         self, root: Path, files: Sequence[tuple[Path, ...]], sources: Path | None = None, groups: Sequence[str] = (),
         names: Sequence[str] = (), masked: bool = False,
@@ -305,18 +302,13 @@ class FilePairs:
         return self._groups[index] if self._groups else ""
 
     def _refuse_unequal(self, index: int, sizes: Sequence[tuple[int, int]]) -> None:
-        """Raise DataError unless sources are of one size, the target of a multiple of it, its mask of its own."""
-        count, (height, width) = self._count, sizes[0]
-        scale = max(1, sizes[count][0] // max(1, height))
+        """Raise DataError unless sources are of one size, and the mask of its target's."""
+        count = self._count
         for place, size in enumerate(sizes[1:], 1):
-            if place < count:
-                called, other, fits = "the sources of a sample", 0, size == sizes[0]
-            elif place == count:
-                called = self.called if count == 1 else "the sources and the target of a sample"
-                other, fits = 0, size == (scale * height, scale * width)
-            else:
-                called, other, fits = "the target and the mask of a sample", count, size == sizes[count]
-            if not fits:
+            called, other = (
+                ("the sources of a sample", 0) if place < count else ("the target and the mask of a sample", count)
+            )
+            if size != sizes[other]:
                 files = (f"{self._files[index][each]} is {'x'.join(map(str, sizes[each]))}" for each in (other, place))
                 raise DataError(f"{called} differ in size (height x width): {' and '.join(files)}")
 

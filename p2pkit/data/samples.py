@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
-from p2pkit.data.augmentation import SampleSpec, refuse_unlike
+from p2pkit.data.augmentation import SampleSpec, refuse_unlike, scale_of
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, PLAIN_READING, SMALLEST_SIDE, Reading, StoredPixels
@@ -234,6 +234,8 @@ class Data:
     """What has been found on looking at all sets together."""
     found_notices: Sequence[str] = ()
     """What has been found on looking at the values of pixels."""
+    to_one_size: bool = False
+    """Whether the recipe resizes all images to one size, so that the two images of a pair may differ in theirs."""
 
     @cached_property
     def sets(self) -> list[Samples]:
@@ -262,7 +264,7 @@ class Data:
                     # until a range is found, any will do
                     anyhow = ANY_LOGARITHMIC if said.reading.logarithmic else ANY_RANGE
                     sides[side] = chosen or (anyhow if said.rule in DERIVED else None), said.reading
-                SampleSpec(sample.header, sides, self.mask_range).tensors(sample)
+                SampleSpec(sample.header, sides, self.mask_range, to_one_size=self.to_one_size).tensors(sample)
                 return sample
 
             found.append(SkipBadSamples(len(samples), self.bad_data).first_usable(0, checked)[0])
@@ -291,8 +293,8 @@ class Data:
             has_mask |= said.reading.masked
         if has_mask and self.train.targets is not None:
             raise RecipeError('mask = "nodata": the data is unpaired, and has no masks; set fill in place of it')
-        scale = 1 if self.train.targets is not None else max(1, first.target[0] // first.source[0])
-        return SampleSpec(first, sides, self.mask_range, has_mask, scale)
+        scale = 1 if self.train.targets is not None else scale_of(first)
+        return SampleSpec(first, sides, self.mask_range, has_mask, scale, self.to_one_size)
 
     def unsettled(self) -> list[str]:
         """The sides whose range is to be found, or of which one of a few images has odd values, or says more."""
@@ -303,7 +305,7 @@ class Data:
             for place in range(0, count, max(1, count // FEW)):
                 with suppress(DataError):  # it is reported, or skipped, where it is needed
                     sample = samples[place]
-                    refuse_unlike(sample.header, self.first.header)
+                    refuse_unlike(sample.header, self.first.header, self.to_one_size)
                     for side in sample.header.sides:
                         image = getattr(sample, side) if side in Sample._fields else sample.image(side)
                         if image is None or side in found:
@@ -361,7 +363,8 @@ class Data:
         if self.bad_data == "skip":
             notices |= dict.fromkeys(self.problems)
         if not len(self.validation):
-            notices["no validation: the data has neither a val nor a test set"] = None
+            remedy = "" if self.train.targets is not None else "; set data.split, such as 0.2, or add a val set"
+            notices[f"no validation: the data has neither a val nor a test set{remedy}"] = None
         elif self.train.targets is not None:
             losses = "choose a method and losses that need no pairs (l1 compares pairs too)"
             notices[f"the data is unpaired: metrics compare pairs, so none are taken; {losses}"] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import nextafter
 from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -17,20 +18,39 @@ from p2pkit.errors import DataError, RecipeError, reason
 from p2pkit.images.formats import installed
 from p2pkit.utils.progress import Progress
 
+DEFAULT_FRACTION, FEWEST = 0.1, 20
+"""The share that becomes the val set where nobody has chosen one, and of how many pairs at least."""
+
 
 def settled_sets(
     made: Mapping[Split, Any], origin: str, fraction: float | None, seed: int
 ) -> tuple[dict[Split, Any], list[str]]:
     """The data sets by split, with ``fraction`` of the train set as val set if that is given; and what is to be said.
 
+    Without ``fraction`` it is DEFAULT_FRACTION where there is neither a val nor a test set, and FEWEST pairs or more.
+
     Raises:
         RecipeError, DataError: as :func:`with_val_set`; a source is in the train set and in another one.
     """
     notices = refuse_shared_sources(made, origin)
-    return (dict(made) if fraction is None else with_val_set(made, origin, fraction, seed)), notices
+    if fraction is not None:
+        return (with_val_set(made, origin, fraction, seed) if fraction else dict(made)), notices
+    train = Samples(made["train"], origin, "train", seed)
+    measured = any(len(Samples(made[split], origin, split, seed)) for split in ("val", "test"))
+    if measured or train.targets is not None or hasattr(train, "shards"):
+        return dict(made), notices
+    shares = sorted(set(map(_share, _names(train, made["train"]) if len(train) >= FEWEST else ())))
+    if len(shares) < 2:
+        return dict(made), notices
+    # of few names none, or all, may lie below the fraction
+    usable = shares[0] < DEFAULT_FRACTION <= shares[-1]
+    fraction = DEFAULT_FRACTION if usable else nextafter(shares[0], 1)
+    return with_val_set(made, origin, fraction, seed, by_default=True), notices
 
 
-def with_val_set(made: Mapping[Split, Any], origin: str, fraction: float, seed: int) -> dict[Split, Any]:
+def with_val_set(
+    made: Mapping[Split, Any], origin: str, fraction: float, seed: int, by_default: bool = False
+) -> dict[Split, Any]:
     """The data sets by split, with about ``fraction`` of the train set as val set.
 
     A sample is in the val set by the hash of its group, where the data set gives one, or of its stem: its key without
@@ -60,6 +80,8 @@ def with_val_set(made: Mapping[Split, Any], origin: str, fraction: float, seed: 
     if not places["train"] or not places["val"]:
         raise DataError(f"{key}: {found} would be the val set; each set needs one at least. Choose another share")
     notice = f"{key}: {found} are the val set, by a hash of what they are called"
+    if by_default:
+        notice = f"there is no val and no test set, so {notice.removeprefix(f'{key}: ')}; data.split = 0 trains on all"
     parts = {split: Part(dataset, places[split], f"{split} {fraction!r}", [notice]) for split in places}
     return {**made, **parts}
 

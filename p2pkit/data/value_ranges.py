@@ -33,7 +33,7 @@ def find_percentiles(data: Data, wanted: Mapping[str, tuple[float, float]]) -> d
         there: dict[str, NDArray[Any]] = {}
         try:
             sample = data.sets[ref.place][ref.number]
-            refuse_unlike(sample.header, data.first.header)
+            refuse_unlike(sample.header, data.first.header, data.to_one_size)
             for side in searches:
                 if (image := sample.image(side)) is not None:
                     where = nothing_there(image, nodata[side])

@@ -112,7 +112,7 @@ def look_at_values(
     def look(ref: SampleRef) -> dict[str, Statistics]:
         try:
             sample = data.sets[ref.place][ref.number]
-            refuse_unlike(sample.header, data.first.header)
+            refuse_unlike(sample.header, data.first.header, data.to_one_size)
             there = [side for side in sides if sample.image(side) is not None]
             return {side: _of_image(sample, side, side_values(data, side)) for side in there}
         except DataError as error:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Resampling
 from p2pkit.networks.fitting import resize
 
-_PASSED_ON = ("size_multiple", "smallest_size")
+_PASSED_ON = ("size_multiple", "smallest_size", "defaults_for")
 """What others ask a network for by name (see contracts)."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -52,9 +52,33 @@ def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> Non
     if isinstance(generator, SizedGenerator) and fitting_size(generator, size) != (height, width):
         raise DataError(
             f"{key}: {height}x{width} (height x width) is not a size that the generator takes; it takes multiples of "
-            f"{generator.size_multiple}, from {generator.smallest_size} on. Set transform.load_size or "
-            "transform.crop_size"
+            f"{generator.size_multiple}, from {generator.smallest_size} on. Set {_remedy(generator, (height, width))}"
         )
+
+
+def _remedy(generator: SizedGenerator, size: tuple[int, int]) -> str:
+    """The keys, with their values, by which a generator takes images of (height, width), or crops of them."""
+    found = size
+    multiple, smallest, parameters = generator.size_multiple, generator.smallest_size, dict[str, Any]()
+    follow: Callable[[tuple[int, int]], Mapping[str, Any]] | None = getattr(generator, "defaults_for", None)
+    fitting = size[0] // multiple * multiple, size[1] // multiple * multiple
+    if follow is not None:
+        if not follow(size):
+            height, width = (next((less for less in range(side, 0, -1) if follow((less, less))), 0) for side in size)
+            size = height, width
+        parameters, fitting = dict(follow(size)), size
+        smallest = smallest if 0 in size else 1
+    keys = [f"generator.{name} = {value}" for name, value in parameters.items()]
+    if min(fitting) < smallest:
+        keys = [f"transform.{name} = {smallest}" for name in ("load_size", "crop_size")]
+    elif fitting != found:
+        keys.insert(0, f"transform.crop_size = {as_size(fitting)}")
+    return " and ".join(keys)
+
+
+def as_size(size: tuple[int, int]) -> str:
+    """A size, (height, width), as recipes have it: one number where both are the same."""
+    return str(size[0] if size[0] == size[1] else list(size))
 
 
 def resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tomlkit
 
 from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
-from p2pkit.components.signature import plain
+from p2pkit.components.signature import defined, plain
 from p2pkit.errors import RecipeError
 from p2pkit.recipe.document import Document
 from p2pkit.settings import (
@@ -51,6 +51,17 @@ class Chosen:
     def origin(self) -> str:
         """Kind, name and distribution, as messages show them."""
         return f"{SINGULAR[self.kind]} {self.name!r} of {self.registered.origin}"
+
+    def fitted(self, size: tuple[int, int]) -> Chosen:
+        """The same for training images of ``size``, (height, width): what follows from that where nothing is set.
+
+        A generator's class may have ``defaults_for(size)``, which gives values of its parameters by name.
+        """
+        follow, values = getattr(defined(self.registered.factory), "defaults_for", None), self.values
+        if follow is None:
+            return self
+        names = type(values).model_fields.keys() - values.model_fields_set
+        return replace(self, values=values.model_copy(update={k: v for k, v in follow(size).items() if k in names}))
 
     def table(self) -> dict[str, Any]:
         """The component as a recipe writes it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Annotated
 
 import torch
@@ -22,17 +23,20 @@ from p2pkit.networks.layers import (
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""
 DROPOUT_BLOCKS = 3
+DEEPEST = 8
+"""The depth of the paper's network, which a run takes where it can."""
 
 
 class UNet(nn.Module):
     """The paper's U-Net: ``depth`` strided 4x4 convolutions down, as many up, and skips between mirrored blocks.
 
     Depth 8 at width 64 is the paper's network for 256x256 (54.41 M parameters for 3 to 3 channels), depth 7 the one
-    for 128x128. It takes heights and widths that are multiples of 2^depth.
+    for 128x128. It takes heights and widths that are multiples of 2^depth. A run whose recipe has no depth takes the
+    largest up to 8 that goes with its crop.
     For targets of a multiple of the size, its last features and the source are resized and convolved to that size.
 
     Args:
-        depth: halvings on the way down.
+        depth: halvings on the way down; in a run that does not set it as many as its crop allows, up to 8.
         width: channels of the first block; blocks double them up to eight times that.
         skips: concatenate each encoder block's output to its mirror's input; without them it is the encoder-decoder
             that the paper compares with (section 4.2.1).
@@ -77,6 +81,16 @@ class UNet(nn.Module):
             self.end = enlarging_end(width + source_channels, width, target_channels, scale)
         self.encoders, self.decoders = nn.ModuleList(encoders), nn.ModuleList(decoders)
         initialise(self)
+
+    @staticmethod
+    def defaults_for(size: tuple[int, int]) -> dict[str, int]:
+        """The depth for training images of ``size``, (height, width): the largest up to 8 of whose 2^depth both are
+        multiples. Empty where it would be below 4, or small images would not be halved as often as they can be: then
+        the network would see little of an image at once.
+        """
+        common = gcd(*size)
+        found = min(DEEPEST, (common & -common).bit_length() - 1)
+        return {"depth": found} if found >= max(2, min(4, min(size).bit_length() - 1)) else {}
 
     def forward(self, source: Tensor) -> Tensor:
         """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].

@@ -26,7 +26,6 @@ class Cityscapes(FilePairs):
     """
 
     target_ending = ".png"
-    called = "a photo and its map"
 
     def __init__(self, split: Literal["train", "val"], root: Path = Path("datasets/cityscapes")) -> None:
         photos, maps = root / PHOTOS / split, root / MAPS / split
