@@ -19,6 +19,7 @@ from p2pkit.contracts import ValueRange
 from p2pkit.errors import NOT_UTF_8, RunDirError
 from p2pkit.inference.model_file import FILE_NAME
 from p2pkit.utils.atomic import os_errors_described, write_text
+from p2pkit.utils.jsonl import append_line
 
 
 @dataclass(eq=False)
@@ -132,6 +133,11 @@ class RunDir:
         write_text(self.recipe, recipe)
         write_text(self.path / "recipe.source.toml", source)
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
+    def change(self, recipe: str, change: Mapping[str, Any]) -> None:
+        """Write the recipe that the run is resumed with, and note in changes.jsonl what is changed when."""
+        append_line(self.path / "changes.jsonl", change)
+        write_text(self.recipe, recipe)
 
     def environment(self) -> dict[str, Any]:
         """What the run runs on, as :meth:`begin` wrote it; empty when it is not there."""

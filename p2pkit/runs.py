@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,9 @@ from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_
 from p2pkit.errors import P2PKitError, RecipeError, Unavailable
 from p2pkit.evaluation.baselines import by_row, not_beaten
 from p2pkit.evaluation.validation import PERCEPTUAL
+from p2pkit.inference.model_file import ModelHeader, OriginHeader
 from p2pkit.inference.translator import Translator, load_model
+from p2pkit.recipe.changes import Changes, changed
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe, with_metric
@@ -39,10 +42,12 @@ from p2pkit.settings import TrainSettings
 from p2pkit.training.not_finite import replay_step
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import to_device
+from p2pkit.training.starting_point import StartingPoint
 from p2pkit.training.trainer import Trainer
 from p2pkit.training.trial import try_training
 from p2pkit.utils.progress import print_line
 
+LIMITS = ("epochs", "max_steps", "max_time")
 LISTED_ELSEWHERE = "process 0 has found data that cannot be used, and lists it"
 HowToResume = Callable[[Path, bool], str]
 """What a person types to resume the run in a folder; with True, although its data has changed."""
@@ -108,6 +113,7 @@ def train(
 
 def resume(
     run_dir: Path | str,
+    overrides: Overrides = (),
     device: str | None = None,
     accept_changed_data: bool = False,
     how_to_resume: HowToResume | None = None,
@@ -116,14 +122,20 @@ def resume(
 ) -> TrainingResult:
     """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
 
-    A run that a callback has stopped stays stopped. ``callbacks`` (given anew) and ``began`` as for :func:`train`.
+    ``overrides`` change what the networks and the data do not depend on (recipe.changes): limits, learning rates,
+    schedule, logging; the run folder's recipe.toml has them from then on, and changes.jsonl notes what is changed when.
+    A run that a callback has stopped stays stopped, unless ``validation.patience`` is changed. ``callbacks`` (given
+    anew) and ``began`` as for :func:`train`.
 
-    Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set.
+    Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set, or where
+    other keys are changed.
     """
     folder = RunDir.open(Path(run_dir))
-    recipe = read_recipe(folder.recipe)
-    with open_session(recipe.train, device, how_to_resume, callbacks, began) as session:
-        return _resume(session, recipe, folder, accept_changed_data)
+    changes = Changes(read_recipe(folder.recipe), {})
+    if overrides:
+        changes = changed(str(folder.path), changes.recipe, overrides)
+    with open_session(changes.recipe.train, device, how_to_resume, callbacks, began) as session:
+        return _resume(session, changes, folder, accept_changed_data)
 
 
 def train_or_resume(
@@ -139,7 +151,7 @@ def train_or_resume(
     folder = RunDir(out)
     with open_session(recipe.train, device, how_to_resume, began=began) as session:
         if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
-            return _resume(session, read_recipe(folder.recipe), folder, accept_changed_data)
+            return _resume(session, Changes(read_recipe(folder.recipe), {}), folder, accept_changed_data)
         return _start(session, recipe, overrides, out)
 
 
@@ -211,7 +223,7 @@ def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | N
     def begin() -> str:
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
-        folder.begin(parts.header.recipe, recipe.document.text, _environment(recipe, data, overrides))
+        folder.begin(parts.header.recipe, recipe.document.text, _environment(recipe, data, overrides, parts.header))
         print_line(f"run folder: {folder.path}")
         return str(folder.path)
 
@@ -221,15 +233,18 @@ def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | N
         return _train(Trainer(parts, accelerator, folder, typed, session.began))
 
 
-def _resume(session: Session, recipe: Recipe, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
+def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
-    _, _, parts = _prepare(session, recipe, recorded, folder)
+    _, _, parts = _prepare(session, changes.recipe, recorded, folder)
     session.folder = folder
     trainer = Trainer(parts, accelerator, folder, partial(session.how_to_resume, folder.path), session.began)
     with ExitStack() as held:
         on_main_process(accelerator, partial(held.enter_context, folder.held()))
+        trainer.trained.new_options = changes.optimizer_options
         notices = trainer.resume()
+        if changes.keys:
+            notices += _change(trainer, changes)
         if accelerator.is_main_process:
             for notice in notices:
                 print_line(f"NOTICE: {notice}")
@@ -239,6 +254,25 @@ def _resume(session: Session, recipe: Recipe, folder: RunDir, accept_changed_dat
                     f"NOTICE: a callback has stopped this run: {why}. It is not trained further; start a new one"
                 )
         return _train(trainer)
+
+
+def _change(trainer: Trainer, changes: Changes) -> list[str]:
+    """Note in the run folder what the run is resumed with; notices on what has no effect."""
+    state, notices, shown = trainer.state, list[str](), []
+    if trainer.accelerator.is_main_process:
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        trainer.folder.change(trainer.parts.header.recipe, {"step": state.step, "date": date, "changes": changes.keys})
+    for key, (before, now) in changes.keys.items():
+        shown.append(f"{key} = {now!r} (it was {before!r})")
+    notices.append(f"from step {state.step} on: {', '.join(shown)}")
+    if "validation.patience" in changes.keys:
+        state.stopped = ""
+    limits = {key: value for key, value in changes.recipe.train if key in LIMITS and value is not None}
+    limited = {key.removeprefix("train.") for key in changes.keys} & {*LIMITS}
+    if limited and trainer.limits.position(state.step, state.seconds).progress >= 1:
+        by = ", ".join(f"train.{key} = {value}" for key, value in limits.items())
+        notices.append(f"the run is over all the same, since the limit that comes first ends it: {by}")
+    return notices
 
 
 def _prepare(
@@ -268,9 +302,15 @@ def _prepare(
     notice = on_main_process(accelerator, scan, LISTED_ELSEWHERE)
     if notice and accelerator.is_main_process:
         print_line(f"NOTICE: {notice}")
+    start, origin = None, None
     if folder is not None and folder.environment():
-        data = data.with_ranges(folder.ranges())
-    elif sides := data.unsettled():
+        data, origin = data.with_ranges(folder.ranges()), folder.environment().get("init_from")
+    elif recipe.train.init_from is not None:
+        start = on_every_process(accelerator, partial(StartingPoint.read, recipe.train.init_from))
+        data = start.with_ranges(data)
+        for notice in data.found_notices if accelerator.is_main_process else ():
+            print_line(notice)
+    if folder is None and (sides := data.unsettled()):
         data = with_found_values(data, sides, accelerator)
     if not recipe.names_metrics:
         recipe = with_perceptual_metric(recipe, data, accelerator)
@@ -278,6 +318,12 @@ def _prepare(
     if parts.validation.encoding is not None and folder is None:
         refuse_foreign_numbers(data, parts.sources, accelerator)
     on_main_process(accelerator, partial(headers.refuse_sizes, parts.generator), LISTED_ELSEWHERE)
+    if start is not None:
+        parts, reports = on_every_process(accelerator, partial(start.put_into, parts))
+        for report in reports if accelerator.is_main_process else ():
+            print_line(report)
+    elif origin is not None:
+        parts = replace(parts, header=parts.header.model_copy(update={"init_from": OriginHeader(**origin)}))
     to_device(parts, accelerator.device)
     return recipe, data, parts
 
@@ -348,7 +394,7 @@ def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
     return True
 
 
-def _environment(recipe: Recipe, data: Data, overrides: Overrides) -> dict[str, Any]:
+def _environment(recipe: Recipe, data: Data, overrides: Overrides, header: ModelHeader) -> dict[str, Any]:
     """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
     libraries, plugins, ranges = {}, [], {}
     for library in ("torch", "torchvision", "accelerate", "timm", "safetensors"):
@@ -367,6 +413,7 @@ def _environment(recipe: Recipe, data: Data, overrides: Overrides) -> dict[str, 
         "plugins": plugins,
         "command": sys.argv,
         "overrides": plain(overrides),
+        "init_from": header.init_from and header.init_from.model_dump(),
         "data": {
             "name": recipe.data.name,
             "pairs": len(data.train),

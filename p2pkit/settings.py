@@ -331,6 +331,8 @@ class TrainSettings(Section):
     max_steps: PositiveInt | None = None
     max_time: Duration | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
+    init_from: Annotated[Path, AfterValidator(usable_path)] | None = None
+    """A model file or a run folder whose weights the networks begin with, as far as they fit."""
     accumulate: PositiveInt = 1
     """Into how many parts a process's share of a batch is cut; they are made one after another, for one step."""
     sync_norm: bool = False

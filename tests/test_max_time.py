@@ -73,7 +73,7 @@ def test_a_run_whose_time_was_up_stays_as_it_ended(many: Path, tmp_path: Path) -
     limits = {"train.max_time": "3s", "train.max_steps": 100000}
     ended = library.train(many, limits, tmp_path / "run", "cpu")
     model = ended.model_path.read_bytes()
-    resumed = library.resume(tmp_path / "run", "cpu")
+    resumed = library.resume(tmp_path / "run", device="cpu")
     assert resumed.step == ended.step and resumed.model_path.read_bytes() == model
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2pkit.data.samples import Data, Samples
     from p2pkit.data.value_statistics import Statistics
     from p2pkit.recipe.recipe import Recipe
+    from p2pkit.training.starting_point import StartingPoint
 
 SHOWN = 10
 """How many kinds of trouble are listed."""
@@ -70,6 +71,8 @@ class _Checked:
     """What it would skip."""
     notices: list[str] = field(default_factory=list)
     """What else is to be said of its samples."""
+    start: StartingPoint | None = None
+    """The model that the run would begin with."""
     skippable: bool = False
     """Some of the troubles are of samples that it could skip."""
 
@@ -87,6 +90,12 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     try:
         headers.scan(f"{recipe.data.name} {data.fingerprint}")
         checked.notices += headers.notices
+        if recipe.train.init_from is not None:
+            from p2pkit.training.starting_point import StartingPoint
+
+            checked.start = StartingPoint.read(recipe.train.init_from)
+            checked.data = lenient = checked.start.with_ranges(lenient)
+            checked.notices += lenient.found_notices
         found = find_values(lenient)
         checked.data = lenient.with_ranges(found.ranges, found.notices)
         unusable = list(headers.findings)
@@ -180,6 +189,8 @@ def _print_networks(recipe: Recipe, checked: _Checked) -> None:
         if name not in ("generator", "discriminator"):
             facts.append((f"{name} of {recipe.method.name}", _parameters(getattr(parts.method, name))))
     print_facts(facts)
+    for report in checked.start.put_into(parts)[1] if checked.start else ():
+        print_text(report)
 
 
 def _parameters(network: nn.Module) -> str:

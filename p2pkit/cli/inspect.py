@@ -23,6 +23,7 @@ UNSAID = {
     "size": "several in training",
     "resize": "none, sources keep their size",
     "source_size": "not known, so files of two images side by side are not recognised",
+    "init_from": "none, its weights were initialised at random",
     "planes": "none, sources were images of their own",
     "stored_as": "whole images, not halves of files",
 }

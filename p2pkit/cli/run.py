@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 @SET
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder. [runs/NAME/DATE-TIME]")
 @click.option("--max-time", metavar="TIME", help='End the run after a time: "90s", "5m", "1h30m".')
-@click.option("--resume", metavar="RUN_DIR", type=click.Path(path_type=Path), help="Resume the run in this folder.")
+@click.option(
+    "--resume",
+    metavar="RUN_DIR",
+    type=click.Path(path_type=Path),
+    help="Resume the run in this folder; --set changes limits, rates, logging.",
+)
 @click.option("--continue", "continues", is_flag=True, help="Resume the run in --out DIR if there is one, else start.")
 @click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what the run began with.")
 @DEVICE
@@ -50,10 +55,8 @@ def command(
     """
     began = time.monotonic()  # before torch is imported
     if resume is not None:
-        if recipe or overrides or out or max_time or continues:
-            raise RecipeError(
-                "--resume goes by the recipe in the run folder; leave out RECIPE, --set, --out, --max-time, --continue"
-            )
+        if recipe or out or continues:
+            raise RecipeError("--resume goes by the recipe in the run folder; leave out RECIPE, --out and --continue")
     elif accept_changed_data and not continues:
         raise click.UsageError("--accept-changed-data goes with --resume and --continue")
     elif recipe is None:
@@ -74,7 +77,7 @@ def command(
 
     if resolved is None:
         assert resume is not None
-        result = resume_run(resume, device, accept_changed_data, typed, began=began)
+        result = resume_run(resume, overrides, device, accept_changed_data, typed, began=began)
     elif continues and out is not None:
         result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
     else:

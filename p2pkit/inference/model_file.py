@@ -117,6 +117,16 @@ class SourceHeader(BaseModel):
         return reading, Taking(read.channels, read.alpha, palette, nodata)
 
 
+class OriginHeader(BaseModel):
+    """The model whose weights a run began with (``train.init_from``)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    path: str
+    step: int
+    sha256_of_weights: str
+
+
 class ModelHeader(BaseModel):
     """What a model file says about itself: all that rebuilding and using its generator needs, and where it is from."""
 
@@ -161,6 +171,8 @@ class ModelHeader(BaseModel):
     planes: PlanesHeader | None = None
     """How sources were planes of volumes, where they were."""
     policy: Policy = Policy()
+    init_from: OriginHeader | None = None
+    """The model whose weights its training began with, where it was one."""
     recipe: str = ""
     """The resolved recipe, as TOML."""
     data: str = ""

@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class Trained:
     scaler: Any | None = None
     stateful: Mapping[str, Stateful] = field(default_factory=dict)
     """What else has a state, by the name that messages call it."""
+    new_options: Collection[str] = ()
+    """Options of the optimizers that are not restored, since the run is resumed with others."""
 
 
 def write_checkpoint(
@@ -136,6 +139,16 @@ def read_checkpoint(
         return progress, damaged + _restore_states(folder, trained, progress["states"], rank, processes)
     why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to resume from"
     raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
+
+
+def read_networks(checkpoints: Path) -> dict[str, dict[str, Tensor]]:
+    """The weights and buffers of each network in the last checkpoint that is whole; empty where there is none."""
+    for folder in reversed(_checkpoint_folders(checkpoints)):
+        with suppress(SafetensorError, OSError, ValueError, KeyError, TypeError):
+            _, weights, _ = _read_contents(folder)
+            names = dict.fromkeys(key.partition(_SEPARATOR)[0] for key in weights)
+            return {name: _without_head(name, weights) for name in names}
+    return {}
 
 
 def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
@@ -263,9 +276,13 @@ def _names_in(optimizer: Any, network: nn.Module) -> list[str]:
 
 
 def restore_optimizer(
-    network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]
-) -> None:
-    """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON."""
+    network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any],
+    new_options: Collection[str] = (),
+) -> None:  # fmt: skip
+    """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON.
+
+    ``new_options`` stay as the optimizer was made with them.
+    """
     parameters = dict(network.named_parameters())
     numbers = {name: number for number, name in enumerate(_names_in(optimizer, network))}
     state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
@@ -274,7 +291,7 @@ def restore_optimizer(
         state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
     groups = [
         {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
-        | {"params": present["params"]}
+        | {key: present[key] for key in ("params", *new_options) if key in present}
         for group, present in zip(rest["groups"], optimizer.state_dict()["param_groups"], strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
@@ -286,7 +303,8 @@ def _restore(
     load_networks(trained, weights)
     for network, optimizer in trained.optimizers.items():
         saved = progress["optimizers"][network]
-        restore_optimizer(trained.networks[network], optimizer, _without_head(network, moments), saved)
+        own = _without_head(network, moments)
+        restore_optimizer(trained.networks[network], optimizer, own, saved, trained.new_options)
     if trained.scaler is not None and progress["scaler"] is not None:
         trained.scaler.load_state_dict(progress["scaler"])
 

@@ -1,0 +1,172 @@
+"""Starting points (``[train] init_from``): weights of a trained model put into new networks, as far as they fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from p2pkit.contracts import ValueRange, dtype_range
+from p2pkit.data.samples import BySide, Data
+from p2pkit.errors import RecipeError, listed
+from p2pkit.inference.model_file import FILE_NAME, ModelHeader, OriginHeader, checksum, read_model
+from p2pkit.training.checkpoint import read_networks
+from p2pkit.training.parts import TrainingParts
+
+KEY = "train.init_from"
+SHOWN = 6
+"""How many of the tensors that do not fit are listed."""
+_WRAPPED = re.compile(r"^(network\.)+")
+"""Networks behind an encoding, or with augmented images, have their own names below this."""
+
+
+class Fit(NamedTuple):
+    """What weights come to in a network."""
+
+    fitting: dict[str, Tensor]
+    """By the network's own names."""
+    adapted: list[str]
+    """Those of a first layer that sees other channels."""
+    left: list[str]
+    """What stays as it is initialised, and why, a line each."""
+
+    def report(self, network: str) -> str:
+        """A sentence on it, and what is left below that."""
+        adapted = f", of which {', '.join(self.adapted)} is adapted to other channels" if self.adapted else ""
+        left = f"; not from there, but initialised:{listed(self.left, SHOWN)}" if self.left else ""
+        return f"{KEY}: {network} begins with {len(self.fitting)} tensors of the model{adapted}{left}"
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """A trained model whose weights a run begins with; of a run folder with its other networks too."""
+
+    path: Path
+    header: ModelHeader
+    networks: Mapping[str, Mapping[str, Tensor]]
+    """The tensors of each network, "generator" among them."""
+    notices: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> StartingPoint:
+        """The model file, or what is in the run folder: the model, and the last checkpoint's other networks.
+
+        Raises:
+            ModelFileError: there is no model, or it is damaged.
+        """
+        header, weights = read_model(path / FILE_NAME if path.is_dir() else path)
+        others = read_networks(path / "checkpoints") if path.is_dir() else {}
+        return cls(path, header, {**others, "generator": weights})
+
+    @property
+    def origin(self) -> OriginHeader:
+        """What a model file says of it."""
+        digest = checksum(dict(self.networks["generator"]))
+        return OriginHeader(path=str(self.path.absolute()), step=self.header.step, sha256_of_weights=digest)
+
+    def with_ranges(self, data: Data) -> Data:
+        """``data`` in the model's ranges of values, where the recipe says nothing of a side and its type is the same.
+
+        Of the other sides the range is found as without a model, which is said.
+        """
+        known = {f"source.{one.name}".rstrip("."): (one.dtype, one.range) for one in self.header.each_source}
+        known["target"] = self.header.target_dtype, self.header.target_range
+        found, values, notices = dict[str, ValueRange](), dict(data.values), list[str]()
+        for side in data.first.header.sides:
+            rule, image = data.values[side].rule, data.first.image(side)
+            if rule != "default" or image is None:
+                continue
+            dtype, chosen = known.get(side, known.get("source", ("", None)))
+            if dtype != str(image.dtype):
+                notices.append(
+                    f"{KEY}: {side} pixels are of {image.dtype}, the model's of {dtype or 'no such source'}; their "
+                    f"range is found in the data. Set {side}.range if the model's values mean the same"
+                )
+                continue
+            values[side] = data.values[side]._replace(rule="declared")
+            if chosen is not None or image.dtype.kind in "iu":
+                found[side] = low, high = chosen or dtype_range(image.dtype)
+                if (low, high) != dtype_range(image.dtype):
+                    notices.append(f"{KEY}: {side} values from {low:g} to {high:g} become -1 to 1, as for the model")
+        return replace(data, values=BySide(values)).with_ranges(found, notices)
+
+    def put_into(self, parts: TrainingParts) -> tuple[TrainingParts, list[str]]:
+        """``parts`` with the weights put in and the origin in the model's header; what is to be said, a line each.
+
+        Raises:
+            RecipeError: the model is of another generator, or nothing of it fits.
+        """
+        known, wanted, reports = self.header, parts.header, []
+        if known.generator != wanted.generator:
+            raise RecipeError(
+                f"{KEY}: {self.path} is a model of the generator {known.generator!r}, the recipe's is "
+                f'{wanted.generator!r}; set generator.name = "{known.generator}", or leave {KEY} out'
+            )
+        for name, network in networks_by_name(parts).items():
+            if name not in self.networks:
+                where = "the model file holds the generator alone" if self.path.is_file() else "it has no such network"
+                remedy = "; give the run folder if it is at hand" if self.path.is_file() else ""
+                reports.append(f"{KEY}: {name} begins anew: {where}{remedy}")
+                continue
+            fit = self.fit(name, network)
+            if name == "generator" and not fit.fitting:
+                raise RecipeError(f"{KEY}: {self.path}: no tensor fits the recipe's generator; {self._unlike(wanted)}")
+            if not any(one.is_meta for one in network.parameters()):
+                network.load_state_dict({**network.state_dict(), **fit.fitting})
+            reports.append(fit.report(name))
+        if unlike := self._unlike(wanted):
+            reports.append(f"{KEY}: {unlike}")
+        return replace(parts, header=wanted.model_copy(update={"init_from": self.origin})), reports
+
+    def fit(self, name: str, network: nn.Module) -> Fit:
+        """What of the weights called ``name`` fits ``network``, by names and shapes."""
+        saved = {_WRAPPED.sub("", key): tensor for key, tensor in self.networks[name].items()}
+        fit, targets = Fit({}, [], []), self.header.target_channels
+        first = next((key for key, one in network.named_parameters() if one.ndim == 4), None)
+        for key, own in network.state_dict().items():
+            given = saved.get(_WRAPPED.sub("", key))
+            if given is None:
+                if own.ndim:  # counters and probabilities are no weights
+                    fit.left.append(f"{key} {list(own.shape)}: the model has none")
+            elif given.shape == own.shape:
+                fit.fitting[key] = given.to(own.dtype)
+            elif (
+                key == first and given.ndim == 4 and given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]
+            ):
+                of_image = targets if name == "discriminator" and given.shape[1] > targets else 0
+                fit.fitting[key] = adapted(given, own.shape[1], of_image).to(own.dtype)
+                fit.adapted.append(f"{key} ({given.shape[1]} to {own.shape[1]})")
+            else:
+                fit.left.append(f"{key} {list(own.shape)}: the model's is {list(given.shape)}")
+        return fit
+
+    def _unlike(self, wanted: ModelHeader) -> str:
+        """How the recipe's generator differs from the model's in its parameters, as the keys that would mend it."""
+        there, here = self.header.parameters, wanted.parameters
+        keys = [f"generator.{key} = {value!r}" for key, value in there.items() if here.get(key, value) != value]
+        return f"the model has {', '.join(keys)}" if keys else ""
+
+
+def networks_by_name(parts: TrainingParts) -> dict[str, nn.Module]:
+    """The networks that a run trains, by the names that its method gives them."""
+    return {name: getattr(parts.method, name) for name in parts.method.networks}
+
+
+def adapted(weight: Tensor, channels: int, of_image: int = 0) -> Tensor:
+    """A convolution's weight [O, I, H, W] for another number of input channels [O, channels, H, W].
+
+    Channels are repeated, or averaged where there are fewer, and scaled so that like channels give what they gave. The
+    last ``of_image`` are kept: those of the image that a discriminator sees beside its source.
+    """
+    if 0 < of_image < min(weight.shape[1], channels):
+        source, image = weight[:, :-of_image], weight[:, -of_image:]
+        return torch.cat([adapted(source, channels - of_image), image], dim=1)
+    count = weight.shape[1]
+    if channels < count:
+        return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1) * (count / channels)
+    return weight[:, [index % count for index in range(channels)]] * (count / channels)
