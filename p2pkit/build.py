@@ -78,7 +78,7 @@ def load_data(
     validation = val if recipe.validation.split == "val" and len(val) else test
     return Data(
         train, val, test, validation, recipe.loader.bad_data, values, ranges, recipe.mask.range, notices,
-        to_one_size=recipe.transform.to_one_size,
+        to_one_size=recipe.transform.load_size is not None and not recipe.transform.keep_aspect,
     )  # fmt: skip
 
 

@@ -62,9 +62,9 @@ class RunDir:
         if out is None:
             return cls(_dated(Path("runs") / name))
         folder = cls(out)
-        trained = folder.model.exists() or folder.has_checkpoint
-        untrained = folder.recipe.is_file() and not trained  # there is nothing to lose
-        if not untrained and out.exists() and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
+        # of a run that is not trained there is nothing to lose
+        trained = out.exists() and (folder.model.exists() or folder.has_checkpoint or not folder.recipe.is_file())
+        if trained and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
             resuming = f", or resume the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
             raise RunDirError(f"{out}: there is something in that place already; choose another folder{resuming}")
         with os_errors_described(out):

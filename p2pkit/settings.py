@@ -262,11 +262,6 @@ class TransformSettings(Section):
     """How many crops an epoch takes of each image."""
     flip: bool = False
 
-    @property
-    def to_one_size(self) -> bool:
-        """Whether all images are resized to one size, whatever theirs."""
-        return self.load_size is not None and not self.keep_aspect
-
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> TransformSettings:
         if self.keep_aspect and self.load_size is None:

@@ -226,3 +226,12 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
     assert pattern is not None
     expression = pattern[1].replace(r"\(", "(").replace(r"\)", ")")
     assert re.findall(expression, readme, re.MULTILINE) == ["pip install -e '.[test]' && pytest"]
+
+
+def test_the_example_of_resuming_with_changes(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = blocks("docs/starting_points.md", "python")
+    monkeypatch.chdir(tmp_path)
+    library.train(recipe, out="runs/shoes/first", device="cpu")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["result"].step == 120

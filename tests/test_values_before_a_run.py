@@ -254,7 +254,7 @@ def test_all_kinds_of_trouble_are_shown_at_once_in_counts(p2pkit: Call, tmp_path
     write_image(folder / "target" / "3.png", smooth(20, 24, 1, 0, 255, "uint8"))
     write_image(folder / "source" / "lonely.png", blocks(0))
     write_image(folder / "source" / ".ipynb_checkpoints" / "0-checkpoint.png", blocks(0))
-    outcome = p2pkit("check", recipe)
+    outcome = p2pkit("check", recipe, "--set", "transform.keep_aspect=true")
     assert outcome.code == 2 and "4 kinds of trouble with the data:" in outcome.err
     said = (
         "2 pairs cannot be used, such as", "differ in size", "the sources are not maps of 4 classes",

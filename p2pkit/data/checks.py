@@ -98,10 +98,11 @@ class SampleChecks:
     first: SampleHeader
     augmentation: Augmentation
     batched: bool
+    to_one_size: bool = False
 
     def refuse_unusable(self, header: SampleHeader, trained: bool) -> None:
         """Raise DataError when a sample by itself cannot be used; skipping it is a remedy."""
-        refuse_unlike(header, self.first, self.augmentation.settings.to_one_size)
+        refuse_unlike(header, self.first, self.to_one_size)
         for shape in header[:2]:
             if trained and any(shape):
                 self.augmentation.refuse_smaller_than_crop(shape[:2], header.key)
@@ -144,10 +145,10 @@ class HeaderCheck:
         Raises:
             DataError: samples cannot be used and the policy is to stop, or none can.
         """
-        settings = self.augmentation.settings
+        to_one_size = self.data.to_one_size
         if not all(map(hasattr, self.data.sets, repeat("header"))):
-            if settings.to_one_size and self.data.train.targets is None:
-                self._report_unequal([self.data.first.header])
+            if to_one_size and self.data.train.targets is None and scale_of(self.data.first.header) == 1:
+                self._report_unequal(self.data.first.header)
             return "\nNOTICE: ".join(self.notices)
         # what is taken of channels is in the headers, and not in the data's fingerprint
         headers, unreadable = _scan_headers(self.data, f"{identity} {self.data.train.taking or ''}".strip())
@@ -157,7 +158,7 @@ class HeaderCheck:
         unlike = []
         for group in headers.groups:
             try:
-                refuse_unlike(group.header, group.header, settings.to_one_size)
+                refuse_unlike(group.header, group.header, to_one_size)
             except DataError as error:
                 unlike.append(_of_group(group, error))
                 continue
@@ -168,13 +169,17 @@ class HeaderCheck:
             findings += unlike
             raise _cannot_be_used(findings, self.count)
         header = first["source"]._replace(target=first["target"].target)
-        self.checks = SampleChecks(header, self.augmentation, self.batched)
-        if settings.to_one_size:  # so it is with all of them
+        self.checks = SampleChecks(header, self.augmentation, self.batched, to_one_size)
+        if to_one_size:  # so it is with all of them
             self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
+        scale, odd = scale_of(header), None
         for group in headers.groups:
             try:
                 self.checks.refuse_unusable(group.header, trained=group.split == "train")
                 self.usable.append(group)
+                (rows, columns, _), target = group.header.source, group.header.target
+                if rows and target[0] and target[:2] != (scale * rows, scale * columns):
+                    odd = odd or group.header
             except DataError as error:
                 findings.append(_of_group(group, error))
         if findings and self.data.bad_data == "stop":
@@ -183,20 +188,18 @@ class HeaderCheck:
             few = listed([finding.message for finding in findings], SHOWN_IN_NOTICE)
             skipped = sum(finding.samples for finding in findings)
             self.notices.append(f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}")
-        if settings.to_one_size and self.data.train.targets is None:
-            self._report_unequal([group.header for group in self.usable])
+        if odd is not None and self.data.train.targets is None:
+            self._report_unequal(odd)
         return "\nNOTICE: ".join(self.notices)
 
-    def _report_unequal(self, headers: Sequence[SampleHeader]) -> None:
-        """Report that the two images of a pair differ in size: they may not show the same."""
-        scale = scale_of(headers[0])
-        for key, (height, width, _), target in map(attrgetter("key", "source", "target"), headers):
-            if target[:2] != (scale * height, scale * width):
-                self.notices.append(
-                    f"{key}: source and target differ in size, {height}x{width} and {target[0]}x{target[1]} (height x "
-                    "width); both are resized to transform.load_size, and must show the same"
-                )
-                break
+    def _report_unequal(self, pair: SampleHeader) -> None:
+        """Report that the two images of a pair differ in size, if so: they may not show the same."""
+        (height, width, _), target = pair.source, pair.target
+        if target[:2] != (height, width):
+            self.notices.append(
+                f"{pair.key}: source and target differ in size, {height}x{width} and {target[0]}x{target[1]} (height x "
+                "width); both are resized to transform.load_size, and must show the same"
+            )
 
     def refuse_sizes(self, generator: nn.Module) -> None:
         """Raise DataError when training samples have sizes that the generator, or a batch, does not take."""
@@ -222,7 +225,7 @@ def check_pixels(data: Data, augmentation: Augmentation, batched: bool, generato
     """
     data = replace(data, bad_data="skip")
     spec, sets = data.spec, data.sets
-    checks = SampleChecks(spec.first, augmentation, batched)
+    checks = SampleChecks(spec.first, augmentation, batched, spec.to_one_size)
     checks.refuse_size(spec.first, generator)
 
     def wrong(ref: SampleRef) -> str | None:

@@ -49,10 +49,13 @@ def reflected(image: Tensor, rows: int, columns: int) -> Tensor:
 def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> None:
     """Raise DataError, beginning with ``key``, when ``generator`` does not take images of (height, width)."""
     height, width = size
-    if isinstance(generator, SizedGenerator) and fitting_size(generator, size) != (height, width):
+    if not isinstance(generator, SizedGenerator):
+        return
+    multiple, smallest = generator.size_multiple, generator.smallest_size
+    if height % multiple or width % multiple or min(height, width) < smallest:
         raise DataError(
             f"{key}: {height}x{width} (height x width) is not a size that the generator takes; it takes multiples of "
-            f"{generator.size_multiple}, from {generator.smallest_size} on. Set {_remedy(generator, (height, width))}"
+            f"{multiple}, from {smallest} on. Set {_remedy(generator, (height, width))}"
         )
 
 

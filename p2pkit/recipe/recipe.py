@@ -60,8 +60,10 @@ class Chosen:
         follow, values = getattr(defined(self.registered.factory), "defaults_for", None), self.values
         if follow is None:
             return self
-        names = type(values).model_fields.keys() - values.model_fields_set
-        return replace(self, values=values.model_copy(update={k: v for k, v in follow(size).items() if k in names}))
+        following = dict(follow(size))
+        for name in values.model_fields_set | (following.keys() - type(values).model_fields.keys()):
+            following.pop(name, None)
+        return replace(self, values=values.model_copy(update=following))
 
     def table(self) -> dict[str, Any]:
         """The component as a recipe writes it."""
