@@ -102,17 +102,23 @@ def same(one: Path, other: Path) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_what_does_not_count_is_not_learnt(masked: Path, tmp_path: Path, p2pkit: Call) -> None:
-    one = train(p2pkit, masked, tmp_path / "one", *L1_ALONE)
+@pytest.mark.parametrize(
+    "losses", [L1_ALONE, ('losses=[{name = "gan"}, {name = "ssim"}]',)], ids=["l1", "gan and ssim"]
+)
+def test_what_does_not_count_is_not_learnt(losses: tuple[str, ...], masked: Path, tmp_path: Path, p2pkit: Call) -> None:
+    one = train(p2pkit, masked, tmp_path / "one", *losses)
     for file in masked.with_suffix("").glob("*/target/*"):
         target, uncounted = 255 - picture(SIDE, SIDE, int(file.stem)), weights_of(int(file.stem)) == 0
         assert uncounted.any()
         target[uncounted] = np.random.default_rng(1).integers(0, 256, target[uncounted].shape)
         save(file, target)
-    other = train(p2pkit, masked, tmp_path / "other", *L1_ALONE)
-    assert same(one, other) and lines(one)[-1]["validation/mae"] == lines(other)[-1]["validation/mae"]
+    other = train(p2pkit, masked, tmp_path / "other", *losses)
+    metrics = [
+        {key: line[key] for key in line if key.startswith("validation/")} for line in (lines(one)[-1], lines(other)[-1])
+    ]
+    assert same(one, other) and metrics[0] == metrics[1] and "validation/ssim" in metrics[0]
     with_masks(masked, lambda seed: np.maximum(weights_of(seed), 1))
-    assert not same(one, train(p2pkit, masked, tmp_path / "third", *L1_ALONE))
+    assert not same(one, train(p2pkit, masked, tmp_path / "third", *losses))
 
 
 EXTRAS = (

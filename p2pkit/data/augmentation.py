@@ -78,7 +78,9 @@ class SampleSpec(NamedTuple):
         target = tensors.pop() if len(tensors) > 1 and sample.target is not None else tensors[-1]
         source = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
         with_weights = self.has_mask or (measured and self.sides["target"][1].fill is not None)
-        return Tensors(source, target, self._weights(sample, measured, target) if with_weights else None)
+        weights = self._weights(sample, measured, target) if with_weights else None
+        # whatever stands where nothing counts, nobody is to see it: a discriminator, or what looks at neighbourhoods
+        return Tensors(source, target if weights is None else target.where(weights > 0, 0.0), weights)
 
     def _weights(self, sample: Sample, measured: bool, target: Tensor) -> Tensor | None:
         """How much each pixel of the target counts [1, H, W]; None where all count and no mask is asked for."""
