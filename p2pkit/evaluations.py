@@ -171,7 +171,8 @@ def compare(
             loaded = loaded.with_ranges(on_every_process(accelerator, partial(_one_range, loaded)))
         if loaded.spec.scale > 1:
             raise DataError(
-                f"{outputs}, {targets}: targets are {loaded.spec.scale} times as high and wide as the outputs"
+                f"{outputs}, {targets}: targets are {loaded.spec.scale} times as high and wide as the outputs; resize "
+                "the ones or the others"
             )
         if len(set(loaded.channels.values())) > 1:
             found = " and ".join(map(str, loaded.channels.values()))
@@ -236,14 +237,16 @@ def data_for(
     names, known = ([name for name, _ in loaded.first.header.parts], [one.name for one in header.sources])
     if names != known:
         here, there = (", ".join(each) or "one without a name" for each in (names, known))
-        raise DataError(f"{recipe.data.name}: its sources are {here}, those of the model {there}")
+        raise DataError(f"{recipe.data.name}: its sources are {here}, those of the model {there}; give data with these")
     for side in sides:
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
-            raise DataError(f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}")
+            raise DataError(
+                f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}; convert them"
+            )
     if "target" in sides and loaded.spec.scale != header.scale:
         larger = f"its targets are {loaded.spec.scale} times as high and wide as its sources"
-        raise DataError(f"{recipe.data.name}: {larger}, outputs of the model {header.scale} times")
+        raise DataError(f"{recipe.data.name}: {larger}, outputs of the model {header.scale} times; resize them")
     return recipe, loaded
 
 

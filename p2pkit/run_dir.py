@@ -107,7 +107,9 @@ class RunDir:
             except Timeout as error:
                 owner = self.path / ".owner"
                 running = owner.read_text() if owner.is_file() else "another process"
-                raise RunDirError(f"{self.path}: {running} is running in it") from error
+                raise RunDirError(
+                    f"{self.path}: {running} is running in it; wait for its end, or choose another --out"
+                ) from error
             (self.path / ".owner").write_text(f"process {os.getpid()} on {platform.node()}")
         try:
             yield
@@ -166,4 +168,4 @@ def _dated(parent: Path) -> Path:
         with os_errors_described(folder), suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
-    raise RunDirError(f"{parent}: a thousand runs have begun in this second")
+    raise RunDirError(f"{parent}: a thousand runs have begun in this second; start it again")

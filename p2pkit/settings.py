@@ -26,10 +26,11 @@ from pydantic import (
 from p2pkit.errors import did_you_mean
 from p2pkit.run_contracts import Position
 
-Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(description="[height, width]")]
+Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(title="[height, width]")]
 """A side of a square, or [height, width], in pixels."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_A_DURATION = 'a duration such as "90s", "5m" or "1h30m"'
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _EPOCHS = re.compile(r"(\d+) epochs?")
 
@@ -38,12 +39,12 @@ def seconds_in(duration: str) -> float:
     """The seconds in a duration such as ``"90s"``, ``"5m"`` or ``"1h30m"``. Raises ValueError for anything else."""
     parts = _DURATION.findall(duration)
     if not parts or "".join(map("".join, parts)) != duration:
-        raise ValueError('a duration such as "90s", "5m" or "1h30m"')
+        raise ValueError(_A_DURATION)
     total = 0.0
     for number, unit in parts:
         total += float(number) * _UNITS[unit]
     if total <= 0:
-        raise ValueError("a duration longer than nothing")
+        raise ValueError(f"{_A_DURATION}, longer than nothing")
     return total
 
 
@@ -130,9 +131,9 @@ def _checked_tracker(value: str) -> str:
     return value
 
 
-Duration = Annotated[str, AfterValidator(_checked_duration)]
+Duration = Annotated[str, AfterValidator(_checked_duration), Field(title=_A_DURATION)]
 BadData = Literal["stop", "skip"]
-Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval)]
+Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval), Field(title='text such as "5 epochs"')]
 
 
 class Section(BaseModel):
@@ -155,16 +156,19 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 Bounds = Annotated[tuple[float, float], AfterValidator(_checked_order)]
 _CHANNELS, _COLOUR = r"^(rgb|gray|first [1-9]\d*)$", r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
+_SOME_CHANNELS = '"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"'
+_A_COLOUR = '"drop", "white", "black", or a colour of six digits, "#rrggbb"'
+
 
 def _checked_channels(value: str) -> str:
     if not re.search(_CHANNELS, value):
-        raise ValueError('"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"')
+        raise ValueError(_SOME_CHANNELS)
     return value
 
 
 def _checked_colour(value: str) -> str:
     if not re.search(_COLOUR, value):
-        raise ValueError('"drop", "white", "black", or a colour of six digits, "#rrggbb"')
+        raise ValueError(_A_COLOUR)
     return value
 
 
@@ -182,8 +186,10 @@ def _checked_range(value: Any) -> Any:
 
 
 # the patterns are for editors, which know them by the schema
-Channels = Annotated[str, AfterValidator(_checked_channels), Field(json_schema_extra={"pattern": _CHANNELS})]
-Colour = Annotated[str, AfterValidator(_checked_colour), Field(json_schema_extra={"pattern": _COLOUR})]
+Channels = Annotated[
+    str, AfterValidator(_checked_channels), Field(title=_SOME_CHANNELS, json_schema_extra={"pattern": _CHANNELS})
+]
+Colour = Annotated[str, AfterValidator(_checked_colour), Field(title=_A_COLOUR, json_schema_extra={"pattern": _COLOUR})]
 
 
 class SideSettings(Section):
@@ -220,7 +226,7 @@ class SideSettings(Section):
     @model_validator(mode="after")
     def _one_of_the_two(self) -> SideSettings:
         if self.range is not None and self.percentiles is not None:
-            raise ValueError("either range or percentiles")
+            raise ValueError("either range or percentiles; leave one of them out")
         if self.alpha is not None and (self.channels or "").startswith("first "):
             raise ValueError(f'no alpha beside channels = "{self.channels}", which takes channels as they are')
         return self
@@ -265,9 +271,9 @@ class TransformSettings(Section):
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> TransformSettings:
         if self.keep_aspect and self.load_size is None:
-            raise ValueError("load_size beside keep_aspect")
+            raise ValueError("load_size beside keep_aspect; add load_size, or leave keep_aspect out")
         if self.crops_per_image > 1 and self.crop_size is None:
-            raise ValueError("crop_size beside crops_per_image")
+            raise ValueError("crop_size beside crops_per_image; add crop_size, or leave crops_per_image out")
         return self
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 
 from p2pkit.cli.main import COMMANDS
 from p2pkit.cli.tables import WIDTH, print_facts, print_table, print_text
-from p2pkit.components.signature import type_text
+from p2pkit.components.type_words import type_text
 from tests.conftest import FAKE_DISTRIBUTION, Call
 
 WITHOUT_TORCH = """

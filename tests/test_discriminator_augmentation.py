@@ -224,9 +224,9 @@ def test_an_adaptive_run_resumes_exactly_and_does_not_depend_on_workers(
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("policy=['color']", "found 'color', expected 'colour', 'translation' or 'cutout'"),
-        ("probability=1.5", "less than or equal to 1"),
-        ("adaptive_target=1.0", "less than 1"),
+        ("policy=['color']", 'found \'color\', expected one of: "colour", "translation", "cutout"'),
+        ("probability=1.5", "expected a float above 0 to 1"),
+        ("adaptive_target=1.0", "above 0 to below 1"),
         ("target=0.6", "unknown key"),
     ],
 )

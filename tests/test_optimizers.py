@@ -121,10 +121,10 @@ momentum = 0.5
     [
         ("optimizer.betas=[0.9, 0.9]", "optimizer.betas: unknown key; allowed: clip_gradient_norm, lr, momentum"),
         ("optimizer.clip_gradient_nrom=1", "did you mean 'clip_gradient_norm'?"),
-        ("schedule.decay_from=1", "schedule.decay_from: found 1, expected less than 1"),
-        ("schedule.warmup=-1", "schedule.warmup: found -1, expected greater than or equal to 0"),
+        ("schedule.decay_from=1", "schedule.decay_from: found 1, expected a float from 0 to below 1"),
+        ("schedule.warmup=-1", "schedule.warmup: found -1, expected a whole number from 0 on"),
         ("optimizer=3", "optimizer: found 3, expected a table with a name"),
-        ("losses.0.weight=-1", "losses.0.weight: found -1, expected greater than or equal to 0"),
+        ("losses.0.weight=-1", "losses.0.weight: found -1, expected a float from 0 on"),
     ],
 )
 def test_keys_that_do_not_fit_are_refused(setting: str, complaint: str, recipe: Path, p2pkit: Call) -> None:

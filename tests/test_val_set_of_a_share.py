@@ -101,9 +101,9 @@ def test_the_val_set_does_not_depend_on_folders_of_splits_and_endings(root: Path
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ({"split": 1.5}, "data.split: found 1.5, expected less than 1"),
-        ({"split": -0.1}, "data.split: found -0.1, expected greater than or equal to 0"),
-        ({"split": "val"}, "data.split: found 'val', expected a valid number"),
+        ({"split": 1.5}, "data.split: found 1.5, expected a float from 0 to below 1"),
+        ({"split": -0.1}, "data.split: found -0.1, expected a float from 0 to below 1"),
+        ({"split": "val"}, "data.split: found 'val', expected a float from 0 to below 1"),
         ({"split": 1e-9}, "data.split = 1e-09: 0 of 20 training pairs (0 of 20 names or groups) would be the val set"),
         ({"split": 0.999999999}, "20 of 20 training pairs (20 of 20 names or groups) would be the val set"),
         ({"name": "unpaired_folders", "split": 0.2}, "is unpaired, and no metrics are taken of that"),

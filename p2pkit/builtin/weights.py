@@ -109,7 +109,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     from timm.models import load_state_dict
 
     if not file.is_file():
-        raise DataError(f"{file}: there is no such file of weights")
+        raise DataError(f"{file}: there is no such file of weights; check the path")
     try:
         found: dict[str, Any] = load_state_dict(str(file), use_ema=False, weights_only=True)
     except Exception as error:  # what libraries make of a damaged file has no class in common

@@ -9,11 +9,9 @@ import click
 
 from p2pkit.cli.options import RECIPE, SET
 from p2pkit.components.host import manager
+from p2pkit.components.own_plugins import provided_elsewhere
 from p2pkit.errors import DataError
 from p2pkit.utils.progress import print_line
-
-PROVIDED_BY = {"shard": "p2pkit-webdataset"}
-"""Commands that are not built in, and the distribution of this project that provides each."""
 
 
 class DataCommands(click.Group):
@@ -28,11 +26,8 @@ class DataCommands(click.Group):
         if cmd_name in self.commands:
             return self.commands[cmd_name]
         found = self._of_plugins().commands.get(cmd_name)
-        if found is None and cmd_name in PROVIDED_BY:
-            distribution = PROVIDED_BY[cmd_name]
-            ctx.fail(
-                f"p2pkit data {cmd_name} is provided by a plugin that is not installed: pip install {distribution}"
-            )
+        if found is None and (elsewhere := provided_elsewhere(cmd_name)):
+            ctx.fail(f"p2pkit data {cmd_name} is not built in; {elsewhere}")
         return found
 
     def _of_plugins(self) -> click.Group:

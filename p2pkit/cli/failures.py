@@ -12,6 +12,8 @@ from p2pkit.errors import P2PKitError, exit_code_of, first_line, is_out_of_memor
 
 def failure(error: BaseException) -> tuple[str, int]:
     """The message and the exit code for whatever a command has raised."""
+    if isinstance(error, click.NoSuchOption):
+        error = _of_the_program(error) or error
     if isinstance(error, click.ClickException):
         shown = io.StringIO()
         error.show(file=shown)
@@ -33,3 +35,14 @@ def failure(error: BaseException) -> tuple[str, int]:
         return f"Error: out of memory ({first_line(error)}). {advice}", code
     ours = "This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above."
     return "".join(traceback.format_exception(error)) + ours, code
+
+
+def _of_the_program(error: click.NoSuchOption) -> click.UsageError | None:
+    """Where an option stands that no command has, but the program itself; None for one that it does not have."""
+    root = error.ctx.find_root() if error.ctx else None
+    for option in root.command.params if root and root is not error.ctx else ():
+        if error.ctx and error.option_name in option.opts:
+            program, _, command = error.ctx.command_path.partition(" ")
+            call = f"{program} {error.option_name} {option.metavar} {command}"
+            return click.UsageError(f"{error.option_name} stands before the command: {call}", error.ctx)
+    return None

@@ -23,9 +23,9 @@ from p2pkit.components.signature import (
     parameters_model,
     plain,
     table_model,
-    type_text,
     validate,
 )
+from p2pkit.components.type_words import type_text
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, RecipeError, UnknownComponent
 

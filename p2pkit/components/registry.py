@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2pkit.components.own_plugins import provided_elsewhere
 from p2pkit.errors import PluginError, UnknownComponent, did_you_mean
 
 Factory = Callable[..., Any]
@@ -83,7 +84,9 @@ class Registry:
 
     def _unknown(self, name: str) -> str:
         names = self.names()
-        lines = [f"{self.kind}: nothing is called {name!r}{did_you_mean(name, names)}"]
+        elsewhere = provided_elsewhere(name)
+        remedy = f"; {elsewhere}" if elsewhere else did_you_mean(name, names)
+        lines = [f"{self.kind}: nothing is called {name!r}{remedy}"]
         lines.append(f"  there are: {', '.join(names) or 'none'}")
         lines += [f"  a plugin that might have it failed: {failure}" for failure in self.failures]
         return "\n".join(lines)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, partial, reduce
-from math import ceil, floor
 from operator import or_
 from pathlib import Path
 from types import UnionType
@@ -15,10 +14,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import tomlkit
 from pydantic import AfterValidator, BaseModel, ConfigDict, create_model
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.fields import FieldInfo
 
 from p2pkit.components.kinds import SINGULAR, SUPPLIED
 from p2pkit.components.registry import Factory, Registered
+from p2pkit.components.type_words import NOUNS, in_words
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
 from p2pkit.settings import FIXED_KEYS, Section, usable_path
@@ -54,6 +53,11 @@ def table_model(registered: Registered, kind: str) -> type[BaseModel]:
 
 def _fields(registered: Registered, kind: str) -> dict[str, Any]:
     """Type and default of each parameter that a recipe may set; optional ones that TOML cannot express are left out."""
+    if kind == "schedules" and "optimizer" in _signature(registered.factory):
+        raise PluginError(
+            f"{_called(registered)} takes an optimizer, as PyTorch's schedulers do; a schedule here is a function of "
+            f'the position in a run: register("{registered.name}", lambda: lambda position: 1 - position.progress)'
+        )
     hints, fields = _type_hints(registered), dict[str, Any]()
     for name, parameter in _signature(registered.factory).items():
         by_name = parameter.kind is not parameter.POSITIONAL_ONLY
@@ -85,7 +89,7 @@ def _expressible(hint: Any) -> Any:
         return Annotated[Path, AfterValidator(usable_path)]
     if origin in (list, tuple, dict) and Path in arguments:
         return origin[tuple(map(_expressible, arguments))]
-    if origin is not Literal and hint not in (*_NOUNS, bool, type(None)):
+    if origin is not Literal and hint not in (*NOUNS, bool, type(None)):
         try:
             create_model("One", __config__=_CONFIG, value=(hint, ...)).model_json_schema()
         except PydanticInvalidForJsonSchema:
@@ -103,11 +107,21 @@ def _why_not(registered: Registered, kind: str, parameter: inspect.Parameter, hi
             f"{called} is a function of ({', '.join(required[:2])}) where what makes the {SINGULAR[kind]} is expected; "
             f'write register("{registered.name}", lambda: {function})'
         )
+    if kind == "schedules" and (name == "position" or getattr(hint, "__name__", "") == "Position"):
+        function = getattr(factory, "__name__", "function")
+        return (
+            f"{called} is a function of the position where what makes the schedule is expected; write "
+            f'register("{registered.name}", lambda: {function})'
+        )
+    if kind == "callbacks" and hint is None and inspect.isroutine(factory):
+        return (
+            f"{called} is a function; register a class with methods such as on_step_end, or what makes such an object"
+        )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         return f"{called}: parameter {name!r} has no name that a recipe could set; take the / out of its signature"
     if hint is None:
         return f"{called}: parameter {name!r} has no type annotation; add one, or give it a default"
-    return f"{called}: parameter {name!r} is a {_in_words(hint)}, which TOML cannot express; give it a default"
+    return f"{called}: parameter {name!r} is a {in_words(hint)}, which TOML cannot express; give it a default"
 
 
 def supplied_names(factory: Factory, kind: str) -> frozenset[str]:
@@ -186,87 +200,6 @@ def is_plain(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def type_text(field: FieldInfo) -> str:
-    """A parameter's type and bounds, as a person writes them: "whole number from 1 on", "one of: batch, none"."""
-    return _in_words(field.annotation, field.metadata)
-
-
-_NOUNS: Mapping[Any, tuple[str, str]] = {
-    int: ("whole number", "whole numbers"),
-    float: ("float", "floats"),
-    str: ("text", "texts"),
-    Path: ("a path", "paths"),
-}
-"""What one value of a type is called, and several."""
-_BOUNDS = ("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern")
-
-
-def _in_words(kind: Any, metadata: Iterable[Any] = (), plural: bool = False) -> str:
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _in_words(arguments[0], [*arguments[1:], *metadata], plural)
-    if origin in (Union, UnionType):
-        # TOML has no null: who may leave a key out need not read of it
-        return " or ".join(_in_words(each, metadata) for each in arguments if each is not type(None))
-    bounds = _bounds(metadata)
-    if isinstance(kind, type) and kind in _NOUNS:
-        return _NOUNS[kind][plural] + _range(bounds, whole=kind is int) + _further(bounds)
-    if origin is Literal:
-        return f"one of: {', '.join(map(str, arguments))}"
-    if origin in (list, tuple, set, frozenset, Sequence):
-        return f"list{_of_items(arguments)}{_further(bounds)}"
-    if origin is dict or (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
-        values = arguments[1] if arguments else Any
-        return "table" if values is Any else f"table of {_in_words(values, plural=True)}"
-    if kind in (bool, Any):
-        return "true or false" if kind is bool else "anything"
-    return getattr(kind, "__name__", str(kind)) + _further(bounds)
-
-
-def _of_items(kinds: tuple[Any, ...]) -> str:
-    several = [kind for kind in kinds if kind is not ...]
-    if not several or several == [Any]:
-        return ""
-    count = f"{len(several)} " if len(kinds) > 1 and ... not in kinds else ""
-    if any(kind != several[0] for kind in several):
-        return f" of {count.strip()}: {', '.join(map(_in_words, several))}"
-    bare = get_args(several[0])[0] if get_origin(several[0]) is Annotated else several[0]
-    if isinstance(bare, type) and bare in _NOUNS:
-        return f" of {count}{_in_words(several[0], plural=True)}"
-    return f" of {count.strip() or 'values'}, each {_in_words(several[0])}"
-
-
-def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for each in metadata:
-        if isinstance(each, FieldInfo):
-            found |= _bounds(each.metadata)
-        found |= {name: value for name in _BOUNDS if (value := getattr(each, name, None)) is not None}
-    return found
-
-
-def _range(bounds: Mapping[str, Any], whole: bool) -> str:
-    low, high, above, below = (bounds.get(name) for name in ("ge", "le", "gt", "lt"))
-    if whole and above is not None:
-        low, above = floor(above) + 1, None
-    if whole and below is not None:
-        high, below = ceil(below) - 1, None
-    start = f" from {low}" if low is not None else f" above {above}" if above is not None else ""
-    if high is not None:
-        return f"{start} to {high}" if start else f" up to {high}"
-    if below is not None:
-        return f"{start} to below {below}" if start else f" below {below}"
-    return f"{start} on" if low is not None else start
-
-
-def _further(bounds: Mapping[str, Any]) -> str:
-    words = {
-        "multiple_of": "a multiple of {}", "min_length": "at least {} long", "max_length": "at most {} long",
-        "pattern": "matching {}",
-    }  # fmt: skip
-    return "".join(f", {words[name].format(value)}" for name, value in bounds.items() if name in words)
 
 
 def fixed(factory: Factory) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def refuse_missing(root: Path) -> None:
     """Raise DataError when ``root``, a data set's, is not a folder."""
     if not root.is_dir():
         found = "this is a file, not a folder" if root.exists() else "there is no such folder"
-        raise DataError(f"{root}: {found} (data.root)")
+        raise DataError(f"{root}: {found} ; check data.root")
 
 
 def refuse_splits_among(folder: Path, files: Iterable[Path], own: Split | None = None, of_sides: bool = False) -> None:
@@ -136,7 +136,8 @@ def _refuse_no_train_set(folder: Path, folders: Mapping[Split, Path]) -> None:
         split, path = next(iter(folders.items()))
         name = next((each.name for each in (path, *path.parents) if split_of(each.name)), path.name)
         raise DataError(
-            f"{folder}: it has a folder {name}, but no folder train; images of the {split} set must not be trained on"
+            f"{folder}: it has a folder {name}, but no folder train; images of the {split} set must not be trained on, "
+            "so put the others into a folder called train"
         )
 
 

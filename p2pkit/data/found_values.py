@@ -189,7 +189,7 @@ def _of_labels(sets: Sequence[Statistics], known: ValueRange | None) -> ValueRan
     if not all(held.whole for held in sets) or not NUMBERS[0] <= low <= high <= NUMBERS[1]:
         raise DataError(
             f"the sources hold values {low:g} to {high:g}, but label maps hold the numbers of classes: whole ones from "
-            f"{NUMBERS[0]:.0f} to {NUMBERS[1]:.0f}"
+            f"{NUMBERS[0]:.0f} to {NUMBERS[1]:.0f}; save them so, or leave [encoding] out"
         )
     if known is not None:
         return None

@@ -80,10 +80,14 @@ def _unpack(archive: Path, into: Path, max_bytes: int, max_members: int) -> None
             written += member.size
             if count > max_members:
                 raise DataError(
-                    f"refusing to unpack {archive}: at {member.name} it has more than {max_members} members"
+                    f"refusing to unpack {archive}: at {member.name} it has more than {max_members} members; unpack it "
+                    "by hand if you trust it"
                 )
             if written > max_bytes:
-                raise DataError(f"refusing to unpack {archive}: at {member.name} it exceeds {max_bytes} bytes")
+                raise DataError(
+                    f"refusing to unpack {archive}: at {member.name} it exceeds {max_bytes} bytes; unpack it by hand "
+                    "if you trust it"
+                )
             member.extract(path=into)
             progress.advance(fraction=raw.tell() / size)
 
@@ -91,7 +95,7 @@ def _unpack(archive: Path, into: Path, max_bytes: int, max_members: int) -> None
 def _put_in_place(archive: Path, unpacked: Path, folder: Path) -> None:
     entries = list(unpacked.iterdir())
     if not entries:
-        raise DataError(f"nothing to unpack in {archive}: it is empty")
+        raise DataError(f"nothing to unpack in {archive}: it is empty; delete it and get it again")
     if folder.is_dir():
         folder.rmdir()  # Windows renames onto no folder, not even an empty one
     only = len(entries) == 1 and entries[0].is_dir()

@@ -143,9 +143,11 @@ class Measurement:
         self.over_set = getattr(self.metric, "over", "images") == "set"
         for name in ("update", "compute", "reset", "higher_is_better"):
             if not hasattr(self.metric, name):
+                is_collection = isinstance(self.metric, nn.ModuleDict)
+                remedy = "; of a collection register each metric by a name of its own" if is_collection else ""
                 raise RecipeError(
                     f"{self.origin} has no {name}; expected torchmetrics' interface: update(output, target), "
-                    "compute(), reset() and higher_is_better"
+                    f"compute(), reset() and higher_is_better{remedy}"
                 )
         for each in (self.metric, *getattr(self.metric, "__dict__", {}).values()):
             for module in each.modules() if isinstance(each, nn.Module) else ():

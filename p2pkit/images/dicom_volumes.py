@@ -106,7 +106,7 @@ def _planes(file: Path, in_series: bool) -> list[_Plane]:
         if not in_series and frames == 1:
             raise DataError("it is a single image; give the folder that holds its series")
         if int(dataset.get("SamplesPerPixel") or 1) > 1:
-            raise DataError(f"its pixels have {dataset.SamplesPerPixel} samples; expected gray")
+            raise DataError(f"its pixels have {dataset.SamplesPerPixel} samples; expected gray, so convert it first")
         return [_plane(file, dataset, None if in_series else frame) for frame in range(frames)]
 
 
@@ -149,7 +149,7 @@ def _refuse_unlike(planes: Sequence[_Plane]) -> None:
     for plane in planes:
         if plane.size != first.size:
             sizes = " and ".join(f"{each.file.name} is {each.size[0]}x{each.size[1]}" for each in (first, plane))
-            raise DataError(f"its images differ in size (height x width): {sizes}")
+            raise DataError(f"its images differ in size (height x width): {sizes}; give those of each size a folder")
         one, other = first.orientation, plane.orientation
         if one and other and not np.allclose(one, other, atol=SAME_DIRECTION):
             raise DataError(
@@ -167,7 +167,7 @@ def _in_order(planes: list[_Plane]) -> tuple[list[_Plane], Sequence[str]]:
         if len(planes) > 1 and (None in numbers or len(set(numbers)) < len(numbers)):
             raise DataError(
                 "the order of its images is not known: not all have ImagePositionPatient and ImageOrientationPatient, "
-                "or an InstanceNumber of their own"
+                "or an InstanceNumber of their own; give it as NIfTI, or write these tags"
             )
         return sorted(planes, key=lambda plane: plane.number or 0), []
     order = np.argsort(places, kind="stable")

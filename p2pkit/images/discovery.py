@@ -86,7 +86,8 @@ def discover(folder: Path) -> Found:
         PluginError: two plugins offer a format for the ending of a file.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: {'this is a file, not a folder' if folder.exists() else 'there is no such folder'}")
+        wrong = "this is a file, not a folder" if folder.exists() else "there is no such folder; check the path"
+        raise DataError(f"{folder}: {wrong}")
     formats = installed()
     search = _Search(formats)
     real = folder.resolve()
@@ -187,4 +188,4 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             yield from entries
     except PermissionError as error:
-        raise DataError(f"{folder}: reading this folder is not permitted") from error
+        raise DataError(f"{folder}: reading this folder is not permitted; change its permissions") from error

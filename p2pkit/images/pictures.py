@@ -189,7 +189,7 @@ def _bands_of_deep_png(image: Image.Image) -> int:
 def _pixel_mode(image: Image.Image) -> str:
     """The mode in which the pixels of a Pillow image are taken, known before they are decoded."""
     if image.mode in ("I", "F") or _has_deep_colour(image):
-        raise DataError("its pixels have more bits than can be read; 8 bits a channel, or 16-bit gray, are expected")
+        raise DataError("its pixels have more bits than can be read; convert it to 8 bits a channel, or 16-bit gray")
     if image.mode == "I;16B":
         return "I;16"
     if image.mode in AS_STORED:

@@ -152,10 +152,15 @@ class Remedies(NamedTuple):
     range: str = "set range or percentiles in the recipe's [source] or [target]"
     """About values of no known range."""
     fill: str = (
-        'set fill in the recipe\'s [source] or [target] to the value that shall stand there, or mask = "nodata" to '
-        "leave it out of losses"
+        "set fill in the recipe's [source] (of several, [source.NAME]) or [target] to the value that shall stand "
+        'there, or mask = "nodata" to leave it out of losses'
     )
     """About values that mean "nothing here"."""
+    not_finite: str = (
+        'mend the file, or let NaN mean that nothing is there: nodata = "nan", and fill, in the recipe\'s [source] (of '
+        "several, [source.NAME]) or [target]"
+    )
+    """About NaN and infinite values."""
 
 
 IN_THE_RECIPE = Remedies()
@@ -222,7 +227,7 @@ def normalize(
         where = nothing_there(pixels, reading.nodata)
         pixels = pixels if where is None else with_filled(pixels, where, key, reading, remedies.fill)
     if pixels.dtype.kind == "f":
-        refuse_not_finite(pixels, key)
+        refuse_not_finite(pixels, key, remedies.not_finite)
     try:
         low, high = values or dtype_range(pixels.dtype)
     except KeyError as error:
@@ -261,13 +266,10 @@ def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: 
         channel.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
 
 
-def refuse_not_finite(pixels: NDArray[Any], key: str) -> None:
-    """Raise DataError, beginning with ``key``, when pixels are NaN or infinite."""
+def refuse_not_finite(pixels: NDArray[Any], key: str, remedy: str = IN_THE_RECIPE.not_finite) -> None:
+    """Raise DataError, beginning with ``key`` and ending with ``remedy``, when pixels are NaN or infinite."""
     if pixels.dtype.kind == "f" and (count := int(np.count_nonzero(~np.isfinite(pixels)))):
-        raise DataError(
-            f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); mend the file, or let NaN "
-            'mean that nothing is there: nodata = "nan", and fill, in the recipe\'s [source] or [target]'
-        )
+        raise DataError(f"{key}: {count} of its {pixels.size} values are not finite (NaN or infinite); {remedy}")
 
 
 def denormalize(

@@ -140,7 +140,7 @@ def refuse_unequal(volumes: Sequence[Volume], called: str) -> None:
     for other in volumes[1:]:
         if other.shape != volumes[0].shape:
             shapes = " and ".join(f"{each.path} is {'x'.join(map(str, each.shape))}" for each in (volumes[0], other))
-            raise DataError(f"{called} differ in shape (height x width x planes): {shapes}")
+            raise DataError(f"{called} differ in shape (height x width x planes): {shapes}; resample them to one")
 
 
 def is_volume(path: Path) -> bool:

@@ -268,7 +268,7 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
 @contextmanager
 def _opened(file: Path, framework: str) -> Iterator[Any]:
     if not file.is_file():
-        raise ModelFileError(f"{file}: there is no such model file")
+        raise ModelFileError(f"{file}: there is no such model file; check the path")
     if set(str(file)) & NOT_UTF_8:
         raise ModelFileError(f"{file}: the path of a model file must be in UTF-8; rename what is called otherwise")
     try:
@@ -292,7 +292,10 @@ def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
 def _parse(file: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str | None]:
     """The header, and the checksum of the weights where the file has one."""
     if _KEY not in metadata:
-        raise ModelFileError(f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}")
+        raise ModelFileError(
+            f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}; give the "
+            "model.safetensors of a run"
+        )
     try:
         described = json.loads(metadata[_KEY])
         version = int(described["format_version"])

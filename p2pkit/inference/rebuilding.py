@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from p2pkit.components.catalogue import create
 from p2pkit.components.host import manager
+from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.errors import ModelFileError, P2PKitError, UnknownComponent
 from p2pkit.inference.model_file import EncodingHeader, ModelHeader, SourceHeader
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
@@ -53,7 +54,9 @@ def _explaining(file: Path, what: str, distribution: str, version: str) -> Itera
         yield
     except UnknownComponent as error:
         broken = (plugin.problem for plugin in manager().broken() if plugin.distribution == distribution)
-        why = next((f"left out here: {problem}" for problem in broken), f"not here; pip install {distribution}")
+        plugin = distribution.removeprefix("p2pkit-")
+        remedy = how_to_install(plugin) if plugin in PROVIDED else f"pip install {distribution}"
+        why = next((f"left out here: {problem}" for problem in broken), f"not here; {remedy}")
         raise ModelFileError(f"{file}: its {what} comes from {distribution} {version}, which is {why}") from error
     except (P2PKitError, RuntimeError) as error:
         raise ModelFileError(

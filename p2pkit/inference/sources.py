@@ -222,5 +222,6 @@ def one_to_tensor(source: NDArray[Any], key: str, header: SourceHeader, part: So
     remedies = Remedies(
         range=f"convert the source to {header.dtype} of {low:g} to {high:g}, which this model takes",
         fill="the model was trained without fill, so put a value of your choice there before it is translated",
+        not_finite="the model was trained without such values, so put numbers there before it is translated",
     )
     return normalize(source, key, header.range, reading, remedies)

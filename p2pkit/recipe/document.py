@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import Any
 import tomlkit
 
 from p2pkit.components.host import manager
+from p2pkit.components.own_plugins import PROVIDED, how_to_install
+from p2pkit.components.signature import is_plain
+from p2pkit.components.type_words import written
 from p2pkit.errors import NOT_UTF_8, RecipeError, did_you_mean
 from p2pkit.settings import usable_path
 
@@ -31,6 +36,13 @@ DEFAULTS: dict[str, Any] = {
 """What a recipe that says nothing of them gets: the paper's pix2pix. Every recipe builds on this."""
 LOSSES_WITHOUT_DISCRIMINATOR: list[dict[str, Any]] = [{"name": "l1"}]
 """The default losses of a method that trains without a discriminator."""
+
+_COMMON_MISTAKES = {
+    "Cannot declare": "write a section once, with the keys of both in it",
+    "Cannot overwrite": "a key is set once, so take one of the two lines out",
+    "Expected '=' after a key": "write keys and values as key = value",
+}
+"""What the parser says of these, and what to do."""
 
 KeyPath = tuple[str, ...]
 Source = Path | str | Mapping[str, Any]
@@ -102,8 +114,10 @@ def recipe_file(name: str, folder: Path = Path()) -> Path:
             raise RecipeError(f"recipe {name!r}: expected {error}") from error
     plugins = {plugin.name: plugin for plugin in manager().plugins}
     if owner not in plugins:
+        if owner in PROVIDED:
+            raise RecipeError(f"{name}: the plugin p2pkit-{owner} is not installed: {how_to_install(owner)}")
         known = ", ".join(known for known, plugin in plugins.items() if plugin.recipes())
-        guess = did_you_mean(owner, plugins)
+        guess = did_you_mean(owner, [*plugins, *PROVIDED])
         raise RecipeError(f"{name}: there is no plugin {owner!r}{guess}; those with recipes: {known or 'none'}")
     plugin = plugins[owner]
     if plugin.problem:
@@ -121,7 +135,11 @@ def _as_toml(tables: Mapping[str, Any]) -> str:
     try:
         return tomlkit.dumps({key: value for key, value in _plain(tables).items() if value is not None})
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"the recipe given as a mapping holds a value that TOML does not have: {error}") from error
+        wrong = [f"{key} = {value!r}" for key, value in flattened(tables).items() if not is_plain(value)]
+        raise RecipeError(
+            f"the recipe given as a mapping holds what TOML does not have: {', '.join(wrong) or error}; give texts, "
+            "numbers, true or false, lists and tables of these"
+        ) from error
 
 
 def _plain(value: Any) -> Any:
@@ -144,9 +162,9 @@ def _read_text(file: Path, child: Path | None) -> str:
             raise RecipeError(f"{_shown(file)}: the recipe is in UTF-16, or is not a text{by}; save it as UTF-8")
         return text
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RecipeError(f"{_shown(file)}: there is no such recipe file{by}") from error
+        raise RecipeError(f"{_shown(file)}: there is no such recipe file{by}; check the path") from error
     except IsADirectoryError as error:
-        raise RecipeError(f"{_shown(file)}: this is a folder, not a recipe file{by}") from error
+        raise RecipeError(f"{_shown(file)}: this is a folder, not a recipe file{by}; give the file") from error
     except UnicodeDecodeError as error:
         found = "in UTF-16" if b"\0" in error.object else "not in UTF-8"
         raise RecipeError(f"{_shown(file)}: the recipe is {found}{by}; save it as UTF-8") from error
@@ -163,12 +181,14 @@ def _layers(file: Path, text: str) -> list[tuple[Path, dict[str, Any]]]:
     while current is not None:
         if current.resolve() in seen:
             circle = " -> ".join(_shown(layer) for layer, _ in layers)
-            raise RecipeError(f"extends goes in a circle: {circle} -> {_shown(current)}")
+            raise RecipeError(f"extends goes in a circle: {circle} -> {_shown(current)}; take it out of one of them")
         seen.add(current.resolve())
         try:
-            tables = tomllib.loads(_read_text(current, child) if child else text)
+            current_text = _read_text(current, child) if child else text
+            tables = tomllib.loads(current_text)
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}{_remedy(str(error))}") from error
+            remedy = _remedy(str(error)) or _remedy_of_line(str(error), current_text)
+            raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}{remedy}") from error
         parent = tables.pop(EXTENDS, None)
         if parent is not None and not isinstance(parent, str):
             raise RecipeError(f"{_shown(current)}: {EXTENDS}: found {parent!r}, expected the path of one recipe file")
@@ -182,6 +202,23 @@ def _remedy(error: str) -> str:
     escape = "'\\'" in error or "hex value" in error
     remedy = "a backslash in double quotes begins an escape: write a path in single quotes ('C:\\data'), or with /"
     return f"; {remedy}" if escape else ""
+
+
+def _remedy_of_line(error: str, text: str) -> str:
+    """What to write on the line that an error names: a text in quotes, true for True; "" where that is not known."""
+    for found, remedy in _COMMON_MISTAKES.items():
+        if found in error:
+            return f"; {remedy}"
+    place = re.search(r"^(?:Invalid value|Expected newline).*at line (\d+)", error)
+    key, _, value = (text.splitlines()[int(place[1]) - 1] if place else "").partition("=")
+    bare = value.partition("#")[0].strip(" \t'\"“”‘’")
+    if bare.lower() in ("none", "null"):
+        return f"; TOML has no such value, so leave {key.strip()} out"
+    for candidate in (bare.lower(), f"0{bare}", f"{bare}0", written(bare)) if re.fullmatch(r"[\w./:~-]+", bare) else ():
+        with suppress(tomllib.TOMLDecodeError):
+            tomllib.loads(f"value = {candidate}")
+            return f"; write {key.strip()} = {candidate}"
+    return ""
 
 
 def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
@@ -245,7 +282,8 @@ def _apply(document: Document, path: KeyPath, value: Any, origin: str) -> None:
             _set_in_list(document, holder, path[:position], path[position:], value, origin)
             return
         if not isinstance(holder, dict):
-            raise RecipeError(f"{origin}: {'.'.join(path[:position])} is a value, so it has no key {part!r}")
+            parent = ".".join(path[:position])
+            raise RecipeError(f"{origin}: {parent} is a value, so it has no key {part!r}; set {parent} itself")
         if part not in holder:
             break
         holder = holder[part]
@@ -280,6 +318,16 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
     else:
         raise RecipeError(f"{origin}: there is nothing to set at {'.'.join((*path, *rest))}")
     document.origins[(*path, *rest)] = origin
+
+
+def flattened(tables: Any, key: str = "") -> dict[str, Any]:
+    """The values of nested tables and of lists of tables, by dotted key."""
+    if isinstance(tables, list) and tables and all(isinstance(item, dict) for item in tables):
+        tables = {str(index): item for index, item in enumerate(tables)}
+    if not isinstance(tables, dict):
+        return {key: tables}
+    found = (flattened(value, f"{key}.{name}" if key else str(name)) for name, value in tables.items())
+    return {path: value for values in found for path, value in values.items()}
 
 
 def _shown(file: Path) -> str:

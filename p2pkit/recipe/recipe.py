@@ -12,7 +12,7 @@ from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import defined, plain
 from p2pkit.errors import RecipeError
-from p2pkit.recipe.document import Document
+from p2pkit.recipe.document import Document, flattened
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
     LoaderSettings,
@@ -171,13 +171,3 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
 
     keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
     return [f"  {key}: {shown(there, key)} there, {shown(here, key)} now" for key in keys]
-
-
-def flattened(tables: Any, key: str = "") -> dict[str, Any]:
-    """The values of nested tables and of lists of tables, by dotted key."""
-    if isinstance(tables, list) and tables and all(isinstance(item, dict) for item in tables):
-        tables = {str(index): item for index, item in enumerate(tables)}
-    if not isinstance(tables, dict):
-        return {key: tables}
-    found = (flattened(value, f"{key}.{name}" if key else str(name)) for name, value in tables.items())
-    return {path: value for values in found for path, value in values.items()}

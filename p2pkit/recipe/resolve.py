@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -12,8 +14,10 @@ from p2pkit.components.host import manager
 from p2pkit.components.issues import Issue, issues_in, report
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
 from p2pkit.components.signature import defined, supplied_names, table_model, validate
+from p2pkit.components.type_words import written
 from p2pkit.errors import P2PKitError, PluginError, RecipeError, did_you_mean
 from p2pkit.recipe.document import LOSSES_WITHOUT_DISCRIMINATOR, Document, Overrides, Source, read_document
+from p2pkit.recipe.other_words import where_it_belongs
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
@@ -150,8 +154,13 @@ class _Resolver:
             self.document.tables["losses"] = LOSSES_WITHOUT_DISCRIMINATOR
 
     def _refuse_sections(self, unknown: Iterable[str]) -> None:
-        for name in unknown:
-            self._issue(name, f"unknown section{did_you_mean(name, SECTIONS)}; allowed: {', '.join(SECTIONS)}")
+        for name in sorted(unknown):
+            value = self.document.tables[name]
+            is_table = isinstance(value, dict) or _is_list_of_tables(value)
+            hint = "" if is_table else where_it_belongs(name, value, self._keys())
+            what = "unknown section" if is_table else "unknown key, above all sections"
+            remedy = f"; {hint}" if hint else f"{did_you_mean(name, SECTIONS)}; allowed: {', '.join(SECTIONS)}"
+            self._issue(name, f"{what}{remedy}")
             for key in self._table(name) if name in RENAMED else ():
                 if f"{name}.{key}" in RENAMED:
                     self._issue(f"{name}.{key}", "")
@@ -162,14 +171,51 @@ class _Resolver:
     def _add(self, issues: Sequence[Issue]) -> None:
         default = str(self.document.file)
         for one in issues:
-            message = f"it is called {RENAMED[one.key]} now" if one.key in RENAMED else one.message
+            message = one.message
+            if one.key in RENAMED:
+                message = f"it is called {RENAMED[one.key]} now"
+            elif one.unknown and (hint := self._hint(one.key)):
+                message = f"unknown key; {hint}; {message[message.index('allowed: ') :]}"
             self.issues.append(Issue(one.key, message, self.document.origin(one.key) or default))
+
+    def _hint(self, key: str) -> str:
+        """What to write where, for an unknown key that another section or another program knows."""
+        value: Any = self.document.tables
+        for part in key.split("."):
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        return where_it_belongs(part, value, self._keys()) or self._of_others(key)
+
+    def _of_others(self, key: str) -> str:
+        """Which other components of a section take the unknown ``key``; "" for a section of fixed keys, or none."""
+        section, _, name = key.rpartition(".")
+        kind = {**COMPONENTS, **OPTIONAL_COMPONENTS, **COMPONENT_LISTS}.get(section.partition(".")[0], "")
+        if kind in ("", "optimizers", "datasets"):
+            return ""
+        found = []
+        for registered in manager().registry(kind):
+            with suppress(PluginError):
+                if name in table_model(registered, kind).model_fields:
+                    found.append(registered.name)
+        return f"it is a key of {', '.join(found)}: choose one of these by name, or take {name} out" if found else ""
+
+    def _keys(self) -> dict[str, Iterable[str]]:
+        """The keys that each section of this recipe may have."""
+        keys: dict[str, Iterable[str]] = {name: model.model_fields for name, model in SETTINGS.items()}
+        for name, kind in {**COMPONENTS, **OPTIONAL_COMPONENTS}.items():
+            table = self.document.tables.get(name)
+            chosen = table.get("name") if isinstance(table, dict) else None
+            if chosen in (registry := manager().registry(kind)).names():
+                keys[name] = table_model(registry.get(chosen), kind).model_fields
+        return keys
 
     def _table(self, name: str) -> dict[str, Any]:
         value = self.document.tables.get(name, {})
         if isinstance(value, dict):
             return value
-        self._issue(name, f"found {value!r}, expected a table [{name}]")
+        found = (
+            f"write [{name}] in place of [[{name}]]" if _is_list_of_tables(value) else f"write its keys below [{name}]"
+        )
+        self._issue(name, f"found {value!r}, expected a table; {found}")
         return {}
 
     def _settings(self, name: str, model: type[SectionT], values: Mapping[str, Any]) -> SectionT | None:
@@ -184,10 +230,16 @@ class _Resolver:
     def _components(self, key: str, kind: str) -> list[Chosen | None]:
         items, chosen = self.document.tables[key], []
         if not isinstance(items, list):
-            self._issue(key, f"found {items!r}, expected a list of tables, each headed [[{key}]]")
+            named = f"write [[{key}]], and below it name = {written(items)}" if isinstance(items, str) else ""
+            remedy = f"write [[{key}]] in place of [{key}]" if isinstance(items, dict) else named
+            self._issue(
+                key, f"found {items!r}, expected a list of tables, each headed [[{key}]]{remedy and f'; {remedy}'}"
+            )
             return []
         if key == "losses" and not items:
-            self._issue(key, "the list is empty; a run needs at least one loss")
+            self._issue(
+                key, 'the list is empty; a run needs at least one loss, so write [[losses]], and below it name = "l1"'
+            )
         for index, item in enumerate(items):
             chosen.append(self.component(f"{key}.{index}", kind, item))
         return chosen
@@ -196,7 +248,8 @@ class _Resolver:
         registry = manager().registry(kind)
         if not isinstance(table, dict) or not isinstance(table.get("name"), str):
             found = f"found {table!r}, " if table is not None else "missing; "
-            self._issue(key, f"{found}expected a table with a name, one of: {', '.join(registry.names())}")
+            remedy = _remedy(key, table, registry.names())
+            self._issue(key, f"{found}expected a table with a name, one of: {', '.join(registry.names())}{remedy}")
             return None
         values = dict(table)
         name = values.pop("name")
@@ -250,3 +303,17 @@ class _Resolver:
         wanted = 'expected a tuple of different names, "generator" among them'
         self._issue("method.name", f"{method.origin} does not name its networks: found {found!r}, {wanted}")
         return ()
+
+
+def _is_list_of_tables(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(one, dict) for one in value)
+
+
+def _remedy(key: str, found: Any, names: Sequence[str]) -> str:
+    """What to write in place of what is not the table of a component; "" where that is not known."""
+    section = key.partition(".")[0]
+    if _is_list_of_tables(found):
+        return f"; write [{key}] in place of [[{key}]]"
+    header = f"[[{section}]]" if section in COMPONENT_LISTS else f"[{key}]"
+    named = found if found in names else next(iter(get_close_matches(str(found), names, n=1)), None)
+    return f"; write {header}, and below it name = {written(named)}" if isinstance(found, str) and named else ""

@@ -91,4 +91,6 @@ def refuse_unusable(callback: Any, origin: str) -> None:
             known = f"callbacks have {', '.join(EVENTS)}"
             raise RecipeError(f"{origin} has {name}, which nothing calls{did_you_mean(name, EVENTS)}; {known}")
     if not named:
-        raise RecipeError(f"{origin} is a {type(callback).__name__}, expected one or more of {', '.join(EVENTS)}")
+        raise RecipeError(
+            f"{origin} is a {type(callback).__name__}, expected an object with methods {', '.join(EVENTS)}, or some"
+        )

@@ -60,7 +60,7 @@ def replay_step(
     """
     match, files = _STEP.fullmatch(folder.name), sorted(folder.glob("process_*.safetensors"))
     if match is None or not files or not (folder / _NETWORKS).is_file():
-        raise RunDirError(f"{folder}: this is not a folder that a run has left under not_finite/")
+        raise RunDirError(f"{folder}: this is not a folder that a run has left; give RUN_DIR/not_finite/step_N")
     try:
         load_networks(trained, load_file(folder / _NETWORKS))
         batches = {file: _read_batch(file) for file in files}

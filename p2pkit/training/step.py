@@ -112,7 +112,7 @@ class AdaptedLoss:
         if not callable(component):
             raise RecipeError(
                 f"{type(component).__name__} has neither generator_loss(step) nor discriminator_loss(step), and is not "
-                "a function of (output, target)"
+                "a function of (output, target); give it one of these"
             )
         return cls(component, lambda step: component(step.fake, step.target), _no_term)
 

@@ -357,7 +357,7 @@ class Trainer:
                     raise
                 if self.accelerator.num_processes > 1:  # the others have learnt of it by now, and end
                     raise DataError(f"{error}\n{killed}. {self._last_checkpoint()}") from lost
-        return DataError(f"{error}\nThe data ends the run; {self._how_to_resume(True)}")
+        return DataError(f"{error}\nThe data ends the run. Once it is mended, go on: {self._how_to_resume(True)}")
 
     def _how_to_resume(self, although_data_changed: bool = False) -> str:
         command = self.resume_command(although_data_changed)

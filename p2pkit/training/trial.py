@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms, TermsOfPart
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
-from p2pkit.errors import P2PKitError, RecipeError, in_one_line, is_out_of_memory
+from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
 from p2pkit.evaluation.baselines import CLASS_MEAN
 from p2pkit.networks.encoding import Encoded, split_sources
 from p2pkit.networks.fitting import refuse_unfitting
@@ -157,6 +157,13 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
     """Send a batch through both networks; what they give has to be what their kinds are for."""
     generator, source = parts.generator, batch.source
     refuse_unfitting(generator, source.shape[2:], batch.keys[0])
+    if parts.train_set.targets is not None and source.shape[2:] != batch.target.shape[2:]:
+        found = f"{_sides(source.shape[2:])} and {_sides(batch.target.shape[2:])}"
+        size = list(source.shape[2:])
+        raise DataError(
+            f"{parts.train_set.origin}: its sources and targets differ in size (height x width), {found}; unpaired "
+            f"data needs one size, so write load_size = {size} below [transform]"
+        )
     for part in parts.sources if isinstance(generator, Encoded) else ():
         if part.encoding is not None:
             own, encoding = split_sources(source, parts.sources)[part.name], deepcopy(part.encoding).to(source.device)
@@ -167,6 +174,9 @@ def _try_networks(parts: TrainingParts, batch: Batch) -> tuple[Shapes, Tensor]:
     expected = "logits [N, 1, h, w], a list of them, or a DiscriminatorOutput"
     with _named(parts.origins["discriminator"], batch, expected):
         output = DiscriminatorOutput.of(parts.discriminator(source, fake.detach()))
+        for one in output.logits:
+            if not isinstance(one, Tensor):
+                raise TypeError(f"it gives a {type(one).__name__} where logits are expected, a tensor")
         logits = list(map(Tensor.size, output.logits))
     return Shapes(source.shape[1:], fake.shape[1:], logits), fake
 

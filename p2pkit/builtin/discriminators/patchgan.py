@@ -9,9 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import DiscriminatorOutput
+from p2pkit.errors import RecipeError
 from p2pkit.networks.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
 
 WIDEST = 8
+SMALLEST = 3
+"""The side of feature maps that the two convolutions of stride 1 leave a logit of."""
 
 
 class PatchGAN(nn.Module):
@@ -41,7 +44,7 @@ class PatchGAN(nn.Module):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.conditional = conditional
+        self.layers, self.conditional = layers, conditional
         channels = target_channels + (source_channels if conditional else 0)
         kernel, stride, padding = (4, 2, 1) if layers else (1, 1, 0)
         blocks = [nn.Sequential(nn.Conv2d(channels, width, kernel, stride, padding), nn.LeakyReLU(0.2))]
@@ -62,7 +65,19 @@ class PatchGAN(nn.Module):
         """Logits [N, 1, h, w] for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
 
         With ``features``, a DiscriminatorOutput that has each block's output too.
+
+        Raises:
+            RecipeError: the images are smaller than a patch's last convolutions take.
         """
+        side = min(image.shape[2:])
+        if self.layers and side < SMALLEST << self.layers:
+            fitting = (side // SMALLEST).bit_length() - 1
+            write = f'name = "patchgan" and layers = {fitting}' if fitting > 0 else 'name = "patchgan_1"'
+            raise RecipeError(
+                f"discriminator: {self.layers} strided layers take images of {SMALLEST << self.layers} pixels or more "
+                f"on each side, and these have {side}; write {write} below [discriminator], or train on larger images "
+                "(transform.load_size, transform.crop_size)"
+            )
         values = torch.cat([source, image], dim=1) if self.conditional else image
         passed = []
         for block in self.blocks:

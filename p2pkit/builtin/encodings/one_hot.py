@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import Resampling, ValueRange
+from p2pkit.errors import RecipeError
 from p2pkit.images.class_maps import class_colours, stored_values
 
 
@@ -31,7 +32,11 @@ class OneHot(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if source_channels != 1:
-            raise ValueError(f"a class map has 1 channel, the sources have {source_channels}")
+            raise RecipeError(
+                f"encoding: one_hot takes class maps of 1 channel, and the sources have {source_channels}; of gray "
+                'saved as colours write channels = "gray" below [source], turn colours into numbers of classes '
+                "beforehand, or leave [encoding] out"
+            )
         low, high = source_range
         if low > 0 or high < classes - 1:
             raise ValueError(

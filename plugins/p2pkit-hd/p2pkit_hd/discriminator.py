@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import p2pkit
 from p2pkit.contracts import DiscriminatorOutput
+from p2pkit.errors import RecipeError
 from p2pkit_hd.pyramid import halved
 
 
@@ -35,6 +36,8 @@ class HDMultiscale(nn.Module):
     ) -> None:
         super().__init__()
         channels = {"source_channels": source_channels, "target_channels": target_channels}
+        self.layers = layers
+        self.smallest_size = (((3 << layers) - 1) << (scales - 1)) + 1  # halving rounds up
         self.scales = nn.ModuleList(
             p2pkit.create("discriminators", "patchgan", **channels, layers=layers, width=width, norm="instance")
             for _ in range(scales)
@@ -44,7 +47,17 @@ class HDMultiscale(nn.Module):
         """Logits [N, 1, h, w], the finest scale first, for ``image`` [N, Ct, H, W] beside ``source`` [N, Cs, H, W].
 
         With ``features``, a DiscriminatorOutput that has each block's output too, scale by scale.
+
+        Raises:
+            RecipeError: the images are too small for the coarsest scale.
         """
+        side = min(image.shape[2:])
+        if side < self.smallest_size:
+            raise RecipeError(
+                f"discriminator: {len(self.scales)} scales of {self.layers} layers take images of {self.smallest_size} "
+                f"pixels or more on each side, and these have {side}; lower discriminator.scales or "
+                "discriminator.layers, or train on larger images (transform.load_size, transform.crop_size)"
+            )
         output = DiscriminatorOutput([], [])
         for number, discriminator in enumerate(self.scales):
             if number:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.contracts import Resampling, ValueRange
+from p2pkit.errors import RecipeError
 from p2pkit.images.class_maps import class_colours, stored_values
 
 INSTANCES = 1000
@@ -38,8 +39,10 @@ class ClassAndBoundary(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         if source_channels > 2:
-            raise ValueError(
-                f"sources have 1 channel (Cityscapes' instanceIds) or 2 (class, instance); these have {source_channels}"
+            raise RecipeError(
+                "encoding: class_and_boundary takes sources of 1 channel (Cityscapes' instanceIds) or of 2 (class, "
+                f"instance), and these have {source_channels}; turn colours into such numbers beforehand, or leave "
+                "[encoding] out"
             )
         self.classes, self.channels, self.source_range = classes, classes + 1, source_range
         self.void = void
