@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from unicodedata import normalize
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +23,7 @@ from pydantic import (
 
 from p2pkit.errors import did_you_mean
 from p2pkit.run_contracts import Position
+from p2pkit.utils.paths import usable_path
 
 Size = PositiveInt | Annotated[tuple[PositiveInt, PositiveInt], Field(title="[height, width]")]
 """A side of a square, or [height, width], in pixels."""
@@ -72,56 +71,6 @@ def _checked_name(value: str) -> str:
     return value
 
 
-def usable_path(value: Path, *, folder: Path = Path()) -> Path:
-    """A path as a person has written it: ~ is a home folder, and / stands for \\ where that makes a path that is there.
-
-    So does another form of Unicode: a system may have written ü as one character, and another as two.
-
-    ``folder`` is where relative paths begin. Raises ValueError, saying what is expected, for what cannot be a path, or
-    cannot be kept in a recipe.
-    """
-    try:
-        path = value.expanduser()
-        text = str(path)
-        if "\0" in text:
-            raise ValueError("a path without NUL characters")
-        str(path.absolute()).encode()
-        if (folder / path).exists():
-            return path
-        if not text.isascii() and (other := in_other_form(folder / path)).exists():
-            return other if path.is_absolute() else other.relative_to(folder)
-    except RuntimeError as error:
-        raise ValueError("a path whose ~ stands for the home folder of somebody known here") from error
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            "a path whose folders, from the first on, are called in UTF-8: recipes and model files hold no others. "
-            "Rename them, or make a link to the last and use that"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"a path that can be looked up ({error.strerror})") from error
-    if not text.isprintable() and set(text) & set("\a\b\f\n\r\t\v\x1b"):
-        raise ValueError("a path; in double quotes \\t, \\n and the like are no backslashes: use single quotes, or /")
-    if "\\" in text and os.sep == "/":
-        if (folder / text.replace("\\", "/")).exists():
-            return Path(text.replace("\\", "/"))
-        raise ValueError("a path with /: here a backslash is a part of a name, and nothing is called so")
-    return path
-
-
-def in_other_form(path: Path) -> Path:
-    """The path, or where nothing is called so, one that is there and differs in the form of Unicode alone."""
-    if str(path).isascii() or path.exists():
-        return path
-    found = Path()
-    for part in path.parts:
-        forms = [found / part, *(found / normalize(form, part) for form in ("NFC", "NFD"))]
-        there = next((each for each in forms if each.exists()), None)
-        if there is None:
-            return path
-        found = there
-    return found
-
-
 def _checked_tracker(value: str) -> str:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # imports torch, so only where a recipe names a tracker
 
@@ -137,17 +86,20 @@ Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval), Field
 
 
 class Section(BaseModel):
-    """A recipe section of fixed keys; an unknown key is an error."""
+    """A recipe section of fixed keys; an unknown key is an error. What is written below a key is its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class RunSettings(Section):
     """``[run]``: what the run is called and the seed that all its randomness is counted from."""
 
     name: Annotated[str, AfterValidator(_checked_name)]
+    """Runs go to runs/NAME/DATE-TIME; by default the name of the recipe's file."""
     seed: NonNegativeInt = 0
+    """All randomness of the run is a function of it."""
     trackers: list[Annotated[str, AfterValidator(_checked_tracker)]] = []
+    """Where losses, rates, metrics and pictures go as well: "tensorboard", "wandb" or another that Accelerate knows."""
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -244,13 +196,16 @@ class MaskSettings(Section):
     floats."""
 
     range: Bounds | None = None
+    """[low, high], the stored values that weigh 0 and 1; those between weigh in proportion."""
 
 
 class LoaderSettings(Section):
-    """``[loader]``: how pairs become batches. ``batch_size`` is global, over all processes."""
+    """``[loader]``: how pairs become batches."""
 
     batch_size: PositiveInt = 1
+    """Pairs in a step, over all processes together; 1 in the paper's runs."""
     workers: NonNegativeInt = 2
+    """Processes that read ahead, for each process that trains; 0 reads in that one itself."""
     cache: bool = False
     """Keep every decoded pair in memory (each worker its own), for small data that is costly to read."""
     bad_data: BadData = "stop"
@@ -261,12 +216,15 @@ class TransformSettings(Section):
     """``[transform]``: resize to ``load_size``, crop ``crop_size`` at random, flip (paper section 6.2)."""
 
     load_size: Size | None = None
+    """Pixels to resize images to first: a side, or [height, width]; by default they stay as stored (the paper: 286)."""
     keep_aspect: bool = False
     """Resize both sides by one factor, the smallest at which the image covers ``load_size``."""
     crop_size: Size | None = None
+    """Pixels to crop at random then: a side, or [height, width]; by default the whole image (the paper: 256)."""
     crops_per_image: PositiveInt = 1
     """How many crops an epoch takes of each image."""
     flip: bool = False
+    """Then mirror half of the pairs, left to right."""
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> TransformSettings:
@@ -281,6 +239,7 @@ class DiscriminatorAugmentationSettings(Section):
     """``[discriminator_augmentation]``: how the discriminator's images are transformed in training; not by default."""
 
     policy: list[Literal["colour", "translation", "cutout"]] = []
+    """Which ones: "colour" (brightness, saturation, contrast), "translation" (by up to an eighth), "cutout" (half)."""
     probability: Annotated[float, Field(gt=0, le=1)] = 1.0
     """With which each transform is applied to each image; with ``adaptive_target`` the highest that it may become."""
     adaptive_target: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -292,31 +251,30 @@ class DiscriminatorAugmentationSettings(Section):
 class DataSettings(Section):
     """The keys that every data set has beside its parameters."""
 
-    split: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        None,
-        description="the share of the train set that becomes the val set, where there is none; by default a tenth of "
-        "20 pairs or more where there is no test set either; 0 for none",
-    )
+    split: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The share of the train set that becomes the val set, where there is none; by default a tenth of 20 pairs or more
+    where there is no test set either; 0 for none."""
 
 
 class LossSettings(Section):
     """The keys that every loss has beside its parameters."""
 
-    weight: NonNegativeFloat = Field(1.0, description="multiplies both of its terms")
+    weight: NonNegativeFloat = 1.0
+    """What both of the loss's terms are multiplied by."""
 
 
 class OptimizerSettings(Section):
     """The keys that every optimizer has beside its parameters."""
 
-    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scale gradients down to this norm, over all of a network's weights"
-    )
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    """Scale gradients down to this norm, over all of a network's weights; by default they stay as they are."""
 
 
 class ScheduleSettings(Section):
     """The keys that every schedule has beside its parameters."""
 
-    warmup: NonNegativeInt = Field(0, description="steps over which the rate rises to that of the schedule")
+    warmup: NonNegativeInt = 0
+    """Steps over which the rate rises to that of the schedule."""
 
 
 FIXED_KEYS: Mapping[str, type[Section]] = {
@@ -329,9 +287,13 @@ class TrainSettings(Section):
     """``[train]``: what ends the run (the limit that comes first), and what is written on the way."""
 
     epochs: PositiveInt | None = None
+    """How often the train set is gone through; 200, as in the paper, where no limit is given."""
     max_steps: PositiveInt | None = None
+    """Steps of the optimizers after which the run ends."""
     max_time: Duration | None = None
+    """Time of the clock after which the run ends, measuring included: "90s", "5m" or "1h30m"."""
     precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision: "bf16" or "fp16" halve the memory of activations on GPUs that have them; "no" is float32."""
     init_from: Annotated[Path, AfterValidator(usable_path)] | None = None
     """A model file or a run folder whose weights the networks begin with, as far as they fit."""
     accumulate: PositiveInt = 1
@@ -343,9 +305,13 @@ class TrainSettings(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Keep an exponential moving average (EMA) of the generator's weights, and use it in place of the generator."""
     checkpoint_every: Interval = "1 epoch"
+    """A number of steps, or "1 epoch", "5 epochs", between checkpoints, from which a run can be resumed."""
     keep_checkpoints: PositiveInt = 2
+    """How many of the last checkpoints stay on disk, beside the best."""
     sample_every: PositiveInt = 500
+    """Steps between sample grids, pictures of source, output and target."""
     log_every: PositiveInt = 50
+    """Steps between lines of metrics.jsonl, each the mean of the losses over those steps."""
 
 
 class ValidationSettings(Section):
@@ -362,6 +328,7 @@ class ValidationSettings(Section):
     baseline: Literal["all", "none", "source", "mean_target", "class_mean_colour", "nearest_source"] = "all"
     """The trivial translators that the finished model is measured beside: all that go with the data, or one."""
     max_images: PositiveInt = 200
+    """At most so many images of that set are measured, the first ones."""
 
 
 def steps_in(interval: int | str, steps_per_epoch: int) -> int:

@@ -337,6 +337,7 @@ def test_a_pytorch_that_is_too_old_is_named(model: Path, p2pkit: Call, monkeypat
     monkeypatch.setattr(torch, "__version__", "2.9.1")
     outcome = p2pkit("export", model, "--format", "torch_program", "--out", model.parent / "model.pt2")
     assert outcome.code == 2 and "needs PyTorch 2.11 or later; this is 2.9.1" in outcome.err
+    assert "pip install --upgrade 'torch>=2.11' torchvision" in outcome.err
 
 
 def test_an_unknown_format_gets_the_nearest_name(model: Path, p2pkit: Call) -> None:

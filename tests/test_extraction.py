@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pkit.downloads import extraction
 from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError, WriteError
 
@@ -58,6 +59,23 @@ def refused(archive: Path, *named: str, **limits: int) -> None:
     for part in (str(archive), *named):
         assert part in str(caught.value)
     assert {p for p in around.rglob("*") if p.suffix != ".lock"} == before
+
+
+def _extract_without_filter(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, set_attrs: bool = True, *, numeric_owner: bool = False
+) -> None:
+    _extract(tar, member, path, set_attrs, numeric_owner=numeric_owner, filter="fully_trusted")
+
+
+_extract = tarfile.TarFile.extract
+
+
+@pytest.fixture(autouse=True, params=["this Python", "Python 3.11.3"])
+def tarfile_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All holds without tarfile's own filter, which Python 3.11 has from 3.11.4 on."""
+    if request.param == "Python 3.11.3":
+        monkeypatch.setattr(extraction, "_FILTER", {})
+        monkeypatch.setattr(tarfile.TarFile, "extract", _extract_without_filter)
 
 
 @pytest.fixture

@@ -26,8 +26,6 @@ and defaults.
 
 KIND is one of {", ".join(KINDS)}, in the singular or the plural.
 """
-# an abbreviation's stop ends no sentence
-SENTENCE = re.compile(r".+?(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)[.!?](?=\s+[^\s\d]|\s*$)", re.DOTALL)
 
 
 @click.command("components", help=HELP, short_help="List what recipes can name; show one component.")
@@ -91,13 +89,7 @@ def _list(kind: str, described: list[ComponentDescription]) -> None:
 
 
 def _summary(component: ComponentDescription) -> str:
-    if component.base:
-        text = _variant(component)
-    else:
-        first = " ".join(component.documentation.partition("\n\n")[0].split())
-        sentence = SENTENCE.match(first)
-        text = _plain(sentence[0] if sentence else first)
-        text += f" ({_set_for_good(component)})" if component.fixed else ""
+    text = component.summary
     if component.distribution != OWN_DISTRIBUTION:
         text += f" ({component.distribution} {component.version})"
     return f"{text.strip()}\n{_problem(component)}".strip()
@@ -110,8 +102,8 @@ def _show(component: ComponentDescription) -> None:
         print_text(f"{component.file}:{component.line}")
     if component.problem:
         print_text(_problem(component))
-    if component.base or component.fixed:
-        print_text(_variant(component) if component.base else f"with {_set_for_good(component)}")
+    if component.variant:
+        print_text(component.variant)
     # without parameters, what is said of them is not in a table below
     documentation = component.prose if component.parameters else component.documentation
     for paragraph in re.split(r"\n\s*\n", documentation):
@@ -119,7 +111,7 @@ def _show(component: ComponentDescription) -> None:
         print_text(_joined(_plain(paragraph)))
     click.echo()
     if component.parameters:
-        rows = [(each.name, each.type, _default(each), _plain(each.help)) for each in component.parameters]
+        rows = [(each.name, each.type, _default(each), each.help) for each in component.parameters]
         print_table(rows, header=("parameter", "type", "default", "meaning"))
     elif not component.problem:
         click.echo("It has no parameters.")
@@ -127,15 +119,6 @@ def _show(component: ComponentDescription) -> None:
 
 def _problem(component: ComponentDescription) -> str:
     return " ".join(f"CANNOT BE USED: {component.problem}".split()) if component.problem else ""
-
-
-def _variant(component: ComponentDescription) -> str:
-    fixed = _set_for_good(component)
-    return f"{component.base} with {fixed}" if fixed else f"the same as {component.base}"
-
-
-def _set_for_good(component: ComponentDescription) -> str:
-    return ", ".join(f"{name} = {_toml(value)}" for name, value in component.fixed.items())
 
 
 def _default(parameter: ParameterDescription) -> str:

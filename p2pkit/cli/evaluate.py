@@ -53,7 +53,7 @@ def command(
     as_json: bool,
     device: str | None,
 ) -> None:
-    """Measure MODEL (a model.safetensors, or the run folder with it) on data that it was not trained on.
+    """Measure MODEL (a model.safetensors, the run folder with it, or PLUGIN:MODEL) on data that it was not trained on.
 
     Prints its metrics with 95% confidence intervals, those of trivial translators, and its best and worst images. Two
     folders, OUTPUTS and TARGETS, are measured against each other, whatever has made them.

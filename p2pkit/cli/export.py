@@ -43,7 +43,9 @@ _STATISTICS = {
 )
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Set a parameter of the exporter. Repeatable.")
 def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, settings: tuple[str, ...]) -> None:
-    """Write MODEL (a model.safetensors, or the run folder with it) in another format, for use without p2pkit.
+    """Write MODEL in another format, for use without p2pkit.
+
+    MODEL is a model.safetensors, the run folder with it, or PLUGIN:MODEL, one that a plugin provides.
 
     The file takes images of any size and number. It is compared with the model, and left there only if they agree.
     """

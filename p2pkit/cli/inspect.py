@@ -37,12 +37,14 @@ OF_ONE_SOURCE = ("source_dtype", "source_range", "source_nodata", "source_fill",
 @click.option("--recipe", is_flag=True, help="Print the recipe that it was trained by, and nothing else.")
 @JSON
 def command(model: Path, recipe: bool, as_json: bool) -> None:
-    """Print what the header of MODEL (a model.safetensors, or the run folder with it) says.
+    """Print what the header of MODEL (a model.safetensors, the run folder with it, or PLUGIN:MODEL) says.
 
     The weights are not read, and the plugin that the model comes from is not needed.
     """
+    from p2pkit.components.host import manager
     from p2pkit.inference.model_file import FILE_NAME, read_outline
 
+    model = manager().model_file(model)
     file = model / FILE_NAME if model.is_dir() else model
     outline = read_outline(file)
     header = outline.header.model_dump(mode="json")

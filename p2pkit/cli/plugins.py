@@ -18,7 +18,7 @@ from p2pkit.components.kinds import KINDS, kind_called
 @JSON
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """List the plugins that are installed, the hooks and recipes that each has, and why one is left out."""
+    """List the installed plugins, the hooks, recipes and models that each has, and why one is left out."""
     ctx.obj = as_json
     if ctx.invoked_subcommand is None:
         _list(as_json)
@@ -38,14 +38,17 @@ def _list(as_json: bool) -> None:
     manager().add_commands(click.Group(), "register_data_commands", "data")
     plugins = manager().plugins
     if as_json:
-        described = [{**asdict(plugin), "recipes": list(plugin.recipes())} for plugin in plugins]
+        described = [
+            {**asdict(plugin), "recipes": list(plugin.recipes()), "models": list(plugin.models())} for plugin in plugins
+        ]
         click.echo(json.dumps(described, indent=2))
         return
     for plugin in plugins:
         print_text(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
         if plugin.problem:
             print_text(f"LEFT OUT: {plugin.problem}", indent=2)
-        for line in (*plugin.hooks, *(f"recipe {plugin.name}:{recipe}" for recipe in plugin.recipes())):
+        provided = [("recipe", name) for name in plugin.recipes()] + [("model", name) for name in plugin.models()]
+        for line in (*plugin.hooks, *(f"{what} {plugin.owner}:{name}" for what, name in provided)):
             print_text(line, indent=2)
 
 

@@ -9,10 +9,10 @@ import click
 
 @click.command("schema", short_help="Print the JSON Schema of recipes, for editors.")
 def command() -> None:
-    """Print the JSON Schema of recipes with all components that are installed.
+    """Print the JSON Schema of recipes with all components that are installed, those of plugins too.
 
-    An editor completes and checks a recipe whose first line is "#:schema ./p2pkit.schema.json" once the schema is
-    there: p2pkit schema > p2pkit.schema.json
+    An editor completes, explains and checks a recipe whose first line is "#:schema ./p2pkit.schema.json" once the
+    schema is there: p2pkit schema > p2pkit.schema.json
     """
     from p2pkit.recipe.schema import recipe_schema
 

@@ -100,10 +100,11 @@ def command(
     device: str | None,
     **options: Any,
 ) -> None:
-    """Translate images, and all images in folders, with MODEL (a model.safetensors, or the run folder with it).
+    """Translate images, and all images in folders, with MODEL.
 
-    Folders keep their tree. With --data or --split the samples of a data set are translated, each to a file called by
-    its key.
+    MODEL is a model.safetensors, the run folder with it, or PLUGIN:MODEL, one that a plugin provides, such as
+    p2pkit:quickstart. Folders keep their tree. With --data or --split the samples of a data set are translated, each to
+    a file called by its key.
     """
     import torch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ ARGS = re.compile(r"^(?:Args|Arguments):\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*
 """The part of a docstring that is about parameters, in Google's style."""
 NUMPY = re.compile(r"^Parameters\n-{3,}\n(?P<entries>(?:(?!.+\n-{3,}$).*\n)*(?!.+\n-{3,}$).*)", re.MULTILINE)
 """The same in NumPy's style: it goes on to the next heading."""
+# an abbreviation's stop ends no sentence
+SENTENCE = re.compile(r".+?(?<!\bal)(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bvs)[.!?](?=\s+[^\s\d]|\s*$)", re.DOTALL)
 
 
 def create(kind: str, name: str, /, **parameters: Any) -> Component:
@@ -97,6 +100,27 @@ class ComponentDescription:
         """The documentation without what it says of the parameters."""
         return NUMPY.sub("", ARGS.sub("", self.documentation)).strip()
 
+    @property
+    def summary(self) -> str:
+        """The first sentence of the documentation; of a variant of another component, what it has set for good."""
+        if self.base:
+            return self.variant
+        first = " ".join(self.documentation.partition("\n\n")[0].split())
+        sentence = SENTENCE.match(first)
+        text = as_text(sentence[0] if sentence else first)
+        return f"{text} ({self._set_for_good})".strip() if self.fixed else text
+
+    @property
+    def variant(self) -> str:
+        """What the component is a variant of, and what it has set for good; empty for one that is neither."""
+        if not self.fixed:
+            return f"the same as {self.base}" if self.base else ""
+        return f"{self.base or ''} with {self._set_for_good}".strip()
+
+    @property
+    def _set_for_good(self) -> str:
+        return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in self.fixed.items())
+
     def as_json(self) -> dict[str, Any]:
         """The description in types that JSON knows."""
         return asdict(self)
@@ -131,7 +155,7 @@ def _describe(kind: str, registered: Registered) -> ComponentDescription:
             default = None if field.is_required() else field.default
             # a path as it is written: made absolute, it would be documented differently in each folder
             shown = str(default) if isinstance(default, Path) else plain(default)
-            help_text = field.description or helps.get(name, "")
+            help_text = as_text(field.description or helps.get(name, ""))
             parameters.append(ParameterDescription(name, type_text(field), shown, field.is_required(), help_text))
     except P2PKitError as error:
         problem = str(error)
@@ -165,6 +189,11 @@ def _helps(documentation: str) -> dict[str, str]:
     section = google or numpy
     entries = inspect.cleandoc("\n" + section["entries"]) if section else ""
     return {found[1]: " ".join(found[2].split()) for found in re.finditer(entry, entries, re.MULTILINE)}
+
+
+def as_text(documentation: str) -> str:
+    """What is said in a docstring, for those who read no reStructuredText."""
+    return " ".join(documentation.replace("``", "`").split())
 
 
 def place(registered: Registered) -> tuple[str, int]:

@@ -18,6 +18,7 @@ import pluggy
 from p2pkit import __version__, hookspecs
 from p2pkit.components.discovery import OWN_DISTRIBUTION, FoundEntryPoint, find_entry_points, source_trees_in
 from p2pkit.components.kinds import KINDS, kind_called
+from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.components.registry import Registry
 from p2pkit.errors import PluginError, did_you_mean, in_one_line, visible
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     import click
 
 VARIABLE = "P2PKIT_PLUGINS"
+SOURCE_TREE = Path(hookspecs.__file__).parent.parent
+_PROVIDED = {"recipe": ("recipes", ".toml"), "model": ("models", ".safetensors")}
+"""What a plugin provides beside components: the folder of its package that holds it, and the ending of a file there."""
 
 
 @dataclass
@@ -45,11 +49,42 @@ class Plugin:
         """Name, distribution and version, as messages show them."""
         return f"{self.name} ({self.distribution} {self.version})"
 
+    @property
+    def owner(self) -> str:
+        """The PLUGIN of PLUGIN:RECIPE and PLUGIN:MODEL: its name, or p2pkit for what ships."""
+        return self.distribution if self.distribution == OWN_DISTRIBUTION else self.name
+
     def recipes(self) -> dict[str, Path]:
         """The recipes in the folder ``recipes`` of the plugin's package, by name."""
+        return self._files("recipe")
+
+    def models(self) -> dict[str, Path]:
+        """The trained models in the folder ``models`` of the plugin's package, by name."""
+        return self._files("model")
+
+    def provided(self, what: str, name: str) -> Path:
+        """The file of a "recipe" or "model" called ``name``.
+
+        Raises:
+            PluginError: the plugin has none of that name.
+        """
+        called = f"{self.owner}:{name}"
+        if self.problem:
+            raise PluginError(f"{called}: the plugin {self.origin} is left out: {self.problem}")
+        found = self._files(what)
+        if name not in found:
+            guess, there = did_you_mean(name, found), ", ".join(found) or "none"
+            raise PluginError(f"{called}: the plugin {self.origin} has no such {what}{guess}; there are: {there}")
+        return found[name]
+
+    def _files(self, what: str) -> dict[str, Path]:
+        folder, suffix = _PROVIDED[what]
         module = sys.modules.get(self.module.partition(":")[0])
-        folders = getattr(sys.modules.get(getattr(module, "__package__", None) or ""), "__path__", ())
-        return {file.stem: file for folder in folders for file in sorted(Path(folder, "recipes").glob("*.toml"))}
+        packages = getattr(sys.modules.get(getattr(module, "__package__", None) or ""), "__path__", ())
+        places = [Path(package, folder) for package in packages]
+        if self.distribution == OWN_DISTRIBUTION and not any(place.is_dir() for place in places):
+            places = [SOURCE_TREE / folder]  # where they lie until a wheel is built
+        return {file.stem: file for place in places for file in sorted(place.glob(f"*{suffix}"))}
 
     def run(self, call: Callable[[], Any]) -> Any:
         """The result of ``call``; what a plugin raises becomes its problem, gives None and stops nobody else."""
@@ -122,6 +157,33 @@ class PluginManager:
         """Let every plugin add its commands to ``group``."""
         for plugin, function in self._implementations(hook):
             plugin.run(partial(function, **{argument: group}))
+
+    def provided(self, what: str, called: str) -> Path:
+        """The file of the "recipe" or "model" that ``called``, PLUGIN:NAME, means.
+
+        Raises:
+            PluginError: there is no such plugin, or it has none of that name.
+        """
+        owner, _, name = called.partition(":")
+        plugins = {plugin.owner: plugin for plugin in self.plugins}
+        if owner not in plugins:
+            if owner in PROVIDED:
+                raise PluginError(f"{called}: the plugin p2pkit-{owner} is not installed: {how_to_install(owner)}")
+            known = ", ".join(known for known, plugin in plugins.items() if plugin._files(what))
+            guess = did_you_mean(owner, [*plugins, *PROVIDED])
+            raise PluginError(f"{called}: there is no plugin {owner!r}{guess}; those with {what}s: {known or 'none'}")
+        return plugins[owner].provided(what, name)
+
+    def model_file(self, named: str | Path) -> Path:
+        """The path ``named``; or, where nothing is there and it is PLUGIN:MODEL, the file that it means.
+
+        Raises:
+            PluginError: there is no such plugin, or it has none of that name.
+        """
+        path = Path(named)
+        if path.name != str(named) or ":" not in path.name or path.exists():
+            return path
+        return self.provided("model", path.name)
 
     def broken(self) -> list[Plugin]:
         """The plugins that could not be loaded, or of which a hook failed."""

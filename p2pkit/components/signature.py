@@ -20,7 +20,8 @@ from p2pkit.components.registry import Factory, Registered
 from p2pkit.components.type_words import NOUNS, in_words
 from p2pkit.contracts import Component
 from p2pkit.errors import P2PKitError, PluginError, RecipeError
-from p2pkit.settings import FIXED_KEYS, Section, usable_path
+from p2pkit.settings import FIXED_KEYS, Section
+from p2pkit.utils.paths import usable_path
 
 _CONFIG = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), allow_inf_nan=False)
 

@@ -15,7 +15,7 @@ from p2pkit.errors import DataError
 from p2pkit.images.discovery import is_system_folder
 from p2pkit.images.formats import installed
 from p2pkit.images.reading import image_header, read_image
-from p2pkit.settings import in_other_form
+from p2pkit.utils.paths import in_other_form
 
 DEFAULT_SIDES = ("source", "target")
 

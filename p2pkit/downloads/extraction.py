@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple, Self, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
@@ -23,6 +23,9 @@ from p2pkit.utils.progress import Progress
 
 LONGEST_READ = 16 * 2**20
 """How many bytes of a tar may be read into memory at once."""
+
+_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+"""A second guard behind :func:`_check`, which alone refuses all that it would; Python has it from 3.11.4 on."""
 
 # what tarfile and zipfile let through; RuntimeError is an encrypted zip, the last line a file that is also a folder
 _DAMAGE = (
@@ -109,7 +112,7 @@ def _tar_members(raw: IO[bytes], suffix: str) -> Iterator[_Member]:
             tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which is gigabytes
             name, info.name = info.name, info.name.replace("\\", "/")
             ordinary = info.isdir() or (info.isreg() and not info.issparse())
-            yield _Member(name, info.size, ordinary, partial(tar.extract, info, set_attrs=False, filter="data"))
+            yield _Member(name, info.size, ordinary, partial(tar.extract, info, set_attrs=False, **_FILTER))
         # a gzip file is checked against its checksum when its end is read
         if len(stream.read(LONGEST_READ)) == LONGEST_READ:
             raise tarfile.ReadError("it continues after its end mark")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from p2pkit.components.host import manager
 from p2pkit.contracts import NO_IMAGE, Normalisation, SampleHeader, Shape
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import DataError, ModelFileError, P2PKitError
@@ -357,16 +358,17 @@ def load_model(
     dropout: bool | None = None,
     precision: Precision = "no",
 ) -> Translator:
-    """The translator in a model file, or in the run folder that holds one.
+    """The translator in a model file, or in the run folder that holds one; or PLUGIN:MODEL, one that a plugin provides.
 
     ``device`` is "cpu", "cuda", or None for the best there is; ``norm`` and ``dropout`` replace the file's own policy
     (see inference.Policy); ``precision`` is "no" for float32, "bf16", or "fp16".
 
     Raises:
         P2PKitError: the device cannot compute in that precision.
+        PluginError: PLUGIN:MODEL names no plugin that is installed, or none of its models.
         ModelFileError: the file is missing, damaged, of a later version, or needs a plugin that is not installed.
     """
-    file = Path(file)
+    file = manager().model_file(file)
     if file.is_dir():
         file /= FILE_NAME
     header, weights = read_model(file)

@@ -14,11 +14,10 @@ from typing import Any
 import tomlkit
 
 from p2pkit.components.host import manager
-from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.components.signature import is_plain
 from p2pkit.components.type_words import written
-from p2pkit.errors import NOT_UTF_8, RecipeError, did_you_mean
-from p2pkit.settings import usable_path
+from p2pkit.errors import NOT_UTF_8, PluginError, RecipeError
+from p2pkit.utils.paths import usable_path
 
 EXTENDS = "extends"
 COMMAND_LINE = "--set"
@@ -106,29 +105,15 @@ def recipe_file(name: str, folder: Path = Path()) -> Path:
             return file
     except OSError:  # said below
         pass
-    owner, colon, recipe = name.partition(":")
-    if not colon or "/" in name or "\\" in name:
+    if ":" not in name or "/" in name or "\\" in name:
         try:
             return folder / usable_path(Path(name), folder=folder)
         except ValueError as error:
             raise RecipeError(f"recipe {name!r}: expected {error}") from error
-    plugins = {plugin.name: plugin for plugin in manager().plugins}
-    if owner not in plugins:
-        if owner in PROVIDED:
-            raise RecipeError(f"{name}: the plugin p2pkit-{owner} is not installed: {how_to_install(owner)}")
-        known = ", ".join(known for known, plugin in plugins.items() if plugin.recipes())
-        guess = did_you_mean(owner, [*plugins, *PROVIDED])
-        raise RecipeError(f"{name}: there is no plugin {owner!r}{guess}; those with recipes: {known or 'none'}")
-    plugin = plugins[owner]
-    if plugin.problem:
-        raise RecipeError(f"{name}: the plugin {plugin.origin} is left out: {plugin.problem}")
-    found = plugin.recipes()
-    if recipe not in found:
-        there = f"there are: {', '.join(found) or 'none'}"
-        raise RecipeError(
-            f"{name}: the plugin {plugin.origin} has no such recipe{did_you_mean(recipe, found)}; {there}"
-        )
-    return found[recipe]
+    try:
+        return manager().provided("recipe", name)
+    except PluginError as error:
+        raise RecipeError(str(error)) from error
 
 
 def _as_toml(tables: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ class OneHot(nn.Module):
     of others are counted before training, and refused where they are many.
 
     Args:
-        classes: how many there are.
+        classes: how many classes there are.
         void: the number of pixels that belong to no class, such as 255.
     """
 

@@ -23,7 +23,8 @@ def captured(exportable: Exportable) -> ExportedProgram:
         ExportError: PyTorch is too old to capture networks for any size.
     """
     if TorchVersion(torch.__version__) < OLDEST:
-        raise ExportError(f"exporting needs PyTorch {OLDEST} or later; this is {torch.__version__}. {INSTALL}")
+        install = f"pip install --upgrade 'torch>={OLDEST}' torchvision, both from the index that this one is from"
+        raise ExportError(f"exporting needs PyTorch {OLDEST} or later; this is {torch.__version__}. {install}")
     examples = tuple(one.example for one in exportable.inputs)
     # not strict: dynamo gains nothing on a network without control flow, and takes longer
     shapes = changing(exportable)

@@ -19,7 +19,7 @@ class HDMultiscale(nn.Module):
     The first looks at details, the last at the whole. Their weights differ.
 
     Args:
-        scales: how many there are.
+        scales: how many scales there are, each of half the size of the one before.
         layers: strided convolutions of each; 3 give patches of 70 pixels of its own scale.
         width: channels of the first convolution.
     """

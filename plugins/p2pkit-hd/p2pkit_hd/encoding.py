@@ -27,7 +27,7 @@ class ClassAndBoundary(nn.Module):
     refused before training.
 
     Args:
-        classes: how many there are; 35 is the authors' number for Cityscapes.
+        classes: how many classes there are; 35 is the authors' number for Cityscapes.
         void: the number of pixels that belong to no class, such as 255.
     """
 

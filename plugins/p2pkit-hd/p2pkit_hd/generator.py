@@ -87,7 +87,7 @@ class HDLocal(HDGenerator):
 
     Args:
         width: channels of the first layer of the last enhancer; the global network has ``width * 2^enhancers``.
-        enhancers: how many there are.
+        enhancers: how many local enhancers there are, each of which doubles the size.
         enhancer_blocks: residual blocks of each enhancer.
         halvings: of the global network.
         blocks: residual blocks of the global network.
