@@ -92,7 +92,8 @@ def train(
     """Train a recipe in a new run folder.
 
     Args:
-        recipe: a recipe file, PLUGIN:RECIPE, or the tables of a recipe as a dict.
+        recipe: a recipe file, PLUGIN:RECIPE, the tables of a recipe as a dict, or a folder of image pairs, for which
+            one is made as `p2pkit init` does.
         overrides: what is set on top of it, values by dotted key: ``{"train.max_steps": 100}``.
         out: the run folder; ``runs/NAME/DATE-TIME`` unless given.
         device: "cpu", "cuda", or None for the best there is.
@@ -106,6 +107,10 @@ def train(
         RunDirError: ``out`` is taken.
         Interrupted: Ctrl-C, or another signal; a checkpoint has been written. It is a KeyboardInterrupt.
     """
+    if isinstance(recipe, str | Path) and recipe and Path(recipe).is_dir():
+        from p2pkit.new_recipe import recipe_of_folder
+
+        recipe = recipe_of_folder(recipe, overrides)
     resolved = recipe if isinstance(recipe, Recipe) else read_recipe(recipe, overrides)
     with open_session(resolved.train, device, how_to_resume, callbacks, began) as session:
         return _start(session, resolved, overrides, None if out is None else Path(out))

@@ -220,6 +220,21 @@ def test_the_pages_on_samples(page: str, p2pkit: Call, tmp_path: Path, monkeypat
     assert sorted(file.name for file in Path("translated").glob("*.png")) == ["000.png", "001.png"]
 
 
+def test_the_page_on_init(p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("docs/init.md", "python")
+    assert "range(400)" in code
+    exec(code.replace("range(400)", "range(20)"), {})
+    commands = re.findall(r"^    p2pkit (.*)$", (REPOSITORY / "docs" / "init.md").read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["init", "check", "run", "translate"]
+    small = ("train.max_steps=2", "generator.width=4", "discriminator.width=4")
+    for command in commands:
+        settings = (word for setting in small * command.startswith("run") for word in ("--set", setting))
+        outcome = p2pkit(*command.split(), *settings)
+        assert outcome.code == 0, outcome.err
+    assert len(list(Path("translated").glob("*.png"))) == 20 and Path("terrain.pairs.png").is_file()
+
+
 def test_continuous_integration_runs_the_readmes_test_command() -> None:
     script, readme = ((REPOSITORY / name).read_text() for name in (".ci/run", "README.md"))
     pattern = re.search(r"sed -n 's/(.*)/\\1/p' README\.md", script)

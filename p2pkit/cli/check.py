@@ -33,13 +33,18 @@ CLASSES = 12
 @RECIPE
 @SET
 def command(recipe: Path, overrides: tuple[str, ...]) -> None:
-    """Check RECIPE without training it.
+    """Check RECIPE without training it; of a folder of image pairs the recipe that `p2pkit init` makes for it.
 
     Prints what the data set holds, and of each network its parameters, output size and receptive field.
     """
     from p2pkit.recipe.resolve import read_recipe
 
-    resolved = read_recipe(recipe, overrides)
+    if recipe.is_dir():
+        from p2pkit.cli.init import made_recipe
+
+        resolved = made_recipe(recipe).recipe(overrides)
+    else:
+        resolved = read_recipe(recipe, overrides)
     print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
     from p2pkit.build import load_data

@@ -21,6 +21,7 @@ from p2pkit.errors import did_you_mean
 from p2pkit.utils.progress import labelled, print_line, process_count
 
 COMMANDS = {
+    "init": "p2pkit.cli.init",
     "run": "p2pkit.cli.run",
     "replay": "p2pkit.cli.replay",
     "check": "p2pkit.cli.check",

@@ -17,6 +17,7 @@ from p2pkit.errors import RecipeError
 from p2pkit.utils.progress import is_main_process
 
 if TYPE_CHECKING:
+    from p2pkit.recipe.recipe import Recipe
     from p2pkit.runs import TrainingResult
 
 
@@ -48,6 +49,8 @@ def command(
 ) -> None:
     """Train what RECIPE describes: a file, or PLUGIN:RECIPE for one that a plugin provides.
 
+    RECIPE may be a folder of image pairs: a recipe is made for it as `p2pkit init` does, and kept in the run folder.
+
     The run folder gets the model, samples, metrics and checkpoints.
 
     Ctrl-C writes a checkpoint and prints the command that resumes. With --continue the same command starts a run and
@@ -70,7 +73,11 @@ def command(
     # the recipe first: what is wrong with it is said before torch is imported
     from p2pkit.recipe.resolve import read_recipe
 
-    resolved = read_recipe(recipe, overrides) if recipe is not None else None
+    resolved: Recipe | None = None
+    if recipe is not None and recipe.is_dir():
+        resolved = _of_folder(recipe, overrides, device)
+    elif recipe is not None:
+        resolved = read_recipe(recipe, overrides)
 
     from p2pkit.runs import resume as resume_run
     from p2pkit.runs import train, train_or_resume
@@ -83,6 +90,16 @@ def command(
     else:
         result = train(resolved, overrides, out, device, typed, began=began)
     _print(result)
+
+
+def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> Recipe:
+    """The recipe that is made for a folder of pairs, some of which are shown here."""
+    from p2pkit.cli.init import made_recipe, show_pairs
+
+    made = made_recipe(folder, device)
+    recipe = made.recipe(overrides)
+    show_pairs(made, Path())
+    return recipe
 
 
 def _print(result: TrainingResult) -> None:

@@ -285,17 +285,23 @@ Ends = tuple[str, str]
 
 
 def _of_other_pattern(sources: Sequence[str], targets: Sequence[str], one_key: str, other_key: str) -> str:
-    """The two patterns by which most of the stems would pair, if these are more than half of one side."""
+    """What to say of the two patterns by which most of the stems would pair; empty where these are few."""
+    one, other, most = likely_patterns(sources, targets)
+    if most < max(2, min(len(sources), len(targets)) // 2 + 1):
+        return ""
+    return f'{most} of them would pair with {one_key} = "{one}" and {other_key} = "{other}"'
+
+
+def likely_patterns(sources: Sequence[str], targets: Sequence[str]) -> tuple[str, str, int]:
+    """The two patterns by which most of the stems would pair, and how many of them would."""
     best, most = (("", ""), ("", "")), 0
     for target in targets[:LOOKED_AT] if sources else ():
         for ends in _what_differs(sources[0], target):
             found = _stems(sources, ends[0]) & _stems(targets, ends[1])
             if len(found) > most:
                 best, most = ends, len(found)
-    if most < max(2, min(len(sources), len(targets)) // 2 + 1):
-        return ""
     one, other = (f"{before}{STEM}{after}" for before, after in best)
-    return f'{most} of them would pair with {one_key} = "{one}" and {other_key} = "{other}"'
+    return one, other, most
 
 
 def _what_differs(source: str, target: str) -> list[tuple[Ends, Ends]]:

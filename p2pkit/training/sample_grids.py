@@ -60,7 +60,7 @@ def write_samples(
     for row in range(count):
         (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
-        images = _pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
+        images = pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
         images.append(("output", translate(sample.source[None])[0]))
         if samples.targets is None:
             images.append(("target", sample.target))
@@ -101,7 +101,7 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     return np.asarray(grid)
 
 
-def _pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int) -> list[tuple[str, Tensor]]:
+def pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int = 0) -> list[tuple[str, Tensor]]:
     """Each of the sources in [C, H, W] as a picture, by the name of its column; of a plane without its neighbours."""
     pictures = []
     for part in parts or (SourcePart("", len(source)),):
