@@ -6,8 +6,9 @@ invariant of ours is an ``assert``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 NOT_UTF_8 = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """What Python makes of bytes that are not UTF-8, in arguments and names of files."""
@@ -15,6 +16,9 @@ NOT_UTF_8 = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 class P2PKitError(ValueError):
     """The family of mistakes that the person at the keyboard can mend."""
+
+    details: Mapping[str, Any] = {}
+    """What ``--json`` prints beside the message: what a command has found, or done, before it was refused."""
 
 
 class RecipeError(P2PKitError):
@@ -73,6 +77,11 @@ def listed(messages: Sequence[str], shown: int) -> str:
     """The first ``shown`` of ``messages``, each on a line of its own after what is said of them, and how many more."""
     more = [f"and {len(messages) - shown} more"] if len(messages) > shown else []
     return "".join(f"\n  {message}" for message in (*messages[:shown], *more))
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: "1 channel", "3 channels"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def visible(text: str) -> str:

@@ -26,7 +26,7 @@ from p2pkit.data.found_values import find_values, values_beyond
 from p2pkit.data.samples import LITTLE, Data, Samples
 from p2pkit.data.value_statistics import look_at_values, spread
 from p2pkit.distributed.collectives import on_every_process, on_main_process
-from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, first_line
+from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, counted, first_line
 from p2pkit.evaluation.baselines import measure_beside_trivial, not_beaten
 from p2pkit.evaluation.driver import Driver, ImageScores, Translate
 from p2pkit.evaluation.report import bootstrap_intervals, mean_pairwise, ranked
@@ -94,7 +94,7 @@ def evaluate(
         split: "train", "val" or "test"; unless given, test, or val where there is no test set.
         metrics: their names, with the keys that they have in the model's recipe; unless given, all of that recipe's.
         at: "model" resizes images as in training, "native" takes them as they are.
-        device: "cpu", "cuda", or None for the best there is.
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto" or None for the best there is.
         overrides: what is set on top of the recipe: ``{"metrics.0.weights": "alexnet.safetensors"}``.
         max_images: at most so many, the first of the set.
 
@@ -242,7 +242,8 @@ def data_for(
         found, taken = loaded.channels[f"{side}_channels"], getattr(header, f"{side}_channels")
         if found != taken:
             raise DataError(
-                f"{recipe.data.name}: its {side}s have {found} channels, those of the model {taken}; convert them"
+                f"{recipe.data.name}: its {side}s have {counted(found, 'channel')}, those of the model {taken}; "
+                "convert them"
             )
     if "target" in sides and loaded.spec.scale != header.scale:
         larger = f"its targets are {loaded.spec.scale} times as high and wide as its sources"

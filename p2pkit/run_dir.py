@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 
 from p2pkit.contracts import ValueRange
 from p2pkit.errors import NOT_UTF_8, RunDirError
-from p2pkit.inference.model_file import FILE_NAME
+from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
 from p2pkit.utils.atomic import os_errors_described, write_text
 from p2pkit.utils.jsonl import append_line
 
@@ -46,7 +51,7 @@ class RunDir:
         if set(str(self.path)) & NOT_UTF_8:
             found = "the path of a run folder must be in UTF-8: no checkpoint and no model can be read from others"
             raise RunDirError(f"{self.path}: {found}; choose another name")
-        self.recipe, self.metrics = self.path / "recipe.toml", self.path / "metrics.jsonl"
+        self.recipe, self.metrics = self.path / RECIPE, self.path / "metrics.jsonl"
         self.bad_data, self.checkpoints = self.path / "bad_data.jsonl", self.path / "checkpoints"
         self.validation = self.path / "validation.json"
         self.model, self.best_model = self.path / FILE_NAME, self.path / "best.safetensors"
@@ -73,11 +78,9 @@ class RunDir:
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
-        """The folder of an earlier run. Raises RunDirError when it is none."""
+        """The folder of an earlier run, or the newest below ``path``. Raises RunDirError when there is none."""
         folder = cls(path)
-        if not folder.recipe.is_file():
-            raise RunDirError(f"{path}: this is not a run folder: it holds no recipe.toml")
-        return folder
+        return folder if folder.recipe.is_file() else cls(newest_run(path, RECIPE, RunDirError))
 
     @property
     def has_checkpoint(self) -> bool:
@@ -149,10 +152,41 @@ class RunDir:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
+    def begin_again(self, start: Mapping[str, Any]) -> None:
+        """Record another start of the run, as :func:`this_start` describes it."""
+        environment = self.environment()
+        environment["starts"] = [*environment.get("starts", []), start]
+        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+
     def ranges(self) -> dict[str, ValueRange]:
         """The ranges of values that the run began with, by side; those of the pixels' types are left out."""
         recorded = self.environment().get("data", {}).get("ranges", {})
         return {side: (low, high) for side, (low, high) in recorded.items()}
+
+
+def this_start(device: str) -> dict[str, Any]:
+    """When, where and by what code a run starts, on a ``device`` in words; None for what cannot be known."""
+    found: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv, "host": platform.node(),
+        "device": device, "processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
+        "gpus": list(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))), "cuda": torch.version.cuda,
+        "gpu_driver": None, "p2pkit_commit": None, "directory_commit": None,
+    }  # fmt: skip
+    for name, file, expression in (
+        ("processor", "/proc/cpuinfo", r"model name\s*: (.+)"),
+        ("gpu_driver", "/proc/driver/nvidia/version", r"NVRM version: .*?(\d+(?:\.\d+)+)"),
+    ):
+        with suppress(OSError):
+            if match := re.search(expression, Path(file).read_text(errors="replace")):
+                found[name] = match[1]
+    ours = Path(__file__).parents[1]
+    for name, folder in (("p2pkit_commit", ours if (ours / ".git").exists() else None), ("directory_commit", Path())):
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        with suppress(OSError, subprocess.SubprocessError):  # without git, outside a repository, on a slow disk
+            if folder is not None:
+                described = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)
+                found[name] = described.stdout.strip()
+    return found
 
 
 def _is_of_use(file: Path) -> bool:

@@ -25,19 +25,19 @@ from p2pkit.data.checks import HeaderCheck
 from p2pkit.data.class_table import refuse_foreign_numbers
 from p2pkit.data.found_values import with_found_values
 from p2pkit.data.samples import Data
-from p2pkit.distributed.accelerator import make_accelerator
+from p2pkit.distributed.accelerator import described, make_accelerator
 from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
-from p2pkit.errors import P2PKitError, RecipeError, Unavailable
+from p2pkit.errors import P2PKitError, RecipeError, RunDirError, Unavailable
 from p2pkit.evaluation.baselines import by_row, not_beaten
 from p2pkit.evaluation.validation import PERCEPTUAL
-from p2pkit.inference.model_file import ModelHeader, OriginHeader
+from p2pkit.inference.model_file import ModelHeader, OriginHeader, newest_run
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.changes import Changes, changed
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
-from p2pkit.run_dir import RunDir
+from p2pkit.run_dir import RunDir, this_start
 from p2pkit.settings import TrainSettings
 from p2pkit.training.not_finite import replay_step
 from p2pkit.training.parts import TrainingParts
@@ -75,6 +75,9 @@ class TrainingResult:
     """Which values of the targets stand for 0 to 1 in metrics, as in "0 to 4095 of uint16"; empty for those of 8 bits.
     """
 
+    device: str = ""
+    """Where it was trained: "cuda:0, NVIDIA H100"."""
+
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
         return load_model(self.model_path, **options)
@@ -96,7 +99,7 @@ def train(
             one is made as `p2pkit init` does.
         overrides: what is set on top of it, values by dotted key: ``{"train.max_steps": 100}``.
         out: the run folder; ``runs/NAME/DATE-TIME`` unless given.
-        device: "cpu", "cuda", or None for the best there is.
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto" or None for the best there is.
         how_to_resume: what messages say of resuming the run in a folder; a call of :func:`p2pkit.resume` unless given.
         callbacks: objects that are called at the run's events (run_contracts.Callback), after those of the recipe.
         began: when the time that ``train.max_time`` limits began, by time.monotonic(); at this call unless given.
@@ -161,7 +164,13 @@ def train_or_resume(
 
 
 def replay(left: Path, device: str | None = None) -> Iterator[str]:
-    """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found."""
+    """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found.
+
+    Of a run folder it is the last such step, of the parent folder of runs that of the newest run which has one.
+    """
+    if not left.name.startswith("step_"):
+        run = left if (left / "not_finite").is_dir() else newest_run(left, "not_finite", RunDirError)
+        left = max((run / "not_finite").glob("step_*"), default=left)
     folder = RunDir.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
     accelerator = make_accelerator(recipe.train, device)
@@ -228,7 +237,9 @@ def _start(session: Session, recipe: Recipe, overrides: Overrides, out: Path | N
     def begin() -> str:
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
-        folder.begin(parts.header.recipe, recipe.document.text, _environment(recipe, data, overrides, parts.header))
+        start = this_start(described(accelerator.device))
+        environment = _environment(recipe, data, overrides, parts.header, start)
+        folder.begin(parts.header.recipe, recipe.document.text, environment)
         print_line(f"run folder: {folder.path}")
         return str(folder.path)
 
@@ -251,6 +262,7 @@ def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_d
         if changes.keys:
             notices += _change(trainer, changes)
         if accelerator.is_main_process:
+            folder.begin_again(this_start(described(accelerator.device)))
             for notice in notices:
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
@@ -380,6 +392,7 @@ def _train(trainer: Trainer) -> TrainingResult:
     return TrainingResult(
         folder.path, folder.model, metrics if main else {}, state.step, best, validated_on, state.stopped,
         not_beaten(by_row(metrics), "validation", validation.higher_is_better), validation.values,
+        described(trainer.accelerator.device),
     )  # fmt: skip
 
 
@@ -399,7 +412,9 @@ def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
     return True
 
 
-def _environment(recipe: Recipe, data: Data, overrides: Overrides, header: ModelHeader) -> dict[str, Any]:
+def _environment(
+    recipe: Recipe, data: Data, overrides: Overrides, header: ModelHeader, start: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
     libraries, plugins, ranges = {}, [], {}
     for library in ("torch", "torchvision", "accelerate", "timm", "safetensors"):
@@ -419,6 +434,7 @@ def _environment(recipe: Recipe, data: Data, overrides: Overrides, header: Model
         "command": sys.argv,
         "overrides": plain(overrides),
         "init_from": header.init_from and header.init_from.model_dump(),
+        "starts": [start],
         "data": {
             "name": recipe.data.name,
             "pairs": len(data.train),

@@ -63,6 +63,9 @@ checkpoint_every = 2
 """
 )
 
+PROGRESS = ("p2pkit ", "device: ", "checking headers", "looking at values", "NOTICE: ")
+"""What lines on stderr begin with that tell how far a command is."""
+
 
 @dataclass
 class Outcome:

@@ -60,7 +60,7 @@ def an_odd_width(root: Path) -> object:
 
 def other_channels(root: Path) -> object:
     save(root / "train" / "3.png", picture(24, 48, 0, channels=1))
-    return "its source has 1 channels"
+    return "its source has 1 channel"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -164,7 +164,7 @@ def test_data_check_knows_sizes_that_training_cannot_take(pairs: Path, recipe: P
 def test_splits_of_different_channels(pairs: Path, recipe: Path, p2pkit: Call) -> None:
     for file in (pairs / "test").iterdir():
         save(file, picture(24, 48, 0, channels=1))
-    clear(p2pkit("check", recipe), "test/0.png: its source has 1 channels")
+    clear(p2pkit("check", recipe), "test/0.png: its source has 1 channel")
 
 
 def test_test_pairs_are_never_trained_on(folders: Path, recipe: Path, p2pkit: Call) -> None:

@@ -209,7 +209,7 @@ def test_other_channels_and_images_below_the_crop_are_skipped(
     recipe.write_text(recipe.read_text().replace("load_size = 20\n", ""))
     stopped = p2pkit("run", recipe, "--out", tmp_path / "stopped")
     assert stopped.code == 2 and "3 of 8 pairs" in stopped.err
-    assert "train/1.png: its source has 1 channels" in stopped.err
+    assert "train/1.png: its source has 1 channel" in stopped.err
     assert "train/2.png: the image is 12x24" in stopped.err and "(and 1 more of that shape)" in stopped.err
     skipped = p2pkit("run", recipe, "--out", tmp_path / "run", *SKIP)
     assert skipped.code == 0 and len(reported(skipped)) == 3

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, create_model
 
+from p2pkit import __version__
 from p2pkit.cli.main import COMMANDS
 from p2pkit.cli.tables import WIDTH, print_facts, print_table, print_text
 from p2pkit.components.type_words import type_text
@@ -88,7 +89,9 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 @pytest.mark.parametrize("form", ["generator", "generators"])
 def test_components_of_a_kind_are_listed_one_line_each(form: str, p2pkit: Call) -> None:
     outcome = p2pkit("components", form)
-    assert outcome.code == 0 and outcome.err == ""
+    assert outcome.code == 0 and outcome.err.splitlines() == [
+        f"p2pkit {__version__}: components {form} (loading PyTorch ...)"
+    ]
     assert outcome.out.startswith("generators:\n")
     assert "  resnet           Two halvings, `blocks` residual blocks, two doublings.\n" in outcome.out
     assert "multiples of 4" not in outcome.out and "whole number" not in outcome.out
@@ -110,7 +113,10 @@ def test_a_component_is_shown_whole_by_its_name(p2pkit: Call) -> None:
     assert shown.code == 0 and shown.out.startswith("unet (generator, p2pkit ")
     words = " ".join(shown.out.split())
     assert "unet.py:" in words and "Depth 8 at width 64 is the paper's network for 256x256" in words
-    assert "depth whole number from 2 to 12 8 halvings on the way down." in words
+    assert (
+        "depth whole number from 2 to 12 8 halvings on the way down; in a run that does not set it as many as its crop allows, up to 8."
+        in words
+    )
     assert "dropout float from 0 to below 1 0.5 probability" in words
     assert "Args:" not in words
     (described,) = p2pkit("components", "unet", "--json").json

@@ -147,7 +147,7 @@ def test_numbers_mean_the_same_in_files_of_8_and_16_bits(labels: Path, tmp_path:
 
 def test_the_networks_see_the_encodings_channels(labels: Path, p2pkit: Call) -> None:
     few, many = (p2pkit("check", labels, "--set", f"encoding.classes={classes}").out for classes in (5, 105))
-    assert "1 channels of uint8" in few and "1x16x16 -> 3x16x16" in few
+    assert "1 channel of uint8" in few and "1x16x16 -> 3x16x16" in few
     fewer, more = (float(re.findall(r"generator.* ([\d.]+) M parameters", out)[0]) for out in (few, many))
     assert more - fewer == pytest.approx(100 * 4 * 7 * 7 / 1e6, abs=1e-3)  # the first convolution: width 4, 7x7
 

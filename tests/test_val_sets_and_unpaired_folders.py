@@ -41,7 +41,7 @@ def test_unpaired_folders_are_checked_and_shown(pairs: Path, recipe: Path, p2pki
     Image.fromarray(picture(20, 20, 0)[:, :, 0]).save(root / "train" / "b" / "b3.png")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *chosen)
     assert outcome.code == 2 and "2 of 8 pairs cannot be used" in outcome.err
-    assert "train/b/b3.png: its target has 1 channels, that of" in outcome.err
+    assert "train/b/b3.png: its target has 1 channel, that of" in outcome.err
     settings = ("--set", "loader.bad_data=skip", "--set", "target.percentiles=[0, 100]")
     skipped = p2pkit("run", recipe, "--out", tmp_path / "run", *chosen, *settings)
     assert skipped.code == 0, skipped.err

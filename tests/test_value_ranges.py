@@ -281,7 +281,7 @@ def test_bad_files_are_reported_and_the_others_done(p2pkit: Call, tmp_path: Path
     (folder / "text.npy").write_text("no array")
     write_bomb(folder / "bomb.tif")
     outcome = p2pkit("translate", run, folder, "--out", tmp_path / "out")
-    assert outcome.code == 2 and "6 of the images could not be translated" in outcome.err
+    assert outcome.code == 2 and "6 of 8 images could not be translated; the other 2 are done" in outcome.err
     for said in (
         "nan.tif: 1152 of its 1152 values are not finite", "outside.tif: floating-point pixels must lie in [0, 1]",
         "three.tif: it has 3 channels; this model takes 2", "cut.tif: the image is incomplete",

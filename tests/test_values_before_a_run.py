@@ -34,7 +34,7 @@ def test_12_bits_in_files_of_16_are_trained_on_in_full(p2pkit: Call, tmp_path: P
     pixels = smooth(24, 24, 1, 3, 4011, "uint16")
     recipe = data_set(tmp_path, writer(".tif", pixels), writer(".tif", pixels))
     checked = p2pkit("check", recipe)
-    assert checked.code == 0 and "1 channels of uint16, values 3 to 4011" in checked.out
+    assert checked.code == 0 and "1 channel of uint16, values 3 to 4011" in checked.out
     assert "source values: what is found becomes -1 to 1; found 3 to 4011 in all 6" in flat(checked.out)
     run = tmp_path / "run"
     outcome = p2pkit("run", recipe, "--out", run, *ONE_STEP)

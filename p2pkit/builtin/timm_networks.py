@@ -14,7 +14,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from p2pkit.builtin.weights import pretrained_file, read_weights
-from p2pkit.errors import DataError, RecipeError, did_you_mean, first_line
+from p2pkit.errors import DataError, RecipeError, counted, did_you_mean, first_line
 
 RESERVED = frozenset(
     {"model_name", "in_chans", "features_only", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
@@ -180,8 +180,8 @@ def _loaded(backbone: str, channels: int, file: Path, arguments: Mapping[str, An
     lacking = [name for (name, one), other in pairs if not torch.equal(one, other)]
     if lacking:
         raise RecipeError(
-            f"{file}: it does not hold the weights of {backbone!r} for {channels} channels: {len(lacking)} of them are "
-            f"missing, {lacking[0]} the first"
+            f"{file}: it does not hold the weights of {backbone!r} for {counted(channels, 'channel')}: "
+            f"{len(lacking)} of them are missing, {lacking[0]} the first"
         )
     return twice[0]
 

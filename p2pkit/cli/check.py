@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pkit.cli.options import RECIPE, SET
+from p2pkit.cli.main import announce
+from p2pkit.cli.options import JSON, RECIPE, SET
 from p2pkit.cli.tables import print_classes, print_facts, print_text
-from p2pkit.errors import DataError, P2PKitError, listed
+from p2pkit.errors import DataError, P2PKitError, counted, listed
+from p2pkit.utils.jsonl import finite
+from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from p2pkit.data.checks import HeaderCheck
     from p2pkit.data.class_table import ClassTable
-    from p2pkit.data.samples import Data, Samples
+    from p2pkit.data.samples import Data
     from p2pkit.data.value_statistics import Statistics
     from p2pkit.recipe.recipe import Recipe
     from p2pkit.training.starting_point import StartingPoint
@@ -32,11 +34,13 @@ CLASSES = 12
 @click.command("check", short_help="Check a recipe: its keys, its networks, its data.")
 @RECIPE
 @SET
-def command(recipe: Path, overrides: tuple[str, ...]) -> None:
+@JSON
+def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE without training it; of a folder of image pairs the recipe that `p2pkit init` makes for it.
 
     Prints what the data set holds, and of each network its parameters, output size and receptive field.
     """
+    announce(f"check {recipe}")
     from p2pkit.recipe.resolve import read_recipe
 
     if recipe.is_dir():
@@ -45,19 +49,34 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
         resolved = made_recipe(recipe).recipe(overrides)
     else:
         resolved = read_recipe(recipe, overrides)
-    print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
+    if not as_json:
+        print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
     from p2pkit.build import load_data
     from p2pkit.data.checks import SKIP
+    from p2pkit.distributed.accelerator import choose_device, described
 
+    device = described(choose_device(None))
+    print_line(f"device: {device}, which a run would take")
     checked = _check_data(resolved, load_data(resolved, refuse_problems=False))
-    _print_data(resolved, checked)
+    data = _about_data(resolved, checked)
+    about = {"ok": not checked.troubles, "recipe": str(resolved.document.file), "device": device, "data": data}
+    for notice in (*(f"skipped: {each}" for each in checked.skipped), *data["notices"]):
+        (print_line if as_json else print_text)(f"NOTICE: {notice}")
+    if not as_json:
+        _print_data(data, checked)
     if checked.troubles:
-        kinds = "1 kind" if len(checked.troubles) == 1 else f"{len(checked.troubles)} kinds"
         remedy = f"\n{SKIP}" if checked.skippable else ""
-        raise DataError(f"{kinds} of trouble with the data:{listed(checked.troubles, SHOWN)}{remedy}")
-    click.echo()
-    _print_networks(resolved, checked)
+        kinds = counted(len(checked.troubles), "kind")
+        error = DataError(f"{kinds} of trouble with the data:{listed(checked.troubles, SHOWN)}{remedy}")
+        error.details = about
+        raise error
+    networks = _about_networks(resolved, checked)
+    if as_json:
+        click.echo(json.dumps(finite({**about, "networks": networks}), indent=2))
+    else:
+        click.echo()
+        _print_networks(resolved, networks)
 
 
 @dataclass
@@ -123,24 +142,50 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
     return checked
 
 
-def _print_data(recipe: Recipe, checked: _Checked) -> None:
-    data, values = checked.data, list[str]()
-    notices = [notice for notice in data.notices if notice not in data.problems]
-    for notice in (*(f"skipped: {each}" for each in checked.skipped), *notices, *checked.notices):
-        print_text(f"NOTICE: {notice}")
-    facts = [("data", f"{recipe.data.name}, {', '.join(map(_count, (data.train, data.val, data.test)))}")]
+def _about_data(recipe: Recipe, checked: _Checked) -> dict[str, Any]:
+    """What the data holds, in plain values."""
+    data, sides, sets = checked.data, dict[str, Any](), dict[str, Any]()
     for side, held in checked.statistics.items():
         image: Any = data.first.image(side)
-        height, width, channels = image.shape
-        described = f"{height}x{width} (height x width), {channels} channels of {image.dtype}"
+        sides[side] = {"size": list(image.shape[:2]), "channels": image.shape[2], "dtype": str(image.dtype)}
+        sides[side]["found"] = held.shown
+        if side != "mask":
+            said = data.values[side]
+            sides[side] |= {"range": list(data.value_range(side)), "logarithmic": said.reading.logarithmic}
+            sides[side]["range_from"] = None if said.rule == "labels" else _why(data, side)
+    for samples in (data.train, data.val, data.test):
+        counts = {"pairs": len(samples)}
+        if samples.targets is not None:
+            counts = {"sources": len(samples), "targets": len(samples.targets)}
+        sets[samples.split] = counts
+    classes = [
+        {"set": table.called, "classes": table.classes, "pixels": dict(table.pixels)}
+        for tables in checked.classes for table in tables
+    ]  # fmt: skip
+    notices = [notice for notice in data.notices if notice not in data.problems] + checked.notices
+    return {
+        "name": recipe.data.name, "sets": sets, "sides": sides, "classes": classes, "notices": notices,
+        "skipped": checked.skipped, "troubles": checked.troubles,
+    }  # fmt: skip
+
+
+def _print_data(about: Mapping[str, Any], checked: _Checked) -> None:
+    sets = []
+    for split, counts in about["sets"].items():
+        called = "training" if split == "train" else split
+        first, *others = (counted(count, noun.removesuffix("s")) for noun, count in counts.items())
+        sets.append(" and ".join([first.replace(" ", f" {called} "), *others]))
+    facts, values = [("data", ", ".join([about["name"], *sets]))], list[str]()
+    for side, of_side in about["sides"].items():
+        size, found = "{}x{} (height x width)".format(*of_side["size"]), of_side["found"]
+        described = f"{size}, {counted(of_side['channels'], 'channel')} of {of_side['dtype']}"
         if side == "mask":
-            facts.append((side, f"{described}; found {held.shown}"))
+            facts.append((side, f"{described}; found {found}"))
             continue
-        (low, high), said = data.value_range(side), data.values[side]
-        facts.append((side, f"{described}, values {low:g} to {high:g}"))
-        if said.rule != "labels":
-            how = ", by their logarithms" if said.reading.logarithmic else ""
-            values.append(f"{side} values: {_why(data, side)} becomes -1 to 1{how}; found {held.shown}")
+        facts.append((side, "{}, values {:g} to {:g}".format(described, *of_side["range"])))
+        if of_side["range_from"] is not None:
+            how = ", by their logarithms" if of_side["logarithmic"] else ""
+            values.append(f"{side} values: {of_side['range_from']} becomes -1 to 1{how}; found {found}")
     print_facts(facts)
     for line in values:
         print_text(line)
@@ -158,15 +203,8 @@ def _why(data: Data, side: str) -> str:
     return {"declared": "the range in the recipe", "percentiles": "the range of percentiles"}.get(rule, "what is found")
 
 
-def _count(samples: Samples) -> str:
-    from p2pkit.data.value_statistics import called
-
-    if samples.targets is None:
-        return f"{len(samples)} {called(samples)} pairs"
-    return f"{len(samples)} {called(samples)} sources and {len(samples.targets)} targets"
-
-
-def _print_networks(recipe: Recipe, checked: _Checked) -> None:
+def _about_networks(recipe: Recipe, checked: _Checked) -> dict[str, Any]:
+    """What the networks are, by name, in plain values; images have shapes [C, H, W]."""
     from p2pkit.build import build_without_weights, make
     from p2pkit.networks.receptive_field import receptive_field
     from p2pkit.runs import with_perceptual_metric
@@ -177,29 +215,44 @@ def _print_networks(recipe: Recipe, checked: _Checked) -> None:
         recipe = with_perceptual_metric(recipe, data)
     parts = build_without_weights(recipe, data)
     checked.headers.refuse_sizes(parts.generator)
-    shapes = try_shapes(parts)
-    sizes = f"{_sides(shapes.source)} -> {_sides(shapes.fake)}"
-    fitted, named = recipe.generator.fitted((shapes.source[1], shapes.source[2])).values, recipe.generator.name
-    for name in sorted(fitted.model_fields_set - recipe.generator.values.model_fields_set):
-        named += f", {name} = {getattr(fitted, name)} by the training size"
-    facts = [("generator", f"{named}, {_parameters(parts.generator)}, {sizes}")]
+    shapes, about = try_shapes(parts), dict[str, Any]()
+    networks = {name: getattr(parts.method, name) for name in parts.method.networks}
+    if parts.discriminator is not None:
+        networks = {"generator": parts.generator, "discriminator": parts.discriminator, **networks}
+    for name, network in networks.items():
+        about[name] = {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+    about["generator"] |= {"name": recipe.generator.name, "source": list(shapes.source), "output": list(shapes.fake)}
+    fitted = recipe.generator.fitted((shapes.source[1], shapes.source[2])).values
+    following = sorted(fitted.model_fields_set - recipe.generator.values.model_fields_set)
+    about["generator"]["by_training_size"] = {name: getattr(fitted, name) for name in following}
+    about["generator"]["starting_point"] = checked.start.put_into(parts)[1] if checked.start else []
     if recipe.discriminator is not None and parts.discriminator is not None:
-        logits = ", ".join(_sides(logits[1:]) for logits in shapes.logits)
-        described = f"{recipe.discriminator.name}, {_parameters(parts.discriminator)}, logits {logits}"
         # for the sources themselves it sees as far as behind an encoding, with less memory
         field = receptive_field(make(recipe.discriminator, **data.channels), **data.channels)
-        seen = f"{field} pixels" if field else "all of the image, or not measurable"
-        facts += [("discriminator", described), ("receptive field", seen)]
-    for name in parts.method.networks:
-        if name not in ("generator", "discriminator"):
-            facts.append((f"{name} of {recipe.method.name}", _parameters(getattr(parts.method, name))))
+        logits = [list(each[1:]) for each in shapes.logits]
+        about["discriminator"] |= {"name": recipe.discriminator.name, "logits": logits, "receptive_field": field}
+    return about
+
+
+def _print_networks(recipe: Recipe, about: Mapping[str, Any]) -> None:
+    facts = []
+    for name, network in about.items():
+        size = f"{network['parameters'] / 1e6:.3f} M parameters"
+        if name == "generator":
+            shapes = f"{_sides(network['source'])} -> {_sides(network['output'])}"
+            for key, value in network["by_training_size"].items():
+                size = f"{key} = {value} by the training size, {size}"
+            facts.append((name, f"{network['name']}, {size}, {shapes}"))
+        elif "logits" in network:
+            facts.append((name, f"{network['name']}, {size}, logits {', '.join(map(_sides, network['logits']))}"))
+            field = network["receptive_field"]
+            seen = counted(field, "pixel") if field else "all of the image, or not measurable"
+            facts.append(("receptive field", seen))
+        else:
+            facts.append((f"{name} of {recipe.method.name}", size))
     print_facts(facts)
-    for report in checked.start.put_into(parts)[1] if checked.start else ():
+    for report in about["generator"]["starting_point"]:
         print_text(report)
-
-
-def _parameters(network: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.3f} M parameters"
 
 
 def _sides(sides: Sequence[int]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_table, print_text
 from p2pkit.components.discovery import OWN_DISTRIBUTION
@@ -28,11 +29,17 @@ KIND is one of {", ".join(KINDS)}, in the singular or the plural.
 """
 
 
+def _kinds(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    # not the names of components: they are known once PyTorch is imported, which takes seconds
+    return [kind for kind in KINDS if kind.startswith(incomplete)]
+
+
 @click.command("components", help=HELP, short_help="List what recipes can name; show one component.")
-@click.argument("kind_or_name", metavar="[KIND|NAME]", required=False)
+@click.argument("kind_or_name", metavar="[KIND|NAME]", required=False, shell_complete=_kinds)
 @JSON
 def command(kind_or_name: str | None, as_json: bool) -> None:
     """List components."""
+    announce(f"components {kind_or_name or ''}".rstrip())
     from p2pkit.components.catalogue import describe, describe_named
 
     kind = _kind(kind_or_name)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
+from p2pkit.errors import counted
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
@@ -67,6 +69,7 @@ def command(
         raise click.UsageError("two folders are measured as they are; leave out --data, --split and --at")
     if len(folders) == 1 and folders[0].is_dir():
         raise click.UsageError(f"--data {folders[0]}: a folder; give two, of sources and of targets, or a recipe")
+    announce(f"evaluate {' '.join(map(str, inputs))}", "cpu" if len(inputs) == 2 else device or "auto")
     from p2pkit.evaluations import compare, evaluate
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
@@ -86,7 +89,7 @@ def command(
 def _print(result: Evaluation) -> None:
     facts = result.facts
     size = "{}x{} (height x width)".format(*facts["size"]) if facts["size"] else "several sizes"
-    click.echo(f"{facts['images']} images of the {facts['set']}, {size}")
+    click.echo(f"{counted(facts['images'], 'image')} of the {facts['set']}, {size}")
     if facts["values"]:
         click.echo(f"target values {facts['values']} are 0 to 1 to the metrics")
     if facts["coverage"] < 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import RecipeError
 from p2pkit.utils.progress import print_line
@@ -49,6 +50,7 @@ def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, 
 
     The file takes images of any size and number. It is compared with the model, and left there only if they agree.
     """
+    announce(f"export {model}", "cpu")
     from p2pkit.export.exporting import export_model
 
     exported = export_model(model, out, form, cast(Normalisation | None, norm), dropout, _parameters(settings))

@@ -10,6 +10,7 @@ import click
 
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_facts
+from p2pkit.errors import counted
 from p2pkit.utils.jsonl import finite
 
 UNKNOWN = "not known"
@@ -42,10 +43,9 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     The weights are not read, and the plugin that the model comes from is not needed.
     """
     from p2pkit.components.host import manager
-    from p2pkit.inference.model_file import FILE_NAME, read_outline
+    from p2pkit.inference.model_file import find_model, read_outline
 
-    model = manager().model_file(model)
-    file = model / FILE_NAME if model.is_dir() else model
+    file = find_model(manager().model_file(model))
     outline = read_outline(file)
     header = outline.header.model_dump(mode="json")
     if as_json:
@@ -64,10 +64,10 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     print_facts(
         [
             ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
-            ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {outline.tensors} tensors"),
+            ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {counted(outline.tensors, 'tensor')}"),
             *((name.replace("_", " "), _shown(value, UNSAID.get(name, UNKNOWN))) for name, value in header.items()),
             *sources,
-            ("recipe", f"{len(text.splitlines())} lines, with --recipe" if text else UNKNOWN),
+            ("recipe", f"{counted(len(text.splitlines()), 'line')}, with --recipe" if text else UNKNOWN),
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,10 +16,10 @@ import click
 
 from p2pkit import __version__
 from p2pkit.cli.failures import failure
-from p2pkit.cli.options import NO_PLUGIN, PLUGINS_DIR
 from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean
-from p2pkit.utils.progress import labelled, print_line, process_count
+from p2pkit.utils.jsonl import finite
+from p2pkit.utils.progress import is_main_process, labelled, print_line, process_count
 
 COMMANDS = {
     "init": "p2pkit.cli.init",
@@ -57,28 +58,21 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The built-in commands in the order of their use, then those of plugins."""
-        self._add_plugins_commands(ctx)
+        self._ask_plugins(ctx, for_commands=True)
         return [*COMMANDS, *sorted(set(self.commands) - set(COMMANDS))]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported only now."""
+        """The command of that name, imported only now; an unknown one gets the nearest name."""
         if cmd_name in COMMANDS:
-            self._configure_plugins(ctx)
+            self._ask_plugins(ctx)
             command: click.Command = import_module(COMMANDS[cmd_name]).command
             return command
-        self._add_plugins_commands(ctx)
-        return self.commands.get(cmd_name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` begin with; an unknown one gets the nearest name."""
-        name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
-            names = self.list_commands(ctx)
-            guess = f"; did you mean {MEANT[name]!r}?" if name in MEANT else did_you_mean(name, names)
-            ctx.fail(f"no such command {name!r}{guess} - commands: {', '.join(names)}")
-        return super().resolve_command(ctx, args)
+        names = self.list_commands(ctx)
+        found = self.commands.get(cmd_name)
+        if found is None and not ctx.resilient_parsing and not cmd_name.startswith("-"):
+            guess = f"; did you mean {MEANT[cmd_name]!r}?" if cmd_name in MEANT else did_you_mean(cmd_name, names)
+            ctx.fail(f"no such command {cmd_name!r}{guess} - commands: {', '.join(names)}")
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a reader that has seen enough, as ``head`` has, ends it without an error."""
@@ -91,61 +85,47 @@ class Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left for Python to flush there
             return 0
 
-    def _configure_plugins(self, ctx: click.Context) -> None:
-        if not ctx.meta.get("p2pkit.configured"):
-            configure(ctx.meta.get(NO_PLUGIN, ()), ctx.meta.get(PLUGINS_DIR))
-            ctx.meta["p2pkit.configured"] = True
-            _warn_of_plugins(ctx)
-
-    def _add_plugins_commands(self, ctx: click.Context) -> None:
-        if not ctx.meta.get("p2pkit.commands_added"):
-            self._configure_plugins(ctx)
+    def _ask_plugins(self, ctx: click.Context, for_commands: bool = False) -> None:
+        """Find the plugins, and take in their commands; print which are left out, each once, for --help too."""
+        if "p2pkit.warned" not in ctx.meta:
+            configure(ctx.params.get("no_plugin") or (), ctx.params.get("plugins_dir"))
+        warned: set[str] = ctx.meta.setdefault("p2pkit.warned", set())
+        if for_commands and not ctx.meta.get("p2pkit.commands_added"):
             manager().add_commands(self)
             ctx.meta["p2pkit.commands_added"] = True
-            _warn_of_plugins(ctx)
+        for plugin in manager().plugins:
+            if plugin.problem and plugin.origin not in warned and not ctx.resilient_parsing:
+                print_line(
+                    f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
+                    f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} removes it)"
+                )
+                warned.add(plugin.origin)
 
 
-def _warn_of_plugins(ctx: click.Context) -> None:
-    """Print which plugins are left out, each once, also where nothing but --help is asked for."""
-    warned: set[str] = ctx.meta.setdefault("p2pkit.warned", set())
-    for plugin in manager().plugins:
-        if plugin.problem and plugin.origin not in warned:
-            print_line(
-                f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
-                f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} removes it)"
-            )
-            warned.add(plugin.origin)
-
-
-def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    # eager, so that --help knows them: it lists the commands of plugins
-    if value is not None:
-        ctx.meta[f"p2pkit.{parameter.name}"] = value
-
-
+# the options are eager, so that --help knows them: it lists the commands of plugins
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2pkit")
+@click.option("--no-plugin", metavar="NAME", multiple=True, is_eager=True, help="Leave a plugin out.")
 @click.option(
-    "--no-plugin",
-    metavar="NAME",
-    multiple=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_keep,
-    help="Leave a plugin out.",
-)
-@click.option(
-    "--plugins-dir", metavar="DIR", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_keep,
+    "--plugins-dir", metavar="DIR", type=click.Path(path_type=Path), is_eager=True,
     help="Take in the distributions in a folder, for development.",
 )  # fmt: skip
-def program() -> None:
+def program(no_plugin: tuple[str, ...], plugins_dir: Path | None) -> None:
     """Image-to-image translation: a recipe in, one self-describing model file out."""
+
+
+def announce(work: str, device: str | None = None) -> None:
+    """Print, on the main process, what begins, before PyTorch is imported, which takes seconds."""
+    if is_main_process():
+        on = f", device {device}" if device else ""
+        print_line(f"p2pkit {__version__}: {work}{on} (loading PyTorch ...)")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
 
-    Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM.
+    Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM. With --json what went
+    wrong is printed on stdout too, as {"error": MESSAGE}.
     """
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -155,6 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, Exception) as error:
         message, code = failure(error)
         print_line(labelled(message))
+        if "--json" in (sys.argv if arguments is None else arguments) and is_main_process():
+            found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
+            with suppress(OSError):
+                click.echo(json.dumps(finite(found), indent=2))
     if code and process_count() > 1:
         # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
         with suppress(OSError):

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from p2pkit.contracts import Split
 
-# where a command finds the program's own options, in its context's meta
-NO_PLUGIN, PLUGINS_DIR = "p2pkit.no_plugin", "p2pkit.plugins_dir"
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))  # a file, or PLUGIN:RECIPE
+DEVICES = ("cpu", "cuda", "cuda:N", "mps", "auto")
+"""The forms of what --device takes; distributed.accelerator says which there are."""
+
+
+def _recipes(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Sequence[CompletionItem]:
+    """Files, and what plugins provide as PLUGIN:RECIPE."""
+    from p2pkit.components.host import manager
+
+    names = [f"{plugin.name}:{name}" for plugin in manager().plugins for name in plugin.recipes()]
+    return [CompletionItem(incomplete, "file"), *map(CompletionItem, _of(names, incomplete))]
+
+
+def _devices(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Sequence[str]:
+    return _of([each.replace("N", "0") for each in DEVICES], incomplete)
+
+
+def _of(names: Sequence[str], incomplete: str) -> Sequence[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RECIPE = click.argument("recipe", type=click.Path(path_type=Path), shell_complete=_recipes)  # a file, or PLUGIN:RECIPE
+OPTIONAL_RECIPE = click.argument("recipe", required=False, type=click.Path(path_type=Path), shell_complete=_recipes)
 SET = click.option(
     "--set",
     "overrides",
@@ -24,5 +45,9 @@ SPLIT = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 DEVICE = click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), help="Where to compute. [default: the best there is]"
+    "--device",
+    metavar="|".join(DEVICES),
+    shell_complete=_devices,
+    help="Where to compute: the CPU, a GPU, the GPU of number N from 0 on, a GPU of Apple. "
+    "[default: auto, the best there is]",
 )

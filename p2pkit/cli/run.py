@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
-from p2pkit.cli.options import DEVICE, NO_PLUGIN, PLUGINS_DIR, SET
+from p2pkit.cli.options import DEVICE, JSON, OPTIONAL_RECIPE, SET
 from p2pkit.errors import RecipeError
+from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command("run", short_help="Train what a recipe describes, or resume a run.")
-@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@OPTIONAL_RECIPE
 @SET
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder. [runs/NAME/DATE-TIME]")
 @click.option("--max-time", metavar="TIME", help='End the run after a time: "90s", "5m", "1h30m".')
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--continue", "continues", is_flag=True, help="Resume the run in --out DIR if there is one, else start.")
 @click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what the run began with.")
+@JSON
 @DEVICE
 @click.pass_context
 def command(
@@ -45,6 +49,7 @@ def command(
     resume: Path | None,
     continues: bool,
     accept_changed_data: bool,
+    as_json: bool,
     device: str | None,
 ) -> None:
     """Train what RECIPE describes: a file, or PLUGIN:RECIPE for one that a plugin provides.
@@ -69,7 +74,8 @@ def command(
     if max_time is not None:
         _check_duration(max_time)
         overrides = (*overrides, f'train.max_time="{max_time}"')
-    typed = partial(_resume_command, ctx.meta, device)
+    announce(f"run {recipe or f'--resume {resume}'}", device or "auto")
+    typed = partial(_resume_command, ctx.find_root().params, device)
     # the recipe first: what is wrong with it is said before torch is imported
     from p2pkit.recipe.resolve import read_recipe
 
@@ -89,7 +95,34 @@ def command(
         result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
     else:
         result = train(resolved, overrides, out, device, typed, began=began)
-    _print(result)
+    if as_json and is_main_process():
+        click.echo(json.dumps(_as_json(result, time.monotonic() - began), indent=2))
+    elif is_main_process():
+        _print(result)
+
+
+def _as_json(result: TrainingResult, seconds: float) -> dict[str, Any]:
+    from p2pkit.evaluation.baselines import by_row
+    from p2pkit.run_dir import RunDir
+
+    folder = RunDir(result.run_dir)
+    found = {
+        "run_dir": str(result.run_dir),
+        "model": str(result.model_path),
+        "step": result.step,
+        "best_step": result.best_step,
+        "best_model": None if result.best_step is None else str(folder.best_model),
+        "stopped": result.stopped,
+        "validated_on": result.validated_on,
+        "metrics": by_row(result.metrics),
+        "not_beaten": result.not_beaten,
+        "values": result.values,
+        "samples": str(folder.sample(result.step)),
+        "device": result.device,
+        "seconds": round(seconds, 3),
+    }
+    made: dict[str, Any] = finite(found)
+    return made
 
 
 def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> Recipe:
@@ -106,8 +139,6 @@ def _print(result: TrainingResult) -> None:
     from p2pkit.evaluation.baselines import by_row
     from p2pkit.run_dir import RunDir
 
-    if not is_main_process():
-        return
     folder = RunDir(result.run_dir)
     if result.metrics:
         values = f" (values {result.values} are 0 to 1)" if result.values else ""
@@ -129,9 +160,9 @@ def _print(result: TrainingResult) -> None:
 def _resume_command(given: Mapping[str, Any], device: str | None, folder: Path, accept_changed_data: bool) -> str:
     """What resumes a run, with those options of this command that matter there too."""
     words = ["p2pkit"]
-    if given.get(PLUGINS_DIR):
-        words += ["--plugins-dir", str(given[PLUGINS_DIR])]
-    for name in given.get(NO_PLUGIN, ()):
+    if given["plugins_dir"]:
+        words += ["--plugins-dir", str(given["plugins_dir"])]
+    for name in given["no_plugin"]:
         words += ["--no-plugin", name]
     words += ["run", *(["--device", device] if device else []), "--resume", str(folder)]
     words += ["--accept-changed-data"] if accept_changed_data else []

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from p2pkit.cli.options import DEVICE, SPLIT
+from p2pkit.cli.main import announce
+from p2pkit.cli.options import DEVICE, JSON, SPLIT
 from p2pkit.contracts import Normalisation, Split
-from p2pkit.errors import DataError, listed, visible
+from p2pkit.errors import DataError, counted, listed, visible
 from p2pkit.utils.progress import print_line
+
+if TYPE_CHECKING:
+    from p2pkit.inference.files import Report
 
 COUNT = click.IntRange(min=1)
 
@@ -85,6 +90,7 @@ COUNT = click.IntRange(min=1)
     help="Mixed precision of the network; fp16 on GPUs alone. [default: no]",
 )
 @click.option("--threads", metavar="N", type=COUNT, help="Processor cores for the network. [default: all]")
+@JSON
 @DEVICE
 def command(
     model: Path,
@@ -97,6 +103,7 @@ def command(
     dropout: bool | None,
     precision: str,
     threads: int | None,
+    as_json: bool,
     device: str | None,
     **options: Any,
 ) -> None:
@@ -106,12 +113,6 @@ def command(
     p2pkit:quickstart. Folders keep their tree. With --data or --split the samples of a data set are translated, each to
     a file called by its key.
     """
-    import torch
-
-    from p2pkit.inference.files import FileOptions
-    from p2pkit.inference.translator import load_model
-    from p2pkit.utils.signals import stopped_by_signals
-
     of_data = data is not None or split is not None
     if [of_data, bool(inputs), bool(named)].count(True) != 1:
         if not (of_data or inputs or named):
@@ -119,9 +120,18 @@ def command(
         raise click.UsageError(f"give either INPUT or {'--source' if named else '--data'}")
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")
+    announce(f"translate by {model}", device or "auto")
+    import torch
+
+    from p2pkit.distributed.accelerator import described
+    from p2pkit.inference.files import FileOptions
+    from p2pkit.inference.translator import load_model
+    from p2pkit.utils.signals import stopped_by_signals
+
     if threads is not None:
         torch.set_num_threads(threads)
     translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
+    print_line(f"device: {described(next(translator.generator.parameters()).device)}")
     with stopped_by_signals("interrupted; the same command with --skip-existing resumes"):
         if of_data:
             from p2pkit.translations import translate_data
@@ -129,12 +139,26 @@ def command(
             report = translate_data(translator, out, data, split, FileOptions(**options))
         else:
             report = translator.files(_by_name(named) or inputs, out, FileOptions(**options))
-    there = f" ({report.skipped} were there already)" if report.skipped else ""
-    if report.failures:
-        failed = listed([visible(failure) for failure in report.failures], shown=len(report.failures))
-        raise DataError(
-            f"{len(report.failures)} of the images could not be translated; the others are done{there}:{failed}"
-        )
+    _tell(report, out, as_json)
+
+
+def _tell(report: Report, out: Path, as_json: bool) -> None:
+    """Print what became of the images, or raise a DataError with it where some failed."""
+    there = f" ({report.skipped} {'was' if report.skipped == 1 else 'were'} there already)" if report.skipped else ""
+    failures = [visible(failure) for failure in report.failures]
+    outputs = [{"source": source, "output": str(output)} for source, output in report.outputs]
+    found = {"out": str(out), "outputs": outputs, "skipped": report.skipped, "failures": failures}
+    if failures:
+        others = report.done + report.skipped
+        what, done = counted(len(failures), "image"), ""
+        if others:
+            what = f"{len(failures)} of {others + len(failures)} images"
+            done = f"; {'the other is' if others == 1 else f'the other {others} are'} done{there}"
+        error = DataError(f"{what} could not be translated{done}:{listed(failures, shown=len(failures))}")
+        error.details = found
+        raise error
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
     print_line(f"done: {out}{there}")
 
 

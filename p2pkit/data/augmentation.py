@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional as vision
 
 from p2pkit import contracts
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, ValueRange
-from p2pkit.errors import DataError, RecipeError, in_one_line
+from p2pkit.errors import DataError, RecipeError, counted, in_one_line
 from p2pkit.images.pixels import Reading, Remedies, normalize, nothing_there
 from p2pkit.networks.encoding import SourcePart, resize_sources, split_sources
 from p2pkit.networks.fitting import as_size, resize, resize_mask
@@ -116,7 +116,7 @@ def mask_values(mask: NDArray[Any], key: str) -> NDArray[Any]:
     if with_alpha and (np.asarray(mask[:, :, -1]) != mask[0, 0, -1]).any():
         raise DataError(f"{key}: its alpha differs from pixel to pixel; save weights as one channel, without alpha")
     if mask.shape[2] > 4 or (colours != colours[:, :, :1]).any(where=colours == colours):
-        found = f"it has {mask.shape[2]} channels, which differ"
+        found = f"it has {counted(mask.shape[2], 'channel')}, which differ"
         raise DataError(f"{key}: {found}; a mask is one channel of weights, so save it as gray")
     if count := int(np.count_nonzero(~np.isfinite(colours))):
         raise DataError(f"{key}: {count} of its values are not finite (NaN or infinite); 0 is what counts nothing")
@@ -148,7 +148,7 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader, to_one_size: bool =
         found, expected = getattr(sample, side)[2], getattr(first, side)[2]
         if found not in (expected, NO_IMAGE[2]):
             raise DataError(
-                f"{sample.key}: its {side} has {found} channels, that of {first.key} has {expected}; "
+                f"{sample.key}: its {side} has {counted(found, 'channel')}, that of {first.key} has {expected}; "
                 "all pairs of a data set must agree"
             )
     if NO_IMAGE in sample[:2] or NO_IMAGE in first[:2]:

@@ -175,8 +175,8 @@ def rows_of(tables: Sequence[ClassTable], most: int | None = None) -> list[list[
     others, missing = set(classes) - set(shown), first.classes - len(classes)
     outside = Counter({number: every[number] for table in tables for number in table.outside})
     lines: list[tuple[str, Collection[int]]] = [(str(number), {number}) for number in sorted(shown)]
-    lines += [(f"{len(others)} other classes", others)] if others else []
-    lines += [(f"{missing} classes that are in no map", ())] if missing else []
+    lines += [(f"{len(others)} other class{'es' if len(others) > 1 else ''}", others)] if others else []
+    lines += [(f"{missing} {'classes that are' if missing > 1 else 'class that is'} in no map", ())] if missing else []
     lines += [(f"{void}, void", {void})] if void is not None else []
     lines += [(f"{number}, not a class", {number}) for number, _ in outside.most_common(LISTED)]
     return [

@@ -15,7 +15,7 @@ from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.sampler import EpochSampler, SampleIndex
 from p2pkit.data.samples import Samples
-from p2pkit.errors import DataError, P2PKitError, first_line
+from p2pkit.errors import DataError, P2PKitError, counted, first_line
 from p2pkit.images import formats
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
@@ -104,7 +104,7 @@ def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int, crops:
     if samples < settings.batch_size:
         each = f", of which {crops} crops are taken each" if crops > 1 else ""
         raise DataError(
-            f"loader.batch_size is {settings.batch_size}, but the data set holds {pairs} pairs{each}; "
+            f"loader.batch_size is {settings.batch_size}, but the data set holds {counted(pairs, 'pair')}{each}; "
             f"lower it to {samples}"
         )
     if settings.batch_size % processes:

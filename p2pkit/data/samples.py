@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import SampleSpec, refuse_unlike, scale_of
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
+from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
 from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, PLAIN_READING, SMALLEST_SIDE, Reading, StoredPixels
 from p2pkit.settings import BadData
 from p2pkit.utils.seeds import derived, seeded
@@ -84,7 +84,9 @@ class Samples:
         if self.targets is None and not of_targets and hasattr(dataset, "shards"):
             self.shards = dataset.shards
             if sum(self.shards) != self._length:
-                raise RecipeError(f"{origin}: its shards hold {sum(self.shards)} samples, but len() is {self._length}")
+                raise RecipeError(
+                    f"{origin}: its shards hold {counted(sum(self.shards), 'sample')}, but len() is {self._length}"
+                )
 
     def __len__(self) -> int:
         return self._length

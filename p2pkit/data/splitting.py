@@ -14,7 +14,7 @@ from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.data.samples import Samples
 from p2pkit.data.shared_files import refuse_shared_sources
 from p2pkit.data.split_names import split_of
-from p2pkit.errors import DataError, RecipeError, reason
+from p2pkit.errors import DataError, RecipeError, counted, reason
 from p2pkit.images.formats import installed
 from p2pkit.utils.progress import Progress
 
@@ -65,7 +65,7 @@ def with_val_set(
     if not len(train):
         return dict(made)
     if count := len(made["val"]):
-        raise RecipeError(f"{key}: {origin} has a val set already, of {count} samples; leave the key out")
+        raise RecipeError(f"{key}: {origin} has a val set already, of {counted(count, 'sample')}; leave the key out")
     if train.targets is not None:
         raise RecipeError(f"{key}: {origin} is unpaired, and no metrics are taken of that; leave the key out")
     if hasattr(train, "shards"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
+from contextlib import ExitStack
 from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
-from p2pkit.errors import ProcessLost, RecipeError, first_line
+from p2pkit.errors import ProcessLost, RecipeError, counted, first_line
 from p2pkit.settings import TrainSettings, seconds_in
 from p2pkit.utils.progress import labelled, print_line, process_count
 
@@ -19,33 +21,68 @@ MEETING_SECONDS = 20.0
 """Processes that have not met by then say what they wait for."""
 
 
+def choose_device(name: str | None) -> torch.device:
+    """The device called ``name``: "cpu", "cuda", "cuda:N" (N from 0 on), "mps"; "auto" or None is the best there is.
+
+    Raises:
+        RecipeError: there is no such device here, or a device is never called so.
+    """
+    gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if name in (None, "auto"):
+        return torch.device("cuda" if gpus else "mps" if mps else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", name):
+        raise RecipeError(f"device {name!r}: expected cpu, cuda, cuda:N with the number N of a GPU, mps, or auto")
+    kind, _, number = name.partition(":")
+    if kind == "mps" and not mps:
+        raise RecipeError("device mps: PyTorch finds no GPU of Apple here; choose cpu, or auto for the best there is")
+    if kind == "cuda" and int(number or 0) >= gpus:
+        there = f"this machine has {counted(gpus, 'GPU')}, cuda:0 to cuda:{gpus - 1}; choose one of them"
+        none = "PyTorch finds no CUDA device here; choose cpu, or auto for the best there is"
+        raise RecipeError(f"device {name}: {there if gpus else none}")
+    return torch.device(name)
+
+
+def described(device: torch.device) -> str:
+    """A device in a few words: "cuda:0, NVIDIA H100", "cpu, threads: 4"."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return f"cuda:{index}, {torch.cuda.get_device_name(index)}"
+    return f"cpu, threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
+
+
 def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator:
-    """An Accelerator for this process; ``device`` is "cpu", "cuda", or None for the best there is.
+    """An Accelerator for this process on a ``device`` as :func:`choose_device` takes it; the main one prints it.
 
     ``settings`` give its precision, and how long processes look for each other and wait in a collective.
 
     Raises:
-        RecipeError: there is no such device.
+        RecipeError: there is no such device, or not one for each of several processes.
         ProcessLost: the processes have not found each other.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("--device cuda: PyTorch finds no CUDA device here; leave the option out to use the CPU")
-    if settings.precision == "fp16" and (device == "cpu" or not torch.cuda.is_available()):
+    chosen = choose_device(device)
+    if process_count() > 1 and device is not None and (":" in device or device == "mps"):
+        raise RecipeError(f"device {device}: several processes need a GPU each; choose cuda, cpu or auto")
+    if settings.precision == "fp16" and chosen.type == "cpu":
         raise RecipeError('train.precision: "fp16" needs a GPU; use "bf16" or "no" on a CPU')
     timeout = timedelta(seconds=seconds_in(settings.collective_timeout))
     met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
     report = f"waiting for the other processes at {met}"
     waiting = threading.Timer(MEETING_SECONDS, lambda: print_line(labelled(report)))
     waiting.daemon = True
+    held = ExitStack()
     if process_count() > 1:
         waiting.start()
     else:
         # Accelerate keeps device and precision for the whole process, and a notebook may train twice
         AcceleratorState._reset_state(reset_partial_state=True)
+        if device not in (None, "auto"):  # with which it finds the best by itself
+            held.enter_context(patch_environment(accelerate_torch_device=chosen))
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)  # for what asks for "cuda" without a number
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             # without a GPU, Accelerate takes each of several processes for the only one, unless asked to use the CPU
-            cpu=device == "cpu" or (process_count() > 1 and not torch.cuda.is_available()),
+            cpu=chosen.type == "cpu" or (process_count() > 1 and chosen.type != "cuda"),
             mixed_precision=settings.precision,
             # the loop counts steps; an environment that asks for accumulation would only shrink the losses
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
@@ -65,3 +102,7 @@ def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator
         ) from error
     finally:
         waiting.cancel()
+        held.close()
+    if accelerator.is_main_process:
+        print_line(f"device: {described(accelerator.device)}")
+    return accelerator

@@ -67,7 +67,7 @@ def all_reduce_mean(accelerator: Accelerator, values: Mapping[str, float]) -> di
     if accelerator.num_processes == 1 or not values:
         return dict(values)
     own = torch.tensor([list(values.values())], dtype=torch.float32, device=accelerator.device)
-    means = accelerator.gather(own).double().mean(dim=0).tolist()
+    means = accelerator.gather(own).cpu().double().mean(dim=0).tolist()
     return dict(zip(values, means, strict=True))
 
 

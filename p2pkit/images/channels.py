@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.contracts import Sample, SampleHeader, Shape, dtype_range
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import as_indices, nothing_there, stored
 
@@ -39,7 +39,9 @@ class Taking(NamedTuple):
         if self.palette in ("indices", "labels"):
             pixels = as_indices(pixels)
             if self.palette == "indices" and pixels.shape[2] != 1:
-                raise DataError(f'{key}: palette = "indices", but it has {pixels.shape[2]} channels and no palette')
+                raise DataError(
+                    f'{key}: palette = "indices", but it has {counted(pixels.shape[2], "channel")} and no palette'
+                )
         if self.channels is None and self.alpha is None:
             return pixels
         wanted = self.taken(pixels.shape[2], key)
@@ -64,7 +66,9 @@ class Taking(NamedTuple):
             return 1
         if self._first:
             if found < self._first:
-                raise DataError(f'{key}: it has {found} channels, and channels = "{self.channels}" takes {self._first}')
+                raise DataError(
+                    f'{key}: it has {counted(found, "channel")}, and channels = "{self.channels}" takes {self._first}'
+                )
             return self._first
         if self.channels is not None and found > 4:
             raise DataError(

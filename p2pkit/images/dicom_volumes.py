@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.medical import in_units, library, refuse_tables
 from p2pkit.images.pixels import described_like
 from p2pkit.images.reading import failures_of
@@ -106,7 +106,8 @@ def _planes(file: Path, in_series: bool) -> list[_Plane]:
         if not in_series and frames == 1:
             raise DataError("it is a single image; give the folder that holds its series")
         if int(dataset.get("SamplesPerPixel") or 1) > 1:
-            raise DataError(f"its pixels have {dataset.SamplesPerPixel} samples; expected gray, so convert it first")
+            found = counted(dataset.SamplesPerPixel, "sample")
+            raise DataError(f"its pixels have {found}; expected gray, so convert it first")
         return [_plane(file, dataset, None if in_series else frame) for frame in range(frames)]
 
 

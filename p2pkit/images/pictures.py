@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette
 from torchvision.io import ImageReadMode, decode_image
 
 from p2pkit.contracts import Shape
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.colour_profiles import colours_of
 from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import stored
@@ -146,7 +146,8 @@ def to_pillow(pixels: NDArray[Any]) -> Image.Image:
     channels = pixels.shape[2]
     if not _fits_png(pixels.dtype, channels):
         raise DataError(
-            f"a PNG cannot hold {channels} channels of {pixels.dtype}; it holds 1 to 4 channels of 8 bits, or 1 of 16"
+            f"a PNG cannot hold {counted(channels, 'channel')} of {pixels.dtype}; "
+            "it holds 1 to 4 channels of 8 bits, or 1 of 16"
         )
     return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.contracts import ValueRange, dtype_range
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 
 if TYPE_CHECKING:
     NDArrayOfAny = NDArray[Any]
@@ -253,7 +253,7 @@ def normalize(
 def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:
     """Map values [C, H, W] in place: each channel's range, or the one of all, becomes [-1, 1]."""
     if len(ranges) not in (1, len(tensor)):
-        found = f"it has {len(tensor)} channels, but there are {len(ranges)} ranges"
+        found = f"it has {counted(len(tensor), 'channel')}, and there are ranges for {len(ranges)}"
         raise DataError(f"{key}: {found}; set range to one for all, or to one for each")
     for channel, (low, high) in zip(tensor, ranges if len(ranges) > 1 else [*ranges] * len(tensor), strict=True):
         if logarithmic:

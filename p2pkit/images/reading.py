@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from p2pkit.contracts import Shape
-from p2pkit.errors import DataError, P2PKitError
+from p2pkit.errors import DataError, P2PKitError, counted
 from p2pkit.images.formats import HEAD, ChannelsOfPalette, InstalledFormat, installed
 from p2pkit.images.pictures import PNG
 from p2pkit.images.pixels import FULL_SCALE, described_like, stored
@@ -65,7 +65,7 @@ def image_header(file: Path) -> Shape:
 def middle_of(width: int, name: str) -> int:
     """How many columns each of two images side by side has; raises DataError, beginning with ``name``, if it is odd."""
     if width % 2:
-        raise DataError(f"{name}: it is {width} pixels wide; two images side by side have an even width")
+        raise DataError(f"{name}: it is {counted(width, 'pixel')} wide; two images side by side have an even width")
     return width // 2
 
 

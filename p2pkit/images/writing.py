@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import InstalledFormat, installed
 from p2pkit.images.names import ending
 from p2pkit.images.pictures import to_pillow
@@ -29,7 +29,9 @@ def write_image(file: Path, pixels: NDArray[Any], source: Path | None = None) ->
         found, channels = format_written(ending(file)), pixels.shape[2]
         if not found.holds(pixels.dtype, channels):
             name = found.name.upper()
-            raise DataError(f"a {name} cannot hold {channels} channels of {pixels.dtype}; choose another format")
+            raise DataError(
+                f"a {name} cannot hold {counted(channels, 'channel')} of {pixels.dtype}; choose another format"
+            )
         with atomic_write(file) as aside, aside.open("wb") as stream:
             found.write(stream, pixels, source)
     except DataError as error:

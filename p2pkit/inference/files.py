@@ -73,8 +73,18 @@ class Report:
     done: int = 0
     skipped: int = 0
     failures: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, Path]] = field(default_factory=list)
+    """The name of a source, and a file that was written for it; several with several samples."""
     replaced: Counter[str] = field(default_factory=Counter)
     """How many outputs that were there are made anew, by what was different about them ("of another model" ...)."""
+
+    def add(self, name: str, results: Sequence[Path], failure: str | None = None) -> None:
+        """Count a source as done, with its outputs, or as one that has failed."""
+        if failure is None:
+            self.done += 1
+            self.outputs += [(name, result) for result in results]
+        else:
+            self.failures.append(failure)
 
 
 @dataclass(frozen=True)
@@ -329,7 +339,7 @@ def _translate_whole(
                     image.outputs.append(output)
             yield from batch
 
-    def write(image: _Image) -> str | None:
+    def write(image: _Image) -> tuple[_Job, str | None]:
         job = image.job
         try:
             for number, output in enumerate(image.outputs):
@@ -341,8 +351,8 @@ def _translate_whole(
                 write_image(job.results[number], translator.to_pixels(output), like)
                 records.done(job.results[number], job.made_with[number])
         except DataError as error:
-            return f"{job.source.name}: {error}"
-        return image.failure
+            return job, f"{job.source.name}: {error}"
+        return job, image.failure
 
     with (
         Progress("translating", len(jobs), "image") as progress,
@@ -350,20 +360,13 @@ def _translate_whole(
         closing(translated(images)) as outputs,
         closing(prefetch(write, outputs, WRITERS)) as failures,
     ):
-        for failure in failures:
-            _account(report, failure)
+        for job, failure in failures:
+            report.add(job.source.name, job.results, failure)
             progress.advance()
 
 
 def _of_one_size(one: _Image, other: _Image) -> bool:
     return one.source is not None and other.source is not None and one.source.shape == other.source.shape
-
-
-def _account(report: Report, failure: str | None) -> None:
-    if failure is None:
-        report.done += 1
-    else:
-        report.failures.append(failure)
 
 
 def _translate_in_tiles(
@@ -388,4 +391,4 @@ def _translate_in_tiles(
         odd.count(seen)
     except DataError as error:
         failure = str(error)
-    _account(report, failure)
+    report.add(name, job.results, failure)

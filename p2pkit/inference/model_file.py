@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
-from p2pkit.errors import NOT_UTF_8, ModelFileError
+from p2pkit.errors import NOT_UTF_8, ModelFileError, P2PKitError
 from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 FILE_NAME = "model.safetensors"
 """What a run calls its model file."""
+RECIPE = "recipe.toml"
+"""What it calls the recipe that it goes by, written when it begins."""
 _KEY = "p2pkit"
 _CHECKSUM = "sha256_of_the_weights"
 
@@ -263,6 +266,48 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
         )
     return header, weights
+
+
+def find_model(path: Path) -> Path:
+    """The model file that ``path`` means: the file itself, that in a run folder, or that of the newest run below it.
+
+    Raises:
+        ModelFileError: it is a folder without any.
+    """
+    if not path.is_dir() or (path / FILE_NAME).is_file():
+        return path / FILE_NAME if path.is_dir() else path
+    if (path / RECIPE).is_file():
+        raise ModelFileError(f"{path}: the run in this folder has no {FILE_NAME} yet; p2pkit run --resume {path}")
+    return newest_run(path, FILE_NAME, ModelFileError) / FILE_NAME
+
+
+def newest_run(parent: Path, needed: str, error: type[P2PKitError]) -> Path:
+    """The run below ``parent`` that began last, among those that hold a file ``needed``; it is printed.
+
+    The folders below may be runs, or a single one of them may hold runs, as ``runs/`` does where there is one name.
+
+    Raises:
+        P2PKitError: an ``error``, where there is none, or where there are runs of several names.
+    """
+    for pattern in (needed, f"*/{needed}"):
+        runs = [file.parents[needed.count("/")] for file in parent.glob(f"*/{pattern}")]
+        names = sorted({run.parent.name for run in runs})
+        if len(names) > 1:
+            raise error(f"{parent}: it holds runs of several names ({', '.join(names)}); give the folder of one")
+        if runs:
+            newest = max(runs, key=_began)
+            print_line(f"NOTICE: {parent}: the newest run in it is taken, {newest}")
+            return newest
+    found = sorted(path.name for path in parent.iterdir()) if parent.is_dir() else []
+    held = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    missing = f"this is not a run folder, and no run with a {needed} is below it"
+    raise error(f"{parent}: {missing}; it holds {held or 'nothing'}. Give a run folder, as in runs/NAME/DATE-TIME")
+
+
+def _began(run: Path) -> tuple[float, str]:
+    """When a run began, by the recipe that was written then; the names of runs are their dates, unless given."""
+    recipe = run / RECIPE
+    return recipe.stat().st_mtime if recipe.is_file() else 0.0, run.name
 
 
 @contextmanager

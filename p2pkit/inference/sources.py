@@ -14,7 +14,7 @@ from torch import Tensor
 
 from p2pkit.contracts import NO_IMAGE, SampleHeader
 from p2pkit.data.augmentation import SAME_ASPECT
-from p2pkit.errors import DataError, visible
+from p2pkit.errors import DataError, counted, visible
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending, without_ending
 from p2pkit.images.pixels import Remedies, normalize
@@ -216,7 +216,8 @@ def one_to_tensor(source: NDArray[Any], key: str, header: SourceHeader, part: So
     source = taking.of(source, key)
     if source.shape[2] != header.channels:
         raise DataError(
-            f"{key}: it has {source.shape[2]} channels; this model takes {header.channels}, so convert it first"
+            f"{key}: it has {counted(source.shape[2], 'channel')}; this model takes {header.channels}, so "
+            "convert it first"
         )
     low, high = header.values
     remedies = Remedies(

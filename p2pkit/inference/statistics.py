@@ -78,16 +78,18 @@ class ImageStatistics:
         if self._calls == len(self._known):
             self._add(module, values)
             raise LayerReached
-        mean, variance = self._known[self._calls]
+        mean, variance = (moment.to(values.device) for moment in self._known[self._calls])
         self._calls += 1
         return F.batch_norm(values, mean, variance, module.weight, module.bias, training=False, eps=module.eps)
 
     def _add(self, module: nn.Module, values: Tensor) -> None:
-        # in float64, since a variance is a small difference of large sums
+        # in float64, since a variance is a small difference of large sums; GPUs of Apple have none
         height, width = values.shape[2:]
         top, bottom, left, right = self._own
         own = values[:, :, _part(top, bottom, height), _part(left, right, width)]
         variance, mean = torch.var_mean(own.float(), dim=(2, 3), correction=0)
+        if values.device.type == "mps":
+            variance, mean = variance.cpu(), mean.cpu()
         moments = torch.stack([mean.double(), variance.double() + mean.double() ** 2]).sum(dim=1)
         weight = (bottom - top) * (right - left)
         if isinstance(module, nn.GroupNorm):

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from p2pkit.components.host import manager
 from p2pkit.contracts import NO_IMAGE, Normalisation, SampleHeader, Shape
 from p2pkit.data.augmentation import Augmentation
-from p2pkit.errors import DataError, ModelFileError, P2PKitError
+from p2pkit.distributed.accelerator import choose_device
+from p2pkit.errors import DataError, ModelFileError, P2PKitError, counted
 from p2pkit.images.pictures import image_pixels, to_pillow
 from p2pkit.images.pixels import Reading, denormalize, not_an_image, refuse_unclear
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
 from p2pkit.images.volumes import is_volume
-from p2pkit.inference.model_file import FILE_NAME, ModelHeader, checksum, read_model
+from p2pkit.inference.model_file import ModelHeader, checksum, find_model, read_model
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
@@ -69,7 +70,9 @@ class Translator:
         header, sources = self.header, list[str]()
         for one in header.each_source:
             low, high = one.values
-            sources.append(f"{one.name} {one.channels} channels of {one.dtype} ({low:g} to {high:g})".strip())
+            sources.append(
+                f"{one.name} {counted(one.channels, 'channel')} of {one.dtype} ({low:g} to {high:g})".strip()
+            )
         policy = f"batch norm by {self.policy.norm!r}, {'with' if self.policy.dropout else 'without'} noise"
         resized = f", resized to {self.trained_at}" if header.resize else ""
         larger = f" at {header.scale} times the size" if header.scale > 1 else ""
@@ -360,27 +363,22 @@ def load_model(
 ) -> Translator:
     """The translator in a model file, or in the run folder that holds one; or PLUGIN:MODEL, one that a plugin provides.
 
-    ``device`` is "cpu", "cuda", or None for the best there is; ``norm`` and ``dropout`` replace the file's own policy
-    (see inference.Policy); ``precision`` is "no" for float32, "bf16", or "fp16".
+    ``device`` is "cpu", "cuda", "cuda:N", "mps", or "auto" or None for the best there is; ``norm`` and ``dropout``
+    replace the file's own policy (see inference.Policy); ``precision`` is "no" for float32, "bf16", or "fp16".
 
     Raises:
-        P2PKitError: the device cannot compute in that precision.
+        P2PKitError: there is no such device here, or it cannot compute in that precision.
         PluginError: PLUGIN:MODEL names no plugin that is installed, or none of its models.
         ModelFileError: the file is missing, damaged, of a later version, or needs a plugin that is not installed.
     """
-    file = manager().model_file(file)
-    if file.is_dir():
-        file /= FILE_NAME
+    chosen, file = choose_device(device), find_model(manager().model_file(file))
     header, weights = read_model(file)
     generator = rebuild(file, header, weights)
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if chosen == "cuda" and not torch.cuda.is_available():
-        raise ModelFileError("device cuda: PyTorch finds no CUDA device on this machine; use the CPU")
-    if precision == "fp16" and chosen == "cpu":
+    if precision == "fp16" and chosen.type == "cpu":
         raise P2PKitError("precision fp16: it is for GPUs; on a CPU use bf16, or none")
     policy = replace(
         header.policy,
         norm=norm or header.policy.norm,
         dropout=header.policy.dropout if dropout is None else dropout,
     )
-    return Translator(in_fast_layout(generator.to(chosen), torch.device(chosen)), header, policy, precision)
+    return Translator(in_fast_layout(generator.to(chosen), chosen), header, policy, precision)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.names import ending
 from p2pkit.images.reading import read_image
 from p2pkit.images.volume_writing import volume_ending, write_volume
@@ -169,7 +169,7 @@ def _found(given: Path) -> Iterator[tuple[Path, Path]]:
 def refuse_options(header: ModelHeader, options: FileOptions) -> None:
     """Raise DataError where volumes cannot be translated so, or not by this model."""
     if header.target_channels != 1 or header.scale != 1:
-        made = f"{header.target_channels} channels, {header.scale} times as high and wide"
+        made = f"{counted(header.target_channels, 'channel')}, {header.scale} times as high and wide"
         raise DataError(f"this model makes {made}, of a plane; a volume has one channel, and keeps its shape")
     if options.tile is not None:
         raise DataError("--tile: the planes of a volume are translated whole; leave it out")
@@ -202,7 +202,7 @@ def translate_volumes(
             end = progress.done + count
             try:
                 _translate(translator, job, options, records, odd, progress)
-                report.done += 1
+                report.add(job.source.name, job.results)
             except DataError as error:
                 report.failures.append(str(error))
             progress.advance(end - progress.done)

@@ -24,7 +24,11 @@ def dropout_mask(probability: float, shape: Sequence[int], first: Tensor, seeds:
 def normal_noise(shape: Sequence[int], first: Tensor, seeds: Tensor) -> Tensor:
     """Values from N(0, 1) as float32 [N, *shape], by place as for :func:`dropout_mask`."""
     # by the inverse distribution function in float64: rounded, it is the same on every device
-    return _by_place(shape, first, seeds, lambda levels: torch.special.ndtri((levels.double() + 0.5) / LEVELS).float())
+    device = seeds.device
+    if device.type == "mps":  # which has no float64
+        first, seeds = first.cpu(), seeds.cpu()
+    drawn = _by_place(shape, first, seeds, lambda levels: torch.special.ndtri((levels.double() + 0.5) / LEVELS).float())
+    return drawn.to(device) if device.type == "mps" else drawn
 
 
 def _by_place(shape: Sequence[int], first: Tensor, seeds: Tensor, of: Callable[[Tensor], Tensor]) -> Tensor:

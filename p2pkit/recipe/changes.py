@@ -6,8 +6,8 @@ import re
 from typing import Any, NamedTuple
 
 from p2pkit.errors import RecipeError
-from p2pkit.recipe.document import Overrides
-from p2pkit.recipe.recipe import Recipe, flattened
+from p2pkit.recipe.document import Overrides, flattened
+from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
 
 _OPTIONS = "lr|betas|eps|momentum|weight_decay"

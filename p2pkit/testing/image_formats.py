@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p2pkit.components.host import PluginManager
 from p2pkit.components.registry import Registry
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images import formats
 from p2pkit.images.formats import HEAD, InstalledFormat
 from p2pkit.images.reading import image_header, read_image, read_image_bytes
@@ -106,7 +106,7 @@ def recognises_its_own(subject: Subject) -> None:
     with _alone(subject) as (made, folder):
         if made.has("recognises"):
             for file, pixels in _written(made, folder):
-                kind = f"{pixels.shape[2]} channels of {pixels.dtype}"
+                kind = f"{counted(pixels.shape[2], 'channel')} of {pixels.dtype}"
                 require(made.recognises(file.read_bytes()[:HEAD]), f"it does not know what it wrote, {kind}")
             for name, head in OTHERS.items():
                 require(name in made.endings or not made.recognises(head), f"it takes {name} for its own")
@@ -165,7 +165,7 @@ def refuses_damage(subject: Subject) -> None:
     with _alone(subject) as (made, folder):
         damaged = {"an empty file": b"", "random bytes": np.random.default_rng(0).bytes(2000)}
         for file, pixels in _written(made, folder):
-            cut = f"half a file of {pixels.shape[2]} channels of {pixels.dtype}"
+            cut = f"half a file of {counted(pixels.shape[2], 'channel')} of {pixels.dtype}"
             damaged[cut] = file.read_bytes()[: file.stat().st_size // 2]
         for what, content in damaged.items():
             file = folder / f"damaged{made.endings[0]}"

@@ -328,7 +328,7 @@ def _restore_states(
             raise RunDirError(f"{folder}: {name}: {error}") from error
         if len(of_ranks) not in (1, processes):
             notices.append(
-                f"{name} had a state of its own on each of {len(of_ranks)} processes; there are {processes} now, so it "
+                f"{name} had a state of its own on each of {len(of_ranks)} processes; this run has {processes}, so it "
                 "resumes with one of these on each, and not exactly"
             )
     return notices

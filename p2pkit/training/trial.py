@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Batch, DiscriminatorOutput, Stateful, Terms, TermsOfPart
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.loader import Example, Examples, collate, on_device, steps_per_epoch
-from p2pkit.errors import DataError, P2PKitError, RecipeError, in_one_line, is_out_of_memory
+from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
 from p2pkit.evaluation.baselines import CLASS_MEAN
 from p2pkit.networks.encoding import Encoded, split_sources
 from p2pkit.networks.fitting import refuse_unfitting
@@ -385,7 +385,7 @@ def _state_kept(parts: TrainingParts) -> Iterator[None]:
 
 def _described(batch: Batch) -> str:
     count, _, height, width = batch.source.shape
-    return f"a batch of {count} training image{'s' if count > 1 else ''} of {height}x{width}"
+    return f"a batch of {counted(count, 'training image')} of {height}x{width}"
 
 
 def _sides(sides: Sequence[int]) -> str:
