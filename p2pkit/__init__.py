@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from p2pkit.components.host import PluginManager
     from p2pkit.evaluations import Evaluation, compare, evaluate
     from p2pkit.inference.translator import Translator, load_model
-    from p2pkit.runs import TrainingResult, resume, train
+    from p2pkit.resumed_runs import resume
+    from p2pkit.runs import TrainingResult, train
 
 __all__ = [
     "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "TrainingResult", "Translator", "WeightedLoss",
@@ -37,7 +38,7 @@ _HOMES = {
     "compare": "p2pkit.evaluations",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
-    "resume": "p2pkit.runs", "train": "p2pkit.runs",
+    "resume": "p2pkit.resumed_runs", "train": "p2pkit.runs",
 }  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def test_a_component_is_shown_whole_by_its_name(p2pkit: Call) -> None:
     words = " ".join(shown.out.split())
     assert "unet.py:" in words and "Depth 8 at width 64 is the paper's network for 256x256" in words
     assert (
-        "depth whole number from 2 to 12 8 halvings on the way down; in a run that does not set it as many as its crop allows, up to 8."
+        "depth whole number from 2 to 12 8 halvings on the way down; in a run that does not set it as many"
         in words
     )
     assert "dropout float from 0 to below 1 0.5 probability" in words

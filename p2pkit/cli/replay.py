@@ -22,7 +22,7 @@ def command(folder: Path, device: str | None) -> None:
     weight is changed.
     """
     announce(f"replay {folder}", device or "auto")
-    from p2pkit.runs import replay
+    from p2pkit.resumed_runs import replay
 
     for line in replay(folder, device):
         click.echo(line)

@@ -85,16 +85,18 @@ def command(
     elif recipe is not None:
         resolved = read_recipe(recipe, overrides)
 
-    from p2pkit.runs import resume as resume_run
-    from p2pkit.runs import train, train_or_resume
+    if resolved is not None and not continues:
+        from p2pkit.runs import train
 
-    if resolved is None:
-        assert resume is not None
-        result = resume_run(resume, overrides, device, accept_changed_data, typed, began=began)
-    elif continues and out is not None:
-        result = train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
-    else:
         result = train(resolved, overrides, out, device, typed, began=began)
+    else:
+        from p2pkit import resumed_runs
+
+        if resolved is not None and out is not None:
+            result = resumed_runs.train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
+        else:
+            assert resume is not None
+            result = resumed_runs.resume(resume, overrides, device, accept_changed_data, typed, began=began)
     if as_json and is_main_process():
         click.echo(json.dumps(_as_json(result, time.monotonic() - began), indent=2))
     elif is_main_process():

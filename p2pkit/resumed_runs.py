@@ -1,0 +1,151 @@
+"""Runs that are resumed, as they were or with changes, and steps that are replayed; each a function."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from p2pkit.build import build, load_data
+from p2pkit.distributed.accelerator import described, make_accelerator
+from p2pkit.distributed.collectives import on_main_process
+from p2pkit.errors import RecipeError, RunDirError
+from p2pkit.inference.model_file import newest_run
+from p2pkit.recipe.changes import Changes, changed
+from p2pkit.recipe.document import Overrides
+from p2pkit.recipe.recipe import Recipe, differences
+from p2pkit.recipe.resolve import read_recipe
+from p2pkit.run_contracts import Callback
+from p2pkit.run_dir import RunDir, this_start
+from p2pkit.runs import HowToResume, Session, TrainingResult, open_session, prepare_run, start_run, train_run
+from p2pkit.training.not_finite import replay_step
+from p2pkit.training.prepare import to_device
+from p2pkit.training.trainer import Trainer
+from p2pkit.utils.progress import print_line
+
+LIMITS = ("epochs", "max_steps", "max_time")
+
+
+def resume(
+    run_dir: Path | str,
+    overrides: Overrides = (),
+    device: str | None = None,
+    accept_changed_data: bool = False,
+    how_to_resume: HowToResume | None = None,
+    callbacks: Sequence[Callback] = (),
+    began: float | None = None,
+) -> TrainingResult:
+    """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
+
+    ``overrides`` change what the networks and the data do not depend on (recipe.changes): limits, learning rates,
+    schedule, logging; the run folder's recipe.toml has them from then on, and changes.jsonl notes what is changed when.
+    A run that a callback has stopped stays stopped, unless ``validation.patience`` is changed. ``callbacks`` (given
+    anew) and ``began`` as for :func:`train`.
+
+    Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set, or where
+    other keys are changed.
+    """
+    folder = RunDir.open(Path(run_dir))
+    changes = Changes(read_recipe(folder.recipe), {})
+    if overrides:
+        changes = changed(str(folder.path), changes.recipe, overrides)
+    with open_session(changes.recipe.train, device, how_to_resume, callbacks, began) as session:
+        return _resume(session, changes, folder, accept_changed_data)
+
+
+def train_or_resume(
+    recipe: Recipe,
+    overrides: Overrides,
+    out: Path,
+    device: str | None = None,
+    accept_changed_data: bool = False,
+    how_to_resume: HowToResume | None = None,
+    began: float | None = None,
+) -> TrainingResult:
+    """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
+    folder = RunDir(out)
+    with open_session(recipe.train, device, how_to_resume, began=began) as session:
+        if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
+            return _resume(session, Changes(read_recipe(folder.recipe), {}), folder, accept_changed_data)
+        return start_run(session, recipe, overrides, out)
+
+
+def replay(left: Path, device: str | None = None) -> Iterator[str]:
+    """Make the step again that a run has left in its folder under ``not_finite/``; lines that say what is found.
+
+    Of a run folder it is the last such step, of the parent folder of runs that of the newest run which has one.
+    """
+    if not left.name.startswith("step_"):
+        run = left if (left / "not_finite").is_dir() else newest_run(left, "not_finite", RunDirError)
+        left = max((run / "not_finite").glob("step_*"), default=left)
+    folder = RunDir.open(left.absolute().parent.parent)
+    recipe = read_recipe(folder.recipe)
+    accelerator = make_accelerator(recipe.train, device)
+    parts = build(recipe, load_data(recipe).with_ranges(folder.ranges()))
+    to_device(parts, accelerator.device)
+    trainer = Trainer(parts, accelerator, folder)
+    accumulate = recipe.train.accumulate
+    return replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed, accumulate)
+
+
+def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
+    accelerator = session.accelerator
+    recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
+    _, _, parts = prepare_run(session, changes.recipe, recorded, folder)
+    session.folder = folder
+    trainer = Trainer(parts, accelerator, folder, partial(session.how_to_resume, folder.path), session.began)
+    with ExitStack() as held:
+        on_main_process(accelerator, partial(held.enter_context, folder.held()))
+        trainer.trained.new_options = changes.optimizer_options
+        notices = trainer.resume()
+        if changes.keys:
+            notices += _change(trainer, changes)
+        if accelerator.is_main_process:
+            folder.begin_again(this_start(described(accelerator.device)))
+            for notice in notices:
+                print_line(f"NOTICE: {notice}")
+            print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
+            if why := trainer.state.stopped:
+                print_line(
+                    f"NOTICE: a callback has stopped this run: {why}. It is not trained further; start a new one"
+                )
+        return train_run(trainer)
+
+
+def _change(trainer: Trainer, changes: Changes) -> list[str]:
+    """Note in the run folder what the run is resumed with; notices on what has no effect."""
+    state, notices, shown = trainer.state, list[str](), []
+    if trainer.accelerator.is_main_process:
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        trainer.folder.change(trainer.parts.header.recipe, {"step": state.step, "date": date, "changes": changes.keys})
+    for key, (before, now) in changes.keys.items():
+        shown.append(f"{key} = {now!r} (it was {before!r})")
+    notices.append(f"from step {state.step} on: {', '.join(shown)}")
+    if "validation.patience" in changes.keys:
+        state.stopped = ""
+    limits = {key: value for key, value in changes.recipe.train if key in LIMITS and value is not None}
+    limited = {key.removeprefix("train.") for key in changes.keys} & {*LIMITS}
+    if limited and trainer.limits.position(state.step, state.seconds).progress >= 1:
+        by = ", ".join(f"train.{key} = {value}" for key, value in limits.items())
+        notices.append(f"the run is over all the same, since the limit that comes first ends it: {by}")
+    return notices
+
+
+def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
+    """Whether a folder holds a run of ``recipe`` to resume; RecipeError where it holds one of another recipe."""
+    if not folder.has_checkpoint:
+        return False
+    begun = read_recipe(folder.recipe)
+    if not recipe.names_metrics:
+        begun = replace(begun, metrics=recipe.metrics)  # its default goes by the weights that are at hand
+    found = differences(begun, recipe)
+    if found:
+        raise RecipeError(
+            "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *found])
+            + f"\nChoose another --out, or resume that run: p2pkit run --resume {shlex.quote(str(folder.path))}"
+        )
+    return True
