@@ -56,8 +56,7 @@ def load_data(
         recipe = read_recipe(recipe, overrides)
     chosen, made, sets, notices = recipe.data, dict[Split, Any](), list[Samples](), list[str]()
     for split in get_args(Split):
-        known = split in splits and split in splits_of(chosen.registered)
-        made[split] = make(chosen, split=split) if known else ()
+        made[split] = make(chosen, split=split) if split in splits and split in splits_of(chosen.registered) else ()
     of_files = any(map(hasattr, made.values(), repeat("source_files")))
     if chosen.values.split is not None or of_files or not (made["val"] or made["test"]):
         from p2pkit.data.splitting import settled_sets
@@ -141,8 +140,8 @@ def build(
     Raises:
         RecipeError: a component cannot be made, or is not what its kind has to be.
     """
-    training_size = augmentation(recipe).sizes(data.first.header.source[:2]).crop
-    recipe = replace(recipe, generator=recipe.generator.fitted(training_size))
+    size = augmentation(recipe).sizes(data.first.header.source[:2]).crop
+    recipe = replace(recipe, generator=recipe.generator.fitted(size))
     networks = _Networks(recipe, data)
     set_seed(derived(recipe.run.seed, "weights") % 2**32)
     with device or nullcontext():
@@ -164,9 +163,8 @@ def build(
         origins[f"encoding.{name}"] = chosen.origin
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
-    measured = validation(recipe, data)
-    augmented = augmentation(recipe, networks.sources[0], data.channels, measured.spec.scale)
-    measured = replace(measured, augmentation=augmented, encoding=networks.sources[1])
+    augmented = augmentation(recipe, networks.sources[0], data.channels, data.spec.scale)
+    measured = replace(validation(recipe, data), augmentation=augmented, encoding=networks.sources[1])
     optimizers, clip_gradient_norm = {}, {}
     for name, chosen in recipe.optimizers.items():
         optimizers[name], clip_gradient_norm[name] = partial(make, chosen), chosen.values.clip_gradient_norm
@@ -176,10 +174,7 @@ def build(
         generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
         schedule=make(recipe.schedule), warmup=recipe.schedule.values.warmup,
-        validation=measured,
-        header=_model_header(recipe, data),
-        sources=networks.sources[0],
-        origins=origins,
+        validation=measured, header=_model_header(recipe, data), sources=networks.sources[0], origins=origins,
     )  # fmt: skip
     wanted = recipe.callbacks or callbacks or recipe.validation.patience
     return _with_callbacks(parts, recipe, callbacks) if wanted else parts
@@ -305,8 +300,7 @@ def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
 
 def _numbered(names: Iterable[str]) -> list[str]:
     """The names; a number is put behind each that has come before: l1, gan, l1_2."""
-    numbered: list[str] = []
-    counts: Counter[str] = Counter()
+    numbered, counts = list[str](), Counter[str]()
     for name in names:
         counts[name] += 1
         numbered.append(name if counts[name] == 1 else f"{name}_{counts[name]}")

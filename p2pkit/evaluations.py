@@ -116,12 +116,11 @@ def evaluate(
         if of_target is not None and said.rule in ("auto", "default"):
             on_main_process(accelerator, partial(_report_clipped_targets, loaded, chosen))
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
-        encoding = encoding and encoding.cpu()  # samples are there
         transform = recipe.transform if at == "model" else TransformSettings()
         loaded = replace(loaded, validation=chosen, to_one_size=loaded.to_one_size and at == "model")
         of = _validation(recipe, loaded, accelerator, metrics is None, max_images)
         sizes = Augmentation(transform, recipe.run.seed, translator.parts, scale=translator.header.scale)
-        of = replace(of, augmentation=sizes, encoding=encoding)
+        of = replace(of, augmentation=sizes, encoding=encoding and encoding.cpu())  # samples are there
         if isinstance(data, tuple):
             of = replace(of, train_set=Samples((), "two folders", "train"))
         measured = _evaluation(of, accelerator, "model", translator.tensor)

@@ -215,9 +215,7 @@ def prepare_run(
         data, origin = data.with_ranges(folder.ranges()), folder.environment().get("init_from")
     elif recipe.train.init_from is not None:
         start = on_every_process(accelerator, partial(StartingPoint.read, recipe.train.init_from))
-        data = start.with_ranges(data)
-        for notice in data.found_notices if accelerator.is_main_process else ():
-            print_line(notice)
+        data = start.with_ranges(data, print_line if accelerator.is_main_process else str)
     if folder is None and (sides := data.unsettled()):
         data = with_found_values(data, sides, accelerator)
     if not recipe.names_metrics:

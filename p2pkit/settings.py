@@ -52,13 +52,6 @@ def _checked_duration(value: str) -> str:
     return value
 
 
-def _checked_interval(value: str) -> str:
-    match = _EPOCHS.fullmatch(value)
-    if match is None or int(match[1]) == 0:
-        raise ValueError('a number of steps, or text such as "1 epoch" or "5 epochs"')
-    return value
-
-
 def _checked_order(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] >= value[1]:
         raise ValueError("the lower number first, then a higher one")
@@ -82,7 +75,7 @@ def _checked_tracker(value: str) -> str:
 
 Duration = Annotated[str, AfterValidator(_checked_duration), Field(title=_A_DURATION)]
 BadData = Literal["stop", "skip"]
-Interval = PositiveInt | Annotated[str, AfterValidator(_checked_interval), Field(title='text such as "5 epochs"')]
+Interval = PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d* epochs?$", title='text such as "5 epochs"')]
 
 
 class Section(BaseModel):

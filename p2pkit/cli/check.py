@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +48,8 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     if recipe.is_dir():
         from p2pkit.cli.init import made_recipe
 
-        resolved = made_recipe(recipe).recipe(overrides)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            resolved = made_recipe(recipe).recipe(overrides)
     else:
         resolved = read_recipe(recipe, overrides)
     if not as_json:

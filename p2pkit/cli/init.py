@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.cli.tables import print_facts, print_text
 from p2pkit.errors import RecipeError
 from p2pkit.utils.progress import print_line, process_count
@@ -26,6 +27,7 @@ def command(folder: Path, out: Path | None) -> None:
     images that show both sides beside each other. It asks nothing: what it cannot know it states, with the line that
     changes it. Six pairs are shown in a picture beside the recipe. `p2pkit run DIR` does the same and trains.
     """
+    announce(f"init {folder}")
     file = out or Path(f"{folder.resolve().name or 'images'}.toml")
     _refuse_taken(file)
     made = made_recipe(folder)

@@ -102,16 +102,20 @@ class Commands(click.Group):
                 warned.add(plugin.origin)
 
 
-# the options are eager, so that --help knows them: it lists the commands of plugins
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="p2pkit")
-@click.option("--no-plugin", metavar="NAME", multiple=True, is_eager=True, help="Leave a plugin out.")
-@click.option(
-    "--plugins-dir", metavar="DIR", type=click.Path(path_type=Path), is_eager=True,
-    help="Take in the distributions in a folder, for development.",
+program = Commands(
+    "p2pkit",
+    help="Image-to-image translation: a recipe in, one self-describing model file out.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    # eager, so that --help knows them: it lists the commands of plugins
+    params=[
+        click.Option(["--no-plugin"], metavar="NAME", multiple=True, is_eager=True, help="Leave a plugin out."),
+        click.Option(
+            ["--plugins-dir"], metavar="DIR", type=click.Path(path_type=Path), is_eager=True,
+            help="Take in the distributions in a folder, for development.",
+        ),
+    ],
 )  # fmt: skip
-def program(no_plugin: tuple[str, ...], plugins_dir: Path | None) -> None:
-    """Image-to-image translation: a recipe in, one self-describing model file out."""
+click.version_option(__version__, prog_name="p2pkit")(program)
 
 
 def announce(work: str, device: str | None = None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,7 @@ from p2pkit.utils.progress import is_main_process
 
 if TYPE_CHECKING:
     from p2pkit.recipe.recipe import Recipe
-    from p2pkit.runs import TrainingResult
+    from p2pkit.runs import HowToResume, TrainingResult
 
 
 @click.command("run", short_help="Train what a recipe describes, or resume a run.")
@@ -62,15 +64,8 @@ def command(
     resumes it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.
     """
     began = time.monotonic()  # before torch is imported
-    if resume is not None:
-        if recipe or out or continues:
-            raise RecipeError("--resume goes by the recipe in the run folder; leave out RECIPE, --out and --continue")
-    elif accept_changed_data and not continues:
-        raise click.UsageError("--accept-changed-data goes with --resume and --continue")
-    elif recipe is None:
-        raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
-    elif continues and out is None:
-        raise click.UsageError("--continue needs --out DIR, the folder to look for a run in")
+    if recipe is None or resume is not None or continues or accept_changed_data:
+        _refuse_unclear(recipe, resume, out, continues, accept_changed_data)
     if max_time is not None:
         _check_duration(max_time)
         overrides = (*overrides, f'train.max_time="{max_time}"')
@@ -81,7 +76,7 @@ def command(
 
     resolved: Recipe | None = None
     if recipe is not None and recipe.is_dir():
-        resolved = _of_folder(recipe, overrides, device)
+        resolved = _of_folder(recipe, overrides, device, as_json)
     elif recipe is not None:
         resolved = read_recipe(recipe, overrides)
 
@@ -90,13 +85,9 @@ def command(
 
         result = train(resolved, overrides, out, device, typed, began=began)
     else:
-        from p2pkit import resumed_runs
-
-        if resolved is not None and out is not None:
-            result = resumed_runs.train_or_resume(resolved, overrides, out, device, accept_changed_data, typed, began)
-        else:
-            assert resume is not None
-            result = resumed_runs.resume(resume, overrides, device, accept_changed_data, typed, began=began)
+        place = resume or out
+        assert place is not None
+        result = _resumed(resolved, place, overrides, device, accept_changed_data, typed, began)
     if as_json and is_main_process():
         click.echo(json.dumps(_as_json(result, time.monotonic() - began), indent=2))
     elif is_main_process():
@@ -127,13 +118,41 @@ def _as_json(result: TrainingResult, seconds: float) -> dict[str, Any]:
     return made
 
 
-def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> Recipe:
+def _refuse_unclear(
+    recipe: Path | None, resume: Path | None, out: Path | None, continues: bool, accept_changed_data: bool
+) -> None:
+    """Raise an error where what is given does not go together."""
+    if resume is not None:
+        if recipe or out or continues:
+            raise RecipeError("--resume goes by the recipe in the run folder; leave out RECIPE, --out and --continue")
+    elif accept_changed_data and not continues:
+        raise click.UsageError("--accept-changed-data goes with --resume and --continue")
+    elif recipe is None:
+        raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
+    elif continues and out is None:
+        raise click.UsageError("--continue needs --out DIR, the folder to look for a run in")
+
+
+def _resumed(
+    recipe: Recipe | None, place: Path, overrides: tuple[str, ...], device: str | None, accept_changed_data: bool,
+    typed: HowToResume, began: float,
+) -> TrainingResult:  # fmt: skip
+    """The run in a folder resumed; or begun there, where it holds none yet and there is a recipe."""
+    from p2pkit.resumed_runs import resume, train_or_resume
+
+    if recipe is not None:
+        return train_or_resume(recipe, overrides, place, device, accept_changed_data, typed, began)
+    return resume(place, overrides, device, accept_changed_data, typed, began=began)
+
+
+def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None, as_json: bool) -> Recipe:
     """The recipe that is made for a folder of pairs, some of which are shown here."""
     from p2pkit.cli.init import made_recipe, show_pairs
 
-    made = made_recipe(folder, device)
-    recipe = made.recipe(overrides)
-    show_pairs(made, Path())
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        made = made_recipe(folder, device)
+        recipe = made.recipe(overrides)
+        show_pairs(made, Path())
     return recipe
 
 

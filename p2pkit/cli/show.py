@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from p2pkit.cli.main import announce
 from p2pkit.cli.options import RECIPE, SET
 
 
@@ -14,6 +15,7 @@ from p2pkit.cli.options import RECIPE, SET
 @SET
 def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Print RECIPE with parents and defaults filled in; behind each key, the file that it came from."""
+    announce(f"show {recipe}")
     from p2pkit.recipe.resolve import read_recipe
 
     click.echo(read_recipe(recipe, overrides).toml(with_origins=True), nl=False)

@@ -43,9 +43,21 @@ def find_entry_points(source_trees: Sequence[Path] = ()) -> list[FoundEntryPoint
     ``source_trees`` are the pyproject.toml files of distributions that need not be installed.
     """
     found: dict[tuple[str, str], FoundEntryPoint] = {}
-    trees = _in_source_trees(source_trees) if source_trees else ()
-    for one in (*trees, *_installed()):
-        found.setdefault((one.distribution, one.entry.name), one)  # the first on sys.path wins, as for imports
+    for one in _in_source_trees(source_trees) if source_trees else ():
+        found[one.distribution, one.entry.name] = one
+    for distribution in distributions():
+        try:
+            points = distribution.entry_points
+        except (TypeError, ValueError):
+            continue  # a broken file of another distribution is not our business
+        for entry in points:
+            if entry.group != GROUP:
+                continue
+            name = distribution.metadata["Name"] or "unknown distribution"
+            wants = _required_versions(distribution.requires or ()) if name != OWN_DISTRIBUTION else ""
+            version = distribution.metadata["Version"] or "of unknown version"
+            one = FoundEntryPoint(entry, name, version, wants, name != OWN_DISTRIBUTION)
+            found.setdefault((name, entry.name), one)  # the first on sys.path wins, as for imports
     by_name = sorted(found.values(), key=attrgetter("entry.name"))
     return sorted(by_name, key=attrgetter("is_foreign"))
 
@@ -89,21 +101,6 @@ def _project(file: Path) -> dict[str, Any]:
 def _points_in(project: dict[str, Any]) -> dict[str, str]:
     points: dict[str, str] = project.get("entry-points", {}).get(GROUP, {})
     return points
-
-
-def _installed() -> Iterable[FoundEntryPoint]:
-    for distribution in distributions():
-        try:
-            points = distribution.entry_points
-        except (TypeError, ValueError):
-            continue  # a broken file of another distribution is not our business
-        for entry in points:
-            if entry.group != GROUP:
-                continue
-            name = distribution.metadata["Name"] or "unknown distribution"
-            wants = _required_versions(distribution.requires or ()) if name != OWN_DISTRIBUTION else ""
-            version = distribution.metadata["Version"] or "of unknown version"
-            yield FoundEntryPoint(entry, name, version, wants, name != OWN_DISTRIBUTION)
 
 
 def _required_versions(requirements: Iterable[str]) -> str:

@@ -185,12 +185,15 @@ class HeaderCheck:
         if findings and self.data.bad_data == "stop":
             raise DataError(f"{_cannot_be_used(findings, self.count)}\n{SKIP}")
         if findings:
-            few = listed([finding.message for finding in findings], SHOWN_IN_NOTICE)
-            skipped = sum(finding.samples for finding in findings)
-            self.notices.append(f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}")
+            self._report_skipped()
         if odd is not None and self.data.train.targets is None:
             self._report_unequal(odd)
         return "\nNOTICE: ".join(self.notices)
+
+    def _report_skipped(self) -> None:
+        few = listed([finding.message for finding in self.findings], SHOWN_IN_NOTICE)
+        skipped = sum(finding.samples for finding in self.findings)
+        self.notices.append(f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}")
 
     def _report_unequal(self, pair: SampleHeader) -> None:
         """Report that the two images of a pair differ in size, if so: they may not show the same."""

@@ -93,16 +93,22 @@ def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator
             ],
         )  # fmt: skip
     except RuntimeError as error:
-        from p2pkit.distributed.lost import is_loss
-
-        if not (isinstance(error, torch.distributed.DistError) or is_loss(error)):
+        if (lost := _as_loss(error, met)) is None:
             raise
-        raise ProcessLost(
-            f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT): {first_line(error)}"
-        ) from error
+        raise lost from error
     finally:
         waiting.cancel()
         held.close()
     if accelerator.is_main_process:
         print_line(f"device: {described(accelerator.device)}")
     return accelerator
+
+
+def _as_loss(error: RuntimeError, met: str) -> ProcessLost | None:
+    """What it means that no Accelerator could be made: that processes have not met; None where it is not that."""
+    from p2pkit.distributed.lost import is_loss
+
+    if not (isinstance(error, torch.distributed.DistError) or is_loss(error)):
+        return None
+    found = f"the processes have not found each other at {met} (MASTER_ADDR:MASTER_PORT)"
+    return ProcessLost(f"{found}: {first_line(error)}")

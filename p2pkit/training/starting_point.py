@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +69,10 @@ class StartingPoint:
         digest = checksum(dict(self.networks["generator"]))
         return OriginHeader(path=str(self.path.absolute()), step=self.header.step, sha256_of_weights=digest)
 
-    def with_ranges(self, data: Data) -> Data:
+    def with_ranges(self, data: Data, report: Callable[[str], Any] = str) -> Data:
         """``data`` in the model's ranges of values, where the recipe says nothing of a side and its type is the same.
 
-        Of the other sides the range is found as without a model, which is said.
+        Of the other sides the range is found as without a model. ``report`` gets a line for each of both.
         """
         known = {f"source.{one.name}".rstrip("."): (one.dtype, one.range) for one in self.header.each_source}
         known["target"] = self.header.target_dtype, self.header.target_range
@@ -93,6 +93,8 @@ class StartingPoint:
                 found[side] = low, high = chosen or dtype_range(image.dtype)
                 if (low, high) != dtype_range(image.dtype):
                     notices.append(f"{KEY}: {side} values from {low:g} to {high:g} become -1 to 1, as for the model")
+        for notice in notices:
+            report(notice)
         return replace(data, values=BySide(values)).with_ranges(found, notices)
 
     def put_into(self, parts: TrainingParts) -> tuple[TrainingParts, list[str]]:
