@@ -79,6 +79,11 @@ class Outcome:
     def json(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def said(self) -> list[str]:
+        """The lines on stderr but for those that tell how far the command is."""
+        return [line for line in self.err.splitlines() if not line.startswith(PROGRESS)]
+
 
 Call = Callable[..., Outcome]
 

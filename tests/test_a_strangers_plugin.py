@@ -83,7 +83,7 @@ def test_its_parameters_are_checked_and_all_mistakes_reported(program: Call) -> 
     outcome = program("check", RECIPE, *(part for key, value in wrong.items() for part in ("--set", f"{key}={value}")))
     assert outcome.code == 2
     assert [key for key in wrong if f"{key}: " not in outcome.err and f"{key}." not in outcome.err] == []
-    assert " to 31\n" in outcome.err and "did you mean 'noise'?" in outcome.err
+    assert " to 31, a multiple of 1\n" in outcome.err and "did you mean 'noise'?" in outcome.err
     even = program("check", RECIPE, "--set", "generator.size=4")
     assert even.code == 2 and "'brush' of paintbox 2.3" in even.err and "a brush has a middle" in even.err
 

@@ -369,6 +369,7 @@ def test_names_with_blanks_make_no_kinds_of_their_own(name: str, tmp_path: Path,
             truncate(spoiled)
         elif number < 15:
             save(spoiled, picture(24, 23, number))
-    outcome = p2pkit("check", recipe, "--set", f'data={{name = "{name}", root = "{root}"}}')
+    settings = (f'data={{name = "{name}", root = "{root}"}}', "transform.keep_aspect=true")
+    outcome = p2pkit("check", recipe, *(word for setting in settings for word in ("--set", setting)))
     assert outcome.code == 2 and "3 kinds of trouble" in outcome.err, outcome.err
     assert outcome.err.count("5 pairs cannot be used, such as") == 3, outcome.err

@@ -306,7 +306,7 @@ class Misspelt:
     [
         (Misspelt(), "Misspelt has on_step_ended, which nothing calls; did you mean 'on_step_end'?"),
         (Diary, "Diary is a class; give an object of it"),
-        (print, "is a builtin_function_or_method, expected one or more of on_train_start"),
+        (print, "is a builtin_function_or_method, expected an object with methods on_train_start"),
     ],
     ids=["misspelt", "class", "function"],
 )

@@ -89,7 +89,7 @@ def test_every_number_survives_the_way_to_tensors(highest: float) -> None:
 
 
 def test_sources_of_several_channels_are_no_class_map() -> None:
-    with pytest.raises(RecipeError, match="a class map has 1 channel, the sources have 3"):
+    with pytest.raises(RecipeError, match="takes class maps of 1 channel, and the sources have 3"):
         library.create("encodings", "one_hot", classes=3, source_channels=3, source_range=(0.0, 255.0))
 
 

@@ -272,7 +272,7 @@ def test_what_cannot_be_captured_is_refused(odd: Callable[[str], Path], p2pkit: 
     outcome = p2pkit("--plugins-dir", plugins, "export", model, "--out", model.parent / "model.onnx")
     assert outcome.code == 2 and "Traceback" not in outcome.err
     assert "the generator 'moody' cannot be exported as onnx" in outcome.err
-    assert "if source.mean() > 0" in outcome.err and len(outcome.err.splitlines()) == 2
+    assert "if source.mean() > 0" in outcome.err and len(outcome.said) == 2
     assert not (model.parent / "model.onnx").exists()
 
 

@@ -66,7 +66,7 @@ def test_the_archive_is_downloaded_once_and_trains(
     ]  # fmt: skip
     facades._fetch.cache_clear()
     checked = p2pkit("check", facades_recipe, *settings)
-    assert "3 training pairs, 1 val pairs, 0 test pairs" in checked.out
+    assert "3 training pairs, 1 val pair, 0 test pairs" in checked.out
     assert len(site.asked) == 1
     labels = facades.Facades("train", root)[0].source
     assert np.array_equal(labels, np.full((24, 24, 3), 7))

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from p2pkit.testing import check_component
-from tests.conftest import PROGRESS, REPOSITORY, Call, Outcome, lines, steps_of_checkpoints
+from tests.conftest import REPOSITORY, Call, Outcome, lines, steps_of_checkpoints
 from tests.test_many_processes import launch, set_steps
 
 SKETCHBOOK = ("--plugins-dir", REPOSITORY / "tests" / "data" / "sketchbook")
@@ -32,7 +32,7 @@ def called(p2pkit: Call, command: str, recipe: Path, *settings: str, out: Path |
 
 def said(outcome: Outcome) -> str:
     """The one sentence with which a command has refused."""
-    (line,) = [line for line in outcome.err.splitlines() if not line.startswith(PROGRESS)]
+    (line,) = outcome.said
     assert outcome.code == 2 and line.startswith("Error: "), outcome.err
     return line
 

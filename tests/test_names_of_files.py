@@ -131,7 +131,7 @@ def test_keys_of_other_peoples_data_sets_can_be_printed(recipe: Path, p2pkit: Ca
 
 def refused(outcome: Outcome, *words: str) -> None:
     """One sentence, and not a traceback."""
-    assert outcome.code == 2 and "Traceback" not in outcome.err and outcome.err.count("\n") == 1, outcome.err
+    assert outcome.code == 2 and "Traceback" not in outcome.err and len(outcome.said) == 1, outcome.err
     for each in words:
         assert each in outcome.err, outcome.err
 

@@ -116,7 +116,7 @@ def test_what_a_plugin_prints_spoils_no_result(code: str, write: Write) -> None:
 def test_what_a_hook_of_components_prints_spoils_no_listing(p2pkit: Call, write: Write) -> None:
     printing = HOOKED.format(hook="register_metrics", argument="register", body="print('hello')")
     outcome = p2pkit("--plugins-dir", write(printing), "components", "metrics", "--json")
-    assert "mae" in [component["name"] for component in outcome.json] and outcome.err == "hello\n"
+    assert "mae" in [component["name"] for component in outcome.json] and outcome.said == ["hello"]
 
 
 @pytest.mark.parametrize("entry", ["plugin_odd", "plugin_odd.hooks", "plugin_odd.hooks:offer"])

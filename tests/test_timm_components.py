@@ -333,7 +333,7 @@ def test_the_table_of_arguments_reaches_timm(timm_recipe: Path, p2pkit: Call) ->
 def test_misspelt_networks_get_the_nearest_name(timm_recipe: Path, p2pkit: Call) -> None:
     wrong = {"generator": "resnt10t", "discriminator": "efficentnet_lite0", "losses.1": "vgg16.tv_in2k"}
     outcome = p2pkit("check", timm_recipe, *(w for key in wrong for w in ("--set", f"{key}.backbone={wrong[key]}")))
-    assert outcome.code == 2 and len(outcome.err.splitlines()) == 3
+    assert outcome.code == 2 and len(outcome.said) == 3
     for key, meant in zip(wrong, ("resnet10t", "efficientnet_lite0", "vgg16.tv_in1k"), strict=True):
         assert f"{key}.backbone: found {wrong[key]!r}" in outcome.err and f"did you mean {meant!r}?" in outcome.err
     outcome = p2pkit("check", timm_recipe, "--set", "generator.backbone=vit_so400m_patch14_siglip_224")

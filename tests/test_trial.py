@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from p2pkit.components.kinds import SINGULAR
-from tests.conftest import PROGRESS, Call, Outcome, distribution, lines, train
+from tests.conftest import Call, Outcome, distribution, lines, train
 
 NETWORK = """
 class Odd(nn.Module):
@@ -164,7 +164,7 @@ def refused(
 
 def assert_one_sentence(outcome: Outcome, singular: str, reason: str) -> None:
     assert outcome.code == 2, outcome.err
-    said = [line for line in outcome.err.splitlines() if not line.startswith(PROGRESS)]
+    said = outcome.said
     assert len(said) == 1, outcome.err
     assert said[0].startswith(f"Error: {singular} 'odd' of p2pkit-odd 0.4"), outcome.err
     assert reason in said[0], outcome.err

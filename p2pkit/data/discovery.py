@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
 from p2pkit.data.split_names import SIDES, SPLIT_AND_SIDE, like_another_split, of_one_side, split_of
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.discovery import is_system_folder
 from p2pkit.images.formats import installed
 from p2pkit.images.reading import image_header, read_image
@@ -108,7 +108,7 @@ def beside_splits(root: Path) -> list[str]:
     images = sum(installed().is_image(path.name) for path in root.iterdir() if path.name[0] != "." and path.is_file())
     if not (folders or images) or not split_folders(root):
         return []
-    others = [f"{images} image{'s' * (images > 1)}"] if images else []
+    others = [counted(images, "image")] if images else []
     others += [f"the folder{'s' * (len(folders) > 1)} {_some(folders)}"] if folders else []
     return [f"{root}: what is in the folders of its sets is taken; left out beside them: {', '.join(others)}"]
 

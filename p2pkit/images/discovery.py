@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import Formats, installed
 from p2pkit.images.outputs import is_output, records_in
 
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
     def _summary(self) -> str:
         count = len(self.files)
-        return f"{self.folder}: {count} image{'s' * (count != 1)} taken; left out: {self.reasons()}"
+        return f"{self.folder}: {counted(count, 'image')} taken; left out: {self.reasons()}"
 
     def reasons(self) -> str:
         """What was left out, by reason, with some of the names."""

@@ -9,6 +9,8 @@ import psutil
 import tomlkit
 import torch
 
+from p2pkit.data.splitting import FEWEST as FEWEST_TO_SPLIT
+from p2pkit.errors import counted
 from p2pkit.new_recipe.look import MOST_CLASSES, Look, Side
 
 PAPER_CROP, PAPER_LOAD = 256, 286
@@ -16,7 +18,6 @@ CPU_STEPS = {32: 5000, 64: 4000, 96: 2500, 128: 1700}
 """Crops that a CPU trains on, and about how many steps two cores make of these in the time that they have."""
 CPU_TIME = "4m30s"
 """With half a minute before it for looking at the folder, five minutes."""
-FEWEST_TO_SPLIT = 20
 GPU_STEPS, GPU_EPOCHS, FEWEST_EPOCHS = 200_000, 200, 10
 SMALLEST_FOR_70 = 96
 MANY = 5000
@@ -185,7 +186,7 @@ def _loader(look: Look, machine: Machine) -> Choices:
     reasons = [*look.unusable, *look.data.problems]
     if reasons:
         first, count = reasons[0].replace("\n", " "), len(look.unusable)
-        what = f"{count} pair{'s' * (count != 1)} cannot be read" if count else "some files are in no pair"
+        what = f"{counted(count, 'pair')} cannot be read" if count else "some files are in no pair"
         yield Choice("loader", "bad_data", "skip", f"{what}, and left out: {first}", True)
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from p2pkit.build import build_without_weights, load_data
+from p2pkit.data.splitting import FEWEST as FEWEST_TO_SPLIT
 from p2pkit.errors import NOT_UTF_8, DataError, RecipeError
 from p2pkit.images.discovery import RUN_FILES, discover
-from p2pkit.new_recipe.decide import FEWEST_TO_SPLIT, Choice, Machine, as_bytes, decide
+from p2pkit.new_recipe.decide import Choice, Machine, as_bytes, decide
 from p2pkit.new_recipe.layout import Layout, find_layout
 from p2pkit.new_recipe.look import Look, look_at
 from p2pkit.new_recipe.text import recipe_text

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
 from p2pkit.errors import RecipeError, listed
-from p2pkit.inference.model_file import FILE_NAME, ModelHeader, OriginHeader, checksum, read_model
+from p2pkit.inference.model_file import ModelHeader, OriginHeader, checksum, find_model, read_model
 from p2pkit.training.checkpoint import read_networks
 from p2pkit.training.parts import TrainingParts
 
@@ -59,9 +59,10 @@ class StartingPoint:
         Raises:
             ModelFileError: there is no model, or it is damaged.
         """
-        header, weights = read_model(path / FILE_NAME if path.is_dir() else path)
-        others = read_networks(path / "checkpoints") if path.is_dir() else {}
-        return cls(path, header, {**others, "generator": weights})
+        file = find_model(path)
+        header, weights = read_model(file)
+        others = read_networks(file.parent / "checkpoints") if path.is_dir() else {}
+        return cls(file.parent if path.is_dir() else file, header, {**others, "generator": weights})
 
     @property
     def origin(self) -> OriginHeader:

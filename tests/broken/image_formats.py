@@ -142,6 +142,6 @@ BROKEN = [
         (image_formats.agrees_with_itself, WidthFirst, "[17, 12, 1] in the header of [12, 17, 1]"),
         (image_formats.agrees_with_itself, OtherRegions, "other values in a region"),
         (image_formats.works_in_threads, KeepsItsPlace, ""),
-        (image_formats.refuses_damage, FillsUp, "of half a file of 1 channels of uint8"),
+        (image_formats.refuses_damage, FillsUp, "of half a file of 1 channel of uint8"),
     )
 ]

@@ -9,7 +9,7 @@ from p2pkit.contracts import Split
 from p2pkit.data.discovery import DEFAULT_SIDES, FilePairs, refuse_missing, side_folders
 from p2pkit.data.pair_lists import listed_pairs
 from p2pkit.data.pairing import STEM, Pairs, Pattern, Side, match_sides
-from p2pkit.errors import RecipeError
+from p2pkit.errors import RecipeError, counted
 from p2pkit.images.discovery import Found, discover
 from p2pkit.images.names import ending
 
@@ -115,7 +115,7 @@ def _patterns(patterns: tuple[str | list[str], str, str], names: Sequence[str], 
     """
     source, target, mask = patterns
     if isinstance(source, list) and len(source) != count:
-        wrong = f"data.source_pattern: found {len(source)} patterns for {count} source{'s' * (count != 1)}"
+        wrong = f"data.source_pattern: found {len(source)} patterns for {counted(count, 'source')}"
         raise RecipeError(f"{wrong}; give one for each, or one text for all")
     of_sources = source if isinstance(source, list) else [source] * count
     keys = [f"data.source_pattern of {name}" for name in names] or ["data.source_pattern"]

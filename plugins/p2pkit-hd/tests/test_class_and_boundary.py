@@ -65,5 +65,5 @@ def test_pictures_have_a_colour_a_class_and_black_boundaries() -> None:
 
 
 def test_pictures_are_refused_as_label_maps() -> None:
-    with pytest.raises(ValueError, match=r"sources have 1 channel .* or 2 .* these have 3"):
+    with pytest.raises(ValueError, match=r"takes sources of 1 channel .* or of 2 .* these have 3"):
         ClassAndBoundary(3, RANGE)
