@@ -104,6 +104,7 @@ def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_d
         notices = trainer.resume()
         if changes.keys:
             notices += _change(trainer, changes)
+        notices += _over(trainer, changes.recipe)
         if accelerator.is_main_process:
             folder.begin_again(this_start(described(accelerator.device)))
             for notice in notices:
@@ -127,12 +128,21 @@ def _change(trainer: Trainer, changes: Changes) -> list[str]:
     notices.append(f"from step {state.step} on: {', '.join(shown)}")
     if "validation.patience" in changes.keys:
         state.stopped = ""
-    limits = {key: value for key, value in changes.recipe.train if key in LIMITS and value is not None}
-    limited = {key.removeprefix("train.") for key in changes.keys} & {*LIMITS}
-    if limited and trainer.limits.position(state.step, state.seconds).progress >= 1:
-        by = ", ".join(f"train.{key} = {value}" for key, value in limits.items())
-        notices.append(f"the run is over all the same, since the limit that comes first ends it: {by}")
     return notices
+
+
+def _over(trainer: Trainer, recipe: Recipe) -> list[str]:
+    """A notice where the limits leave nothing to train; none where a callback has ended the run, which is said."""
+    state, limits = trainer.state, {key: value for key, value in recipe.train if key in LIMITS and value is not None}
+    if state.stopped or not state.step or trainer.limits.position(state.step, state.seconds).progress < 1:
+        return []
+    by = ", ".join(f"train.{key} = {value}" for key, value in limits.items())
+    more = "train.max_time=..." if "max_time" in limits else f"train.epochs={2 * (recipe.train.epochs or 1)}"
+    if recipe.train.max_steps is not None and state.step >= recipe.train.max_steps:
+        more = f"train.max_steps={2 * state.step}"
+    first = "the limit that comes first ends it: " if len(limits) > 1 else ""
+    why = f"this run is over at step {state.step} ({first}{by}), and is not trained further"
+    return [f"{why}; to go on, resume it with --set {more}"]
 
 
 def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
@@ -142,10 +152,11 @@ def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
     begun = read_recipe(folder.recipe)
     if not recipe.names_metrics:
         begun = replace(begun, metrics=recipe.metrics)  # its default goes by the weights that are at hand
-    found = differences(begun, recipe)
+    found = differences(begun, replace(recipe, generator=recipe.generator.following(begun.generator)))
     if found:
         raise RecipeError(
             "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *found])
-            + f"\nChoose another --out, or resume that run: p2pkit run --resume {shlex.quote(str(folder.path))}"
+            + f"\nChoose another --out, or resume that run: p2pkit run --resume {shlex.quote(str(folder.path))}, with "
+            "--set KEY=VALUE for limits and rates that are to change"
         )
     return True

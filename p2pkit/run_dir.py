@@ -152,6 +152,11 @@ class RunDir:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
 
+    def measured(self) -> dict[str, Any]:
+        """What the last metrics are of; empty where there are none."""
+        found: dict[str, Any] = json.loads(self.validation.read_text("utf-8")) if self.validation.is_file() else {}
+        return found
+
     def begin_again(self, start: Mapping[str, Any]) -> None:
         """Record another start of the run, as :func:`this_start` describes it."""
         environment = self.environment()

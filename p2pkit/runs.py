@@ -274,7 +274,8 @@ def train_run(trainer: Trainer) -> TrainingResult:
     if main and (skipped := trainer.outputs.skipped.summary()):
         print_line(f"NOTICE: {skipped}")
     state, validation = trainer.state, trainer.parts.validation
-    best, facts, validated_on = state.best.step if state.best else None, trainer.facts, validation.called
+    best, validated_on = state.best.step if state.best else None, validation.called
+    facts = trainer.facts or folder.measured()  # of a run that was over already
     if not facts.get("complete", True):
         validated_on += f", {facts['images']} of {facts['images_asked']} images, since the time was up"
     if facts.get("coverage", 1) < 1:

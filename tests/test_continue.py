@@ -38,6 +38,18 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(left: str, p2pkit:
     assert outcome.code == 0 and "resuming" not in outcome.err
 
 
+def test_a_depth_that_followed_the_crop_is_that_of_the_run(p2pkit: Call, recipe: Path, run: Path) -> None:
+    text = recipe.read_text()
+    assert "depth = " in text
+    recipe.write_text("\n".join(line for line in text.splitlines() if not line.startswith("depth = ")))
+    command = ("run", recipe, "--out", run, "--continue", "--device", "cpu")
+    assert p2pkit(*command).code == 0
+    again = p2pkit(*command)
+    assert again.code == 0 and "resuming from step 4" in again.err, again.err
+    assert "this run is over at step 4" in again.err
+    assert p2pkit(*command, "--set", "generator.depth=3").code == 2
+
+
 def test_a_run_of_another_recipe_is_not_resumed(p2pkit: Call, recipe: Path, run: Path) -> None:
     assert p2pkit("run", recipe, "--out", run).code == 0
     before = (run / "model.safetensors").stat().st_mtime_ns

@@ -85,7 +85,7 @@ def test_a_limit_that_is_behind_another_is_said(p2pkit: Call, recipe: Path, tmp_
     both = settings(train__max_steps=2, train__epochs=1)
     assert p2pkit("run", recipe, *both, "--out", tmp_path / "run", *CPU).code == 0
     resumed = p2pkit("run", "--resume", tmp_path / "run", *settings(train__epochs=3), *CPU)
-    assert "the limit that comes first ends it: train.epochs = 3, train.max_steps = 2" in resumed.err
+    assert "(the limit that comes first ends it: train.epochs = 3, train.max_steps = 2)" in resumed.err
 
 
 def test_a_run_begins_with_the_networks_of_another(trained: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:

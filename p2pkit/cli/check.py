@@ -46,10 +46,12 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from p2pkit.recipe.resolve import read_recipe
 
     if recipe.is_dir():
-        from p2pkit.cli.init import made_recipe
+        from p2pkit.cli.init import made_recipe, report_unused
 
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
-            resolved = made_recipe(recipe).recipe(overrides)
+            made = made_recipe(recipe)
+            report_unused(made)
+            resolved = made.recipe(overrides)
     else:
         resolved = read_recipe(recipe, overrides)
     if not as_json:

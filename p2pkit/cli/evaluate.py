@@ -65,6 +65,8 @@ def command(
         inputs, folders = inputs[:1], (*data, *inputs[1:])  # --data SOURCES TARGETS
     if len(inputs) > 2 or len(folders) > 2:
         raise click.UsageError("give one MODEL or RUN, or two folders, OUTPUTS and TARGETS")
+    if len(inputs) == 2 and (inputs[0].is_file() or (inputs[0] / "recipe.toml").is_file()):
+        raise click.UsageError(f"for {inputs[0]} on other data: evaluate {inputs[0]} --data SOURCES --data TARGETS")
     if len(inputs) == 2 and (folders or split or at == "native"):
         raise click.UsageError("two folders are measured as they are; leave out --data, --split and --at")
     if len(folders) == 1 and folders[0].is_dir():

@@ -67,6 +67,12 @@ def made_recipe(folder: Path, device: str | None = None) -> NewRecipe:
     return made
 
 
+def report_unused(made: NewRecipe) -> None:
+    """Tell of a recipe that `p2pkit init` may have written here: it is not what is made for the folder now."""
+    if (file := Path(f"{made.name}.toml")).exists():
+        print_line(f"NOTICE: {file} is there and not used, since a folder is given; give that file to go by it")
+
+
 def show_pairs(made: NewRecipe, folder: Path, name: str = "") -> None:
     """Write a picture of some pairs into a folder, and say so."""
     file = folder / f"{name or made.name}.pairs.png"

@@ -147,10 +147,11 @@ def _resumed(
 
 def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None, as_json: bool) -> Recipe:
     """The recipe that is made for a folder of pairs, some of which are shown here."""
-    from p2pkit.cli.init import made_recipe, show_pairs
+    from p2pkit.cli.init import made_recipe, report_unused, show_pairs
 
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         made = made_recipe(folder, device)
+        report_unused(made)
         recipe = made.recipe(overrides)
         show_pairs(made, Path())
     return recipe

@@ -264,9 +264,12 @@ class Augmentation:
         """Raise DataError, beginning with ``key``, when nothing can be cropped out of images of (height, width)."""
         loaded, crop, _ = self.sizes(size)
         if loaded[0] < crop[0] or loaded[1] < crop[1]:
+            by, remedy = "is", "set transform.load_size"
+            if self.settings.load_size is not None:
+                by, remedy = "becomes, by transform.load_size,", "raise transform.load_size"
             raise DataError(
-                f"{key}: the image is {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
-                f"{crop[0]}x{crop[1]}; lower it, or set transform.load_size"
+                f"{key}: the image {by} {loaded[0]}x{loaded[1]} (height x width), smaller than transform.crop_size "
+                f"{crop[0]}x{crop[1]}; lower that, or {remedy}"
             )
 
     def _augmented(self, sample: Tensors, scale: int, draw: Sequence[int | str], key: str) -> Tensors:

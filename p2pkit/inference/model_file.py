@@ -298,8 +298,11 @@ def newest_run(parent: Path, needed: str, error: type[P2PKitError]) -> Path:
             newest = max(runs, key=_began)
             print_line(f"NOTICE: {parent}: the newest run in it is taken, {newest}")
             return newest
-    found = sorted(path.name for path in parent.iterdir()) if parent.is_dir() else []
-    held = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    if not parent.is_dir():
+        found = "this is a file" if parent.exists() else "there is no such folder"
+        raise error(f"{parent}: {found}; give a run folder, as in runs/NAME/DATE-TIME")
+    there = sorted(path.name for path in parent.iterdir())
+    held = ", ".join(there[:5]) + (f" and {len(there) - 5} more" if len(there) > 5 else "")
     missing = f"this is not a run folder, and no run with a {needed} is below it"
     raise error(f"{parent}: {missing}; it holds {held or 'nothing'}. Give a run folder, as in runs/NAME/DATE-TIME")
 

@@ -215,9 +215,11 @@ def one_to_tensor(source: NDArray[Any], key: str, header: SourceHeader, part: So
     reading, taking = header.how_read(class_map=hasattr(part.encoding, "class_numbers"))
     source = taking.of(source, key)
     if source.shape[2] != header.channels:
+        kind = {1: "gray", 3: "rgb"}.get(header.channels)
+        trained = f', or train with channels = "{kind}" below [source], which takes files of either' if kind else ""
         raise DataError(
             f"{key}: it has {counted(source.shape[2], 'channel')}; this model takes {header.channels}, so "
-            "convert it first"
+            f"convert it first{trained}"
         )
     low, high = header.values
     remedies = Remedies(

@@ -53,10 +53,12 @@ def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> Non
         return
     multiple, smallest = generator.size_multiple, generator.smallest_size
     if height % multiple or width % multiple or min(height, width) < smallest:
-        raise DataError(
-            f"{key}: {height}x{width} (height x width) is not a size that the generator takes; it takes multiples of "
-            f"{multiple}, from {smallest} on. Set {_remedy(generator, (height, width))}"
-        )
+        follow = getattr(generator, "defaults_for", None)
+        why = f"; it takes multiples of {multiple}, from {smallest} on"
+        if follow is not None and not follow((height, width)):
+            why = f", whatever its {' and '.join(follow((multiple, multiple)))}"
+        wrong, remedy = "is not a size that the generator takes", _remedy(generator, (height, width))
+        raise DataError(f"{key}: {height}x{width} (height x width) {wrong}{why}. Set {remedy}")
 
 
 def _remedy(generator: SizedGenerator, size: tuple[int, int]) -> str:

@@ -95,7 +95,7 @@ def recipe_for(folder: Path | str, machine: Machine | None = None) -> NewRecipe:
     heading = [": ".join(fact) for fact in facts if fact[0] != "direction"]  # which stands where it is changed
     heading.insert(0, "Made by p2pkit init, for this machine; p2pkit check says whether it holds after a change.")
     notices = [*data.train.notices, *data.set_notices, *([] if layout.told else [layout.direction])]
-    notices += [choice.why for choice in choices if choice.doubtful]
+    notices += [choice.why for choice in choices if choice.doubtful] + list(data.problems)
     return NewRecipe(name, recipe_text(heading, choices), facts, list(dict.fromkeys(notices)), choices)
 
 

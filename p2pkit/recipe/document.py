@@ -147,7 +147,7 @@ def _read_text(file: Path, child: Path | None) -> str:
             raise RecipeError(f"{_shown(file)}: the recipe is in UTF-16, or is not a text{by}; save it as UTF-8")
         return text
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RecipeError(f"{_shown(file)}: there is no such recipe file{by}; check the path") from error
+        raise RecipeError(f"{_shown(file)}: there is no such recipe file, or folder{by}; check the path") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{_shown(file)}: this is a folder, not a recipe file{by}; give the file") from error
     except UnicodeDecodeError as error:
