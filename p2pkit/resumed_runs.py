@@ -25,6 +25,7 @@ from p2pkit.runs import HowToResume, Session, TrainingResult, open_session, prep
 from p2pkit.training.not_finite import replay_step
 from p2pkit.training.prepare import to_device
 from p2pkit.training.trainer import Trainer
+from p2pkit.training.trial import try_settings
 from p2pkit.utils.progress import print_line
 
 LIMITS = ("epochs", "max_steps", "max_time")
@@ -96,6 +97,8 @@ def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_d
     accelerator = session.accelerator
     recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
     _, _, parts = prepare_run(session, changes.recipe, recorded, folder)
+    if changes.keys:
+        try_settings(parts, accelerator.num_processes)
     session.folder = folder
     trainer = Trainer(parts, accelerator, folder, partial(session.how_to_resume, folder.path), session.began)
     with ExitStack() as held:
@@ -111,9 +114,8 @@ def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_d
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
             if why := trainer.state.stopped:
-                print_line(
-                    f"NOTICE: a callback has stopped this run: {why}. It is not trained further; start a new one"
-                )
+                remedy = "start a new one, or if it was validation.patience, raise that with --set"
+                print_line(f"NOTICE: a callback has stopped this run: {why}. It is not trained further; {remedy}")
         return train_run(trainer)
 
 

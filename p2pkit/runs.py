@@ -214,7 +214,7 @@ def prepare_run(
     if folder is not None and folder.environment():
         data, origin = data.with_ranges(folder.ranges()), folder.environment().get("init_from")
     elif recipe.train.init_from is not None:
-        start = on_every_process(accelerator, partial(StartingPoint.read, recipe.train.init_from))
+        start = on_every_process(accelerator, partial(StartingPoint.read, manager().model_file(recipe.train.init_from)))
         data = start.with_ranges(data, print_line if accelerator.is_main_process else str)
     if folder is None and (sides := data.unsettled()):
         data = with_found_values(data, sides, accelerator)

@@ -294,7 +294,7 @@ def test_run_and_check_take_the_folder_itself(p2pkit: Call) -> None:
     draw("in/{}.png", 3, smooth)
     draw("out/{}.png", 3, inverted)
     checked = p2pkit("check", "data")
-    assert checked.code == 0 and "in is translated to out" in one_line(checked.out), checked.err
+    assert checked.code == 0 and "in is translated to out" in one_line(checked.err), checked.err
     outcome = p2pkit("run", "data", *settings(), "--set", "transform.flip=true")
     assert outcome.code == 0 and Path("data.pairs.png").is_file(), outcome.err
     (run,) = Path("runs/data").iterdir()

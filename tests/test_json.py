@@ -66,7 +66,7 @@ def test_a_check_that_finds_trouble(recipe: Path, pairs: Path, p2pkit: Call) -> 
     ("command", "said"),
     [
         (["run", "{recipe}", "--set", "train.max_stepz=4"], "did you mean 'max_steps'"),
-        (["run", "--resume", "{folder}/nothing"], "not a run folder"),
+        (["run", "--resume", "{folder}/nothing"], "give a run folder"),
         (["check", "{folder}/no.toml"], "no.toml"),
         (["translate", "{folder}/no.safetensors", "x.png", "--out", "o"], "there is no such model file"),
         (["translate", "{folder}/no.safetensors", "--out", "o"], "give INPUT"),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import p2pkit as toolkit
 from p2pkit.inference.model_file import read_header, read_model
-from p2pkit.training.starting_point import adapted
+from p2pkit.training.starting_point import adapted, in_channels
 from tests.conftest import Call, lines, picture, save
 
 CPU = ("--device", "cpu")
@@ -150,9 +150,38 @@ def test_like_channels_give_what_they_gave(before: int, after: int) -> None:
     image = torch.randn(1, 1, 9, 9)
     one = torch.nn.functional.conv2d(image.repeat(1, before, 1, 1), weight.mean(1, True).repeat(1, before, 1, 1))
     other = torch.nn.functional.conv2d(
-        image.repeat(1, after, 1, 1), adapted(weight.mean(1, True).repeat(1, before, 1, 1), after)
+        image.repeat(1, after, 1, 1), in_channels(weight.mean(1, True).repeat(1, before, 1, 1), after)
     )
     assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize(("before", "after"), [((1, 1), (3, 3)), ((3, 3), (1, 1)), ((3, 3), (3, 1)), ((3, 1), (1, 3))])
+def test_what_a_discriminator_sees_is_adapted_by_sides(before: tuple[int, int], after: tuple[int, int]) -> None:
+    weight = torch.cat([torch.full((1, before[0], 1, 1), 10.0), torch.ones(1, before[1], 1, 1)], dim=1)
+    found = adapted(weight, torch.zeros(1, sum(after), 1, 1), (before[1], after[1])).flatten()
+    assert torch.allclose(found[: after[0]], torch.tensor(10.0 * before[0] / after[0]))
+    assert torch.allclose(found[after[0] :], torch.tensor(before[1] / after[1]))
+
+
+def test_classes_keep_their_weights() -> None:
+    weight, own = torch.randn(2, 5, 1, 1), torch.randn(2, 8, 1, 1)
+    found = adapted(weight, own, encoded=True)
+    assert torch.equal(found[:, :5], weight) and torch.equal(found[:, 5:], own[:, 5:])
+    assert torch.equal(adapted(weight, own[:, :3], encoded=True), weight[:, :3])
+
+
+def test_what_cannot_be_cut_is_refused_before_anything_is_written(trained: Path, p2pkit: Call) -> None:
+    before = (trained / "recipe.toml").read_bytes()
+    refused = p2pkit("run", "--resume", trained, *settings(train__accumulate=3, train__max_steps=8), *CPU)
+    assert refused.code == 2 and "train.accumulate = 3" in refused.err
+    assert (trained / "recipe.toml").read_bytes() == before and not (trained / "changes.jsonl").exists()
+
+
+def test_the_rate_of_one_network_changes(trained: Path, p2pkit: Call) -> None:
+    resumed = p2pkit("run", "--resume", trained, *settings(optimizer__generator__lr=1e-5, train__max_steps=6), *CPU)
+    assert resumed.code == 0, resumed.err
+    (change,) = [json.loads(line)["changes"] for line in (trained / "changes.jsonl").read_text().splitlines()]
+    assert set(change) == {"optimizer.generator.lr", "train.max_steps"}
 
 
 def test_what_does_not_fit_is_listed(trained: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_ranges_that_cannot_be(p2pkit: Call, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_said_in_one_sentence(setting: str, said: str, recipe: Path, p2pkit: Call) -> None:
     outcome = p2pkit("check", recipe, "--set", setting)
-    assert outcome.code == 2 and outcome.err.count("expected") == 1 and outcome.err.endswith(f"expected {said}\n")
+    assert outcome.code == 2 and outcome.err.count("expected") == 1 and f"expected {said}" in outcome.err
 
 
 def test_what_is_no_number_is_named_and_counted(p2pkit: Call, tmp_path: Path) -> None:

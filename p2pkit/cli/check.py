@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     if recipe.is_dir():
         from p2pkit.cli.init import made_recipe, report_unused
 
-        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        with redirect_stdout(sys.stderr):
             made = made_recipe(recipe)
             report_unused(made)
             resolved = made.recipe(overrides)
@@ -120,9 +120,10 @@ def _check_data(recipe: Recipe, data: Data) -> _Checked:
         headers.scan(f"{recipe.data.name} {data.fingerprint}")
         checked.notices += headers.notices
         if recipe.train.init_from is not None:
+            from p2pkit.components.host import manager
             from p2pkit.training.starting_point import StartingPoint
 
-            checked.start = StartingPoint.read(recipe.train.init_from)
+            checked.start = StartingPoint.read(manager().model_file(recipe.train.init_from))
             checked.data = lenient = checked.start.with_ranges(lenient)
             checked.notices += lenient.found_notices
         found = find_values(lenient)

@@ -30,18 +30,14 @@ def command(folder: Path, out: Path | None) -> None:
     announce(f"init {folder}")
     file = out or Path(f"{folder.resolve().name or 'images'}.toml")
     _refuse_taken(file)
-    made = made_recipe(folder)
-
-    from p2pkit.utils.atomic import write_text
-
-    write_text(file, made.text)
+    made = made_recipe(folder, written_to=file)
     click.echo(f"recipe: {file}")
-    show_pairs(made, file.parent, file.stem)
+    show_pairs(made, folder, file.parent, file.stem)
     click.echo(f"next: p2pkit run {shlex.quote(str(file))}")
 
 
-def made_recipe(folder: Path, device: str | None = None) -> NewRecipe:
-    """A recipe for the pairs in a folder, to run on ``device``; prints what was found and decided.
+def made_recipe(folder: Path, device: str | None = None, written_to: Path | None = None) -> NewRecipe:
+    """A recipe for the pairs in a folder, to run on ``device``; written to a file, prints what was found and decided.
 
     Raises:
         RecipeError, DataError: as p2pkit.new_recipe.recipe_for.
@@ -56,6 +52,10 @@ def made_recipe(folder: Path, device: str | None = None) -> NewRecipe:
     from p2pkit.new_recipe.decide import Machine
 
     made = recipe_for(folder, Machine.this(device))
+    if written_to is not None:  # before anything is printed, which a reader may cut off
+        from p2pkit.utils.atomic import write_text
+
+        write_text(written_to, made.text)
     print_facts(made.facts)
     for notice in made.notices:
         print_text(f"NOTICE: {notice}")
@@ -73,9 +73,14 @@ def report_unused(made: NewRecipe) -> None:
         print_line(f"NOTICE: {file} is there and not used, since a folder is given; give that file to go by it")
 
 
-def show_pairs(made: NewRecipe, folder: Path, name: str = "") -> None:
-    """Write a picture of some pairs into a folder, and say so."""
-    file = folder / f"{name or made.name}.pairs.png"
+def show_pairs(made: NewRecipe, of: Path, folder: Path, name: str = "") -> None:
+    """Write a picture of some pairs of one folder into another, in place of nothing that is there, and say so."""
+    if of.resolve() in (folder.resolve(), *folder.resolve().parents):
+        click.echo("pairs: not shown, since a picture here would become a part of the data; init elsewhere shows some")
+        return
+    stem, number = f"{name or made.name}.pairs", 1
+    while (file := folder / f"{stem}{f'-{number}' * (number > 1)}.png").exists():
+        number += 1
     made.write_pairs(file)
     click.echo(f"pairs: {file}, to see that they are pairs, and which side is the source")
 

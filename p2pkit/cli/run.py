@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +76,8 @@ def command(
 
     resolved: Recipe | None = None
     if recipe is not None and recipe.is_dir():
-        resolved = _of_folder(recipe, overrides, device, as_json)
+        with redirect_stdout(sys.stderr):  # results alone are on stdout
+            resolved = _of_folder(recipe, overrides, device)
     elif recipe is not None:
         resolved = read_recipe(recipe, overrides)
 
@@ -88,13 +89,11 @@ def command(
         place = resume or out
         assert place is not None
         result = _resumed(resolved, place, overrides, device, accept_changed_data, typed, began)
-    if as_json and is_main_process():
-        click.echo(json.dumps(_as_json(result, time.monotonic() - began), indent=2))
-    elif is_main_process():
-        _print(result)
+    if is_main_process():
+        _print_json(result, time.monotonic() - began) if as_json else _print(result)
 
 
-def _as_json(result: TrainingResult, seconds: float) -> dict[str, Any]:
+def _print_json(result: TrainingResult, seconds: float) -> None:
     from p2pkit.evaluation.baselines import by_row
     from p2pkit.run_dir import RunDir
 
@@ -114,8 +113,7 @@ def _as_json(result: TrainingResult, seconds: float) -> dict[str, Any]:
         "device": result.device,
         "seconds": round(seconds, 3),
     }
-    made: dict[str, Any] = finite(found)
-    return made
+    click.echo(json.dumps(finite(found), indent=2))
 
 
 def _refuse_unclear(
@@ -145,15 +143,14 @@ def _resumed(
     return resume(place, overrides, device, accept_changed_data, typed, began=began)
 
 
-def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None, as_json: bool) -> Recipe:
+def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> Recipe:
     """The recipe that is made for a folder of pairs, some of which are shown here."""
     from p2pkit.cli.init import made_recipe, report_unused, show_pairs
 
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        made = made_recipe(folder, device)
-        report_unused(made)
-        recipe = made.recipe(overrides)
-        show_pairs(made, Path())
+    made = made_recipe(folder, device)
+    report_unused(made)
+    recipe = made.recipe(overrides)
+    show_pairs(made, folder, Path())
     return recipe
 
 

@@ -64,12 +64,11 @@ def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator
         raise RecipeError(f"device {device}: several processes need a GPU each; choose cuda, cpu or auto")
     if settings.precision == "fp16" and chosen.type == "cpu":
         raise RecipeError('train.precision: "fp16" needs a GPU; use "bf16" or "no" on a CPU')
-    timeout = timedelta(seconds=seconds_in(settings.collective_timeout))
+    timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=seconds_in(settings.collective_timeout)))
     met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
-    report = f"waiting for the other processes at {met}"
+    report, held = f"waiting for the other processes at {met}", ExitStack()
     waiting = threading.Timer(MEETING_SECONDS, lambda: print_line(labelled(report)))
     waiting.daemon = True
-    held = ExitStack()
     if process_count() > 1:
         waiting.start()
     else:
@@ -88,10 +87,8 @@ def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             # buffers are batch norm's statistics: the discriminator runs several times a step, and broadcasting them
             # in between would change what its backward passes saved
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(broadcast_buffers=False), InitProcessGroupKwargs(timeout=timeout)
-            ],
-        )  # fmt: skip
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False), timeout],
+        )
     except RuntimeError as error:
         if (lost := _as_loss(error, met)) is None:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,8 @@ def recipe_for(folder: Path | str, machine: Machine | None = None) -> NewRecipe:
     if set(str(folder.absolute())) & NOT_UTF_8:
         raise RecipeError(f"{folder}: its path is not in UTF-8, as recipes and model files are; rename the folder")
     _refuse_runs(folder)
-    layout, machine, name = find_layout(folder), machine or Machine.this(), folder.resolve().name or "images"
+    layout, machine = find_layout(folder), machine or Machine.this()
+    name = re.sub(r"[/\\]", "_", folder.resolve().name) or "images"
     table = {"name": layout.data["name"], "root": str(layout.root.resolve()), **layout.data}
     data = load_data({"data": {**table, "split": 0}, **SKIPPING}, refuse_problems=False)
     look = look_at(data)

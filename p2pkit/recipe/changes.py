@@ -45,7 +45,10 @@ def changed(run: str, begun: Recipe, overrides: Overrides) -> Changes:
     """
     recipe = read_recipe(begun.document.file, overrides)
     there, here = flattened(begun.tables()), flattened(recipe.tables())
-    keys = {key: (there.get(key), here.get(key)) for key in {**there, **here} if there.get(key) != here.get(key)}
+    # what a network's optimizer does not say is as [optimizer] has it
+    shared = {key: re.sub(r"^optimizer\.\w+\.", "optimizer.", key) for key in here}
+    before = {key: there.get(key, there.get(shared.get(key, ""))) for key in {**there, **here}}
+    keys = {key: (value, here.get(key)) for key, value in before.items() if value != here.get(key)}
     kept = [key for key in keys if not CHANGEABLE.fullmatch(key)]
     if kept:
         raise RecipeError(

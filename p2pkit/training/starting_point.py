@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
-from p2pkit.errors import RecipeError, listed
+from p2pkit.errors import ModelFileError, RecipeError, listed
 from p2pkit.inference.model_file import ModelHeader, OriginHeader, checksum, find_model, read_model
 from p2pkit.training.checkpoint import read_networks
 from p2pkit.training.parts import TrainingParts
@@ -57,10 +57,13 @@ class StartingPoint:
         """The model file, or what is in the run folder: the model, and the last checkpoint's other networks.
 
         Raises:
-            ModelFileError: there is no model, or it is damaged.
+            ModelFileError: there is no model, it is damaged, or its weights are NaN or infinite.
         """
         file = find_model(path)
         header, weights = read_model(file)
+        for name, tensor in weights.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ModelFileError(f"{file}: {name} holds NaN or infinite values; begin with another model")
         others = read_networks(file.parent / "checkpoints") if path.is_dir() else {}
         return cls(file.parent if path.is_dir() else file, header, {**others, "generator": weights})
 
@@ -90,10 +93,9 @@ class StartingPoint:
                 )
                 continue
             values[side] = data.values[side]._replace(rule="declared")
-            if chosen is not None or image.dtype.kind in "iu":
-                found[side] = low, high = chosen or dtype_range(image.dtype)
-                if (low, high) != dtype_range(image.dtype):
-                    notices.append(f"{KEY}: {side} values from {low:g} to {high:g} become -1 to 1, as for the model")
+            if chosen not in (None, dtype_range(image.dtype)):
+                found[side] = low, high = chosen
+                notices.append(f"{KEY}: {side} values from {low:g} to {high:g} become -1 to 1, as for the model")
         for notice in notices:
             report(notice)
         return replace(data, values=BySide(values)).with_ranges(found, notices)
@@ -116,9 +118,10 @@ class StartingPoint:
                 remedy = "; give the run folder if it is at hand" if self.path.is_file() else ""
                 reports.append(f"{KEY}: {name} begins anew: {where}{remedy}")
                 continue
-            fit = self.fit(name, network)
+            fit = self.fit(name, network, wanted)
             if name == "generator" and not fit.fitting:
-                raise RecipeError(f"{KEY}: {self.path}: no tensor fits the recipe's generator; {self._unlike(wanted)}")
+                unlike = self._unlike(wanted) or "its tensors have other names"
+                raise RecipeError(f"{KEY}: {self.path}: no tensor fits the recipe's generator; {unlike}")
             if not any(one.is_meta for one in network.parameters()):
                 network.load_state_dict({**network.state_dict(), **fit.fitting})
             reports.append(fit.report(name))
@@ -126,24 +129,27 @@ class StartingPoint:
             reports.append(f"{KEY}: {unlike}")
         return replace(parts, header=wanted.model_copy(update={"init_from": self.origin})), reports
 
-    def fit(self, name: str, network: nn.Module) -> Fit:
-        """What of the weights called ``name`` fits ``network``, by names and shapes."""
+    def fit(self, name: str, network: nn.Module, wanted: ModelHeader) -> Fit:
+        """What of the weights called ``name`` fits ``network``, by names and shapes, for sources and targets as
+        ``wanted`` has them."""
         saved = {_WRAPPED.sub("", key): tensor for key, tensor in self.networks[name].items()}
-        fit, targets = Fit({}, [], []), self.header.target_channels
-        first = next((key for key, one in network.named_parameters() if one.ndim == 4), None)
+        images = (self.header.target_channels, wanted.target_channels) if name == "discriminator" else (0, 0)
+        encoded, now_encoded = (any(one.encoding for one in header.each_source) for header in (self.header, wanted))
+        fit = Fit({}, [], [])
+        first = next((key for key, one in network.named_parameters() if one.ndim == 4), "")
         for key, own in network.state_dict().items():
             given = saved.get(_WRAPPED.sub("", key))
             if given is None:
                 if own.ndim:  # counters and probabilities are no weights
                     fit.left.append(f"{key} {list(own.shape)}: the model has none")
-            elif given.shape == own.shape:
-                fit.fitting[key] = given.to(own.dtype)
-            elif (
-                key == first and given.ndim == 4 and given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]
-            ):
-                of_image = targets if name == "discriminator" and given.shape[1] > targets else 0
-                fit.fitting[key] = adapted(given, own.shape[1], of_image).to(own.dtype)
+                continue
+            alike = given.shape == own.shape
+            other_channels = key == first and (not alike or images[0] != images[1]) and encoded == now_encoded
+            if other_channels and [*given.shape[:1], *given.shape[2:]] == [*own.shape[:1], *own.shape[2:]]:
+                fit.fitting[key] = adapted(given, own, images, encoded).to(own.dtype)
                 fit.adapted.append(f"{key} ({given.shape[1]} to {own.shape[1]})")
+            elif alike:
+                fit.fitting[key] = given.to(own.dtype)
             else:
                 fit.left.append(f"{key} {list(own.shape)}: the model's is {list(given.shape)}")
         return fit
@@ -160,16 +166,31 @@ def networks_by_name(parts: TrainingParts) -> dict[str, nn.Module]:
     return {name: getattr(parts.method, name) for name in parts.method.networks}
 
 
-def adapted(weight: Tensor, channels: int, of_image: int = 0) -> Tensor:
+def adapted(weight: Tensor, own: Tensor, images: tuple[int, int] = (0, 0), encoded: bool = False) -> Tensor:
+    """A convolution's weight [O, I, H, W] for the input channels of ``own`` [O, J, H, W], as it is initialised.
+
+    The last ``images`` channels, of the one and of the other, are those of the image that a discriminator sees beside
+    its source; the two are adapted each by itself. Channels of classes (``encoded``) keep their weights, and new ones
+    theirs of ``own``.
+    """
+    before, now = images
+    if 0 < before < weight.shape[1] and 0 < now < own.shape[1]:
+        source = adapted(weight[:, :-before], own[:, :-now], encoded=encoded)
+        return torch.cat([source, adapted(weight[:, -before:], own[:, -now:])], dim=1)
+    count, channels = weight.shape[1], own.shape[1]
+    if encoded:
+        return torch.cat([weight[:, :channels], own[:, count:].to(weight)], dim=1)
+    return in_channels(weight, channels)
+
+
+def in_channels(weight: Tensor, channels: int) -> Tensor:
     """A convolution's weight [O, I, H, W] for another number of input channels [O, channels, H, W].
 
-    Channels are repeated, or averaged where there are fewer, and scaled so that like channels give what they gave. The
-    last ``of_image`` are kept: those of the image that a discriminator sees beside its source.
+    They are repeated, or averaged where there are fewer, and scaled so that like channels give what they gave.
     """
-    if 0 < of_image < min(weight.shape[1], channels):
-        source, image = weight[:, :-of_image], weight[:, -of_image:]
-        return torch.cat([adapted(source, channels - of_image), image], dim=1)
     count = weight.shape[1]
+    if channels == count:
+        return weight
     if channels < count:
         return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1) * (count / channels)
     return weight[:, [index % count for index in range(channels)]] * (count / channels)

@@ -79,7 +79,7 @@ def try_training(
         DataError: there are too few samples for a batch, the first cannot be used, or the generator does not take it.
         RecipeError: a component does not do what its kind is for.
     """
-    _try_settings(parts, processes)
+    try_settings(parts, processes)
     batch = on_device(first_batch(parts, parts.loader.batch_size // processes // parts.train.accumulate), device)
     networks = networks_of(parts)
     mixed = _mixed_precision(networks, autocast) if autocast else nullcontext()
@@ -111,7 +111,7 @@ def try_shapes(parts: TrainingParts) -> Shapes:
     device = next(parts.generator.parameters()).device
     if device.type != "meta":
         return try_training(parts, device)
-    _try_settings(parts, 1)
+    try_settings(parts, 1)
     batch = first_batch(parts, min(parts.loader.batch_size, 2))
     if parts.discriminator is not None:
         parts.discriminator.eval()  # in training it may draw, and look at what it has drawn
@@ -125,7 +125,13 @@ def try_shapes(parts: TrainingParts) -> Shapes:
     return shapes
 
 
-def _try_settings(parts: TrainingParts, processes: int) -> None:
+def try_settings(parts: TrainingParts, processes: int) -> None:
+    """Try what needs no network: whether a batch can be shared out and cut, the optimizers, the schedule.
+
+    Raises:
+        DataError: there are too few samples for a batch.
+        RecipeError: one of these cannot be used.
+    """
     steps_per_epoch(len(parts.train_set), parts.loader, processes, parts.augmentation.settings.crops_per_image)
     if parts.loader.batch_size % (processes * parts.train.accumulate):
         raise RecipeError(
