@@ -239,7 +239,7 @@ def test_max_time_is_called_what_was_typed(recipe: Path, p2pkit: Call) -> None:
 
 
 def test_resuming_what_is_no_run(recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
-    clear(p2pkit("run", "--resume", tmp_path / "nowhere"), tmp_path / "nowhere", "not a run folder")
+    clear(p2pkit("run", "--resume", tmp_path / "nowhere"), tmp_path / "nowhere", "give a run folder")
     clear(p2pkit("run", recipe, "--resume", tmp_path), "leave out RECIPE")
 
 

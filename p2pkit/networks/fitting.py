@@ -56,7 +56,8 @@ def refuse_unfitting(generator: nn.Module, size: Sequence[int], key: str) -> Non
         follow = getattr(generator, "defaults_for", None)
         why = f"; it takes multiples of {multiple}, from {smallest} on"
         if follow is not None and not follow((height, width)):
-            why = f", whatever its {' and '.join(follow((multiple, multiple)))}"
+            names = " and ".join(follow((256, 256)))  # of any size
+            why = f"; with its {names} it takes multiples of {multiple}, and no other {names} is right for that size"
         wrong, remedy = "is not a size that the generator takes", _remedy(generator, (height, width))
         raise DataError(f"{key}: {height}x{width} (height x width) {wrong}{why}. Set {remedy}")
 
