@@ -163,7 +163,7 @@ def test_models_are_not_written_where_they_cannot_be_read(
     refused(p2pkit("run", "--resume", run), "the path of a run folder must be in UTF-8")
     out = ("--out", tmp_path / "out")
     refused(p2pkit("translate", run / "model.safetensors", odd / "test/source", *out), "path of a model file must be")
-    refused(p2pkit("evaluate", tmp_path / ODD, odd / "test/target"), "expected a path or a text in UTF-8")
+    refused(p2pkit("evaluate", run / "samples", odd / "test/target"), "expected a path or a text in UTF-8")
 
 
 @pytest.mark.parametrize(
