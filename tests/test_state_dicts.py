@@ -122,7 +122,7 @@ def test_each_process_gets_its_own(
         pool = Pool({})
         said = read_checkpoint(tmp_path, trained(method=pool), rank, processes)[1]
         assert pool.state["rank"] == expected[rank] and len(said) == notices
-        assert all(f"on each of {len(saved)} processes; there are {processes}" in one for one in said)
+        assert all(f"on each of {len(saved)} processes; this run has {processes}" in one for one in said)
 
 
 def test_a_state_that_nobody_asks_for_or_has_is_reported(tmp_path: Path) -> None:
