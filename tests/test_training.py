@@ -278,7 +278,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(p2pkit: Call, re
 
 def test_what_is_not_left_by_a_run_cannot_be_made_again(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     run = train(p2pkit, recipe, tmp_path / "run")
-    assert "this is not a run folder" in p2pkit("replay", tmp_path / "nowhere").err
+    assert "there is no such folder; give a run folder" in p2pkit("replay", tmp_path / "nowhere").err
     outcome = p2pkit("replay", run / "not_finite" / "step_00000002")
     assert outcome.code == 2 and "not a folder that a run has left" in outcome.err
     (run / "not_finite" / "step_00000002").mkdir(parents=True)
