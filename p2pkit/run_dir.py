@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from p2pkit.contracts import ValueRange
 from p2pkit.errors import NOT_UTF_8, RunDirError
 from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
-from p2pkit.utils.atomic import os_errors_described, write_text
+from p2pkit.utils.atomic import os_errors_described, write_json, write_text
 from p2pkit.utils.jsonl import append_line
 
 
@@ -146,22 +146,17 @@ class RunDir:
 
     def environment(self) -> dict[str, Any]:
         """What the run runs on, as :meth:`begin` wrote it; empty when it is not there."""
-        file = self.path / "environment.json"
-        if not file.is_file():
-            return {}
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        return _read_json(self.path / "environment.json")
 
     def measured(self) -> dict[str, Any]:
         """What the last metrics are of; empty where there are none."""
-        found: dict[str, Any] = json.loads(self.validation.read_text("utf-8")) if self.validation.is_file() else {}
-        return found
+        return _read_json(self.validation)
 
     def begin_again(self, start: Mapping[str, Any]) -> None:
         """Record another start of the run, as :func:`this_start` describes it."""
         environment = self.environment()
         environment["starts"] = [*environment.get("starts", []), start]
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_json(self.path / "environment.json", environment)
 
     def ranges(self) -> dict[str, ValueRange]:
         """The ranges of values that the run began with, by side; those of the pixels' types are left out."""
@@ -191,6 +186,12 @@ def this_start(device: str) -> dict[str, Any]:
             if folder is not None:
                 described = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)
                 found[name] = described.stdout.strip()
+    return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """What a file says; empty where it is not there."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
 
 

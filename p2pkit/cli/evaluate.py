@@ -65,7 +65,7 @@ def command(
         inputs, folders = inputs[:1], (*data, *inputs[1:])  # --data SOURCES TARGETS
     if len(inputs) > 2 or len(folders) > 2:
         raise click.UsageError("give one MODEL or RUN, or two folders, OUTPUTS and TARGETS")
-    if len(inputs) == 2 and (inputs[0].is_file() or (inputs[0] / "recipe.toml").is_file()):
+    if len(inputs) == 2 and _is_model(inputs[0]):
         raise click.UsageError(f"for {inputs[0]} on other data: evaluate {inputs[0]} --data SOURCES --data TARGETS")
     if len(inputs) == 2 and (folders or split or at == "native"):
         raise click.UsageError("two folders are measured as they are; leave out --data, --split and --at")
@@ -86,6 +86,13 @@ def command(
         click.echo(json.dumps(_as_json(result), indent=2, allow_nan=False))
     else:
         _print(result)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether it is a file, or a run folder, and not a folder of outputs."""
+    from p2pkit.inference.model_file import RECIPE
+
+    return path.is_file() or (path / RECIPE).is_file()
 
 
 def _print(result: Evaluation) -> None:

@@ -124,11 +124,11 @@ def mask_values(mask: NDArray[Any], key: str) -> NDArray[Any]:
 
 
 def scale_of(first: SampleHeader) -> int:
-    """How many times as high and wide as its source a target is; 1 where their sizes have no such relation."""
+    """How many times as high and wide as its source a target is; 0 where it is not a whole multiple."""
     (height, width, _), target = first.source, first.target[:2]
     # sources without pixels are refused where they are read
     scale = max(1, target[0] // max(1, height))
-    return scale if target == (scale * height, scale * width) else 1
+    return scale if target == (scale * height, scale * width) else 0
 
 
 def refuse_unlike(sample: SampleHeader, first: SampleHeader, to_one_size: bool = False) -> None:
@@ -154,7 +154,7 @@ def refuse_unlike(sample: SampleHeader, first: SampleHeader, to_one_size: bool =
     if NO_IMAGE in sample[:2] or NO_IMAGE in first[:2]:
         return
     (height, width, _), target = sample.source, sample.target[:2]
-    scale = scale_of(first)
+    scale = scale_of(first) or 1
     if target != (scale * height, scale * width) and not to_one_size:
         wanted = f", expected a target {scale} times as high and wide" if scale > 1 else ""
         raise DataError(

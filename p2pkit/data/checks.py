@@ -147,7 +147,7 @@ class HeaderCheck:
         """
         to_one_size = self.data.to_one_size
         if not all(map(hasattr, self.data.sets, repeat("header"))):
-            if to_one_size and self.data.train.targets is None and scale_of(self.data.first.header) == 1:
+            if to_one_size and self.data.train.targets is None and not scale_of(self.data.first.header):
                 self._report_unequal(self.data.first.header)
             return "\nNOTICE: ".join(self.notices)
         # what is taken of channels is in the headers, and not in the data's fingerprint
@@ -172,7 +172,7 @@ class HeaderCheck:
         self.checks = SampleChecks(header, self.augmentation, self.batched, to_one_size)
         if to_one_size:  # so it is with all of them
             self.augmentation.refuse_smaller_than_crop(header.source[:2], header.key)
-        scale, odd = scale_of(header), None
+        scale, odd = scale_of(header) or 1, None
         for group in headers.groups:
             try:
                 self.checks.refuse_unusable(group.header, trained=group.split == "train")
@@ -196,13 +196,12 @@ class HeaderCheck:
         self.notices.append(f"{skipped} of {self.count} pairs cannot be used and are skipped:{few}")
 
     def _report_unequal(self, pair: SampleHeader) -> None:
-        """Report that the two images of a pair differ in size, if so: they may not show the same."""
+        """Report that the two images of a pair differ in size: they may not show the same."""
         (height, width, _), target = pair.source, pair.target
-        if target[:2] != (height, width):
-            self.notices.append(
-                f"{pair.key}: source and target differ in size, {height}x{width} and {target[0]}x{target[1]} (height x "
-                "width); both are resized to transform.load_size, and must show the same"
-            )
+        self.notices.append(
+            f"{pair.key}: source and target differ in size, {height}x{width} and {target[0]}x{target[1]} (height x "
+            "width); both are resized to transform.load_size, and must show the same"
+        )
 
     def refuse_sizes(self, generator: nn.Module) -> None:
         """Raise DataError when training samples have sizes that the generator, or a batch, does not take."""

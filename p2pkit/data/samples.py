@@ -295,7 +295,7 @@ class Data:
             has_mask |= said.reading.masked
         if has_mask and self.train.targets is not None:
             raise RecipeError('mask = "nodata": the data is unpaired, and has no masks; set fill in place of it')
-        scale = 1 if self.train.targets is not None else scale_of(first)
+        scale = 1 if self.train.targets is not None else scale_of(first) or 1
         return SampleSpec(first, sides, self.mask_range, has_mask, scale, self.to_one_size)
 
     def unsettled(self) -> list[str]:

@@ -39,18 +39,18 @@ def settled_sets(
     measured = any(len(Samples(made[split], origin, split, seed)) for split in ("val", "test"))
     if measured or train.targets is not None or hasattr(train, "shards"):
         return dict(made), notices
-    shares = sorted(set(map(_share, _names(train, made["train"]) if len(train) >= FEWEST else ())))
+    names = _names(train, made["train"]) if len(train) >= FEWEST else []
+    shares = sorted(set(map(_share, names)))
     if len(shares) < 2:
         return dict(made), notices
     # of few names none, or all, may lie below the fraction
     usable = shares[0] < DEFAULT_FRACTION <= shares[-1]
     fraction = DEFAULT_FRACTION if usable else nextafter(shares[0], 1)
-    return with_val_set(made, origin, fraction, seed, by_default=True), notices
+    why = "there is no val and no test set, so {}; data.split = 0 trains on all"
+    return _divided(made, names, fraction, why), notices
 
 
-def with_val_set(
-    made: Mapping[Split, Any], origin: str, fraction: float, seed: int, by_default: bool = False
-) -> dict[Split, Any]:
+def with_val_set(made: Mapping[Split, Any], origin: str, fraction: float, seed: int) -> dict[Split, Any]:
     """The data sets by split, with about ``fraction`` of the train set as val set.
 
     A sample is in the val set by the hash of its group, where the data set gives one, or of its stem: its key without
@@ -71,18 +71,25 @@ def with_val_set(
     if hasattr(train, "shards"):
         remedy = "set the key in the recipe that p2pkit data shard makes them of"
         raise RecipeError(f"{key}: {origin} has its samples in shards, which are read whole; {remedy}")
-    names = _names(train, dataset)
+    return _divided(made, _names(train, dataset), fraction, f"{key}: {{}}")
+
+
+def _divided(made: Mapping[Split, Any], names: Sequence[str], fraction: float, said: str) -> dict[Split, Any]:
+    """The data sets, those samples as val set whose ``names`` have a hash below ``fraction``; ``said`` has the notice.
+
+    Raises:
+        DataError: no sample falls into the one set or the other.
+    """
     chosen = {name for name in set(names) if _share(name) < fraction}
     places: dict[Split, list[int]] = {"train": [], "val": []}
     for place, name in enumerate(names):
         places["val" if name in chosen else "train"].append(place)
     found = f"{len(places['val'])} of {len(names)} training pairs ({len(chosen)} of {len(set(names))} names or groups)"
     if not places["train"] or not places["val"]:
-        raise DataError(f"{key}: {found} would be the val set; each set needs one at least. Choose another share")
-    notice = f"{key}: {found} are the val set, by a hash of what they are called"
-    if by_default:
-        notice = f"there is no val and no test set, so {notice.removeprefix(f'{key}: ')}; data.split = 0 trains on all"
-    parts = {split: Part(dataset, places[split], f"{split} {fraction!r}", [notice]) for split in places}
+        wrong = said.format(f"{found} would be the val set; each set needs one at least")
+        raise DataError(f"{wrong}. Choose another share")
+    notice = said.format(f"{found} are the val set, by a hash of what they are called")
+    parts = {split: Part(made["train"], places[split], f"{split} {fraction!r}", [notice]) for split in places}
     return {**made, **parts}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.contracts import Sample, SampleHeader
+from p2pkit.data.augmentation import scale_of
 from p2pkit.data.checks import SampleRef, sample_refs, scan
 from p2pkit.data.class_table import BETWEEN, LOSSY, ClassTable
 from p2pkit.data.samples import Data
@@ -182,9 +183,7 @@ def _add_header(look: Look, header: SampleHeader, trained: bool) -> None:
         side.values += shape[0] * shape[1] * shape[2]
         if trained:
             side.sizes[shape[:2]] += 1
-    (height, width, _), target = header.source, header.target[:2]
-    scale = max(1, target[0] // max(1, height))
-    look.scales[scale if target == (scale * height, scale * width) else 0] += 1
+    look.scales[scale_of(header)] += 1
 
 
 def _look_at_pixels(look: Look, trained: Sequence[SampleRef]) -> None:

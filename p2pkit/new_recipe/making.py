@@ -22,6 +22,7 @@ from p2pkit.new_recipe.text import recipe_text
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.training.prepare import networks_of
 from p2pkit.utils.progress import print_line
 
 SHARES = (0.1, 0.2, 0.3)
@@ -149,8 +150,7 @@ def _memory(choices: Sequence[Choice], look: Look) -> str:
             tables.setdefault(choice.section, {})[choice.key] = choice.value
     recipe = read_recipe(tables)
     parts = build_without_weights(recipe, load_data(recipe))
-    networks = [getattr(parts.method, name) for name in parts.method.networks]
-    count = sum(parameter.numel() for network in networks for parameter in network.parameters())
+    count = sum(parameter.numel() for network in networks_of(parts) for parameter in network.parameters())
     kept = f", and pairs kept in memory {as_bytes(look.bytes)}" if recipe.loader.cache else ""
     trained = as_bytes(STATE * count)
     return f"networks of {count / 1e6:.1f} M parameters take about {trained} as they are trained{kept}"

@@ -67,13 +67,12 @@ class Chosen:
 
     def following(self, other: Chosen) -> Chosen:
         """The same with what follows from the size of images as ``other`` has it, where nothing is set here."""
-        follow = getattr(defined(self.registered.factory), "defaults_for", None)
-        if follow is None or other.name != self.name:
+        if other.name != self.name:
             return self
-        names = follow((256, 256)).keys() - self.values.model_fields_set  # of any size: for their names
-        return replace(
-            self, values=self.values.model_copy(update={name: getattr(other.values, name) for name in names})
-        )
+        fitted = self.fitted((256, 256)).values  # of any size: for the names
+        names = fitted.model_fields_set - self.values.model_fields_set
+        following = {name: getattr(other.values, name) for name in names}
+        return replace(self, values=self.values.model_copy(update=following))
 
     def table(self) -> dict[str, Any]:
         """The component as a recipe writes it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,6 @@ class StartingPoint:
     header: ModelHeader
     networks: Mapping[str, Mapping[str, Tensor]]
     """The tensors of each network, "generator" among them."""
-    notices: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> StartingPoint:
@@ -112,7 +111,8 @@ class StartingPoint:
                 f"{KEY}: {self.path} is a model of the generator {known.generator!r}, the recipe's is "
                 f'{wanted.generator!r}; set generator.name = "{known.generator}", or leave {KEY} out'
             )
-        for name, network in networks_by_name(parts).items():
+        for name in parts.method.networks:
+            network = getattr(parts.method, name)
             if name not in self.networks:
                 where = "the model file holds the generator alone" if self.path.is_file() else "it has no such network"
                 remedy = "; give the run folder if it is at hand" if self.path.is_file() else ""
@@ -159,11 +159,6 @@ class StartingPoint:
         there, here = self.header.parameters, wanted.parameters
         keys = [f"generator.{key} = {value!r}" for key, value in there.items() if here.get(key, value) != value]
         return f"the model has {', '.join(keys)}" if keys else ""
-
-
-def networks_by_name(parts: TrainingParts) -> dict[str, nn.Module]:
-    """The networks that a run trains, by the names that its method gives them."""
-    return {name: getattr(parts.method, name) for name in parts.method.networks}
 
 
 def adapted(weight: Tensor, own: Tensor, images: tuple[int, int] = (0, 0), encoded: bool = False) -> Tensor:
