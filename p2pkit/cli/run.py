@@ -183,6 +183,8 @@ def _resume_command(given: Mapping[str, Any], device: str | None, folder: Path, 
         words += ["--plugins-dir", str(given["plugins_dir"])]
     for name in given["no_plugin"]:
         words += ["--no-plugin", name]
+    for setting in given["limit"]:
+        words += ["--limit", setting]
     words += ["run", *(["--device", device] if device else []), "--resume", str(folder)]
     words += ["--accept-changed-data"] if accept_changed_data else []
     return shlex.join(words)

@@ -1,0 +1,1 @@
+"""Hostile input of every kind; ``attacks.py`` says how to add some."""

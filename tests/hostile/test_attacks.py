@@ -1,0 +1,39 @@
+"""Each attack ends in a result or in a sentence, and costs no more than it may."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import tests.hostile
+from tests.conftest import Call
+from tests.hostile.attacks import Attack, withstand
+
+ATTACKS: list[Attack] = []
+for module in pkgutil.iter_modules(tests.hostile.__path__):
+    if not module.name.startswith("test_"):
+        ATTACKS += getattr(import_module(f"tests.hostile.{module.name}"), "ATTACKS", [])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everything_imported() -> None:
+    """What the program imports is no cost of an attack."""
+    for name in ("runs", "resumed_runs", "evaluations", "translations", "new_recipe", "training.trainer"):
+        import_module(f"p2pkit.{name}")
+    import torch
+
+    torch.ones(64, 64) @ torch.ones(64, 64)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_an_attack_is_withstood(attack: Attack, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    withstand(attack, tmp_path, p2pkit)
+
+
+def test_every_attack_has_a_name_of_its_own() -> None:
+    names = list(map(str, ATTACKS))
+    assert len(set(names)) == len(names)
