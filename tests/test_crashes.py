@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -108,36 +106,6 @@ def test_the_run_resumes_whichever_operation_of_a_checkpoint_fails(
         assert not list(begun.rglob("*.part")), f"operation {number}"
 
 
-def killed_and_resumed(recipe: Path, folder: Path, kills: int, seed: int) -> None:
-    """Run ``recipe``, killing it ``kills`` times at random moments, and compare with a run that was left alone."""
-    limits = (f"train.max_steps={60 * kills}", "train.checkpoint_every=3", "train.sample_every=7", "train.log_every=5")
-    kept = ("train.ema_decay=0.9", "validation.every=4")
-    settings = [part for setting in (*limits, *kept) for part in ("--set", setting)]
-    program = [sys.executable, "-m", "p2pkit", "run"]
-    alone, killed = folder / "alone", folder / "killed"
-    subprocess.run([*program, recipe, "--out", alone, *settings], check=True, capture_output=True)
-    moments = random.Random(seed)
-    for _ in range(kills):
-        trained = (killed / "model.safetensors").exists()
-        command = [*program, "--resume", killed] if trained else [*program, recipe, "--out", killed, *settings]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        running = subprocess.Popen(command, start_new_session=True, **quiet)
-        metrics = killed / "metrics.jsonl"
-        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        deadline = time.monotonic() + 120
-        while running.poll() is None and time.monotonic() < deadline:
-            if metrics.exists() and metrics.stat().st_mtime_ns != before:
-                break
-            time.sleep(0.005)
-        time.sleep(moments.uniform(0.0, 0.4))
-        assert running.poll() is None, "the run has ended before it could be killed"
-        os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    subprocess.run([*program, "--resume", killed], check=True, capture_output=True)
-    for name in ("model.safetensors", "best.safetensors", "metrics.jsonl", "samples/step_00000056.png"):
-        assert (killed / name).read_bytes() == (alone / name).read_bytes(), name
-
-
 def test_a_killed_run_goes_on_at_once_although_its_workers_live_on(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
     settings = ("--set", "loader.workers=2", "--set", "train.max_steps=100000", "--set", "train.checkpoint_every=1")
     run = tmp_path / "run"
@@ -152,12 +120,3 @@ def test_a_killed_run_goes_on_at_once_although_its_workers_live_on(recipe: Path,
     resolved.write_text(resolved.read_text().replace("max_steps = 100000", "max_steps = 1"))
     resumed = p2pkit("run", "--resume", run)
     assert resumed.code == 0, resumed.err
-
-
-def test_a_run_killed_twice_ends_as_one_left_alone(recipe: Path, tmp_path: Path) -> None:
-    killed_and_resumed(recipe, tmp_path, kills=2, seed=1)
-
-
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_as_one_left_alone(recipe: Path, tmp_path: Path) -> None:
-    killed_and_resumed(recipe, tmp_path, kills=20, seed=2)

@@ -44,6 +44,8 @@ class Outputs:
     """The one that samples, metrics and the model file show: the trained generator, or its EMA."""
     saved_at: int = -1
     sampled_at: int = -1
+    model_of: int = -1
+    """The step of the model file, as far as this process knows."""
     saved: tuple[object, ...] = ()
     """What else the last checkpoint holds of how far the run is."""
 
@@ -118,8 +120,6 @@ class Outputs:
         states = {} if saved else gather_states(self.accelerator, self.trained.stateful)
 
         def write() -> None:
-            if not saved or metrics or not self.folder.model.exists():
-                self._write_model(self.folder.model, state.step, metrics)
             if not saved:
                 if self.folder.metrics.exists():
                     sync(self.folder.metrics)  # a checkpoint must not outlive the lines before it
@@ -127,9 +127,13 @@ class Outputs:
                     self._write_model(self.folder.best_model, state.step, state.metrics)
                 keep = self.parts.train.keep_checkpoints
                 write_checkpoint(self.folder.checkpoints, state.step, self.trained, progress, keep, best, states)
+            # behind the checkpoint: a folder with a model and none would neither resume nor begin anew
+            if metrics or self.model_of != state.step:
+                self._write_model(self.folder.model, state.step, metrics)
 
         on_main_process(self.accelerator, write)
         self.mark_saved(state)
+        self.model_of = state.step
         return not saved
 
     def mark_saved(self, state: RunState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -45,6 +46,29 @@ def test_a_run_over_http_is_the_run_on_disk_and_downloads_each_shard_once(
     assert sorted(file.stat().st_size for file in cache.iterdir()) == sorted(
         file.stat().st_size for file in shards.glob("*/*.tar")
     )
+
+
+def test_a_run_resumes_to_the_same_bytes_although_its_cache_is_emptied(
+    program: Call, sharded: Path, site: Site, shards: Path, cache: Path, tmp_path: Path
+) -> None:
+    # room for one shard alone, so that others make room for it in every epoch
+    remote = f'name = "webdataset_http"\nurl = "{site.url}"\ncache = "{cache}"\ncache_gigabytes = 1e-5'
+    sharded.write_text(sharded.read_text().replace(f'name = "webdataset"\nroot = "{shards}"', remote))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    settings = ("train.max_steps=7", "train.checkpoint_every=1", "train.keep_checkpoints=4")
+    outcome = program("run", sharded, "--out", whole, *(part for each in settings for part in ("--set", each)))
+    assert outcome.code == 0, outcome.err
+    shutil.copytree(whole, cut)
+    for folder in sorted((cut / "checkpoints").iterdir())[-2:]:
+        shutil.rmtree(folder)
+    shutil.rmtree(cache)
+    before = len(asked(site))
+    resumed = program("run", "--resume", cut)
+    assert resumed.code == 0 and "resuming from step 5" in resumed.err, resumed.err
+    assert len(asked(site)) > before
+    last = Path("checkpoints/step_00000007")
+    for name in ("model.safetensors", "metrics.jsonl", last / "networks.safetensors", last / "optimizers.safetensors"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
 
 
 def test_shards_opened_longest_ago_make_room(site: Site, shards: Path, cache: Path) -> None:
