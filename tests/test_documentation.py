@@ -240,7 +240,7 @@ def test_continuous_integration_runs_the_readmes_test_command() -> None:
     pattern = re.search(r"sed -n 's/(.*)/\\1/p' README\.md", script)
     assert pattern is not None
     expression = pattern[1].replace(r"\(", "(").replace(r"\)", ")")
-    assert re.findall(expression, readme, re.MULTILINE) == ["pip install -e '.[test]' && pytest"]
+    assert re.findall(expression, readme, re.MULTILINE) == ["pip install -e '.[test]' && pytest -n logical"]
 
 
 def test_the_example_of_resuming_with_changes(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

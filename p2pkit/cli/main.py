@@ -19,7 +19,6 @@ from p2pkit.cli.failures import failure
 from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean
 from p2pkit.utils.jsonl import finite
-from p2pkit.utils.limits import set_limits
 from p2pkit.utils.progress import is_main_process, labelled, print_line, process_count
 
 COMMANDS = {
@@ -89,7 +88,10 @@ class Commands(click.Group):
     def _ask_plugins(self, ctx: click.Context, for_commands: bool = False) -> None:
         """Find the plugins, and take in their commands; print which are left out, each once, for --help too."""
         if "p2pkit.warned" not in ctx.meta:
-            set_limits(ctx.params.get("limit") or ())
+            if ctx.params.get("limit"):
+                from p2pkit.utils.limits import set_limits
+
+                set_limits(ctx.params["limit"])
             configure(ctx.params.get("no_plugin") or (), ctx.params.get("plugins_dir"))
         warned: set[str] = ctx.meta.setdefault("p2pkit.warned", set())
         if for_commands and not ctx.meta.get("p2pkit.commands_added"):
