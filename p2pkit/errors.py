@@ -6,12 +6,20 @@ invariant of ours is an ``assert``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 NOT_UTF_8 = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """What Python makes of bytes that are not UTF-8, in arguments and names of files."""
+
+
+_OUT_OF_MEMORY = re.compile(
+    "OutOfMemoryError|can't allocate memory|not enough memory|out of memory|_STATUS_ALLOC_FAILED|bad_?alloc",
+    re.IGNORECASE,
+)
+"""In the names and texts of torch's errors."""
 
 
 class P2PKitError(ValueError):
@@ -113,8 +121,8 @@ def first_line(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, that of a GPU or the machine's."""
     # by name and text, because torch, which defines the one and raises the other, must not be imported here
-    by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or by_torch
+    by_torch = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(f"{type(error).__name__} {error}")
+    return isinstance(error, MemoryError) or bool(by_torch)
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -201,7 +201,7 @@ def test_bad_files_are_named_with_their_cause(name: str, content: bytes, expecte
 
 def test_what_unpacks_to_more_than_is_plausible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bomb(tmp_path / "a.tif")
-    monkeypatch.setattr("p2pkit.images.plausible.ALWAYS", 1 << 16)
+    monkeypatch.setenv("P2PKIT_LIMITS", "image_bytes=65536")
     np.savez_compressed(tmp_path / "a.npz", np.zeros((200, 200)))
     nibabel.Nifti1Image(np.zeros((200, 200)), np.eye(4)).to_filename(tmp_path / "a.nii.gz")
     for file in tmp_path.iterdir():
@@ -223,7 +223,7 @@ def test_moving_pictures_are_refused(ending: str, tmp_path: Path) -> None:
     first, second = (Image.fromarray(values("uint8", 9, 9, 3)) for _ in range(2))
     first.save(tmp_path / f"a.{ending}", save_all=True, append_images=[second])
     for read in (read_image, image_header):
-        with pytest.raises(DataError, match=r"it holds 2 pictures"):
+        with pytest.raises(DataError, match=r"it holds several pictures"):
             read(tmp_path / f"a.{ending}")
     first.save(tmp_path / f"a.{ending}")
     assert image_header(tmp_path / f"a.{ending}") == read_image(tmp_path / f"a.{ending}").shape == (9, 9, 3)

@@ -81,7 +81,8 @@ def test_bad_files_are_named_and_the_rest_is_done(
     folder = tmp_path / "in"
     for name in ("a.png", "z.png", "good\n🎨.png"):
         save(folder / name, picture(40, 40, len(name)))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    monkeypatch.setenv("P2PKIT_LIMITS", "image_bytes=20000")
+    monkeypatch.setattr("p2pkit.images.plausible.RATIO", 1)
     save(folder / "bomb.png", picture(200, 200, 0))
     save(folder / "gray.png", picture(20, 20, 2, channels=1))
     (folder / "cut.png").write_bytes((folder / "a.png").read_bytes()[:-200])

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import io
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from p2pkit.errors import P2PKitError, exit_code_of, first_line, is_out_of_memory
+
+
+class OutOfMemory(P2PKitError):  # noqa: N818 - named for what it says
+    """Memory has run out, and what helps depends on the command."""
+
+
+@contextmanager
+def memory_advised(advice: str) -> Iterator[None]:
+    """Have whatever runs out of memory in the body end with what helps there."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(f"out of memory ({first_line(error)}). {advice}") from error
 
 
 def failure(error: BaseException) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
+from p2pkit.cli.failures import memory_advised
 from p2pkit.cli.main import announce
 from p2pkit.cli.options import DEVICE, JSON, SPLIT
 from p2pkit.contracts import Normalisation, Split
@@ -132,7 +133,8 @@ def command(
         torch.set_num_threads(threads)
     translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
     print_line(f"device: {described(next(translator.generator.parameters()).device)}")
-    with stopped_by_signals("interrupted; the same command with --skip-existing resumes"):
+    advice = _for_memory(of_planes=translator.header.planes is not None, in_tiles=options["tile"] is not None)
+    with stopped_by_signals("interrupted; the same command with --skip-existing resumes"), memory_advised(advice):
         if of_data:
             from p2pkit.translations import translate_data
 
@@ -140,6 +142,15 @@ def command(
         else:
             report = translator.files(_by_name(named) or inputs, out, FileOptions(**options))
     _tell(report, out, as_json)
+
+
+def _for_memory(of_planes: bool, in_tiles: bool) -> str:
+    """What helps a translation where memory has run out."""
+    if in_tiles:
+        return "Lower --tile or --batch-size"
+    if of_planes:
+        return "Lower --batch-size, or split the volumes; an image that is none can be translated in tiles, --tile 512"
+    return "Translate in tiles, for which an image need not fit into memory: --tile 512; or lower --batch-size"
 
 
 def _tell(report: Report, out: Path, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from p2pkit.data.pairing import SHOWN, Pairs
 from p2pkit.data.split_names import SPLIT_NAMES, split_of
 from p2pkit.errors import DataError, did_you_mean, listed
 from p2pkit.images.formats import installed
+from p2pkit.utils.opening import read_regular
 from p2pkit.utils.paths import usable_path
 
 LINES_SHOWN = 20
@@ -117,7 +118,8 @@ def _row(line: int, cells: Mapping[str, str], root: Path) -> tuple[_Row | None, 
         try:
             files[side] = root / usable_path(Path(name), folder=root)
             if not files[side].is_file():
-                wrong.append(f"{side} {files[side]}: there is no such file")
+                found = "this is no regular file" if files[side].exists() else "there is no such file"
+                wrong.append(f"{side} {files[side]}: {found}")
         except ValueError as error:
             wrong.append(f"{side}: found {name!r}, expected {error}")
     named = cells.get("split", "")
@@ -180,7 +182,7 @@ def _refuse_splits_by_other_names(file: Path, cells_of: Mapping[str, set[str]]) 
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_regular(file).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file (data.list, which is looked for in data.root)") from error
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from threading import RLock
 from typing import IO, Any, NamedTuple
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import not_an_image
 from p2pkit.images.plausible import refuse_implausible
-from p2pkit.images.regions import Regions, npy_regions
+from p2pkit.images.regions import MappedRegions, Regions
+from p2pkit.utils.opening import open_regular
 
 _READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _PARSING = RLock()
 """Held while NumPy parses a header: threads that do so together can fail (SystemError), since Python 3.11 counts the
 depth of literals once for all of them."""
+_LONGEST_HEADER = 1 << 16
+"""Bytes; NumPy itself parses no header of more than 10,000."""
 _SHOWN = 8
 """How many of the arrays in a file a message names."""
 
@@ -61,12 +65,17 @@ class NPY(_Arrays):
 
     def write(self, stream: IO[bytes], pixels: NDArray[Any]) -> None:
         """Write pixels [height, width, channels]."""
-        np.save(stream, pixels, allow_pickle=False)
+        pixels = np.ascontiguousarray(pixels)
+        npy.write_array_header_1_0(stream, npy.header_data_from_array_1_0(pixels))
+        stream.write(pixels.data)  # NumPy's own writing does not say why it has failed
 
     def open_regions(self, file: Path) -> Regions | None:
-        """The parts of an array that lies in the file as it would in memory."""
-        with _PARSING:
-            return npy_regions(file)
+        """The parts of an array of numbers that lies in the file as it would in memory, the last axis together."""
+        with open_regular(file) as stream:
+            array = _checked(stream, stream.seek(0, os.SEEK_END))
+            if array.column_major or array.dtype.kind not in "iuf":
+                return None
+            return MappedRegions(file, array.dtype, stream.tell(), array.shape)
 
 
 class NPZ(_Arrays):
@@ -107,11 +116,13 @@ def _found(stream: IO[bytes]) -> Iterator[_Array]:
 def _checked(stream: IO[bytes], size: int) -> _Array:
     # not numpy.load: it would make room for whatever size the header claims
     stream.seek(0)
-    version = npy.read_magic(stream)
+    head = BytesIO(stream.read(_LONGEST_HEADER))  # NumPy would read whatever length the header claims
+    version = npy.read_magic(head)
     if version not in _READERS:
         raise DataError(f"its format has version {version}, which holds no pixels")
     with _PARSING:
-        shape, column_major, dtype = _READERS[version](stream)
+        shape, column_major, dtype = _READERS[version](head)
+    stream.seek(head.tell())
     if dtype.hasobject:
         raise DataError("it holds Python objects, which are never unpickled; expected numbers")
     wrong = not_an_image(shape)

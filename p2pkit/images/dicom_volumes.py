@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError, counted
-from p2pkit.images.medical import in_units, library, refuse_tables
+from p2pkit.images.medical import dicom, in_units, refuse_tables
 from p2pkit.images.pixels import described_like
 from p2pkit.images.reading import failures_of
+from p2pkit.utils.opening import open_regular
 
 DICOM_ENDING = ".dcm"
 SAME_DIRECTION, SAME_PLACE, UNEVEN = 1e-3, 1e-3, 0.1
@@ -67,9 +68,11 @@ class DicomVolume:
         """A plane along the last axis."""
         plane = self._planes[index]
         with failures_of(plane.file.name):
-            dataset = library("pydicom", "DICOM").dcmread(plane.file, stop_before_pixels=True)
-            refuse_tables(dataset)
-            numbers = import_module("pydicom.pixels").pixel_array(plane.file, index=plane.frame)
+            with open_regular(plane.file) as stream:
+                dataset = dicom(stream, header=True)
+                refuse_tables(dataset)
+                stream.seek(0)
+                numbers = import_module("pydicom.pixels").pixel_array(stream, index=plane.frame)
             for name, value in zip(_RESCALE, plane.rescale, strict=True):
                 if value is not None:
                     setattr(dataset, name, value)
@@ -94,7 +97,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _header(file: Path) -> Any:
-    return library("pydicom", "DICOM").dcmread(file, stop_before_pixels=True)
+    with open_regular(file) as stream:
+        return dicom(stream, header=True)
 
 
 def _planes(file: Path, in_series: bool) -> list[_Plane]:

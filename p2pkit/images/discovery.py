@@ -26,7 +26,8 @@ RUN_FOLDER, RUN_FILES = "{} in run folders", ("recipe.toml", "environment.json")
 HIDDEN, OTHER = "{} hidden", "{} of other kinds"
 OUTPUT = "{} that p2pkit translate has written"
 BROKEN, AGAIN = "{} whose links lead nowhere", "links to {} searched already"
-REASONS = (HIDDEN_FOLDER, SYSTEM_FOLDER, RUN_FOLDER, HIDDEN, OUTPUT, OTHER, BROKEN, AGAIN)
+IRREGULAR = "{} as FIFOs, sockets or devices"
+REASONS = (HIDDEN_FOLDER, SYSTEM_FOLDER, RUN_FOLDER, HIDDEN, OUTPUT, OTHER, BROKEN, IRREGULAR, AGAIN)
 _COUNTED: Mapping[str, tuple[str, str]] = {OTHER: ("file", "files"), AGAIN: ("folder", "folders")}
 """What is counted for a reason, where it is not images."""
 SHOWN = 4
@@ -172,7 +173,7 @@ class _Search:
         elif entry.is_file():
             self.files.append(file)
         else:
-            self._skip(BROKEN, name)
+            self._skip(IRREGULAR if file.exists() else BROKEN, name)
 
     def _skip(self, reason: str, name: str, count: int = 1) -> None:
         if count:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import logging
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -13,11 +19,20 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
+from p2pkit.images.formats import HEAD
 from p2pkit.images.pixels import stored
-from p2pkit.images.plausible import largest_plausible, refuse_implausible
+from p2pkit.images.plausible import refuse_implausible, refuse_long, refuse_many
+from p2pkit.utils.opening import open_regular
 
+# what nibabel has to say of a damaged file is said by the error
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
+
+PIECE = 1 << 20
+"""So many bytes are unpacked at a time to see how many there are."""
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI_ENDINGS = (".nii", ".nii.gz")
+NIFTI_HEAD = 540
+"""The longer of the headers of NIfTI-1 and NIfTI-2, in bytes."""
 NIFTI_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 NIFTI_MAGIC = (344, (b"n+1\0", b"ni1\0"))
 """Where a NIfTI-1 file has its mark, and what it is."""
@@ -39,7 +54,7 @@ class DICOM:
         Where the file has a rescale slope or intercept (CT: Hounsfield units), they are applied, to float32. White is
         the highest number: those of MONOCHROME1 are inverted, unless they are in units.
         """
-        dataset = library("pydicom", "DICOM").dcmread(stream)
+        dataset = dicom(stream)
         refuse_tables(dataset)
         pixels = import_module("pydicom.pixels").pixel_array(dataset)
         frames = dataset.get("NumberOfFrames") or 1
@@ -51,6 +66,37 @@ class DICOM:
     def output_ending(self, targets: str, source: str) -> str:
         """TIFF."""
         return ".tif"
+
+
+def dicom(stream: IO[bytes], header: bool = False) -> Any:
+    """The data set of pydicom in a DICOM file, or its ``header`` alone, without the pixels.
+
+    Raises:
+        DataError: it unpacks to more than is plausible, or has more frames than may be.
+    """
+    pydicom, size = library("pydicom", "DICOM"), stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    reader = import_module("pydicom.filereader")
+    reader.read_preamble(stream, force=True)
+    syntax = reader._read_file_meta_info(stream).get("TransferSyntaxUID")
+    if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        refuse_long(_inflated(stream), size)
+    stream.seek(0)
+    dataset = pydicom.dcmread(stream, stop_before_pixels=header)
+    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
+    refuse_many(frames, "frames")
+    sides = int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0)
+    refuse_implausible(frames * sides * samples * -(-int(dataset.get("BitsAllocated") or 8) // 8), size)
+    return dataset
+
+
+def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
+    """What of a stream is deflated without a header, piece by piece."""
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    while not unpacking.eof and (packed := stream.read(PIECE)):
+        while packed:
+            yield unpacking.decompress(packed, PIECE)
+            packed = unpacking.unconsumed_tail
 
 
 def refuse_tables(dataset: Any) -> None:
@@ -111,8 +157,9 @@ class NIfTI:
     def write_like(self, stream: IO[bytes], pixels: NDArray[Any], source: Path) -> None:
         """Write pixels, in the place in space of the file ``source`` if that is NIfTI."""
         affine = np.eye(4)
-        if source.name.lower().endswith(NIFTI_ENDINGS):
-            with source.open("rb") as opened:
+        with open_regular(source) as opened:
+            head = opened.read(HEAD)
+            if head.startswith(GZIP_MAGIC) or NIfTI().recognises(head):  # others may be called so too
                 affine = nifti(opened).affine
         stream.write(self._content(pixels, affine if np.isfinite(affine).all() else np.eye(4)))
 
@@ -144,16 +191,20 @@ def nifti(stream: IO[bytes]) -> Any:
     Raises:
         DataError: the file ends too early, or unpacks to more than is plausible.
     """
-    content = stream.read()
-    if content.startswith(GZIP_MAGIC):
-        packed = len(content)
-        with gzip.open(BytesIO(content)) as unpacked:
-            content = unpacked.read(largest_plausible(packed) + 1)
-        refuse_implausible(len(content), packed)
-    image = nifti_class(content).from_bytes(content)
-    if (claimed := nifti_end(image)) > len(content):
+    packed = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    is_packed = stream.read(2) == GZIP_MAGIC
+    stream.seek(0)
+    with gzip.open(stream) if is_packed else nullcontext(stream) as unpacked:
+        head = unpacked.read(NIFTI_HEAD)
+        claimed = nifti_end(head)
+        refuse_implausible(claimed, packed)
+        content = head + unpacked.read(max(0, claimed - len(head)))
+        if is_packed:  # to the end, where its checksum is
+            refuse_long(iter(partial(unpacked.read, PIECE), b""), packed)
+    if claimed > len(content):
         raise DataError(f"it ends after {len(content)} of {claimed} bytes, it is damaged or incomplete")
-    return image
+    return nifti_class(head).from_bytes(content)
 
 
 def nifti_class(head: bytes) -> Any:
@@ -162,9 +213,18 @@ def nifti_class(head: bytes) -> Any:
     return nibabel.Nifti2Image if head[4:8] in NIFTI2_MAGIC[1] else nibabel.Nifti1Image
 
 
-def nifti_end(image: Any) -> int:
-    """How many bytes the file of an image has, unpacked, by its header."""
-    return int(image.dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.dataobj.dtype.itemsize)
+def nifti_end(head: bytes) -> int:
+    """How many bytes a file that begins, unpacked, with ``head`` (NIFTI_HEAD bytes) has, by what it says of itself.
+
+    Raises:
+        DataError: it cannot have an image.
+    """
+    kind = nifti_class(head).header_class
+    header = kind(head[: kind.template_dtype.itemsize])
+    shape, offset = [int(side) for side in header.get_data_shape()], int(header.get_data_offset())
+    if min(shape, default=0) < 1 or offset < 0:
+        raise DataError(f"its shape is {tuple(shape)}, from byte {offset} on; it is damaged")
+    return offset + math.prod(shape) * int(header.get_data_dtype().itemsize)
 
 
 def in_nifti_units(values: Any, image: Any) -> NDArray[Any]:

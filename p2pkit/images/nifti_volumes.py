@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
-from p2pkit.images.formats import HEAD
-from p2pkit.images.medical import GZIP_MAGIC, in_nifti_units, nifti, nifti_class, nifti_end
+from p2pkit.images.medical import GZIP_MAGIC, NIFTI_HEAD, in_nifti_units, nifti, nifti_class, nifti_end
+from p2pkit.images.plausible import refuse_implausible
+from p2pkit.utils.opening import open_regular
 
 
 class NiftiVolume:
@@ -21,13 +24,16 @@ class NiftiVolume:
     def __init__(self, file: Path) -> None:
         self.files: Sequence[Path] = [file]
         self.notices: Sequence[str] = ()
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             self.packed = stream.read(2) == GZIP_MAGIC
-        with gzip.open(file) if self.packed else file.open("rb") as stream:
-            head = stream.read(HEAD)
             stream.seek(0)
-            image = nifti_class(head).from_stream(stream)
-            self._refuse_incomplete(file, nifti_end(image))
+            with gzip.open(stream) if self.packed else nullcontext(stream) as unpacked:
+                head = unpacked.read(NIFTI_HEAD)
+                expected = nifti_end(head)
+                refuse_implausible(expected, file.stat().st_size)
+                unpacked.seek(0)
+                image = nifti_class(head).from_stream(unpacked)
+            self._refuse_incomplete(stream, expected)
         sides = tuple(int(side) for side in image.shape)
         if len(sides) < 3 or set(sides[3:]) - {1} or 0 in sides:
             raise DataError(f"its shape is {sides}; expected three axes, so split it into volumes first")
@@ -37,17 +43,16 @@ class NiftiVolume:
         affine = np.asarray(image.affine, np.float64)
         self.affine: NDArray[np.float64] | None = affine if np.isfinite(affine).all() else None
 
-    def _refuse_incomplete(self, file: Path, expected: int) -> None:
+    def _refuse_incomplete(self, stream: IO[bytes], expected: int) -> None:
         if not self.packed:
-            if (size := file.stat().st_size) < expected:
+            if (size := stream.seek(0, os.SEEK_END)) < expected:
                 raise DataError(f"it ends after {size} of {expected} bytes, it is damaged or incomplete")
             return
-        with file.open("rb") as stream:
-            stream.seek(-4, 2)
-            # what gzip writes last is how much there is unpacked; in doubt all is looked at
-            if int.from_bytes(stream.read(4), "little") != expected % (1 << 32):
-                stream.seek(0)
-                nifti(stream)
+        stream.seek(-4, os.SEEK_END)
+        # what gzip writes last is how much there is unpacked; in doubt all is looked at
+        if int.from_bytes(stream.read(4), "little") != expected % (1 << 32):
+            stream.seek(0)
+            nifti(stream)
 
     def slices(self, axis: int) -> bool:
         """Whether the file is not compressed."""
@@ -57,14 +62,14 @@ class NiftiVolume:
         """A plane along any axis."""
         place: list[Any] = [slice(None)] * 3 + [0] * (len(self.sides) - 3)
         place[axis] = index
-        with self.files[0].open("rb") as stream:
-            head = stream.read(HEAD)
+        with open_regular(self.files[0]) as stream:
+            head = stream.read(NIFTI_HEAD)
             stream.seek(0)
             image = nifti_class(head).from_stream(stream)
             return in_nifti_units(image.dataobj[tuple(place)], image)[:, :, None]
 
     def whole(self) -> NDArray[Any]:
         """All of it."""
-        with self.files[0].open("rb") as stream:
+        with open_regular(self.files[0]) as stream:
             image = nifti(stream)
         return in_nifti_units(np.asanyarray(image.dataobj), image).reshape(self.shape)

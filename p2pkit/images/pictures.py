@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette
+from PIL import ExifTags, Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin, WebPImagePlugin
 from torchvision.io import ImageReadMode, decode_image
 
 from p2pkit.contracts import Shape
@@ -19,7 +22,12 @@ from p2pkit.errors import DataError, counted
 from p2pkit.images.colour_profiles import colours_of
 from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import stored
+from p2pkit.images.plausible import largest_plausible, refuse_implausible, refuse_many
 
+PICTURES = ("PNG", "JPEG", "BMP", "GIF", "PPM", WebPImagePlugin.WebPImageFile.format)
+"""All that Pillow is asked for, by how files begin, and never by their names: others of its readers start programs
+(Ghostscript for EPS) or belong to who knows which plugin."""
+OF_TIFF = (TiffImagePlugin.TiffImageFile.format,)
 AS_STORED = frozenset({"L", "RGB", "RGBA", "LA", "I;16"})
 """Pillow modes that are pixels already; the others (palettes, bilevel, CMYK ...) are turned into gray or RGB."""
 GRAY_MODES = frozenset({"1"})
@@ -34,7 +42,12 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that swap height and width."""
 TAIL = 4096
 """How many bytes at the end of a file are searched for the mark that ends an image."""
-_FILTERING = threading.Lock()
+SCAN = b"\xff\xda"
+"""What each scan of a JPEG begins with; it stands nowhere else in one but in previews."""
+BYTES_OF_MODE = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2}
+"""What a pixel takes in memory; in other modes it is 4 bytes, or MOST_BYTES where colours have 16 bits."""
+MOST_BYTES = 8
+_OPENING = threading.Lock()
 
 
 class Picture:
@@ -43,13 +56,19 @@ class Picture:
     endings: ClassVar[tuple[str, ...]] = ()
     begins: ClassVar[bytes] = b""
 
+    def __init__(self, formats: Sequence[str] = PICTURES) -> None:
+        self._formats = formats
+        """The names that Pillow has for what it may read."""
+
     def recognises(self, head: bytes) -> bool:
         """Whether ``head`` begins such a file."""
         return head.startswith(self.begins)
 
     def read(self, stream: IO[bytes]) -> NDArray[Any]:
         """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
-        image = _opened(stream)
+        image = _opened(stream, self._formats)
+        if image.format in ("JPEG", "MPO"):
+            _refuse_many_scans(stream)
         if not _is_deep_png(image):
             return image_pixels(image)
         stream.seek(0)  # Pillow would cut it to 8 bits
@@ -62,7 +81,7 @@ class Picture:
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives. A file whose end is not that of its format is read whole."""
-        image = _opened(stream)
+        image = _opened(stream, self._formats)
         width, height = image.size
         channels = _bands_of_deep_png(image) if _is_deep_png(image) else Image.getmodebands(_pixel_mode(image))
         channels = ChannelsOfPalette(channels) if image.mode in OF_PALETTE else channels
@@ -156,15 +175,22 @@ def _fits_png(dtype: np.dtype[Any], channels: int) -> bool:
     return (dtype == np.uint8 and channels in (1, 2, 3, 4)) or (dtype == np.uint16 and channels == 1)
 
 
-def _opened(stream: IO[bytes]) -> Image.Image:
+def _opened(stream: IO[bytes], formats: Sequence[str]) -> Image.Image:
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    # filters of warnings belong to the whole process, and images are read in threads too
-    with _FILTERING, warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(stream)
-        frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # cameras put a preview behind a photo
-        raise DataError(f"it holds {frames} pictures, one after another; expected a single one, so extract it first")
+    with _limited_by(largest_plausible(size)):
+        try:
+            image = Image.open(stream, formats=list(formats))
+            refuse_implausible(math.prod(image.size) * _bytes_of_pixel(image), size)
+            # of a GIF the number of pictures is known only when all of it has been read
+            several = getattr(image, "is_animated", False)
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+", str(error))
+            # how many bytes they have is not known yet, so it is the most
+            refuse_implausible(MOST_BYTES * int(pixels[0]) if pixels else 0, size)
+            raise
+    if several and image.format != "MPO":  # cameras put a preview behind a photo
+        raise DataError("it holds several pictures, one after another; expected a single one, so extract it first")
     if isinstance(image, ImageFile.ImageFile) and image.format == "BMP":
         stream.seek(0)
         _mend_bmp(image, stream.read(30))
@@ -172,6 +198,33 @@ def _opened(stream: IO[bytes]) -> Image.Image:
     if _is_pgm(image) and more and more[0] not in PGM_BITS:  # Pillow would scale and round them
         raise DataError(f"a PGM whose values end at {more[0]} is not supported, only at 255; convert it to PNG")
     return image
+
+
+@contextmanager
+def _limited_by(most: int) -> Iterator[None]:
+    """Have Pillow refuse, with DecompressionBombError, images of more pixels than ``most`` bytes can be."""
+    # both belong to the whole process, and images are read in threads too
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        former, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max(1, most // 2)  # its errors begin at twice that
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = former
+
+
+def _bytes_of_pixel(image: Image.Image) -> int:
+    return MOST_BYTES if _has_deep_colour(image) else BYTES_OF_MODE.get(image.mode, 4)
+
+
+def _refuse_many_scans(stream: IO[bytes]) -> None:
+    """Raise DataError where a JPEG has more scans than may be."""
+    stream.seek(0)
+    scans, last = 0, b""
+    while piece := stream.read(1 << 20):
+        scans += piece.count(SCAN) + (last + piece[:1] == SCAN)
+        last = piece[-1:]
+    refuse_many(scans, "scans", "jpeg_scans")
 
 
 def _is_deep_png(image: Image.Image) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -11,13 +12,15 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from p2pkit.contracts import Shape
-from p2pkit.errors import DataError, P2PKitError, counted
+from p2pkit.errors import DataError, P2PKitError, Unavailable, counted
 from p2pkit.images.formats import HEAD, ChannelsOfPalette, InstalledFormat, installed
 from p2pkit.images.pictures import PNG
 from p2pkit.images.pixels import FULL_SCALE, described_like, stored
+from p2pkit.images.plausible import refuse_implausible
+from p2pkit.utils.opening import IrregularFile, open_regular, patiently
 
 
 def read_image(file: Path) -> NDArray[Any]:
@@ -28,8 +31,13 @@ def read_image(file: Path) -> NDArray[Any]:
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
     """
-    with failures_of(str(file)), file.open("rb") as stream:
-        return _pixels(_format_of(stream, file.name), stream)
+
+    def read() -> NDArray[Any]:
+        with _opened(file) as stream:
+            return _pixels(_format_of(stream, file.name), stream)
+
+    with failures_of(str(file)):
+        return patiently(read, file)
 
 
 def read_image_bytes(data: bytes, name: str) -> NDArray[Any]:
@@ -53,13 +61,13 @@ def image_header(file: Path) -> Shape:
     Raises:
         DataError: as read_image does, but for damage in the middle of a file.
     """
-    with failures_of(str(file)), file.open("rb") as stream:
-        found = _format_of(stream, file.name)
-        if found.has("header"):
-            return found.header(stream)
-        pixels = _pixels(found, stream)
-        height, width, channels = pixels.shape
-        return height, width, ChannelsOfPalette(channels) if getattr(pixels, "indices", None) is not None else channels
+
+    def read() -> Shape:
+        with _opened(file) as stream:
+            return _shape(_format_of(stream, file.name), stream)
+
+    with failures_of(str(file)):
+        return patiently(read, file)
 
 
 def middle_of(width: int, name: str) -> int:
@@ -69,13 +77,34 @@ def middle_of(width: int, name: str) -> int:
     return width // 2
 
 
+def _opened(file: Path) -> IO[bytes]:
+    try:
+        return open_regular(file)
+    except PermissionError as error:
+        raise Unavailable("reading it is not permitted") from error
+
+
 def _format_of(stream: IO[bytes], name: str) -> InstalledFormat:
     # what no format knows is left to Pillow, which knows many more
     return installed().of(name, stream.read(HEAD)) or InstalledFormat("picture", PNG())
 
 
+def _shape(found: InstalledFormat, stream: IO[bytes]) -> Shape:
+    """The shape of what a format would read, seen to be plausible."""
+    if found.has("header"):
+        shape = found.header(stream)
+        if found.blame:  # p2pkit's own see to it, and know how many bytes a pixel has
+            refuse_implausible(math.prod(shape), stream.seek(0, os.SEEK_END))
+        return shape
+    pixels = _pixels(found, stream)
+    height, width, channels = pixels.shape
+    return height, width, ChannelsOfPalette(channels) if getattr(pixels, "indices", None) is not None else channels
+
+
 def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
     """What a format reads, seen to be pixels [height, width, channels] and in this machine's byte order."""
+    if found.blame and found.has("header"):
+        _shape(found, stream)
     return checked_pixels(found.read(stream), f", read by the {found.blame}" if found.blame else "")
 
 
@@ -103,23 +132,26 @@ def checked_pixels(given: Any, by: str = "") -> NDArray[Any]:
 
 
 @contextmanager
-def failures_of(name: str) -> Iterator[None]:
-    """Turn whatever reading an image raises in the body into a DataError that begins with ``name``."""
+def failures_of(name: str, where: str = "") -> Iterator[None]:
+    """Turn what reading an image raises in the body into a DataError that begins with ``name``; ``where`` ends it.
+
+    But for what says nothing of what is in the file: no memory, and errors of the system that may pass (ReadError).
+    """
     try:
         yield
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no such file") from error
     except IsADirectoryError as error:
         raise DataError(f"{name}: this is a folder, not an image") from error
-    except PermissionError as error:
-        raise DataError(f"{name}: reading it is not permitted") from error
+    except (IrregularFile, MemoryError):
+        raise
+    except Unavailable as error:
+        raise Unavailable(f"{name}: {error}{where}") from error
     except DataError as error:
-        raise DataError(f"{name}: {error}") from error
+        raise DataError(f"{name}: {error}{where}") from error
     except P2PKitError:  # what is wrong is not the file
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{name}: this is not an image that can be read{installed().failed()}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{name}: refused, it unpacks to more pixels than are plausible: {error}") from error
     except Exception as error:  # damage makes decoders trip over whatever they were about to do
-        raise DataError(f"{name}: the image cannot be read, it is damaged or incomplete: {error}") from error
+        raise DataError(f"{name}: the image cannot be read, it is damaged or incomplete: {error}{where}") from error

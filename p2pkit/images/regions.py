@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, TIFF, TiffPage
 
-from p2pkit.errors import DataError
 from p2pkit.images.formats import installed
-from p2pkit.images.pixels import not_an_image
-from p2pkit.images.reading import read_image
+from p2pkit.images.plausible import refuse_implausible
+from p2pkit.images.reading import failures_of, read_image
 from p2pkit.images.tiff_meaning import Meaning
+from p2pkit.images.tiff_opening import opened, refuse_larger_picture
+from p2pkit.utils.opening import open_regular, patiently
 
 CACHED_BYTES = 64 << 20
 """So much of a compressed TIFF is kept unpacked, since tiles that lie side by side need the same strips."""
@@ -75,11 +75,7 @@ class TiffRegions:
         self._unpacked = lru_cache(max(1, CACHED_BYTES // max(1, size)))(self._unpack)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """The pixels of a part.
-
-        Raises:
-            DataError: a strip or tile is damaged.
-        """
+        """The pixels of a part."""
         page = self._page
         assert page.dtype is not None
         height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -98,11 +94,12 @@ class TiffRegions:
     def _unpack(self, index: int) -> NDArray[Any]:
         """Strip or tile ``index``, [height, width, channels]."""
         page = self._page
-        with _damage_named(self._file), self._file.open("rb") as stream:
+        with open_regular(self._file) as stream:
             stream.seek(page.dataoffsets[index])
             packed = stream.read(page.databytecounts[index])
             if len(packed) < page.databytecounts[index]:
                 raise ValueError("the file ends too early")
+            refuse_larger_picture(page, packed)
             segment, _, (_, height, width, _) = page.decode(packed, index, jpegtables=page.jpegtables)
             if segment is None:  # left out, so it is as empty as the page says
                 segment = np.full((1, height, width, page.chunks[-1]), page.nodata, page.dtype)
@@ -122,8 +119,8 @@ class _MeantRegions:
         return self._meaning.pixels(self._numbers.read(rows, columns))
 
 
-class _PluginRegions:
-    """Regions that a plugin's format gives; what they raise names the file and the plugin."""
+class _RegionsOfFile:
+    """Regions of a file; whatever reading one raises is a DataError that names it, and the plugin that is to blame."""
 
     def __init__(self, file: Path, regions: Regions, blame: str) -> None:
         self._file, self._regions, self._blame = file, regions, blame
@@ -131,8 +128,8 @@ class _PluginRegions:
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """The pixels of a part."""
-        with _damage_named(self._file, f" in open_regions of {self._blame}"):
-            return self._regions.read(rows, columns)
+        with failures_of(str(self._file), f" in open_regions of {self._blame}" if self._blame else ""):
+            return patiently(partial(self._regions.read, rows, columns), self._file)
 
 
 def _paste(pixels: NDArray[Any], segment: NDArray[Any], top: int, left: int) -> None:
@@ -157,19 +154,11 @@ def open_regions(file: Path) -> Regions:
     found, regions = formats.with_ending(formats.ending(file.name)), None
     with suppress(Exception):  # whatever is wrong with it, reading it whole can say
         regions = found.open_regions(file) if found else None
-    if found and regions and found.blame:
-        return _PluginRegions(file, regions, found.blame)
-    return regions or ArrayRegions(read_image(file))
-
-
-def npy_regions(file: Path) -> Regions | None:
-    """The regions of an NPY file of numbers, the last axis together; None, or any error, for others."""
-    mapped = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(mapped, np.memmap) or mapped.ndim not in (2, 3) or not mapped.flags.c_contiguous:
-        return None
-    if not_an_image(mapped.shape):
-        return None
-    return MappedRegions(file, mapped.dtype, mapped.offset, mapped.shape) if _is_number(mapped.dtype) else None
+    if found is None or regions is None:
+        return ArrayRegions(read_image(file))
+    with failures_of(str(file)):
+        refuse_implausible(math.prod(regions.shape), file.stat().st_size)
+    return _RegionsOfFile(file, regions, found.blame)
 
 
 def tiff_regions(file: Path) -> Regions | None:
@@ -177,18 +166,15 @@ def tiff_regions(file: Path) -> Regions | None:
 
     None, or any error, for others.
     """
-    with TiffFile(file, is_ome=False) as tiff:
-        series = tiff.series[0]
+    with open_regular(file) as stream, opened(stream) as series:
         page = series.keyframe
-        if len(tiff.series) > 1 or len(series.pages) > 1 or not isinstance(page, TiffPage) or not _is_plain(page):
-            return None
-        ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=True))
-        if max(ends) > file.stat().st_size:
+        alone = len(page.parent.series) == len(series.pages) == 1
+        if not alone or not isinstance(page, TiffPage) or not _is_plain(page):
             return None
         assert page.dtype is not None
         meaning = Meaning.of(page)
         if page.is_memmappable:
-            dtype = page.dtype.newbyteorder(tiff.byteorder)
+            dtype = page.dtype.newbyteorder(page.parent.byteorder)
             mapped = MappedRegions(file, dtype, page.dataoffsets[0], page.shape, page.axes == "SYX")
             return _MeantRegions(mapped, meaning)
         TIFF.DECOMPRESSORS[page.compression], TIFF.UNPREDICTORS[page.predictor]  # KeyError: not without more libraries
@@ -223,11 +209,3 @@ def _image_shape(shape: tuple[int, ...], planes: bool) -> tuple[int, int, int]:
 def _native(pixels: NDArray[Any]) -> NDArray[Any]:
     """A copy in this machine's byte order."""
     return np.array(pixels, dtype=pixels.dtype.newbyteorder("="), order="C", subok=False)
-
-
-@contextmanager
-def _damage_named(file: Path, where: str = "") -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # damage makes decoders trip over whatever they were about to do
-        raise DataError(f"{file}: the image cannot be read, it is damaged or incomplete: {error}{where}") from error

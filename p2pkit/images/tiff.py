@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -14,19 +12,19 @@ from typing import IO, Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TiffFile, TiffPage, TiffPageSeries, imwrite
+from tifffile import COMPRESSION, PHOTOMETRIC, RESUNIT, TiffPage, TiffPageSeries, imwrite
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
-from p2pkit.images.pictures import Picture
-from p2pkit.images.plausible import refuse_implausible
+from p2pkit.images.pictures import OF_TIFF, Picture
 from p2pkit.images.regions import Regions, tiff_regions
 from p2pkit.images.tiff_meaning import Meaning
+from p2pkit.images.tiff_opening import MAGIC, keyframe, opened, refuse_larger_pictures
+from p2pkit.utils.opening import open_regular
 
 # what it has to say of a damaged file is said by the error
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ORIENTATION = 274
 UPRIGHT: Mapping[int, tuple[bool, bool, bool]] = {
     2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
@@ -63,7 +61,8 @@ class TIFF:
             page = keyframe(series)
             meaning = Meaning.of(page)
             if is_for_pillow(stream, series, page):
-                return meaning.described(Picture().read(stream))
+                return meaning.described(Picture(OF_TIFF).read(stream))
+            refuse_larger_pictures(stream, series.pages)
             pixels = np.moveaxis(series.asarray(), _image_axes(series), (0, 1))
         swap, rows, columns = UPRIGHT.get(orientation(page), (False, False, False))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
@@ -77,7 +76,7 @@ class TIFF:
             page = keyframe(series)
             Meaning.of(page)  # refuses what read does
             if is_for_pillow(stream, series, page):
-                return Picture().header(stream)
+                return Picture(OF_TIFF).header(stream)
             height, width = (series.shape[axis] for axis in _image_axes(series))
             if orientation(page) >= 5:
                 height, width = width, height
@@ -104,37 +103,6 @@ class TIFF:
     def open_regions(self, file: Path) -> Regions | None:
         """The parts of a TIFF in strips or tiles."""
         return tiff_regions(file)
-
-
-@contextmanager
-def opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
-    """The first image of a TIFF, with all pages like it, seen to be whole and of a size that can be."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    # OME's own account of a file may lead to other files; its planes are pages all the same
-    with TiffFile(stream, is_ome=False) as file:
-        if not file.series or not file.series[0].shape or 0 in file.series[0].shape:
-            raise DataError("the TIFF holds no image")
-        series = file.series[0]
-        if "X" not in series.axes or "Y" not in series.axes:
-            raise DataError(f"the axes of its image are {series.axes}; expected Y and X among them")
-        end = max((start + length for page in series.pages if page for start, length in _parts(page)), default=0)
-        if end > size:
-            raise DataError(f"the image is incomplete: it should end at byte {end}, the file has {size}")
-        refuse_implausible(math.prod(series.shape) * series.dtype.itemsize, size)
-        yield series
-
-
-def _parts(page: Any) -> Iterator[tuple[int, int]]:
-    """The offsets and lengths of a page's strips or tiles."""
-    return zip(page.dataoffsets, page.databytecounts, strict=False)
-
-
-def keyframe(series: TiffPageSeries) -> TiffPage:
-    """The page that says of all pages of an image what they are."""
-    page = series.keyframe
-    assert isinstance(page, TiffPage)
-    return page
 
 
 def _image_axes(series: TiffPageSeries) -> tuple[int, int]:
@@ -178,9 +146,14 @@ def _is_exact_in_pillow(series: TiffPageSeries, page: TiffPage) -> bool:
 
 
 def carried_over(like: Path) -> dict[str, Any]:
-    """What of a TIFF is true of a translation of it too, as arguments of tifffile.imwrite."""
-    with like.open("rb") as stream, TiffFile(stream, is_ome=False) as file:
-        page = keyframe(file.series[0])
+    """What of a TIFF is true of a translation of it too, as arguments of tifffile.imwrite; empty of other files."""
+    with open_regular(like) as stream:
+        return _carried_over(stream) if stream.read(4) in MAGIC else {}
+
+
+def _carried_over(stream: IO[bytes]) -> dict[str, Any]:
+    with opened(stream) as series:
+        page = keyframe(series)
         # these describe the planes of the source, which the output does not have
         structural = page.is_imagej or page.is_shaped or page.is_ome
         codes = (*GEOGRAPHIC, *(() if structural else (DESCRIPTION,)))

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tifffile import TiffFile, TiffPageSeries
+from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 from p2pkit.errors import DataError
-from p2pkit.images.tiff import is_for_pillow, keyframe, opened, orientation
+from p2pkit.images.tiff import is_for_pillow, orientation
 from p2pkit.images.tiff_meaning import Meaning
+from p2pkit.images.tiff_opening import OF_ITS_OWN, keyframe, opened, refuse_larger_pictures
+from p2pkit.utils.opening import open_regular
 
 PLANES = "ZIQT"
 """What tifffile calls axes whose planes are those of a stack: depth, pages, others, time; not C, channels."""
@@ -27,7 +29,7 @@ class TiffStack:
         self.files: Sequence[Path] = [file]
         self.notices: Sequence[str] = ()
         self.affine: NDArray[np.float64] | None = None
-        with file.open("rb") as stream, opened(stream) as series:
+        with open_regular(file) as stream, opened(stream) as series:
             page = keyframe(series)
             if wrong := _not_a_stack(series):
                 raise DataError(wrong)
@@ -43,7 +45,8 @@ class TiffStack:
             self._dtype = series.dtype.newbyteorder(page.parent.byteorder)
             self._offset = series.dataoffset
             """Where all planes lie one after another, unpacked; None where they do not."""
-            self._pages = [] if self._offset is not None else [each.index for each in series.pages if each is not None]
+            self._pages = [] if self._offset is not None else [each.offset for each in series.pages if each is not None]
+            """Where in the file the pages begin: to look for one by its number would be to read all before it."""
         if self._offset is None and len(self._pages) != depth:
             raise DataError(f"{len(self._pages)} of its {depth} planes are there")
 
@@ -60,20 +63,24 @@ class TiffStack:
             planes = np.moveaxis(numbers.transpose(1, 2, 0), axis, 2)
             plane = np.array(planes[:, :, index : index + 1], subok=False)
         else:
-            with TiffFile(self.files[0], is_ome=False) as tiff:
-                plane = tiff.pages[self._pages[index]].asarray().reshape(height, width, 1)
+            with TiffFile(self.files[0], **OF_ITS_OWN) as tiff:
+                tiff.filehandle.seek(self._pages[index])
+                page = TiffPage(tiff, index=index)
+                refuse_larger_pictures(tiff.filehandle, [page])
+                plane = page.asarray().reshape(height, width, 1)
         return self._meaning.pixels(plane)
 
     def whole(self) -> NDArray[Any]:
         """All of it."""
-        with self.files[0].open("rb") as stream, opened(stream) as series:
+        with open_regular(self.files[0]) as stream, opened(stream) as series:
+            refuse_larger_pictures(stream, series.pages)
             numbers = series.asarray().reshape(self.shape[2], *self.shape[:2])
         return self._meaning.pixels(np.moveaxis(numbers, 0, 2))
 
 
 def is_stack(file: Path) -> bool:
     """Whether a TIFF has several gray pages that are planes."""
-    with file.open("rb") as stream, opened(stream) as series:
+    with open_regular(file) as stream, opened(stream) as series:
         return not _not_a_stack(series)
 
 

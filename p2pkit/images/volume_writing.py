@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, imwrite
 
 from p2pkit.errors import DataError
-from p2pkit.images.formats import HEAD
-from p2pkit.images.medical import NIFTI_DTYPES, NIFTI_ENDINGS, library, nifti_class
+from p2pkit.images.medical import NIFTI_DTYPES, NIFTI_ENDINGS, NIFTI_HEAD, library, nifti_class
 from p2pkit.images.names import ending
 from p2pkit.images.nifti_volumes import NiftiVolume
 from p2pkit.images.tiff import CLASSIC_LIMIT, TIFF, carried_over
+from p2pkit.images.tiff_opening import OF_ITS_OWN
 from p2pkit.images.tiff_stacks import TiffStack
 from p2pkit.images.volumes import Volume
 from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.opening import open_regular
 
 OUTPUT_ENDINGS = (*NIFTI_ENDINGS, *TIFF.endings)
 OF_IMAGEJ = ("uint8", "uint16", "float32")
@@ -86,8 +87,8 @@ def _write_nifti(stream: IO[bytes] | gzip.GzipFile, voxels: NDArray[Any], source
 def _like(source: NiftiVolume, voxels: NDArray[Any]) -> Any:
     """An image with the header of ``source``, but for what that says of its values."""
     file = source.files[0]
-    with gzip.open(file) if source.packed else file.open("rb") as stream:
-        head = stream.read(HEAD)
+    with gzip.open(file) if source.packed else open_regular(file) as stream:
+        head = stream.read(NIFTI_HEAD)
         stream.seek(0)
         kind = nifti_class(head)
         original = kind.from_stream(stream)
@@ -121,7 +122,7 @@ def _write_stack(stream: IO[bytes], voxels: NDArray[Any], source: Volume) -> Non
 
 def _of_imagej(file: Path) -> dict[str, Any]:
     """What ImageJ says of the voxels of its stack; empty of other files."""
-    with TiffFile(file, is_ome=False) as tiff:
+    with TiffFile(file, **OF_ITS_OWN) as tiff:
         found: Any = tiff.imagej_metadata or {}
     kept: dict[str, Any] = {name: found[name] for name in ("spacing", "unit", "zunit") if name in found}
     return {"axes": "ZYX", **kept} if found else {}

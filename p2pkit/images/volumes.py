@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from p2pkit.images.pixels import described_like
 from p2pkit.images.reading import checked_pixels, failures_of
 from p2pkit.images.tiff import TIFF
 from p2pkit.images.tiff_stacks import TiffStack, is_stack
+from p2pkit.utils.opening import patiently
 
 KEPT_BYTES = 512 << 20
 """So much of volumes that can only be had whole is kept by a process: the last ones that were asked for."""
@@ -100,8 +102,8 @@ class Volume:
     def _plane(self, index: int, axis: int) -> NDArray[Any]:
         with failures_of(str(self.path)):
             if self.stored.slices(axis):
-                return checked_pixels(self.stored.plane(index, axis))
-            whole = _kept(self)
+                return checked_pixels(patiently(partial(self.stored.plane, index, axis), self.path))
+            whole = patiently(partial(_kept, self), self.path)
             plane = np.moveaxis(whole, axis, 2)[:, :, index : index + 1]
             return described_like(checked_pixels(np.asarray(plane)), whole)
 
@@ -125,14 +127,18 @@ def open_volume(path: Path) -> Volume:
         DataError: it is missing, damaged or not a volume; the message begins with ``path``.
     """
     with failures_of(str(path)):
-        named = ending(path)
-        if path.is_dir() or named == DICOM_ENDING:
-            return Volume(path, DicomVolume(path))
-        if named in NIFTI_ENDINGS:
-            return Volume(path, NiftiVolume(path))
-        if named in TIFF.endings:
-            return Volume(path, TiffStack(path))
-        raise DataError(f"this is not a volume; volumes are {KINDS}")
+        return patiently(partial(_opened, path), path)
+
+
+def _opened(path: Path) -> Volume:
+    named = ending(path)
+    if path.is_dir() or named == DICOM_ENDING:
+        return Volume(path, DicomVolume(path))
+    if named in NIFTI_ENDINGS:
+        return Volume(path, NiftiVolume(path))
+    if named in TIFF.endings:
+        return Volume(path, TiffStack(path))
+    raise DataError(f"this is not a volume; volumes are {KINDS}")
 
 
 def refuse_unequal(volumes: Sequence[Volume], called: str) -> None:

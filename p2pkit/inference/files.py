@@ -347,9 +347,8 @@ def _translate_whole(
                 # what describes a file is of its size and place
                 like = next(iter(job.source.files), None)
                 like = like if output.shape[1:] == image.stored and not job.source.part else None
-                records.begin(job.results[number])
-                write_image(job.results[number], translator.to_pixels(output), like)
-                records.done(job.results[number], job.made_with[number])
+                with records.written(job.results[number], job.made_with[number]):
+                    write_image(job.results[number], translator.to_pixels(output), like)
         except DataError as error:
             return job, f"{job.source.name}: {error}"
         return job, image.failure
@@ -383,11 +382,12 @@ def _translate_in_tiles(
         like = next(iter(job.source.files), None)
         like = like if shape[:2] == source.shape[:2] and not job.source.part else None
         for sample, result in enumerate(job.results):
-            records.begin(result)
-            with written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink:
+            with (
+                records.written(result, job.made_with[sample]),
+                written_in_regions(result, shape, np.dtype(translator.header.target_dtype), like) as sink,
+            ):
                 look = partial(odd.look_at, seen=seen)
                 translate_tiled(translator, source, sink, tiling, name, options.seed + sample, look)
-            records.done(result, job.made_with[sample])
         odd.count(seen)
     except DataError as error:
         failure = str(error)

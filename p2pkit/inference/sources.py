@@ -23,6 +23,7 @@ from p2pkit.images.regions import ArrayRegions, Regions, open_regions
 from p2pkit.inference.model_file import ModelHeader, SourceHeader
 from p2pkit.inference.odd_sources import Pixels
 from p2pkit.networks.encoding import SourcePart
+from p2pkit.utils.opening import refuse_irregular
 from p2pkit.utils.progress import Progress, print_line
 
 StoredAs = Literal["image", "side_by_side", "left", "right"]
@@ -201,6 +202,8 @@ def files_of(given: Path) -> Iterator[tuple[Path, Path]]:
         for file in found.files:
             yield file, without_ending(file.relative_to(given))
     else:
+        if given.exists():
+            refuse_irregular(given, given.stat().st_mode)
         raise DataError(f"{given}: there is no such file or folder")
 
 

@@ -224,9 +224,8 @@ def _translate(
         for index, plane in enumerate(_planes(translator, source, options, options.seed + sample, look_at)):
             np.moveaxis(voxels, axis, 0)[index] = plane
             progress.advance()
-        records.begin(result)
-        write_volume(result, voxels, first)
-        records.done(result, job.made_with[sample])
+        with records.written(result, job.made_with[sample]):
+            write_volume(result, voxels, first)
     odd.count(seen)
 
 

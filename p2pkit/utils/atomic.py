@@ -69,7 +69,8 @@ def _error_number(error: Exception) -> int | None:
     if isinstance(error, WriteError) and isinstance(error.__cause__, Exception):
         return _error_number(error.__cause__)
     if isinstance(error, OSError):
-        return error.errno
+        # NumPy, by which tifffile writes, says how much of it was written, and not why no more
+        return errno.ENOSPC if error.errno is None and "requested and" in str(error) else error.errno
     # safetensors has it in the text alone: "... (os error 28)"
     wrapped = re.search(r"\(os error (\d+)\)", str(error))
     return int(wrapped[1]) if wrapped else None

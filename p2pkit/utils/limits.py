@@ -14,7 +14,7 @@ from functools import lru_cache
 from p2pkit.errors import P2PKitError, did_you_mean
 
 VARIABLE = "P2PKIT_LIMITS"
-"""The variable of the environment that holds what is set, "image_bytes=64GB tiff_pages=100000"."""
+"""The variable of the environment that holds what is set, "image_bytes=64GB image_pages=100000"."""
 _UNITS = {"": 1, "k": 10**3, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _VALUE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE)
 
@@ -29,8 +29,10 @@ class Limits:
 
     image_bytes: int = 2**30
     """What the pixels of an image or a volume may take, where that is more than 200 times its file."""
-    tiff_pages: int = 10_000
-    """How many pages of a TIFF are looked at."""
+    image_pages: int = 10_000
+    """How many pages of a TIFF, or frames of a DICOM file, are looked at."""
+    jpeg_scans: int = 500
+    """How many scans a progressive JPEG may be made of; each takes as long as its whole image."""
 
 
 def limits() -> Limits:

@@ -40,19 +40,28 @@ def open_regular(path: Path) -> IO[bytes]:
         IrregularFile: it is a FIFO, a device or a socket.
         OSError: it cannot be opened; IsADirectoryError for a folder.
     """
+    return open(path, "rb", opener=_descriptor)
+
+
+def _descriptor(path: str, flags: int) -> int:
+    refuse_irregular(path, os.stat(path).st_mode)  # noqa: PTH116 - of what links lead to; opening a device may do harm
     # without O_NONBLOCK opening a FIFO waits for somebody who writes
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
-        mode = os.fstat(descriptor).st_mode
-        for is_kind, called in _KINDS:
-            if is_kind(mode):
-                raise IrregularFile(f"{path}: this is {called}; expected a regular file")
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        return open(descriptor, "rb")  # noqa: PTH123 - a descriptor has no path; the caller closes it
+        refuse_irregular(path, os.fstat(descriptor).st_mode)
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def refuse_irregular(path: str | Path, mode: int) -> None:
+    """Raise IrregularFile for the ``mode`` of a FIFO, a device or a socket; IsADirectoryError for a folder's."""
+    for is_kind, called in _KINDS:
+        if is_kind(mode):
+            raise IrregularFile(f"{path}: this is {called}; expected a regular file")
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 def patiently(read: Callable[[], T], path: Path) -> T:

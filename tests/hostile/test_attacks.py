@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tests.hostile
+from p2pkit.utils.limits import VARIABLE
 from tests.conftest import Call
 from tests.hostile.attacks import Attack, withstand
 
@@ -31,6 +32,7 @@ def everything_imported() -> None:
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_an_attack_is_withstood(attack: Attack, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "")  # which an attack with --limit changes
     withstand(attack, tmp_path, p2pkit)
 
 
