@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,8 @@ class RunDir:
         # of a run that is not trained there is nothing to lose
         trained = out.exists() and (folder.model.exists() or folder.has_checkpoint or not folder.recipe.is_file())
         if trained and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
-            resuming = f", or resume the run in it: p2pkit run --resume {out}" if folder.has_checkpoint else ""
+            command = f"p2pkit run --resume {shlex.quote(str(out))}"
+            resuming = f", or resume the run in it: {command}" if folder.has_checkpoint else ""
             raise RunDirError(f"{out}: there is something in that place already; choose another folder{resuming}")
         with os_errors_described(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -181,12 +183,36 @@ def this_start(device: str) -> dict[str, Any]:
                 found[name] = match[1]
     ours = Path(__file__).parents[1]
     for name, folder in (("p2pkit_commit", ours if (ours / ".git").exists() else None), ("directory_commit", Path())):
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         with suppress(OSError, subprocess.SubprocessError):  # without git, outside a repository, on a slow disk
             if folder is not None:
-                described = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5, check=True)
-                found[name] = described.stdout.strip()
+                found[name] = _commit(folder)
     return found
+
+
+def _commit(folder: Path) -> str:
+    """The commit of the repository that a folder is in, with -dirty behind where files differ.
+
+    The repository may be a stranger's: no program runs that it names. Where it has some that files are compared
+    through, they are not compared, and -unchecked is behind.
+    """
+    command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"]
+    unasked = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+
+    def said(*arguments: str, code: int = 0) -> str:
+        run = subprocess.run(
+            [*command, *arguments], cwd=folder, env={**os.environ, **unasked}, stdin=subprocess.DEVNULL, timeout=5,
+            capture_output=True, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+        if run.returncode not in (0, code):
+            raise subprocess.CalledProcessError(run.returncode, command)
+        return run.stdout.strip()
+
+    commit = said("rev-parse", "--verify", "HEAD")
+    filters = said("config", "--show-scope", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$", code=1)
+    if any(not line.startswith(("system", "global", "command")) for line in filters.splitlines()):
+        return f"{commit}-unchecked"
+    changed = said("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    return f"{commit}-dirty" if changed else commit
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from p2pkit.cli import main
 from p2pkit.components.catalogue import create
 from p2pkit.components.host import configure
 from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.utils.limits import VARIABLE
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
 REPOSITORY = Path(__file__).parent.parent
@@ -112,7 +114,8 @@ def p2pkit(capsys: pytest.CaptureFixture[str]) -> Iterator[Call]:
     def call(*arguments: object) -> Outcome:
         forget_accelerator()
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setenv(VARIABLE, os.environ.get(VARIABLE, ""))  # --limit sets it, for the processes of one command
             main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
         code = ended.value.code

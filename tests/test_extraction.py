@@ -16,6 +16,7 @@ import pytest
 from p2pkit.downloads import extraction
 from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError, WriteError
+from p2pkit.utils.limits import VARIABLE
 
 FILES = {"facades/train/1.jpg": b"one", "facades/train/2.jpg": b"two", "facades/test/1.jpg": b"three"}
 
@@ -50,12 +51,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def refused(archive: Path, *named: str, **limits: int) -> None:
+def refused(archive: Path, *named: str, limit: str = "") -> None:
     """Assert that ``archive`` is refused with a message that names it, and that nothing is left of the attempt."""
     around = archive.parent.parent
     before = {p for p in around.rglob("*") if p.suffix != ".lock"}
-    with pytest.raises(DataError) as caught:
-        extract(archive, archive.parent / "out", **limits)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DataError) as caught:
+        patch.setenv(VARIABLE, limit)
+        extract(archive, archive.parent / "out")
     for part in (str(archive), *named):
         assert part in str(caught.value)
     assert {p for p in around.rglob("*") if p.suffix != ".lock"} == before
@@ -166,19 +168,20 @@ def test_links_and_devices_in_a_zip(place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_bombs(name: str, place: Path) -> None:
+def test_bombs(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = MAKERS[name](place / name, {"small": b"x" * 600, "big": b"\0" * 5_000_000})
-    refused(archive, "big", "1000000 bytes", max_bytes=1_000_000)
-    refused(archive, "big", "5000500 bytes", max_bytes=5_000_500)  # all members together
-    refused(archive, "big", "1 members", max_members=1)
-    extract(archive, place / "out", max_bytes=5_000_600, max_members=2)
+    refused(archive, "big", "unpacked_bytes is 1MB", "--limit unpacked_bytes=6MB", limit="unpacked_bytes=1MB")
+    refused(archive, "big", "unpacked_bytes is 5MB", limit="unpacked_bytes=5000500")  # all members together
+    refused(archive, "big", "unpacked_files is 1", "--limit unpacked_files=2", limit="unpacked_files=1")
+    monkeypatch.setenv(VARIABLE, "unpacked_bytes=5000600 unpacked_files=2")
+    extract(archive, place / "out")
 
 
 def test_zip_that_lies_about_sizes(place: Path) -> None:
     archive = zip_file(place / "a.zip", {"big": b"\0" * 5_000_000})
     size = (5_000_000).to_bytes(4, "little")
     archive.write_bytes(archive.read_bytes().replace(size, (10).to_bytes(4, "little")))
-    refused(archive, max_bytes=1_000_000)
+    refused(archive, limit="unpacked_bytes=1MB")
 
 
 def test_tar_header_that_would_fill_the_memory(place: Path) -> None:

@@ -70,7 +70,9 @@ def published_file(network: str, url: str, download: bool, *others: str | Path) 
         if known.is_file():
             return known
     reason = "they may not be downloaded (download = false)"
-    if download:
+    if str(folder).startswith("~"):
+        reason = "there is no home folder to download them to"
+    elif download:
         from p2pkit.downloads.download import download as fetch
 
         try:

@@ -45,6 +45,8 @@ def failure(error: BaseException) -> tuple[str, int]:
         return "interrupted", code
     if isinstance(error, OSError):
         # no file name: what is printed cannot be written, to a full disk for one
+        if isinstance(error, FileNotFoundError) and error.filename is None:  # what asks for that names no file
+            return "Error: the folder that this command was started in is not there any more; change to another", code
         where = error.filename or "the output of this command"
         return f"Error: {where}: {error.strerror or error}", code
     if is_out_of_memory(error):

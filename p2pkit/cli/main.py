@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +20,8 @@ from p2pkit.cli.failures import failure
 from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean
 from p2pkit.utils.jsonl import finite
-from p2pkit.utils.progress import is_main_process, labelled, print_line, process_count
+from p2pkit.utils.limits import set_limits
+from p2pkit.utils.progress import harmless_output, is_main_process, labelled, print_line, process_count
 
 COMMANDS = {
     "init": "p2pkit.cli.init",
@@ -89,8 +91,6 @@ class Commands(click.Group):
         """Find the plugins, and take in their commands; print which are left out, each once, for --help too."""
         if "p2pkit.warned" not in ctx.meta:
             if ctx.params.get("limit"):
-                from p2pkit.utils.limits import set_limits
-
                 set_limits(ctx.params["limit"])
             configure(ctx.params.get("no_plugin") or (), ctx.params.get("plugins_dir"))
         warned: set[str] = ctx.meta.setdefault("p2pkit.warned", set())
@@ -99,9 +99,10 @@ class Commands(click.Group):
             ctx.meta["p2pkit.commands_added"] = True
         for plugin in manager().plugins:
             if plugin.problem and plugin.origin not in warned and not ctx.resilient_parsing:
+                name, distribution = map(shlex.quote, (plugin.name, plugin.distribution))
                 print_line(
                     f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
-                    f"  (--no-plugin {plugin.name} silences this, pip uninstall {plugin.distribution} removes it)"
+                    f"  (--no-plugin {name} silences this, pip uninstall {distribution} removes it)"
                 )
                 warned.add(plugin.origin)
 
@@ -141,6 +142,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
+    with harmless_output():
+        code = _run(arguments)
+    if code and process_count() > 1:
+        # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    """The exit code of the program, after what goes wrong is printed."""
     try:
         outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
@@ -151,9 +164,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
             with suppress(OSError):
                 click.echo(json.dumps(finite(found), indent=2))
-    if code and process_count() > 1:
-        # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
-        with suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
-    sys.exit(code)
+    return code

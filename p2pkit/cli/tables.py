@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pkit.errors import visible
+from p2pkit.utils.progress import unfiltered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,4 +108,4 @@ def _print(content: RenderableType, indent: int = 0) -> None:
     )  # fmt: skip
     console.print(Padding(content, (0, 0, 0, indent)))
     for line in drawn.getvalue().splitlines():
-        click.echo(line.rstrip())
+        click.echo(line.rstrip(), file=unfiltered(sys.stdout))  # it has styles, and what is shown is visible

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +13,15 @@ from typing import Any
 
 from p2pkit import __version__
 from p2pkit.errors import PluginError
+from p2pkit.utils.limits import parsed_toml
+from p2pkit.utils.opening import read_regular
 
 GROUP = "p2pkit"
 OWN_DISTRIBUTION = "p2pkit"
+LARGEST = 10**6
+"""How many bytes of a pyproject.toml are read."""
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.IGNORECASE)
+"""What a distribution may be called (the packaging specifications, "Names and normalization")."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,13 @@ class FoundEntryPoint:
         from packaging.specifiers import SpecifierSet  # takes longer than all else here
 
         return SpecifierSet(self.wants).contains(__version__, prereleases=True)
+
+
+def installing(distribution: str, *, upgrade: bool = False) -> str:
+    """The command that installs a distribution; where its name is none, which a command might follow, what is wrong."""
+    if not _NAME.fullmatch(distribution):
+        return f"no distribution can be called {distribution!r}, so do not install it"
+    return f"pip install --upgrade p2pkit {distribution}" if upgrade else f"pip install {distribution}"
 
 
 def find_entry_points(source_trees: Sequence[Path] = ()) -> list[FoundEntryPoint]:
@@ -92,15 +105,22 @@ def _in_source_trees(files: Iterable[Path]) -> Iterable[FoundEntryPoint]:
 
 def _project(file: Path) -> dict[str, Any]:
     try:
-        project: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        project = parsed_toml(read_regular(file, LARGEST).decode()).get("project", {})
     except (OSError, ValueError) as error:
         raise PluginError(f"--plugins-dir: {file} cannot be read: {error}") from error
-    return project if "name" in project else {}
+    if not isinstance(project, dict) or "name" not in project:
+        return {}
+    points, version, needs = _points_in(project), project.get("version", ""), project.get("dependencies", [])
+    texts = [project["name"], version, *points.values(), *(needs if isinstance(needs, list) else [None])]
+    if not all(isinstance(text, str) for text in texts):
+        raise PluginError(f"--plugins-dir: {file}: its name, version, dependencies and entry points must be texts")
+    return project
 
 
 def _points_in(project: dict[str, Any]) -> dict[str, str]:
-    points: dict[str, str] = project.get("entry-points", {}).get(GROUP, {})
-    return points
+    groups = project.get("entry-points", {})
+    points = groups.get(GROUP, {}) if isinstance(groups, dict) else {}
+    return points if isinstance(points, dict) else {}
 
 
 def _required_versions(requirements: Iterable[str]) -> str:

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from p2pkit import __version__, hookspecs
-from p2pkit.components.discovery import OWN_DISTRIBUTION, FoundEntryPoint, find_entry_points, source_trees_in
+from p2pkit.components.discovery import (
+    OWN_DISTRIBUTION,
+    FoundEntryPoint,
+    find_entry_points,
+    installing,
+    source_trees_in,
+)
 from p2pkit.components.kinds import KINDS, kind_called
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.components.registry import Registry
@@ -96,7 +102,7 @@ class Plugin:
             return None
 
     def _reason(self, error: BaseException) -> str:
-        both = f"pip install --upgrade p2pkit {self.distribution}"
+        both = installing(self.distribution, upgrade=True)
         other_version = f"if it was written for another version than p2pkit {__version__}: {both}"
         text = visible(in_one_line(error))
         if isinstance(error, pluggy.PluginValidationError):
@@ -109,7 +115,7 @@ class Plugin:
         if module.partition(".")[0] == OWN_DISTRIBUTION:
             return f"{text}; {other_version}"
         if isinstance(error, ModuleNotFoundError):
-            return f"{text}; if it is a library that the plugin needs: pip install {self.distribution}"
+            return f"{text}; if it is a library that the plugin needs: {installing(self.distribution)}"
         return f"{text}; report it to the authors of {self.distribution}"
 
 
@@ -204,7 +210,7 @@ class PluginManager:
         elif found.wants and not found.fits():
             plugin.problem = (
                 f"it is built for p2pkit{found.wants}, and this is {__version__}; for versions that go together: "
-                f"pip install --upgrade p2pkit {plugin.distribution}"
+                f"{installing(plugin.distribution, upgrade=True)}"
             )
         elif (module := plugin.run(found.entry.load)) is not None:
             plugin.run(partial(self._register, plugin, module))

@@ -6,7 +6,6 @@ found is what the schema takes, as 64 is for "64", that is named as the change t
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,9 +17,15 @@ from pydantic_core import ErrorDetails
 from p2pkit.components.signature import validate
 from p2pkit.components.type_words import alternatives, bare, expected, written
 from p2pkit.errors import did_you_mean
+from p2pkit.utils.limits import parsed_toml
+from p2pkit.utils.progress import shortened
 
 SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 """What some write for true and false."""
+MOST_SHOWN = 50
+"""Of how many mistakes in one configuration a message tells, and so says what to do."""
+LONGEST = 4000
+"""How many characters are shown of what is said of one; a recipe may hold very long texts."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,9 @@ class Issue:
 
 
 def report(issues: Sequence[Issue]) -> str:
-    """All issues as one message, a line each."""
-    return "\n".join(str(issue) for issue in issues)
+    """The issues as one message, a line each; of very many the first, and how many more."""
+    more = [f"and {len(issues) - MOST_SHOWN} more"] if len(issues) > MOST_SHOWN else []
+    return "\n".join([*(shortened(str(issue), LONGEST) for issue in issues[:MOST_SHOWN]), *more])
 
 
 def issues_in(error: ValidationError, model: type[BaseModel], values: Mapping[str, Any], prefix: str) -> list[Issue]:
@@ -50,11 +56,12 @@ def issues_in(error: ValidationError, model: type[BaseModel], values: Mapping[st
         place = _place(model, values, detail["loc"])
         # a union complains once a member, of one key
         found.setdefault(place.path, (place, []))[1].append(detail)
-    issues = []
+    issues = list[Issue]()
     for place, details in found.values():
         key = ".".join([*([prefix] if prefix else []), *map(str, place.path)])
         unknown = details[0]["type"] == "extra_forbidden"
-        issues.append(Issue(key, _message(place, details, model, values), unknown=unknown))
+        message = _message(place, details, model, values) if len(issues) < MOST_SHOWN else ""
+        issues.append(Issue(key, message, unknown=unknown))
     return issues
 
 
@@ -118,7 +125,8 @@ def _remedy(place: _Place, found: Any, model: type[BaseModel], values: Mapping[s
     length = next(length for length in range(len(place.path), 0, -1) if isinstance(place.path[length - 1], str))
     key = place.path[:length]
     before = _at(values, key)
-    for candidate in _other_forms(before):
+    is_long = isinstance(before, list) and len(before) > MOST_SHOWN  # to try one costs as much as all of it
+    for candidate in () if is_long else _other_forms(before):
         if _is_taken(candidate, key, model, values):
             unquoted = isinstance(before, str) and not isinstance(candidate, str | list)
             return f"; write {key[-1]} = {written(candidate)}{' without quotes' if unquoted else ''}"
@@ -171,8 +179,8 @@ def _unquoted(value: Any) -> Any:
         return value
     text = value.strip().lower()
     try:
-        return SWITCHES[text] if text in SWITCHES else tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        return SWITCHES[text] if text in SWITCHES else parsed_toml(f"value = {text}")["value"]
+    except (ValueError, KeyError):
         return value
 
 

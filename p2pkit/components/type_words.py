@@ -52,7 +52,9 @@ def bare(kind: Any, metadata: Iterable[Any] = ()) -> tuple[Any, list[Any]]:
 
 
 def written(value: Any) -> str:
-    """A value as TOML writes it."""
+    """A value as TOML writes it; what is too long to be shown whole, and takes tomlkit minutes, as Python does."""
+    if isinstance(value, dict | list) and len(shown := repr(value)) > 2000:
+        return shown
     try:
         return str(tomlkit.item(value).as_string())
     except (TypeError, ValueError):

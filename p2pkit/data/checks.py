@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import attrgetter
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -25,6 +23,8 @@ from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
+from p2pkit.utils.opening import read_regular
+from p2pkit.utils.paths import cache_folder
 from p2pkit.utils.progress import Progress
 
 SHOWN, SHOWN_IN_NOTICE = 50, 3
@@ -286,11 +286,11 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     A file may be repaired without a change of its size, so those that could not be read are looked at each time.
     """
     digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    cache, known, refs = caches / "p2pkit" / "headers" / f"{digest}.json", HeaderScan(), sample_refs(data)
+    caches, known, refs = cache_folder(), HeaderScan(), sample_refs(data)
+    cache = caches / "p2pkit" / "headers" / f"{digest}.json" if caches else None
     sets: Sequence[DatasetWithHeaders] = data.sets
     with suppress(OSError, ValueError):  # not there, not allowed, or damaged
-        cached = HeaderScan.model_validate_json(cache.read_bytes())
+        cached = HeaderScan.model_validate_json(read_regular(cache) if cache else b"")
         if cached.count == len(refs):
             known, refs = cached, cached.unread
     if not refs:
@@ -319,5 +319,6 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
             groups[kind] = group
     headers.groups = list(groups.values())
     with suppress(WriteError):  # the next run reads the headers again
-        write_text(cache, headers.model_dump_json())
+        if cache:
+            write_text(cache, headers.model_dump_json())
     return headers, messages

@@ -168,7 +168,10 @@ def side_folders(root: Path, split: Split, source: str, target: str, *more: str)
             train set.
     """
     refuse_missing(root)
-    sides, notices = tuple(str(Path(side).expanduser()) for side in (source, target, *more)), list[str]()
+    try:
+        sides, notices = tuple(str(Path(side).expanduser()) for side in (source, target, *more)), list[str]()
+    except RuntimeError as error:
+        raise DataError(f"data.source, data.target: {error}; write the path without ~") from error
     if sides[:2] == DEFAULT_SIDES and not _has_sides(root, DEFAULT_SIDES) and _has_sides(root, SIDES):
         sides = (*SIDES, *sides[2:])
         turned = 'the other way round it is data.source = "B" and data.target = "A"'

@@ -14,6 +14,7 @@ from p2pkit.data.pairing import SHOWN, Pairs
 from p2pkit.data.split_names import SPLIT_NAMES, split_of
 from p2pkit.errors import DataError, did_you_mean, listed
 from p2pkit.images.formats import installed
+from p2pkit.utils.limits import limits, over
 from p2pkit.utils.opening import read_regular
 from p2pkit.utils.paths import usable_path
 
@@ -182,7 +183,10 @@ def _refuse_splits_by_other_names(file: Path, cells_of: Mapping[str, set[str]]) 
 
 def _text_of(file: Path) -> str:
     try:
-        return read_regular(file).decode("utf-8-sig")
+        content = read_regular(file, limits().list_bytes)
+        if len(content) > limits().list_bytes:
+            raise DataError(f"{file}: this list is larger than lists are; {over('list_bytes', file.stat().st_size)}")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DataError(f"{file}: there is no such file (data.list, which is looked for in data.root)") from error
     except UnicodeDecodeError as error:

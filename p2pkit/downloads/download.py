@@ -15,13 +15,21 @@ from urllib.error import HTTPError, URLError
 
 from p2pkit.downloads.lock import locked
 from p2pkit.downloads.partial import Origin, Partial
-from p2pkit.errors import DataError, Unavailable
+from p2pkit.downloads.watching import GivenUp, HTTPHandler, HTTPSHandler, Watched
+from p2pkit.errors import DataError, Unavailable, visible
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit.utils.progress import Progress
+from p2pkit.utils.limits import limits, over
+from p2pkit.utils.progress import Progress, shortened
 
 RETRIES = 3
 PAUSE_SECONDS = 1.0
 BLOCK_BYTES = 2**20
+WORTH_BYTES = 2**16
+"""How much an attempt must bring for as many more to be made."""
+SAID = 200
+"""How many characters are shown of what a server says."""
+DIGITS = 18
+"""How many a size may have."""
 
 
 class Unreachable(Unavailable):
@@ -45,16 +53,19 @@ class _Stale(_BrokenOff):
 
 
 def download(
-    url: str, file: Path, md5: str | None = None, sha256: str | None = None, timeout: float = 15.0, shown: bool = True
-) -> None:
+    url: str, file: Path, md5: str | None = None, sha256: str | None = None, timeout: float = 15.0, shown: bool = True,
+    most: int | None = None,
+) -> None:  # fmt: skip
     """Download ``url`` to ``file``, resuming where an earlier attempt stopped. A ``file`` already there is kept as is.
 
-    ``timeout`` is in seconds of silence. What has come so far is in ``NAME.part`` beside ``file``; it stays there when
-    the connection or the disk fails. Progress is printed if ``shown``.
+    ``timeout`` is in seconds of silence; a server that sends next to nothing for a minute is given up too. ``most`` is
+    how many bytes there may be, where that is known; else the limit download_bytes holds. What has come so far is in
+    ``NAME.part`` beside ``file``; it stays there when the connection or the disk fails. Progress is printed if
+    ``shown``.
 
     Raises Missing when the server has no such file, Unreachable when it cannot be reached or does not give the file
     out, WrongChecksum when a checksum does not begin with ``md5`` or ``sha256`` (hexadecimal digits, all or the first
-    of them), DataError when ``url`` is not http(s), WriteError when ``file`` cannot be written.
+    of them), DataError when ``url`` is not http(s) or more comes than may, WriteError when ``file`` cannot be written.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise DataError(f"cannot download {url}: expected an address that begins with http:// or https://")
@@ -64,33 +75,33 @@ def download(
             if file.is_file():
                 return
             part = Partial(file)
-            _transfer(url, part, timeout, shown)
+            _transfer(url, part, timeout, shown, most)
             for algorithm, expected in (("md5", md5), ("sha256", sha256)):
                 if expected is not None:
                     _verify(url, part, algorithm, expected)
             part.publish(file)
 
 
-def _transfer(url: str, part: Partial, timeout: float, shown: bool) -> None:
+def _transfer(url: str, part: Partial, timeout: float, shown: bool, most: int | None) -> None:
     furthest = part.size()
     answered = False
     retries = RETRIES
     while True:
         try:
-            return _fetch_rest(url, part, timeout, shown)
+            return _fetch_rest(url, part, timeout, shown, most)
         except Unreachable as error:
             answered = answered or isinstance(error, _BrokenOff)
-            if part.size() > furthest:
+            if part.size() >= furthest + WORTH_BYTES:
                 furthest, retries = part.size(), RETRIES
             if isinstance(error, _Stale):
                 part.discard()
-            if not answered or retries == 0:
+            if not answered or retries == 0 or isinstance(error.__cause__, GivenUp):
                 raise
             retries -= 1
         time.sleep(PAUSE_SECONDS)
 
 
-def _fetch_rest(url: str, part: Partial, timeout: float, shown: bool) -> None:
+def _fetch_rest(url: str, part: Partial, timeout: float, shown: bool, most: int | None) -> None:
     origin = part.origin()
     resumable = origin is not None and origin.url == url and origin.total is not None
     have = part.size() if resumable else 0
@@ -103,7 +114,8 @@ def _fetch_rest(url: str, part: Partial, timeout: float, shown: bool) -> None:
         else:
             part.start_over(found)
             have = 0
-        _append(response, part, have, found, shown)
+        _refuse_more(found.total or 0, part, found, most)
+        _append(response, part, have, found, shown, most)
 
 
 def _ask(url: str, have: int, validator: str | None, timeout: float) -> HTTPResponse:
@@ -117,13 +129,14 @@ def _ask(url: str, have: int, validator: str | None, timeout: float) -> HTTPResp
     except HTTPError as error:
         error.close()
         kind = _Stale if error.code == 416 and have else Missing if error.code in (404, 410) else Unreachable
-        raise kind(f"cannot download {url}: the server answers HTTP {error.code} {error.reason}") from error
+        said = shortened(visible(str(error.reason)), SAID)
+        raise kind(f"cannot download {url}: the server answers HTTP {error.code} {said}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise Unreachable(f"cannot download {url}: {_reason(error)}; check the address and the network") from error
 
 
 def _check_continues(response: HTTPResponse, have: int, origin: Origin | None, found: Origin) -> None:
-    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    start = re.match(rf"bytes (\d{{1,{DIGITS}}})-", response.headers.get("Content-Range", ""))
     same = (
         have > 0
         and origin is not None
@@ -136,13 +149,27 @@ def _check_continues(response: HTTPResponse, have: int, origin: Origin | None, f
         raise _Stale(f"cannot download {found.url}: the file changes on the server while it is read; try again later")
 
 
-def _append(response: HTTPResponse, part: Partial, have: int, found: Origin, shown: bool) -> None:
+def _refuse_more(size: int, part: Partial, found: Origin, most: int | None) -> None:
+    """Refuse a file of ``size`` bytes that is larger than it may be, and delete what has come of it."""
+    if most is not None and size > most:
+        part.discard()
+        raise DataError(f"cannot download {found.url}: it is larger than the {most} bytes that it should have")
+    if most is None and size > limits().download_bytes:
+        part.discard()
+        raise DataError(f"cannot download {found.url}: it has {size} bytes or more; {over('download_bytes', size)}")
+
+
+def _append(
+    response: HTTPResponse, part: Partial, have: int, found: Origin, shown: bool, most: int | None
+) -> None:  # fmt: skip
     with (
         part.path.open("ab") as out,
         Progress(f"Downloading {part.path.stem}", found.total, unit="B", start=have, shown=shown) as progress,
     ):
         while block := _read(response, found.url):
             out.write(block)
+            have += len(block)
+            _refuse_more(have, part, found, most)
             progress.advance(len(block))
         out.flush()
         os.fsync(out.fileno())
@@ -155,7 +182,12 @@ def _append(response: HTTPResponse, part: Partial, have: int, found: Origin, sho
 
 def _read(response: HTTPResponse, url: str) -> bytes:
     try:
-        return response.read1(BLOCK_BYTES)
+        block = response.read1(BLOCK_BYTES)
+        if block and isinstance(watched := getattr(response.fp, "raw", None), Watched):
+            watched.content_came(len(block))
+        return block
+    except GivenUp as error:
+        raise Unreachable(f"cannot download {url}: {error}; try another address, or later") from error
     except (OSError, HTTPException, ValueError) as error:
         message = f"cannot download {url}: {_reason(error)}; run the command again to resume"
         raise _BrokenOff(message) from error
@@ -178,7 +210,7 @@ def _opener() -> request.OpenerDirector:
     # the default opener also follows redirects to ftp://
     opener = request.OpenerDirector()
     for handler in (
-        request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
+        request.ProxyHandler, request.UnknownHandler, HTTPHandler, HTTPSHandler,
         request.HTTPDefaultErrorHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor,
     ):  # fmt: skip
         opener.add_handler(handler())
@@ -190,7 +222,7 @@ def _total(response: HTTPResponse) -> int | None:
     partial = response.status == 206
     text = response.headers.get("Content-Range" if partial else "Content-Length", "")
     number = text.rpartition("/")[2].strip()
-    return int(number) if number.isdecimal() else None
+    return int(number) if number.isdecimal() and len(number) < DIGITS else None
 
 
 def _validator(response: HTTPResponse) -> str | None:
@@ -208,4 +240,4 @@ def _reason(error: Exception) -> str:
         return "the server does not answer in time"
     if isinstance(cause, ConnectionRefusedError):
         return "the server refuses the connection"
-    return str(cause) or type(cause).__name__
+    return shortened(visible(str(cause) or type(cause).__name__), SAID)

@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple, Self, cast
 
 from p2pkit.downloads.lock import locked
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, visible
 from p2pkit.utils.atomic import os_errors_described
+from p2pkit.utils.limits import limits, over
 from p2pkit.utils.progress import Progress
 
 LONGEST_READ = 16 * 2**20
@@ -43,15 +44,15 @@ class _Member(NamedTuple):
     extract: Callable[..., object]
 
 
-def extract(archive: Path, folder: Path, max_bytes: int = 64 * 2**30, max_members: int = 2_000_000) -> None:
+def extract(archive: Path, folder: Path) -> None:
     """Unpack a .tar, .tar.gz, .tgz or .zip as ``folder``, without the one top folder that all members may share.
 
     ``folder`` appears when all is unpacked. One that is there already and not empty is kept as is. File modes, owners
     and times are not carried over.
 
     Raises DataError, and leaves nothing behind, when the archive is missing, damaged or of another kind, has links,
-    devices, sparse files or members outside their folder, unpacks to more than ``max_bytes`` bytes or ``max_members``
-    members, or when the disk cannot take it.
+    devices, sparse files or members outside their folder, unpacks to more than the limits unpacked_bytes and
+    unpacked_files allow, or when the disk cannot take it.
     """
     if not archive.is_file():
         raise DataError(f"there is no archive {archive}; check the path")
@@ -68,29 +69,22 @@ def extract(archive: Path, folder: Path, max_bytes: int = 64 * 2**30, max_member
             try:
                 unpacking.mkdir()
                 with _damage_explained(archive):
-                    _unpack(archive, unpacking, max_bytes, max_members)
+                    _unpack(archive, unpacking)
                 _put_in_place(archive, unpacking, folder)
             finally:
                 shutil.rmtree(unpacking, ignore_errors=True)
 
 
-def _unpack(archive: Path, into: Path, max_bytes: int, max_members: int) -> None:
+def _unpack(archive: Path, into: Path) -> None:
     size, written = archive.stat().st_size, 0
     with archive.open("rb") as raw, Progress(f"Unpacking {archive.name}", None, unit="files") as progress:
         members = _zip_members(raw) if archive.suffix.lower() == ".zip" else _tar_members(raw, archive.suffix.lower())
         for count, member in enumerate(members, start=1):
             _check(archive, member)
             written += member.size
-            if count > max_members:
-                raise DataError(
-                    f"refusing to unpack {archive}: at {member.name} it has more than {max_members} members; unpack it "
-                    "by hand if you trust it"
-                )
-            if written > max_bytes:
-                raise DataError(
-                    f"refusing to unpack {archive}: at {member.name} it exceeds {max_bytes} bytes; unpack it by hand "
-                    "if you trust it"
-                )
+            for limit, needed in (("unpacked_files", count), ("unpacked_bytes", written)):
+                if needed > getattr(limits(), limit):
+                    raise DataError(f"refusing to unpack {archive}: at {visible(member.name)}, {over(limit, needed)}")
             member.extract(path=into)
             progress.advance(fraction=raw.tell() / size)
 
@@ -175,6 +169,6 @@ def _damage_explained(archive: Path) -> Iterator[None]:
         if isinstance(error, DataError) or not (unreadable or isinstance(error, _DAMAGE)):
             raise
         raise DataError(
-            f"cannot unpack {archive}: it is damaged, cut short or not what its name says ({error}); "
+            f"cannot unpack {archive}: it is damaged, cut short or not what its name says ({visible(str(error))}); "
             f"delete it and get it again"
         ) from error

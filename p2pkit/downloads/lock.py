@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from p2pkit.utils.progress import print_line
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def locked(path: Path, shown: bool = True) -> Iterator[None]:
         held = lock.acquire(blocking=False)
     except Timeout:
         if shown:
-            print(f"waiting for another process to finish {path}", file=sys.stderr, flush=True)  # noqa: T201
+            print_line(f"waiting for another process to finish {path}")
         held = lock.acquire()
     with held:
         try:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from p2pkit.utils.opening import read_regular
+
 
 class Origin(NamedTuple):
     """What a partial file is a part of: address, size of the whole in bytes, and ETag or Last-Modified."""
@@ -29,13 +31,17 @@ class Partial:
     def origin(self) -> Origin | None:
         """What the bytes are a part of; None when that is not known."""
         try:
-            return Origin(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            found = Origin(**json.loads(read_regular(self._note, 2**16)))
+        except (OSError, ValueError, TypeError, RecursionError):  # P2PKitError is a ValueError
             return None
+        known = isinstance(found.url, str) and isinstance(found.total, int | None)
+        return found if known and isinstance(found.validator, str | None) else None
 
     def start_over(self, origin: Origin) -> None:
         """Empty the file, to hold bytes of ``origin`` from now on."""
         # emptied before the note is written, so that a kill in between cannot pair old bytes with a new origin
+        if self.path.exists() and not self.path.is_file():  # a FIFO would wait for somebody who reads
+            self.path.unlink()
         self.path.write_bytes(b"")
         self._note.write_text(json.dumps(origin._asdict()), encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -277,7 +278,8 @@ def find_model(path: Path) -> Path:
     if not path.is_dir() or (path / FILE_NAME).is_file():
         return path / FILE_NAME if path.is_dir() else path
     if (path / RECIPE).is_file():
-        raise ModelFileError(f"{path}: the run in this folder has no {FILE_NAME} yet; p2pkit run --resume {path}")
+        resume = f"p2pkit run --resume {shlex.quote(str(path))}"
+        raise ModelFileError(f"{path}: the run in this folder has no {FILE_NAME} yet; {resume}")
     return newest_run(path, FILE_NAME, ModelFileError) / FILE_NAME
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from p2pkit.components.catalogue import create
+from p2pkit.components.discovery import installing
 from p2pkit.components.host import manager
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.errors import ModelFileError, P2PKitError, UnknownComponent
@@ -55,7 +56,7 @@ def _explaining(file: Path, what: str, distribution: str, version: str) -> Itera
     except UnknownComponent as error:
         broken = (plugin.problem for plugin in manager().broken() if plugin.distribution == distribution)
         plugin = distribution.removeprefix("p2pkit-")
-        remedy = how_to_install(plugin) if plugin in PROVIDED else f"pip install {distribution}"
+        remedy = how_to_install(plugin) if plugin in PROVIDED else installing(distribution)
         why = next((f"left out here: {problem}" for problem in broken), f"not here; {remedy}")
         raise ModelFileError(f"{file}: its {what} comes from {distribution} {version}, which is {why}") from error
     except (P2PKitError, RuntimeError) as error:

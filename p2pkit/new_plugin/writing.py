@@ -22,7 +22,7 @@ PUBLIC_MODULES = frozenset(
     {
         "contracts", "data.discovery", "data.pair_lists", "data.pairing", "downloads", "errors", "export.contract",
         "hookspecs", "images", "networks", "run_contracts", "testing", "training.step", "utils.atomic",
-        "utils.progress",
+        "utils.opening", "utils.progress",
     }
 )  # fmt: skip
 """What a plugin may import of p2pkit, beside p2pkit itself: modules and whole packages; ``testing`` in its tests."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any, NamedTuple
 
+from p2pkit.components.type_words import written
 from p2pkit.errors import RecipeError
 from p2pkit.recipe.document import Overrides, flattened
 from p2pkit.recipe.recipe import Recipe
@@ -53,6 +55,6 @@ def changed(run: str, begun: Recipe, overrides: Overrides) -> Changes:
     if kept:
         raise RecipeError(
             f"{', '.join(kept)}: a run that is resumed keeps its networks and data; what may change: {IN_WORDS}. "
-            f"Start a new run with its weights instead: --set 'train.init_from=\"{run}\"'"
+            f"Start a new run with its weights instead: --set {shlex.quote(f'train.init_from={written(run)}')}"
         )
     return Changes(recipe, keys)

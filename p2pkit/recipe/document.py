@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -16,10 +15,15 @@ import tomlkit
 from p2pkit.components.host import manager
 from p2pkit.components.signature import is_plain
 from p2pkit.components.type_words import written
-from p2pkit.errors import NOT_UTF_8, PluginError, RecipeError
+from p2pkit.errors import NOT_UTF_8, P2PKitError, PluginError, RecipeError
+from p2pkit.utils.limits import DEEPEST, limits, over, parsed_toml
+from p2pkit.utils.opening import IrregularFile, read_regular
 from p2pkit.utils.paths import usable_path
 
 EXTENDS = "extends"
+_SIZE = "recipe_bytes"
+MOST_LAYERS = 50
+"""How many files may build one on another."""
 COMMAND_LINE = "--set"
 DEFAULTS: dict[str, Any] = {
     "augmentations": [],
@@ -142,7 +146,13 @@ def _plain(value: Any) -> Any:
 def _read_text(file: Path, child: Path | None) -> str:
     by = f" (named by extends in {_shown(child)})" if child else ""
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        most = limits().recipe_bytes
+        content = read_regular(file, most)
+        if len(content) > most:
+            needed = max(file.stat().st_size, len(content))
+            raise RecipeError(f"{_shown(file)}: the recipe is larger than recipes are{by}; {over(_SIZE, needed)}")
+        # some editors begin a file with a byte order mark, and lines end as each system has it
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
         if "\0" in text:
             raise RecipeError(f"{_shown(file)}: the recipe is in UTF-16, or is not a text{by}; save it as UTF-8")
         return text
@@ -150,6 +160,8 @@ def _read_text(file: Path, child: Path | None) -> str:
         raise RecipeError(f"{_shown(file)}: there is no such recipe file, or folder{by}; check the path") from error
     except IsADirectoryError as error:
         raise RecipeError(f"{_shown(file)}: this is a folder, not a recipe file{by}; give the file") from error
+    except IrregularFile as error:
+        raise RecipeError(f"{error}{by}") from error
     except UnicodeDecodeError as error:
         found = "in UTF-16" if b"\0" in error.object else "not in UTF-8"
         raise RecipeError(f"{_shown(file)}: the recipe is {found}{by}; save it as UTF-8") from error
@@ -163,15 +175,23 @@ def _layers(file: Path, text: str) -> list[tuple[Path, dict[str, Any]]]:
     seen: set[Path] = set()
     child: Path | None = None
     current: Path | None = file
+    total = 0
     while current is not None:
+        current_text = _read_text(current, child) if child else text
         if current.resolve() in seen:
             circle = " -> ".join(_shown(layer) for layer, _ in layers)
             raise RecipeError(f"extends goes in a circle: {circle} -> {_shown(current)}; take it out of one of them")
         seen.add(current.resolve())
+        total += len(current_text)
+        if len(layers) == MOST_LAYERS:
+            raise RecipeError(f"{_shown(file)}: it builds on more than {MOST_LAYERS} files by {EXTENDS}; join some")
+        if total > limits().recipe_bytes:
+            raise RecipeError(f"{_shown(file)}: with those that it builds on it is too large; {over(_SIZE, total)}")
         try:
-            current_text = _read_text(current, child) if child else text
-            tables = tomllib.loads(current_text)
-        except tomllib.TOMLDecodeError as error:
+            tables = parsed_toml(current_text)
+        except P2PKitError as error:
+            raise error if isinstance(error, RecipeError) else RecipeError(f"{_shown(current)}: {error}") from error
+        except ValueError as error:
             remedy = _remedy(str(error)) or _remedy_of_line(str(error), current_text)
             raise RecipeError(f"{_shown(current)}: this is not valid TOML: {error}{remedy}") from error
         parent = tables.pop(EXTENDS, None)
@@ -200,8 +220,8 @@ def _remedy_of_line(error: str, text: str) -> str:
     if bare.lower() in ("none", "null"):
         return f"; TOML has no such value, so leave {key.strip()} out"
     for candidate in (bare.lower(), f"0{bare}", f"{bare}0", written(bare)) if re.fullmatch(r"[\w./:~-]+", bare) else ():
-        with suppress(tomllib.TOMLDecodeError):
-            tomllib.loads(f"value = {candidate}")
+        with suppress(ValueError):
+            parsed_toml(f"value = {candidate}")
             return f"; write {key.strip()} = {candidate}"
     return ""
 
@@ -209,17 +229,17 @@ def _remedy_of_line(error: str, text: str) -> str:
 def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mapping[str, Any], origin: str) -> None:
     """Merge ``layer`` into ``base``: tables merge, all else replaces, and a new ``name`` drops its old siblings."""
     if "name" in layer and "name" in base and layer["name"] != base["name"] and path != ("run",):
+        _forget(document, path, base)
         base.clear()
-        _forget(document, path)
     for key, value in layer.items():
         here = (*path, key)
         if isinstance(value, dict):
             if not isinstance(base.get(key), dict):
-                _forget(document, here)
+                _forget(document, here, base.get(key))
                 base[key] = {}
             _merge(document, here, base[key], value, origin)
             continue
-        _forget(document, here)
+        _forget(document, here, base.get(key))
         base[key] = value
         document.origins[here] = origin
         for index, item in enumerate(value if isinstance(value, list) else ()):
@@ -233,10 +253,12 @@ def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
         _record(document, (*place, name), value, origin)
 
 
-def _forget(document: Document, path: KeyPath) -> None:
-    for known in list(document.origins):
-        if known[: len(path)] == path:
-            del document.origins[known]
+def _forget(document: Document, path: KeyPath, value: Any) -> None:
+    """Forget where a value comes from that is replaced, and all that is in it."""
+    document.origins.pop(path, None)
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in inside:
+        _forget(document, (*path, str(key)), below)
 
 
 def parsed(override: str) -> tuple[KeyPath, Any]:
@@ -252,8 +274,8 @@ def parsed(override: str) -> tuple[KeyPath, Any]:
     if not equals or not all(path):
         raise RecipeError(f"{COMMAND_LINE} {override}: expected KEY=VALUE, as in {COMMAND_LINE} train.epochs=5")
     try:
-        return path, tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError as error:
+        return path, parsed_toml(f"value = {text.strip()}")["value"]
+    except ValueError as error:
         if text.strip()[:1] in ("'", '"') and (remedy := _remedy(str(error))):
             raise RecipeError(f"{COMMAND_LINE} {override}: this is not valid TOML: {error}{remedy}") from error
         # a bare word: shells make quotes inside quotes a nuisance, and the value is validated like any other
@@ -262,6 +284,8 @@ def parsed(override: str) -> tuple[KeyPath, Any]:
 
 def _apply(document: Document, path: KeyPath, value: Any, origin: str) -> None:
     holder: Any = document.tables
+    if len(path) > DEEPEST:
+        raise RecipeError(f"{origin[:80]}...: this key has more than {DEEPEST} parts; no recipe has such a one")
     for position, part in enumerate(path):
         if isinstance(holder, list):
             _set_in_list(document, holder, path[:position], path[position:], value, origin)
@@ -286,8 +310,8 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
         raise RecipeError(f"{where} is a list; found {rest[0]!r}, allowed: {allowed}")
     place = (*path, str(index))
     if len(rest) == 1:
+        _forget(document, place, items[index])
         items[index] = value
-        _forget(document, place)
         _record(document, place, value, origin)
     elif isinstance(items[index], dict) and len(rest) > 2:
         for part in reversed(rest[1:]):
@@ -298,7 +322,7 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
         # a loss's weight is the recipe's, not the component's
         kept = {key: items[index][key] for key in items[index] if key == "weight" or not renamed}
         for dropped in items[index].keys() - kept.keys():
-            _forget(document, (*place, dropped))
+            _forget(document, (*place, dropped), items[index][dropped])
         items[index] = {**kept, rest[1]: value}
     else:
         raise RecipeError(f"{origin}: there is nothing to set at {'.'.join((*path, *rest))}")

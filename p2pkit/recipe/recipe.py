@@ -11,7 +11,7 @@ import tomlkit
 from p2pkit.components.kinds import SINGULAR
 from p2pkit.components.registry import Registered
 from p2pkit.components.signature import defined, plain
-from p2pkit.errors import RecipeError
+from p2pkit.errors import RecipeError, visible
 from p2pkit.recipe.document import Document, flattened
 from p2pkit.settings import (
     DiscriminatorAugmentationSettings,
@@ -166,7 +166,7 @@ class Recipe:
                 continue
             item = tomlkit.item(value)
             if with_origins:
-                item.comment(self.document.origins.get(tuple(here.split(".")), "default"))
+                item.comment(visible(self.document.origins.get(tuple(here.split(".")), "default")))
             table.add(name, item)
         return table
 

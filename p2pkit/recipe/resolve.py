@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from p2pkit.components.host import manager
-from p2pkit.components.issues import Issue, issues_in, report
+from p2pkit.components.issues import MOST_SHOWN, Issue, issues_in, report
 from p2pkit.components.kinds import DISCRIMINATORS_OF_METHODS
 from p2pkit.components.signature import defined, supplied_names, table_model, validate
 from p2pkit.components.type_words import written
@@ -155,6 +155,9 @@ class _Resolver:
 
     def _refuse_sections(self, unknown: Iterable[str]) -> None:
         for name in sorted(unknown):
+            if len(self.issues) >= MOST_SHOWN:
+                self._issue(name, "")
+                continue
             value = self.document.tables[name]
             is_table = isinstance(value, dict) or _is_list_of_tables(value)
             hint = "" if is_table else where_it_belongs(name, value, self._keys())
@@ -172,17 +175,22 @@ class _Resolver:
         default = str(self.document.file)
         for one in issues:
             message = one.message
-            if one.key in RENAMED:
+            if len(self.issues) >= MOST_SHOWN:
+                pass
+            elif one.key in RENAMED:
                 message = f"it is called {RENAMED[one.key]} now"
             elif one.unknown and (hint := self._hint(one.key)):
                 message = f"unknown key; {hint}; {message[message.index('allowed: ') :]}"
-            self.issues.append(Issue(one.key, message, self.document.origin(one.key) or default))
+            origin = self.document.origin(one.key) if len(self.issues) < MOST_SHOWN else None
+            self.issues.append(Issue(one.key, message, origin or default))
 
     def _hint(self, key: str) -> str:
         """What to write where, for an unknown key that another section or another program knows."""
         value: Any = self.document.tables
         for part in key.split("."):
-            value = value[int(part)] if isinstance(value, list) else value[part]
+            value = value[int(part)] if isinstance(value, list) else value.get(part)
+            if value is None:  # a key with dots in its name
+                return ""
         return where_it_belongs(part, value, self._keys()) or self._of_others(key)
 
     def _of_others(self, key: str) -> str:

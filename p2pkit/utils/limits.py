@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import Any
 
 from p2pkit.errors import P2PKitError, did_you_mean
 
@@ -17,6 +19,11 @@ VARIABLE = "P2PKIT_LIMITS"
 """The variable of the environment that holds what is set, "image_bytes=64GB image_pages=100000"."""
 _UNITS = {"": 1, "k": 10**3, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _VALUE = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE)
+DEEPEST = 32
+"""How deep tables and lists of TOML may be nested. What parses them takes the square of that in time, and recurses."""
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_TOO_DEEP = re.compile(rf"^[ \t]*+\[{{0,2}}[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}", re.MULTILINE)
+"""A key, or the header of a table, of too many parts."""
 
 
 class LimitError(P2PKitError):
@@ -33,6 +40,18 @@ class Limits:
     """How many pages of a TIFF, or frames of a DICOM file, are looked at."""
     jpeg_scans: int = 500
     """How many scans a progressive JPEG may be made of; each takes as long as its whole image."""
+    recipe_bytes: int = 2 * 10**6
+    """What a recipe may take, together with those that it extends."""
+    recipe_keys: int = 5_000
+    """How many keys and tables a recipe file may have; the values in a list are none."""
+    list_bytes: int = 256 * 10**6
+    """What a text may take that lists the files of a data set."""
+    download_bytes: int = 2**36
+    """What one file may take that is downloaded, where its size is not known beforehand."""
+    unpacked_bytes: int = 2**36
+    """What the files in an archive may take."""
+    unpacked_files: int = 2_000_000
+    """How many files and folders an archive may have."""
 
 
 def limits() -> Limits:
@@ -60,6 +79,39 @@ def over(name: str, needed: int) -> str:
     rule = f"the limit {name} is {_readable(limit) if in_bytes else limit}"
     enough = _readable(needed, up=True) if in_bytes else needed
     return f"{rule}; if it is meant to be so, raise that: p2pkit --limit {name}={enough} COMMAND"
+
+
+def parsed_toml(text: str) -> dict[str, Any]:
+    """The tables in a text, which costs time and memory in proportion to its length.
+
+    Raises:
+        ValueError: this is not valid TOML, tables are nested too deep, or a number has more than 64 bits.
+        LimitError: it has too many keys.
+    """
+    deep = f"it nests tables or lists more than {DEEPEST} deep; take levels out"
+    try:
+        if _TOO_DEEP.search(text):
+            raise ValueError(deep)
+        tables = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(deep) from None
+    keys, level = 0, [*tables.values()]
+    for _ in range(DEEPEST):
+        below = list[Any]()
+        for value in level:
+            if isinstance(value, dict | list):
+                keys += len(value) if isinstance(value, dict) else 0
+                below += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(
+                    f"it has a whole number of more than 64 bits, {hex(value)[:18]}...; write a smaller one"
+                )
+        level = below
+    if level:
+        raise ValueError(deep)
+    if (keys := keys + len(tables)) > limits().recipe_keys:
+        raise LimitError(f"it has {keys} keys and tables; {over('recipe_keys', keys)}")
+    return tables
 
 
 def _readable(value: int, up: bool = False) -> str:

@@ -6,11 +6,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO, cast
+
+from p2pkit.errors import harmless, visible
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -42,7 +44,7 @@ class Progress:
         self, title: str, total: float | None, unit: str, start: float = 0,
         start_fraction: float | None = None, shown: bool = True, later: float = 0.0, brief: bool = False,
     ) -> None:  # fmt: skip
-        self.title, self.total, self.unit, self.shown, self.later = title, total, unit, shown, later
+        self.title, self.total, self.unit, self.shown, self.later = visible(title), total, unit, shown, later
         self.done, self.start, self._brief = start, start, brief
         self._start_fraction = start / total if start_fraction is None and total else start_fraction or 0.0
         self.notes: Sequence[str] = ()
@@ -105,7 +107,7 @@ class Progress:
     def summary(self) -> str:
         """Count, rate, time left and notes, as one line of text."""
         count, _, rate, left = self._figures()
-        return "  ".join(filter(None, (count, rate, left, *self.notes)))
+        return visible("  ".join(filter(None, (count, rate, left, *self.notes))))
 
     def line(self, width: int) -> str:
         """What fits of title, bar and :meth:`summary` into ``width`` columns; a number is there whole or not at all.
@@ -153,9 +155,13 @@ class Progress:
 
 
 def print_line(message: str) -> None:
-    """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there."""
+    """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there.
+
+    Nothing in it controls the terminal: it may have names of files, and what others say, as they are.
+    """
+    message = harmless(message)
     if _shown and (live := _shown[-1]._live) is not None:
-        live.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        live.console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
         return
     if sys.stderr is None:  # it is closed
         return
@@ -164,6 +170,51 @@ def print_line(message: str) -> None:
             print(message, file=sys.stderr, flush=True)  # noqa: T201 - the plain form of the bar
         except UnicodeEncodeError:  # a name of a file that is not UTF-8, where stderr is not Python's own
             print(message.encode("ascii", "backslashreplace").decode(), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class HarmlessStream:
+    """A stream that passes text on with all escaped that a terminal would obey; all else is as the stream has it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Pass ``text`` on; a carriage return, by which a line is written over, becomes the end of a line."""
+        self.stream.write(harmless(text.replace("\r\n", "\n").replace("\r", "\n")))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Pass all lines on."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer" and self.stream.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968"):
+            raise AttributeError(name)  # click would take that for a mistake, and write past this one
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def harmless_output() -> Iterator[None]:
+    """Let nothing that is printed in the body control the terminal: results, messages, tracebacks, what plugins print.
+
+    What a terminal shall obey is written to :func:`unfiltered`.
+    """
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(_filtered, before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
+def unfiltered(stream: Any) -> Any:
+    """The stream behind one of :func:`harmless_output`."""
+    return stream.stream if isinstance(stream, HarmlessStream) else stream
+
+
+def _filtered(stream: TextIO) -> TextIO:
+    return cast(TextIO, HarmlessStream(stream)) if stream is not None else stream  # None where it is closed
 
 
 def process_count() -> int:
@@ -218,9 +269,11 @@ def _live_line() -> Live:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True)
+    console, before = Console(file=unfiltered(sys.stderr)), (sys.stdout, sys.stderr)
     live = Live(console=console, refresh_per_second=5, get_renderable=lambda: _styled(console.width - ROOM_FOR_ECHO))
     live.start()
+    if (sys.stdout, sys.stderr) != before:  # until it stops they are its own, and obey
+        sys.stdout, sys.stderr = map(_filtered, (sys.stdout, sys.stderr))
     console.show_cursor()  # whatever ends the process now leaves a cursor behind
     return live
 
@@ -229,7 +282,7 @@ def _styled(width: int) -> Text:
     from rich.text import Text
 
     progress = _shown[-1]
-    text = Text(progress.line(width), no_wrap=True, overflow="crop")
+    text = Text(visible(progress.line(width)), no_wrap=True, overflow="crop")
     bar = text.plain.count(LONGEST_BAR[0])
     begin, full = text.plain.find(LONGEST_BAR[0]), round(bar * (progress.fraction or 0.0))
     text.stylize("bar.finished" if full == bar else "bar.complete", begin, begin + full)

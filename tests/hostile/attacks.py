@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -43,6 +43,8 @@ class Attack:
     seconds: int = 20
     settled: Callable[[Path, Outcome], None] | None = None
     """What else must be so afterwards; it asserts."""
+    around: Callable[[Path], AbstractContextManager[object]] = nullcontext
+    """What is so while it is prepared and made: variables of the environment, a server. It is given the folder."""
 
     def __str__(self) -> str:
         return f"{self.family}: {self.name}"
@@ -50,10 +52,11 @@ class Attack:
 
 def withstand(attack: Attack, folder: Path, program: Call) -> None:
     """Make the attack and see that it does what it should: no traceback, no harm, within its limits."""
-    arguments = attack.prepare(folder)
-    before = size_of(folder)
-    with ended_after(attack.seconds), files_no_larger_than(attack.disk + before), peak_memory() as peak:
-        outcome = program(*arguments)
+    with attack.around(folder):
+        arguments = attack.prepare(folder)
+        before = size_of(folder)
+        with ended_after(attack.seconds), files_no_larger_than(attack.disk + before), peak_memory() as peak:
+            outcome = program(*arguments)
     printed = outcome.out + outcome.err
     assert "Traceback" not in printed, printed
     assert outcome.code in attack.codes, f"exit code {outcome.code}: {printed}"

@@ -98,7 +98,7 @@ def _names(sources: Sequence[str]) -> list[str]:
     Raises:
         RecipeError: two are called alike, or one has no name, or a dot in it, which parts names in settings.
     """
-    names = [Path(source).expanduser().name for source in sources]
+    names = [Path(source).name for source in sources]
     if not names or not all(names) or any("." in name for name in names) or len(set(names)) < len(names):
         raise RecipeError(
             f"data.source: found {sources}, expected folders of different names without dots, which are those of the "

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from p2pkit.downloads.download import Missing, Unreachable, download
 from p2pkit.errors import DataError
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit_webdataset.index import INDEX, Index, ShardEntry, read_index
+from p2pkit_webdataset.index import INDEX, LARGEST, Index, ShardEntry, read_index
 
 PAUSES = (1.0, 5.0, 30.0, 60.0)
 """Seconds to wait before a server in trouble is asked again: a run of a day outlives a restart of it."""
@@ -45,7 +45,7 @@ class Cache:
             if not file.exists():
                 with os_errors_described(self._folder):
                     self._make_room(entry.size)
-                self._download(url, file, entry.sha256)
+                self._download(url, file, entry.sha256, entry.size)
             with suppress(FileNotFoundError):
                 descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
                 with suppress(OSError):  # another user's file, or a folder that is only read
@@ -61,19 +61,19 @@ class Cache:
             DataError: it cannot be had, or it cannot be read.
         """
         with TemporaryDirectory() as folder:
-            download(f"{url}/{INDEX}", Path(folder) / INDEX, shown=False)
+            download(f"{url}/{INDEX}", Path(folder) / INDEX, shown=False, most=LARGEST)
             return read_index(Path(folder) / INDEX, f"{url}/{INDEX}")
 
-    def _download(self, url: str, file: Path, sha256: str) -> None:
+    def _download(self, url: str, file: Path, sha256: str, size: int) -> None:
         shown = multiprocessing.parent_process() is None  # several workers would tear each other's bars
         for pause in PAUSES:
             try:
-                return download(url, file, sha256=sha256, shown=shown)
+                return download(url, file, sha256=sha256, shown=shown, most=size)
             except Missing:
                 raise
             except Unreachable:
                 time.sleep(pause)
-        return download(url, file, sha256=sha256, shown=shown)
+        return download(url, file, sha256=sha256, shown=shown, most=size)
 
     def _make_room(self, wanted: int) -> None:
         kept = []

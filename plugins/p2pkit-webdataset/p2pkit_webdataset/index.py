@@ -10,8 +10,11 @@ from pydantic import BaseModel, Field, ValidationError
 
 from p2pkit.errors import DataError
 from p2pkit.utils.atomic import write_text
+from p2pkit.utils.opening import read_regular
 
 INDEX = "shards.json"
+LARGEST = 64 * 10**6
+"""How many bytes an index may have: enough for 300 000 shards."""
 
 
 class ShardEntry(BaseModel, frozen=True, strict=True):
@@ -57,7 +60,10 @@ def read_index(file: Path, called: str) -> Index:
         DataError: it cannot be read or is no index; the message names it as ``called``.
     """
     try:
-        return Index.model_validate_json(file.read_bytes())
+        content = read_regular(file, LARGEST)
+        if len(content) > LARGEST:
+            raise DataError(f"{called}: this is no index of shards, it has more than {LARGEST} bytes")
+        return Index.model_validate_json(content)
     except OSError as error:
         raise DataError(f"{called}: the index cannot be read: {error.strerror}") from error
     except ValidationError as error:

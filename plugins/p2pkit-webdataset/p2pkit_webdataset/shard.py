@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from p2pkit.contracts import Sample
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.images.reading import read_image_bytes
+from p2pkit.utils.opening import open_regular
 from p2pkit_webdataset.names import key_of, split_name
 from p2pkit_webdataset.tar_members import tar_members
 
@@ -180,7 +181,8 @@ def open_shard(path: Path, name: str) -> int:
         DataError: it is not there or may not be read; the message names it as ``name``.
     """
     try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open_regular(path) as stream:
+            return os.dup(stream.fileno())
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no such shard") from error
     except OSError as error:
