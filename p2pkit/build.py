@@ -26,7 +26,7 @@ from p2pkit.data.samples import BySide, Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.images.pixels import Reading
-from p2pkit.inference.model_file import EncodingHeader, ModelHeader, ResizeHeader, SideHeader, SourceHeader
+from p2pkit.inference.model_header import EncodingHeader, ModelHeader, ResizeHeader, SideHeader, SourceHeader
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe

@@ -123,6 +123,12 @@ def reason(error: BaseException) -> str:
     return str(error) if isinstance(error, P2PKitError) else in_one_line(error)
 
 
+def shortened(error: BaseException, most: int = 2000) -> str:
+    """:func:`reason` on as many lines, of ``most`` characters at most, for errors that show names out of files."""
+    text = reason(error)
+    return "\n".join(map(visible, text[:most].splitlines())) + (" ..." if len(text) > most else "")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, for libraries that say much."""
     return str(error).strip().partition("\n")[0]

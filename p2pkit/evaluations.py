@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ from p2pkit.evaluation.driver import Driver, ImageScores, Translate
 from p2pkit.evaluation.report import bootstrap_intervals, mean_pairwise, ranked
 from p2pkit.evaluation.validation import PERCEPTUAL, Measurement, Validation
 from p2pkit.images.discovery import OUTPUT, discover
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import OddSources
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides
@@ -218,7 +217,7 @@ def data_for(
 
     Of another recipe the data alone is taken: how images are resized, encoded and mapped to [-1, 1] is the model's.
     """
-    trained = tomllib.loads(header.recipe)
+    trained = header.recipe_tables()
     tables = {name: trained[name] for name in OF_DATA if name in trained}
     # what data sets draw depends on it; trackers may not be here
     tables["run"] = {name: trained["run"][name] for name in ("name", "seed") if name in trained.get("run", {})}

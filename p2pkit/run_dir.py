@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from p2pkit.contracts import ValueRange
 from p2pkit.errors import NOT_UTF_8, RunDirError
 from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
+from p2pkit.run_records import Environment, Measured, read_record
 from p2pkit.utils.atomic import os_errors_described, write_json, write_text
 from p2pkit.utils.jsonl import append_line
 
@@ -147,12 +148,16 @@ class RunDir:
         write_text(self.recipe, recipe)
 
     def environment(self) -> dict[str, Any]:
-        """What the run runs on, as :meth:`begin` wrote it; empty when it is not there."""
-        return _read_json(self.path / "environment.json")
+        """What the run runs on, as :meth:`begin` wrote it; empty when it is not there.
+
+        Raises:
+            RunDirError: it is damaged.
+        """
+        return read_record(self.path / "environment.json", Environment)
 
     def measured(self) -> dict[str, Any]:
-        """What the last metrics are of; empty where there are none."""
-        return _read_json(self.validation)
+        """What the last metrics are of; empty where there are none. Raises as :meth:`environment`."""
+        return read_record(self.validation, Measured)
 
     def begin_again(self, start: Mapping[str, Any]) -> None:
         """Record another start of the run, as :func:`this_start` describes it."""
@@ -213,12 +218,6 @@ def _commit(folder: Path) -> str:
         return f"{commit}-unchecked"
     changed = said("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
     return f"{commit}-dirty" if changed else commit
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """What a file says; empty where it is not there."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
 
 
 def _is_of_use(file: Path) -> bool:

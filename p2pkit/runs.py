@@ -28,7 +28,7 @@ from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_
 from p2pkit.errors import P2PKitError, RecipeError, Unavailable
 from p2pkit.evaluation.baselines import by_row, not_beaten
 from p2pkit.evaluation.validation import PERCEPTUAL
-from p2pkit.inference.model_file import ModelHeader, OriginHeader
+from p2pkit.inference.model_header import ModelHeader, OriginHeader
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe

@@ -19,7 +19,8 @@ from PIL import Image
 from p2pkit.cli import main
 from p2pkit.components.catalogue import create
 from p2pkit.components.host import configure
-from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.utils.limits import VARIABLE
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"

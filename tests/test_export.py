@@ -18,7 +18,8 @@ import p2pkit as library
 from p2pkit.export.exporting import export_model
 from p2pkit.export.noise import drawn_noise
 from p2pkit.export.standalone import Standalone
-from p2pkit.inference.model_file import SourceHeader, read_model, write_model
+from p2pkit.inference.model_file import read_model, write_model
+from p2pkit.inference.model_header import SourceHeader
 from p2pkit.inference.policy import noise_seeds
 from tests.conftest import REPOSITORY, Call, distribution, untrained_model
 

@@ -21,12 +21,16 @@ from torch import nn
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, RecipeError, RunDirError
 from p2pkit.images.reading import image_header, read_image
 from p2pkit.images.writing import write_image
-from p2pkit.inference.model_file import ModelHeader, read_header, write_model
+from p2pkit.inference.model_file import read_header, write_model
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.translator import load_model
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS, read_recipe
+from p2pkit.run_dir import RunDir
 from p2pkit.training.checkpoint import Trained, read_checkpoint, write_checkpoint
 from p2pkit.training.metrics_log import drop_lines
+from p2pkit.training.state import RunState
 from tests.conftest import picture
+from tests.model_files import change, described, sealed
 from tests.test_formats import write_dicom
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -157,6 +161,71 @@ def test_model_files_of_any_bytes(model: bytes, mutations: list[tuple[float, int
     file = in_file(mutated(model, mutations, cut, head), "model.safetensors")
     result_or_error(lambda: read_header(file), ModelFileError)
     result_or_error(lambda: load_model(file, device="cpu"), ModelFileError)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
+    | st.sampled_from([-1, 0, 2**31, 2**63, 1e308, "uint8", "\x1b[2J", "../x", "sample", [1, 0], [0, 255]]),
+    lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=8), each, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+"""What JSON can say, and what a field that is taken at its word would do harm with."""
+
+
+def altered(record: dict[str, Any], place: float, value: Any) -> dict[str, Any]:
+    """``record`` with another ``value`` at one of its places, whichever table it lies in."""
+    places = [(record, key) for key in record]
+    places += [(each, key) for each in record.values() if isinstance(each, dict) for key in each]
+    table, key = places[int(place * len(places))]
+    table[key] = value
+    return record
+
+
+PLACES = st.floats(0, 1, exclude_max=True)
+
+
+def model_files_of_any_values(model: bytes, place: float, value: Any) -> None:
+    file = in_file(model, "model.safetensors")
+    change(file, header=altered(described(file)["header"], place, value))
+    result_or_error(lambda: read_header(file), ModelFileError)
+    result_or_error(lambda: load_model(file, device="cpu"), ModelFileError)
+
+
+test_model_files_of_any_values = quick(given(place=PLACES, value=ANY_JSON)(model_files_of_any_values))
+test_many_model_files_of_any_values = pytest.mark.slow(
+    long(given(place=PLACES, value=ANY_JSON)(model_files_of_any_values))
+)
+
+
+@quick
+@given(PLACES, ANY_JSON)
+def test_records_of_checkpoints_of_any_values(place: float, value: Any) -> None:
+    network = nn.Linear(2, 2)
+    trained = Trained({"generator": network}, {"generator": torch.optim.Adam(network.parameters())})
+    folder = Path(tempfile.mkdtemp())
+    said = {
+        "seconds": 1.0,
+        "metrics": {"psnr": 2.0},
+        "window": {"sums": {"l1": 1.0}, "counts": {"l1": 2}},
+        "best": [1, 2.0],
+    }
+    write_checkpoint(folder, 1, trained, {**said, "finished": False, "stopped": "", "expected": None}, keep=1)
+    file = folder / "step_00000001" / "progress.json"
+    record = json.loads(file.read_text())
+    del record["sha256_of_the_rest"]
+    file.write_text(sealed(altered(record, place, value)))
+    result_or_error(lambda: RunState.from_json(read_checkpoint(folder, trained)[0]), RunDirError)
+
+
+@quick
+@given(PLACES, ANY_JSON)
+def test_environments_of_any_values(place: float, value: Any) -> None:
+    said = {"data": {"fingerprint": "a", "ranges": {"source": [0, 1]}}, "starts": [{}], "init_from": None}
+    folder = RunDir(Path(tempfile.mkdtemp()))
+    (folder.path / "environment.json").write_text(json.dumps(altered(said, place, value)))
+    (folder.path / "validation.json").write_text(json.dumps(value))
+    for read in (folder.ranges, folder.environment, folder.measured):
+        result_or_error(read, RunDirError)
 
 
 @quick

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import p2pkit as library
 from tests.conftest import Call, train, untrained_model
+from tests.model_files import change, change_header, described
 from tests.test_command_line import WITHOUT_TORCH, too_long
-from tests.test_translation import change, change_header
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_it_needs_neither_torch_nor_the_plugin(model: Path) -> None:
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "damaged or incomplete"),
         (lambda file: file.write_bytes(file.read_bytes()[:500]), "damaged or incomplete"),
         (lambda file: save_file(load_file(file), file), "not a p2pkit model"),
-        (lambda file: change(file, format_version=2), "Upgrade p2pkit"),
+        (lambda file: change(file, format_version=3), "Upgrade p2pkit"),
         (lambda file: change(file, header={}), "header of the model file is damaged"),
     ],
     ids=["missing", "empty", "truncated", "header cut", "foreign", "newer", "headless"],
@@ -91,6 +92,21 @@ def test_weights_that_are_not_those_written_are_refused(model: Path, p2pkit: Cal
     assert outcome.code == 2 and "the weights are damaged" in outcome.err
 
 
-def test_a_model_without_a_checksum_is_still_read(model: Path) -> None:
-    change(model, sha256_of_the_weights=None)
+@pytest.mark.parametrize("name", ["step", "distribution"])
+def test_a_header_that_is_not_the_one_written_is_refused(name: str, model: Path, p2pkit: Call) -> None:
+    content = model.read_bytes()
+    before = {"step": b'\\"step\\": 7', "distribution": b'\\"distribution\\": \\"p2pkit'}[name]
+    assert content.count(before) == 1
+    model.write_bytes(content.replace(before, before[:-1] + bytes([before[-1] ^ 1])))
+    outcome = p2pkit("inspect", model)
+    assert outcome.code == 2 and "its checksum is not that of what it says" in outcome.err
+
+
+@pytest.mark.parametrize("checksum", ["a checksum of the weights", "none"])
+def test_models_of_the_first_format_are_still_read(checksum: str, model: Path) -> None:
+    said = described(model)
+    del said["sha256_of_the_rest"]
+    if checksum == "none":
+        del said["sha256_of_the_weights"]
+    save_file(load_file(model), model, metadata={"p2pkit": json.dumps({**said, "format_version": 1})})
     assert library.load_model(model).header.step == 7

@@ -24,7 +24,8 @@ from p2pkit.images.reading import image_header, read_image, read_image_bytes
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import open_regions
 from p2pkit.images.writing import write_image
-from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader
 from tests.conftest import Call
 from tests.test_formats import values, write_dicom
 

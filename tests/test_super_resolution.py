@@ -21,7 +21,8 @@ from p2pkit.evaluation.baselines import MeanTarget, NearestSource, SourceItself
 from p2pkit.export.noise import describe_noise, drawn_noise
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference.files import FileOptions
-from p2pkit.inference.model_file import ModelHeader, ResizeHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader, ResizeHeader
 from p2pkit.inference.policy import Policy, infer
 from p2pkit.inference.tiles import Tiling
 from p2pkit.inference.translator import Translator
@@ -46,7 +47,7 @@ def made(name: str, scale: int, **parameters: Any) -> Any:
     return network
 
 
-def header(scale: int, generator: str = "", parameters: dict[str, Any] | None = None, **more: Any) -> ModelHeader:
+def header(scale: int, generator: str = "given", parameters: dict[str, Any] | None = None, **more: Any) -> ModelHeader:
     return ModelHeader(
         generator=generator, parameters=parameters or {}, distribution="p2pkit", distribution_version="0",
         source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", scale=scale, **more,

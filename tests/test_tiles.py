@@ -15,7 +15,7 @@ from PIL import Image
 
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.regions import ArrayRegions, open_regions
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import Policy
 from p2pkit.inference.tiles import Blend, Tiling
 from p2pkit.inference.translator import Translator, load_model
@@ -25,7 +25,7 @@ from tests.conftest import Call, picture, save
 
 def translator(network: torch.nn.Module, channels: int = 3, **policy: Any) -> Translator:
     header = ModelHeader(
-        generator="", parameters={}, distribution="", distribution_version="", source_channels=channels,
+        generator="given", parameters={}, distribution="p2pkit", distribution_version="0", source_channels=channels,
         target_channels=channels, source_dtype="uint8", target_dtype="uint8",
     )  # fmt: skip
     return Translator(network.requires_grad_(False), header, Policy(**policy))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import p2pkit as library
@@ -19,6 +17,7 @@ from p2pkit.inference.model_file import read_header
 from p2pkit.inference.policy import Policy
 from p2pkit.inference.translator import Translator
 from tests.conftest import Call, picture, save
+from tests.model_files import change, change_header
 
 
 @pytest.fixture
@@ -157,7 +156,7 @@ def test_several_samples_differ(model: Path, tmp_path: Path, p2pkit: Call) -> No
         (lambda file: file.write_bytes(b""), "damaged or incomplete"),
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "damaged or incomplete"),
         (lambda file: save_file(load_file(file), file), "not a p2pkit model"),
-        (lambda file: change(file, format_version=2), "Upgrade p2pkit"),
+        (lambda file: change(file, format_version=3), "Upgrade p2pkit"),
         (lambda file: change(file, header={}), "header of the model file is damaged"),
         (lambda file: change_header(file, generator="vanished", distribution="p2pkit-x"), "pip install p2pkit-x"),
         (lambda file: change_header(file, parameters={"depth": 5}), "cannot be rebuilt"),
@@ -171,16 +170,6 @@ def test_bad_model_files_are_named_as_what_they_are(spoil: Any, said: str, model
         library.load_model(model)
     outcome = p2pkit("translate", model, model.parent, "--out", model.parent / "o")
     assert outcome.code == 2 and said in outcome.err.replace("\n", " ") and "Traceback" not in outcome.err
-
-
-def change(file: Path, **values: object) -> None:
-    with safe_open(file, framework="pt") as handle:
-        described = json.loads(handle.metadata()["p2pkit"])
-    save_file(load_file(file), file, metadata={"p2pkit": json.dumps({**described, **values})})
-
-
-def change_header(file: Path, **values: object) -> None:
-    change(file, header={**read_header(file).model_dump(mode="json"), **values})
 
 
 def test_a_missing_input_is_named(model: Path, tmp_path: Path, p2pkit: Call) -> None:

@@ -10,7 +10,7 @@ import click
 
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_facts
-from p2pkit.errors import counted
+from p2pkit.errors import counted, visible
 from p2pkit.utils.jsonl import finite
 
 UNKNOWN = "not known"
@@ -55,7 +55,8 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         return
     text = header.pop("recipe")
     if recipe:
-        click.echo(text, nl=not text.endswith("\n"))
+        shown = "".join(one if one in "\n\t" or one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+        click.echo(shown, nl=not text.endswith("\n"))
         return
     kinds = ", ".join(outline.dtypes)
     for name in OF_ONE_SOURCE if header["sources"] else ("sources",):
@@ -74,7 +75,7 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
 
 def _shown(value: Any, unsaid: str) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} = {json.dumps(item)}" for name, item in value.items()) or "none"
+        return ", ".join(f"{visible(name)} = {json.dumps(item)}" for name, item in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return unsaid if value in (None, "") else str(value)
+    return unsaid if value in (None, "") else visible(str(value))

@@ -23,7 +23,7 @@ from p2pkit.errors import ExportError, P2PKitError
 from p2pkit.export.contract import Exportable, Exporter, ExportInput
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import infer
 from p2pkit.inference.translator import load_model
 from p2pkit.networks.fitting import fitting_size

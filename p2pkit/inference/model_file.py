@@ -10,199 +10,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
-from p2pkit.errors import NOT_UTF_8, ModelFileError, P2PKitError
+from p2pkit.errors import NOT_UTF_8, ModelFileError, P2PKitError, first_line, visible
+from p2pkit.inference.model_header import ModelHeader, contradictions
 from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import open_regular
 from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from p2pkit.images.channels import Taking
-    from p2pkit.images.pixels import Reading
-
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Files of version 1 have no checksum of their header, and the oldest none of their weights."""
 FILE_NAME = "model.safetensors"
 """What a run calls its model file."""
 RECIPE = "recipe.toml"
 """What it calls the recipe that it goes by, written when it begins."""
 _KEY = "p2pkit"
-_CHECKSUM = "sha256_of_the_weights"
-
-
-class EncodingHeader(BaseModel):
-    """What the generator's sources are encoded with, and who offers it."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    name: str
-    parameters: dict[str, Any]
-    distribution: str
-    distribution_version: str
-
-
-class ResizeHeader(BaseModel):
-    """What sources were resized to for validation: ``size``, (height, width), or just to cover it with their aspect."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    size: tuple[int, int]
-    keep_aspect: bool = False
-
-
-class PlanesHeader(BaseModel):
-    """How sources were taken from volumes, arrays [rows, columns, planes] (images.volumes)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    axis: Annotated[int, Field(ge=0, le=2)]
-    """The axis that was walked."""
-    neighbours: Annotated[int, Field(ge=0)] = 0
-    """How many planes on each side of one are channels too."""
-    orientation: str = ""
-    """To which sides of a patient the indices of the first volume grow, "RAS" say; empty where that is not known."""
-
-
-class SideHeader(BaseModel):
-    """How files of one side are read, beside what :class:`ModelHeader` or :class:`SourceHeader` has (settings)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    channels: str | None = None
-    """What was taken of the channels of files: "rgb", "gray", "first 3"; None for all."""
-    alpha: str | None = None
-    """What became of alpha: "drop", or the colour behind it; None where it is a channel like others."""
-    palette: str | None = None
-    """What files with a palette are: "colours" or "indices"; None for indices where an encoding takes class maps."""
-    ranges: tuple[ValueRange, ...] = ()
-    """The range of each channel, where they differ."""
-    mapping: str = "linear"
-    """ "linear" or "logarithmic"."""
-    resampling: Resampling | None = None
-    """How it is resized, where the recipe says so."""
-    mask: str | None = None
-    """ "nodata": values that mean "nothing here" are 0 in [-1, 1] where there is no fill; without it such files cannot
-    be translated."""
-
-
-class SourceHeader(BaseModel):
-    """One of several sources: its channels, and what of a single source :class:`ModelHeader` says itself."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    name: str
-    channels: Annotated[int, Field(gt=0)]
-    dtype: str
-    range: ValueRange | None = None
-    nodata: float | Literal["nan"] | None = None
-    fill: float | None = None
-    reading: SideHeader = SideHeader()
-    encoding: EncodingHeader | None = None
-
-    @property
-    def values(self) -> ValueRange:
-        """The values that are -1 and 1 to the generator."""
-        return self.range or dtype_range(np.dtype(self.dtype))
-
-    def how_read(self, class_map: bool = False) -> tuple[Reading, Taking]:
-        """How its stored values are read, and what is taken of its files' channels; ``class_map`` has classes."""
-        from p2pkit.images.channels import Taking  # it needs torch, a header alone does not
-        from p2pkit.images.pixels import Reading
-
-        read, nodata = self.reading, None if self.nodata is None else float(self.nodata)
-        palette = read.palette or ("labels" if class_map else None)
-        reading = Reading(nodata, self.fill, read.mask is not None, read.ranges, read.mapping == "logarithmic")
-        return reading, Taking(read.channels, read.alpha, palette, nodata)
-
-
-class OriginHeader(BaseModel):
-    """The model whose weights a run began with (``train.init_from``)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    path: str
-    step: int
-    sha256_of_weights: str
-
-
-class ModelHeader(BaseModel):
-    """What a model file says about itself: all that rebuilding and using its generator needs, and where it is from."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    generator: str
-    parameters: dict[str, Any]
-    distribution: str
-    distribution_version: str
-    source_channels: Annotated[int, Field(gt=0)]
-    """Of all sources together."""
-    target_channels: Annotated[int, Field(gt=0)]
-    source_dtype: str
-    """Empty where there are several ``sources``, each with its own."""
-    target_dtype: str
-    source_range: ValueRange | None = None
-    """The values that are -1 and 1 to the generator; None for the range of each source's own type."""
-    target_range: ValueRange | None = None
-    """The values that the generator's -1 and 1 are; None for the range of ``target_dtype``."""
-    source_nodata: float | Literal["nan"] | None = None
-    """The value that means "nothing here" in sources, beside the one that a file names itself."""
-    source_fill: float | None = None
-    """What takes the place of such values; None: sources that have some cannot be translated."""
-    source_reading: SideHeader = SideHeader()
-    target_reading: SideHeader = SideHeader()
-    sources: tuple[SourceHeader, ...] = ()
-    """Several sources, in the order of their channels; a single one is what the fields above say."""
-    target_ending: str = ""
-    """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
-    encoding: EncodingHeader | None = None
-    """What sources are encoded with before the generator sees them; None when it sees them as they are."""
-    size: tuple[int, int] | None = None
-    """Height and width of the images in training; None when they were of several sizes."""
-    scale: Annotated[int, Field(gt=0)] = 1
-    """How many times as high and wide as sources outputs are."""
-    resize: ResizeHeader | None = None
-    """How translation resizes sources, as validation did; None where images keep their size."""
-    source_size: tuple[int, int] | None = None
-    """Height and width of the first training source as stored; None where that is not known."""
-    stored_as: str = ""
-    """The part of their files that the training sources were: "left half", "right half", or empty for all of it."""
-    planes: PlanesHeader | None = None
-    """How sources were planes of volumes, where they were."""
-    policy: Policy = Policy()
-    init_from: OriginHeader | None = None
-    """The model whose weights its training began with, where it was one."""
-    recipe: str = ""
-    """The resolved recipe, as TOML."""
-    data: str = ""
-    """The data set and its fingerprint."""
-    step: int = 0
-    metrics: dict[str, float] = {}
-
-    @property
-    def each_source(self) -> tuple[SourceHeader, ...]:
-        """The sources; a single one has no name."""
-        return self.sources or (
-            SourceHeader(
-                name="", channels=self.source_channels, dtype=self.source_dtype, range=self.source_range,
-                nodata=self.source_nodata, fill=self.source_fill, reading=self.source_reading, encoding=self.encoding,
-            ),
-        )  # fmt: skip
-
-    @property
-    def ranges(self) -> dict[str, ValueRange]:
-        """The range of values of each side that has one other than that of its type, as data has them by side."""
-        sides = {f"source.{one.name}".rstrip("."): one.range for one in self.each_source}
-        return {side: values for side, values in {**sides, "target": self.target_range}.items() if values is not None}
-
-    def trained(self, step: int, metrics: dict[str, float]) -> ModelHeader:
-        """The same header for the weights of a certain step."""
-        return self.model_copy(update={"step": step, "metrics": metrics})
+_CHECKSUM, _OWN_CHECKSUM = "sha256_of_the_weights", "sha256_of_the_rest"
+_NOT_A_HEADER, _COPY = "the header of the model file is damaged", "Copy or download it anew"
+_TENSORS = frozenset(["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"])
+"""The types of tensors that networks have, as safetensors calls them."""
 
 
 def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
@@ -220,6 +53,7 @@ def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> 
         _CHECKSUM: checksum(tensors),
         "header": header.model_dump(mode="json"),
     }
+    described[_OWN_CHECKSUM] = _sha256(described)
     with atomic_write(file) as aside:
         save_file(tensors, aside, metadata={_KEY: json.dumps(described)})
 
@@ -267,6 +101,18 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
         )
     return header, weights
+
+
+def refuse_not_finite(file: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raise ModelFileError where one of the ``weights`` from ``file`` is NaN or infinite, and is not so in ``own``."""
+    for name, tensor in weights.items():
+        if not (tensor.is_floating_point() and tensor.numel()) or all(one.isfinite() for one in tensor.aminmax()):
+            continue
+        if name not in own or own[name].shape != tensor.shape or not own[name].equal(tensor.to(own[name])):
+            raise ModelFileError(
+                f"{file}: {visible(name)} holds NaN or infinite values, so that its outputs are no images; take "
+                "another model, or one of an earlier step of its run"
+            )
 
 
 def find_model(path: Path) -> Path:
@@ -317,15 +163,27 @@ def _began(run: Path) -> tuple[float, str]:
 
 @contextmanager
 def _opened(file: Path, framework: str) -> Iterator[Any]:
-    if not file.is_file():
+    if not file.exists():
         raise ModelFileError(f"{file}: there is no such model file; check the path")
     if set(str(file)) & NOT_UTF_8:
         raise ModelFileError(f"{file}: the path of a model file must be in UTF-8; rename what is called otherwise")
     try:
+        _refuse_large_header(file)
         with safe_open(file, framework=framework) as handle:
+            for name in handle.keys():  # noqa: SIM118 - it is not a dict
+                if (found := handle.get_slice(name).get_dtype()) not in _TENSORS:
+                    raise ModelFileError(f"{file}: {visible(name)} is a tensor of {found}, which no generator has")
             yield handle
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
+
+
+def _refuse_large_header(file: Path) -> None:
+    """Refuse a file that says of its header that it is large: reading one takes many times its size."""
+    with open_regular(file) as stream:
+        needed = int.from_bytes(stream.read(8), "little")
+    if limits().header_bytes < needed <= file.stat().st_size:
+        raise ModelFileError(f"{file}: its header is larger than {over('header_bytes', needed)}")
 
 
 def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
@@ -347,15 +205,37 @@ def _parse(file: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str | Non
             "model.safetensors of a run"
         )
     try:
-        described = json.loads(metadata[_KEY])
-        version = int(described["format_version"])
+        described: dict[str, Any] = json.loads(metadata[_KEY])
+        version = described["format_version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"the format version is {version!r}")
         if version > FORMAT_VERSION:
             raise ModelFileError(
                 f"{file}: written in format version {version}; this p2pkit reads up to {FORMAT_VERSION}. "
                 "Upgrade p2pkit to use it"
             )
-        return ModelHeader.model_validate(described["header"]), described.get(_CHECKSUM)
+        if version > 1 and described.pop(_OWN_CHECKSUM) != _sha256(described):
+            raise ValueError("its checksum is not that of what it says")
+        # as text, in which strict pydantic takes a list for a tuple
+        header = ModelHeader.model_validate_json(json.dumps(described["header"]), strict=True)
+        if wrong := next(contradictions(header), None):
+            raise ValueError(wrong)
+        written = described.get(_CHECKSUM)
+        if not isinstance(written, str) and (version > 1 or written is not None):
+            raise ValueError(f"{_CHECKSUM} is {written!r}")
+        return header, written
     except ModelFileError:
         raise
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{file}: the header of the model file is damaged: {error}") from error
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        at = visible(".".join(map(str, problem["loc"])))
+        raise ModelFileError(f"{file}: {_NOT_A_HEADER}: {at}: {problem['msg']}. {_COPY}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = visible(first_line(error))
+        why = f"there is no {why}" if isinstance(error, KeyError) else why
+        raise ModelFileError(f"{file}: {_NOT_A_HEADER}: {why[:300]}. {_COPY}") from error
+
+
+def _sha256(described: Mapping[str, Any]) -> str:
+    """The checksum of what a file says of itself, that of its weights among it."""
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

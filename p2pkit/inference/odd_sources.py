@@ -20,7 +20,7 @@ from p2pkit.images.pixels import StoredPixels, nothing_there
 from p2pkit.networks.encoding import split_sources
 
 if TYPE_CHECKING:
-    from p2pkit.inference.model_file import SourceHeader
+    from p2pkit.inference.model_header import SourceHeader
     from p2pkit.inference.translator import Translator
 
 

@@ -13,8 +13,10 @@ from p2pkit.components.catalogue import create
 from p2pkit.components.discovery import installing
 from p2pkit.components.host import manager
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
-from p2pkit.errors import ModelFileError, P2PKitError, UnknownComponent
-from p2pkit.inference.model_file import EncodingHeader, ModelHeader, SourceHeader
+from p2pkit.errors import ModelFileError, UnknownComponent, shortened
+from p2pkit.inference.frugal import frugally
+from p2pkit.inference.model_file import refuse_not_finite
+from p2pkit.inference.model_header import EncodingHeader, ModelHeader, SourceHeader
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 
 
@@ -22,7 +24,8 @@ def rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.M
     """The generator that ``header`` describes, behind its encodings, with its weights; messages begin with ``file``.
 
     Raises:
-        ModelFileError: it needs what is not installed, or cannot be made with these weights.
+        ModelFileError: it needs what is not installed, cannot be made with these weights, or is much larger than they
+            are; or a weight is NaN or infinite.
     """
     channels = {"source_channels": header.source_channels, "target_channels": header.target_channels}
     parts = []
@@ -35,9 +38,12 @@ def rebuild(file: Path, header: ModelHeader, weights: dict[str, Tensor]) -> nn.M
         channels["source_channels"] = encode.channels
     with _explaining(file, f"generator {header.generator!r}", header.distribution, header.distribution_version):
         parameters = {**header.parameters, **channels, "scale": header.scale, "weights_follow": True}
-        generator = cast(nn.Module, create("generators", header.generator, **parameters))
+        with frugally(weights):
+            generator = cast(nn.Module, create("generators", header.generator, **parameters))
         if encode is not None:
             generator = Encoded(encode, generator)
+        # what it is made with may be infinite, as masks of attention are
+        refuse_not_finite(file, weights, generator.state_dict())
         generator.load_state_dict(weights)
     return generator.requires_grad_(False)
 
@@ -59,7 +65,9 @@ def _explaining(file: Path, what: str, distribution: str, version: str) -> Itera
         remedy = how_to_install(plugin) if plugin in PROVIDED else installing(distribution)
         why = next((f"left out here: {problem}" for problem in broken), f"not here; {remedy}")
         raise ModelFileError(f"{file}: its {what} comes from {distribution} {version}, which is {why}") from error
-    except (P2PKitError, RuntimeError) as error:
+    except ModelFileError:
+        raise
+    except Exception as error:  # a stranger's factory may raise whatever there is, and so does torch
         raise ModelFileError(
-            f"{file}: its {what} cannot be rebuilt; it was made by {distribution} {version}: {error}"
+            f"{file}: its {what} cannot be rebuilt; it was made by {distribution} {version}: {shortened(error)}"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any
 from p2pkit.errors import DataError, listed
 from p2pkit.images.names import without_ending
 from p2pkit.images.regions import Regions
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import Pixels
 from p2pkit.inference.sources import Source, files_of, regions_together
 from p2pkit.utils.progress import print_line

@@ -20,7 +20,7 @@ from p2pkit.images.names import ending, without_ending
 from p2pkit.images.pixels import Remedies, normalize
 from p2pkit.images.reading import image_header, middle_of, read_image
 from p2pkit.images.regions import ArrayRegions, Regions, open_regions
-from p2pkit.inference.model_file import ModelHeader, SourceHeader
+from p2pkit.inference.model_header import ModelHeader, SourceHeader
 from p2pkit.inference.odd_sources import Pixels
 from p2pkit.networks.encoding import SourcePart
 from p2pkit.utils.opening import refuse_irregular

@@ -26,7 +26,8 @@ from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
 from p2pkit.images.volumes import is_volume
-from p2pkit.inference.model_file import ModelHeader, checksum, find_model, read_model
+from p2pkit.inference.model_file import checksum, find_model, read_model
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
@@ -351,7 +352,11 @@ class Translator:
                 f"generator {about.generator!r} gives images of {found[0]}x{found[1]} where the model file says "
                 f"{height}x{width}; it was made by {about.distribution} {about.distribution_version}, install that"
             )
-        return torch.cat(outputs).to(source.device)
+        made = torch.cat(outputs)
+        if not all(one.isfinite() for one in made.aminmax()):
+            remedy = "" if self.precision == "no" else f"; it may without precision {self.precision}"
+            raise P2PKitError(f"generator {self.header.generator!r} gives values that are NaN or infinite{remedy}")
+        return made.to(source.device)
 
 
 def load_model(

@@ -20,7 +20,7 @@ from p2pkit.images.names import ending
 from p2pkit.images.reading import read_image
 from p2pkit.images.volume_writing import volume_ending, write_volume
 from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_volume, refuse_unequal
-from p2pkit.inference.model_file import ModelHeader, PlanesHeader
+from p2pkit.inference.model_header import ModelHeader, PlanesHeader
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records

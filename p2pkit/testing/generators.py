@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import Policy, SizedGenerator
 from p2pkit.export.exporting import export_model
-from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import Corner, infer
 from p2pkit.networks.fitting import fitting_size
 from p2pkit.testing.checks import ContractCheck, ContractViolation, Subject, contract, require

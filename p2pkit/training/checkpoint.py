@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,9 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Stateful
 from p2pkit.distributed.collectives import all_gather_text
-from p2pkit.errors import RecipeError, RunDirError
+from p2pkit.errors import ModelFileError, RecipeError, RunDirError, first_line, shortened, visible
+from p2pkit.inference.model_file import refuse_not_finite
+from p2pkit.run_records import Progress, refuse_unlikely
 from p2pkit.training.state_dicts import SavedState, put_back, take_states
 from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, write_json
 
@@ -129,13 +132,19 @@ def read_checkpoint(
             progress, weights, moments = _read_contents(folder)
         except RunDirError:
             raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            damaged.append(f"{folder}: this checkpoint is damaged ({error}); the one before it is used")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            why = visible(first_line(error))
+            damaged.append(f"{folder}: this checkpoint is damaged ({why}); the one before it is used")
             continue
         try:
+            refuse_not_finite(folder / _NETWORKS, weights, network_tensors(trained))
             _restore(trained, weights, moments, progress)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunDirError(f"{folder}: the checkpoint is of other networks than the recipe's: {error}") from error
+        except ModelFileError as error:
+            raise RunDirError(str(error)) from error
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise RunDirError(
+                f"{folder}: the checkpoint is of other networks than the recipe's: {shortened(error)}"
+            ) from error
         return progress, damaged + _restore_states(folder, trained, progress["states"], rank, processes)
     why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to resume from"
     raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
@@ -144,7 +153,7 @@ def read_checkpoint(
 def read_networks(checkpoints: Path) -> dict[str, dict[str, Tensor]]:
     """The weights and buffers of each network in the last checkpoint that is whole; empty where there is none."""
     for folder in reversed(_checkpoint_folders(checkpoints)):
-        with suppress(SafetensorError, OSError, ValueError, KeyError, TypeError):
+        with suppress(SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
             _, weights, _ = _read_contents(folder)
             names = dict.fromkeys(key.partition(_SEPARATOR)[0] for key in weights)
             return {name: _without_head(name, weights) for name in names}
@@ -163,6 +172,8 @@ def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dic
 def _read_record(folder: Path) -> dict[str, Any]:
     """What a checkpoint says in JSON, once its checksum is found to be right."""
     record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    if type(record["format_version"]) is not int:
+        raise ValueError(f"the format version is {record['format_version']!r}")
     if record["format_version"] > FORMAT_VERSION:
         raise RunDirError(f"{folder}: a checkpoint of a later p2pkit; upgrade to resume from it")
     if record["format_version"] < FORMAT_VERSION:
@@ -172,6 +183,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
         )
     if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
         raise ValueError(f"the checksum of {_PROGRESS} is wrong")
+    refuse_unlikely(record, Progress)
+    files = {each["file"] for of_ranks in record["states"].values() for each in of_ranks} - {None}
+    if record["step"] != _step_of(folder) or not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
+        raise ValueError(f"{_PROGRESS} is of another step, or of other files")
     return record
 
 
@@ -289,12 +304,25 @@ def restore_optimizer(
     for path, tensor in tensors.items():
         name, key = path.split(_SEPARATOR)
         state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
+    for group, present in zip(rest["groups"], optimizer.param_groups, strict=True):
+        for key, value in group.items():
+            _refuse_other_option(key, value, present.get(key))
     groups = [
         {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
         | {key: present[key] for key in ("params", *new_options) if key in present}
         for group, present in zip(rest["groups"], optimizer.state_dict()["param_groups"], strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _refuse_other_option(key: str, saved: Any, present: Any) -> None:
+    """Raise ValueError where a number of an optimizer is none in the checkpoint, or is not finite."""
+    pairs = [(saved, present)]
+    if isinstance(saved, list | tuple) and isinstance(present, list | tuple):
+        pairs = list(zip(saved, present, strict=True))
+    for one, own in pairs:
+        if type(own) is float and not (type(one) in (int, float) and math.isfinite(one)):
+            raise ValueError(f"the option {key} of an optimizer is {one!r}")
 
 
 def _restore(

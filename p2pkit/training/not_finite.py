@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.data.loader import on_device
-from p2pkit.errors import RunDirError
+from p2pkit.errors import RunDirError, reason, shortened
+from p2pkit.run_records import Left, refuse_unlikely
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
 from p2pkit.training.update import parts_of
 from p2pkit.utils.atomic import atomic_write
@@ -64,8 +65,10 @@ def replay_step(
     try:
         load_networks(trained, load_file(folder / _NETWORKS))
         batches = {file: _read_batch(file) for file in files}
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise RunDirError(f"{folder}: it is damaged, or of other networks than the recipe's: {error}") from error
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        raise RunDirError(
+            f"{folder}: it is damaged, or of other networks than the recipe's: {shortened(error)}"
+        ) from error
     yield "the networks are as they were when it failed: those before in the step had been updated by then"
     for file, (batch, progress) in batches.items():
         named = _PROCESS.fullmatch(file.name)
@@ -85,6 +88,9 @@ def _read_batch(file: Path) -> tuple[Batch, float]:
         left = json.loads((handle.metadata() or {})["left"])
         mask = handle.get_tensor("mask") if "mask" in handle.keys() else None  # noqa: SIM118 - it is not a dict
         batch = Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"], mask)
+        refuse_unlikely(left, Left)
+        if any(one.ndim != 4 or not one.is_floating_point() or not one.numel() for one in (batch.source, batch.target)):
+            raise ValueError("it does not hold images")
         return batch, left["progress"]
 
 
@@ -99,7 +105,10 @@ def _made_again(seen: _Seen, method: Method) -> Iterator[str]:
         values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
         yield f"  weights of the {name}: {_span(values)}"
     with _watched(seen.trained.networks, seen.notes):
-        method.train_step(seen.batch, seen)
+        try:
+            method.train_step(seen.batch, seen)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise RunDirError(f"the step cannot be made again with what it has left: {reason(error)}") from error
     yield from (f"  {note}" for note in seen.notes)
 
 

@@ -12,7 +12,7 @@ from p2pkit.contracts import Method, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, SampleSpec
 from p2pkit.data.samples import Samples
 from p2pkit.evaluation.validation import Validation
-from p2pkit.inference.model_file import ModelHeader
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.networks.encoding import SourcePart
 from p2pkit.run_contracts import Schedule
 from p2pkit.settings import LoaderSettings, RunSettings, TrainSettings

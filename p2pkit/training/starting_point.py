@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
-from p2pkit.errors import ModelFileError, RecipeError, listed
-from p2pkit.inference.model_file import ModelHeader, OriginHeader, checksum, find_model, read_model
+from p2pkit.errors import RecipeError, listed
+from p2pkit.inference.model_file import checksum, find_model, read_model, refuse_not_finite
+from p2pkit.inference.model_header import ModelHeader, OriginHeader
 from p2pkit.training.checkpoint import read_networks
 from p2pkit.training.parts import TrainingParts
 
@@ -60,9 +61,7 @@ class StartingPoint:
         """
         file = find_model(path)
         header, weights = read_model(file)
-        for name, tensor in weights.items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise ModelFileError(f"{file}: {name} holds NaN or infinite values; begin with another model")
+        refuse_not_finite(file, weights, {})
         others = read_networks(file.parent / "checkpoints") if path.is_dir() else {}
         return cls(file.parent if path.is_dir() else file, header, {**others, "generator": weights})
 

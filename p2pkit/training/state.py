@@ -49,11 +49,11 @@ class RunState:
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunState:
         """The state that :meth:`as_json` gave, from a checkpoint's progress."""
-        window, best = MetricsWindow(**saved["window"]), saved.get("best")
+        window, best = MetricsWindow(**saved.get("window", {})), saved.get("best")
         best = None if best is None else Best(*best)
         return cls(
-            saved["step"], saved["seconds"], window, best, saved.get("metrics", {}), saved.get("finished", False),
-            saved.get("stopped", ""), saved.get("expected"),
+            saved["step"], saved.get("seconds", 0.0), window, best, saved.get("metrics", {}),
+            saved.get("finished", False), saved.get("stopped", ""), saved.get("expected"),
         )  # fmt: skip
 
     def rewritten(self) -> set[str]:

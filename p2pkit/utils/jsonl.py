@@ -36,7 +36,7 @@ def read_lines(file: Path) -> list[Mapping[str, Any]]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
         try:
             read = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):  # lines within lines, a thousand deep
             continue
         if isinstance(read, Mapping):
             found.append(read)
@@ -55,7 +55,7 @@ def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[M
             if line.endswith("\n") and stays(read):
                 kept.append(line)
                 values.append(read)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     if "".join(kept) != text:
         write_text(file, "".join(kept))

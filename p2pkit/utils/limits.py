@@ -52,6 +52,12 @@ class Limits:
     """What the files in an archive may take."""
     unpacked_files: int = 2_000_000
     """How many files and folders an archive may have."""
+    header_bytes: int = 10_000_000
+    """What the header of a model file may take."""
+    network_bytes: int = 2**28
+    """What the generator of a model file may take as it is made, beyond four times the weights in the file."""
+    record_bytes: int = 50_000_000
+    """What a JSON file in a run folder may take."""
 
 
 def limits() -> Limits:

@@ -1,0 +1,129 @@
+"""What a run folder says in JSON, and the values that each of it may have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
+
+from p2pkit.errors import RunDirError, first_line, visible
+from p2pkit.inference.model_header import OriginHeader, Step
+from p2pkit.settings import Bounds
+from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import read_regular
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+TensorFile = Annotated[str, Field(pattern=r"^(networks|optimizers|state_[0-9a-f]{16})\.safetensors$")]
+"""The name of a file in a checkpoint; no path."""
+Metric = Annotated[float, Field(allow_inf_nan=True)]
+
+
+class _Record(BaseModel):
+    """Keys that are not listed may say anything: nothing goes by them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+
+class Window(_Record):
+    """training.metrics_log.MetricsWindow."""
+
+    sums: dict[str, Metric]
+    counts: dict[str, PositiveInt]
+
+
+class OptimizerRecord(_Record):
+    """What an optimizer keeps beside tensors: its options, group by group, and numbers by parameter."""
+
+    groups: list[dict[str, Any]]
+    numbers: dict[str, dict[str, Any]]
+
+
+class StateRecord(_Record):
+    """The state of a component on one process (training.state_dicts)."""
+
+    value: Any
+    file: TensorFile | None
+
+
+class Progress(_Record):
+    """progress.json of a checkpoint: training.state.RunState, and what training.checkpoint adds."""
+
+    step: Step
+    seconds: NonNegativeFloat = 0.0
+    window: Window = Window(sums={}, counts={})
+    best: tuple[Step, Metric] | None = None
+    metrics: dict[str, Metric] = {}
+    finished: bool = False
+    stopped: str = ""
+    expected: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    optimizers: dict[str, OptimizerRecord]
+    scaler: dict[str, float] | None
+    states: dict[str, Annotated[list[StateRecord], Field(min_length=1)]]
+    sha256: dict[TensorFile, Sha256]
+
+
+class DataRecord(_Record):
+    """What a run began with of data."""
+
+    fingerprint: str | None = None
+    ranges: dict[str, Bounds] = {}
+
+
+class Environment(_Record):
+    """environment.json: what a run began with, and each of its starts."""
+
+    data: DataRecord = DataRecord()
+    init_from: OriginHeader | None = None
+    starts: list[dict[str, Any]] = []
+
+
+class Measured(_Record):
+    """validation.json: what the last metrics are of."""
+
+    complete: bool = True
+    images: Step = 0
+    images_asked: Step = 0
+    coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Left(_Record):
+    """What a step that was not finite has left beside its batch (training.not_finite)."""
+
+    keys: list[str]
+    progress: Annotated[float, Field(ge=0, le=1)]
+
+
+def refuse_unlikely(record: Any, kind: type[BaseModel]) -> None:
+    """Raise ValueError, in a sentence, where ``record`` is not what a ``kind`` may be."""
+    try:
+        # as text, in which strict pydantic takes a list for a tuple
+        kind.model_validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        at = visible(".".join(map(str, problem["loc"])))
+        raise ValueError(f"{at or 'all of it'}: {problem['msg']}") from error
+
+
+def read_record(file: Path, kind: type[BaseModel]) -> dict[str, Any]:
+    """What a file in a run folder says; empty where it is not there.
+
+    Raises:
+        RunDirError: it is damaged, or says what no run writes.
+    """
+    try:
+        text = read_regular(file, limits().record_bytes)
+    except FileNotFoundError:
+        return {}
+    if len(text) > limits().record_bytes:
+        raise RunDirError(f"{file}: it is larger than {over('record_bytes', file.stat().st_size)}")
+    try:
+        found: dict[str, Any] = json.loads(text)
+        refuse_unlikely(found, kind)
+    except (ValueError, RecursionError) as error:
+        raise RunDirError(
+            f"{file}: the file is damaged: {visible(first_line(error))}. Restore it from a copy of the run folder, or "
+            "train anew"
+        ) from error
+    return found
