@@ -63,8 +63,9 @@ def load_data(
 
         made, notices = settled_sets(made, chosen.origin, chosen.values.split, recipe.run.seed)
     values, ranges, taking = _values(recipe)
+    whole, cache = chosen.values.fingerprint == "whole", recipe.loader.cache
     for split, dataset in made.items():
-        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, cache=recipe.loader.cache, taking=taking))
+        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole))
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))

@@ -17,7 +17,8 @@ class PairedDataset(Protocol):
     The val and the test set may be empty. Optional:
 
     - ``header(index)``: shapes without reading pixels (contracts.DatasetWithHeaders).
-    - ``fingerprint()``: a short text that changes when the data does; without it, it is made of 64 of the samples.
+    - ``fingerprint()``: a short text that changes when the data does (`p2pkit.data.discovery.fingerprint_of`);
+      without it, it is made of 64 of the samples, and of all files that are named.
     - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
       shards, and pairs within about a thousand consecutive ones, instead of all pairs.
     - ``key(index)``, ``group(index)``: for ``[data] split``, keys without reading, and what stays in one set.

@@ -12,17 +12,19 @@ from pathlib import Path
 
 from p2pkit.build import build, load_data
 from p2pkit.distributed.accelerator import described, make_accelerator
-from p2pkit.distributed.collectives import on_main_process
-from p2pkit.errors import RecipeError, RunDirError
+from p2pkit.distributed.collectives import on_every_process, on_main_process
+from p2pkit.errors import RecipeError, RunDirError, listed
 from p2pkit.inference.model_file import newest_run
-from p2pkit.recipe.changes import Changes, changed
+from p2pkit.recipe.changes import Changes, changed, unequal
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir, this_start
-from p2pkit.runs import HowToResume, Session, TrainingResult, open_session, prepare_run, start_run, train_run
-from p2pkit.training.not_finite import replay_step
+from p2pkit.runs import HowToResume, Session, TrainingResult, in_use, open_session, prepare_run, start_run, train_run
+from p2pkit.since import ACCEPT_RECIPE, SHOWN, Accepted, compared, differing
+from p2pkit.training.identity import Identity, sha256_of
+from p2pkit.training.not_finite import left_by, replay_step
 from p2pkit.training.prepare import to_device
 from p2pkit.training.trainer import Trainer
 from p2pkit.training.trial import try_settings
@@ -39,23 +41,27 @@ def resume(
     how_to_resume: HowToResume | None = None,
     callbacks: Sequence[Callback] = (),
     began: float | None = None,
+    accept_changed_recipe: bool = False,
+    accept_changed_versions: bool = False,
 ) -> TrainingResult:
     """Resume the run in a folder from its last checkpoint; on the same device the result is that of one left alone.
 
     ``overrides`` change what the networks and the data do not depend on (recipe.changes): limits, learning rates,
     schedule, logging; the run folder's recipe.toml has them from then on, and changes.jsonl notes what is changed when.
     A run that a callback has stopped stays stopped, unless ``validation.patience`` is changed. ``callbacks`` (given
-    anew) and ``began`` as for :func:`train`.
+    anew) and ``began`` as for :func:`train`. ``accept_changed_data``: although the data is not what the run was trained
+    on; ``accept_changed_recipe``: by recipe.toml as it is now, also from the checkpoint of another run;
+    ``accept_changed_versions``: with other versions of p2pkit and of plugins.
 
-    Raises: as :func:`train`; a RecipeError where the data has changed and ``accept_changed_data`` is not set, or where
-    other keys are changed.
+    Raises: as :func:`train`; a RecipeError where other keys are changed, or data, recipe or versions have changed and
+    that is not accepted; then the message shows what has.
     """
     folder = RunDir.open(Path(run_dir))
-    changes = Changes(read_recipe(folder.recipe), {})
-    if overrides:
-        changes = changed(str(folder.path), changes.recipe, overrides)
+    begun = read_recipe(folder.recipe)
+    changes = changed(str(folder.path), begun, overrides) if overrides else Changes(begun, {})
+    accepted = Accepted(accept_changed_data, accept_changed_recipe, accept_changed_versions)
     with open_session(changes.recipe.train, device, how_to_resume, callbacks, began) as session:
-        return _resume(session, changes, folder, accept_changed_data)
+        return _resume(session, begun, changes, folder, accepted)
 
 
 def train_or_resume(
@@ -63,15 +69,17 @@ def train_or_resume(
     overrides: Overrides,
     out: Path,
     device: str | None = None,
-    accept_changed_data: bool = False,
+    accepted: Accepted = Accepted(),  # noqa: B008 - it is immutable
     how_to_resume: HowToResume | None = None,
     began: float | None = None,
 ) -> TrainingResult:
     """Resume the run in ``out`` when it holds one of this recipe with a checkpoint; train it there when it does not."""
     folder = RunDir(out)
     with open_session(recipe.train, device, how_to_resume, began=began) as session:
-        if on_main_process(session.accelerator, lambda: str(_has_begun(folder, recipe))) == str(True):
-            return _resume(session, Changes(read_recipe(folder.recipe), {}), folder, accept_changed_data)
+        if on_main_process(session.accelerator, lambda: str(folder.has_checkpoint)) == str(True):
+            begun = on_every_process(session.accelerator, partial(read_recipe, folder.recipe))
+            changes = on_every_process(session.accelerator, partial(_continued, folder, begun, recipe, accepted.recipe))
+            return _resume(session, begun, changes, folder, accepted)
         return start_run(session, recipe, overrides, out)
 
 
@@ -89,14 +97,22 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     parts = build(recipe, load_data(recipe).with_ranges(folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
+    if unlike := differing(left_by(left), recipe.document.text, in_use(recipe)[0]):
+        yield f"NOTICE: this step was not made by what is here now:{listed(unlike, SHOWN)}"
     accumulate = recipe.train.accumulate
-    return replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed, accumulate)
+    yield from replay_step(left, trainer.trained, parts.method, accelerator, recipe.run.seed, accumulate)
 
 
-def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_data: bool) -> TrainingResult:
+def _resume(session: Session, begun: Recipe, changes: Changes, folder: RunDir, accepted: Accepted) -> TrainingResult:
+    """Resume the run in ``folder``, whose recipe.toml is ``begun``, with ``changes`` on top of that."""
     accelerator = session.accelerator
-    recorded = None if accept_changed_data else folder.environment().get("data", {}).get("fingerprint")
-    _, _, parts = prepare_run(session, changes.recipe, recorded, folder)
+    versions, code = in_use(changes.recipe)
+    since = on_every_process(accelerator, partial(compared, folder, begun, versions, accepted))
+    recorded = None if accepted.data else since.data
+    recipe, data, parts = prepare_run(session, changes.recipe, recorded, folder)
+    noted = changes._replace(keys=since.unnoted | changes.keys)
+    # an earlier command may have been killed between a change and the first checkpoint that knows of it
+    changes = changes._replace(keys=since.keys | changes.keys)
     if changes.keys:
         try_settings(parts, accelerator.num_processes)
     session.folder = folder
@@ -105,11 +121,17 @@ def _resume(session: Session, changes: Changes, folder: RunDir, accept_changed_d
         on_main_process(accelerator, partial(held.enter_context, folder.held()))
         trainer.trained.new_options = changes.optimizer_options
         notices = trainer.resume()
-        if changes.keys:
-            notices += _change(trainer, changes)
-        notices += _over(trainer, changes.recipe)
+        if noted.keys:
+            notices += _change(trainer, noted)
+        if "validation.patience" in changes.keys:
+            trainer.state.stopped = ""
+        written = parts.header.recipe if noted.keys else begun.document.text
+        trainer.state.identity = Identity(since.run, written, versions, data.fingerprint)
+        notices += _over(trainer, recipe)
         if accelerator.is_main_process:
-            folder.begin_again(this_start(described(accelerator.device)))
+            start = this_start(described(accelerator.device), accelerator.num_processes, code)
+            notices += since.unlike(start)
+            folder.begin_again(since.run, start)
             for notice in notices:
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
@@ -124,12 +146,12 @@ def _change(trainer: Trainer, changes: Changes) -> list[str]:
     state, notices, shown = trainer.state, list[str](), []
     if trainer.accelerator.is_main_process:
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        trainer.folder.change(trainer.parts.header.recipe, {"step": state.step, "date": date, "changes": changes.keys})
+        recipe = trainer.parts.header.recipe
+        noted = {"step": state.step, "date": date, "changes": changes.keys, "recipe_sha256": sha256_of(recipe)}
+        trainer.folder.change(recipe, noted)
     for key, (before, now) in changes.keys.items():
         shown.append(f"{key} = {now!r} (it was {before!r})")
     notices.append(f"from step {state.step} on: {', '.join(shown)}")
-    if "validation.patience" in changes.keys:
-        state.stopped = ""
     return notices
 
 
@@ -147,18 +169,16 @@ def _over(trainer: Trainer, recipe: Recipe) -> list[str]:
     return [f"{why}; to go on, resume it with --set {more}"]
 
 
-def _has_begun(folder: RunDir, recipe: Recipe) -> bool:
-    """Whether a folder holds a run of ``recipe`` to resume; RecipeError where it holds one of another recipe."""
-    if not folder.has_checkpoint:
-        return False
-    begun = read_recipe(folder.recipe)
-    if not recipe.names_metrics:
-        begun = replace(begun, metrics=recipe.metrics)  # its default goes by the weights that are at hand
-    found = differences(begun, replace(recipe, generator=recipe.generator.following(begun.generator)))
-    if found:
+def _continued(folder: RunDir, begun: Recipe, recipe: Recipe, accepted: bool) -> Changes:
+    """How the run of the recipe ``begun`` is resumed by one that is given again; RecipeError where that is another."""
+    if not recipe.names_metrics:  # its default goes by the weights that are at hand
+        recipe = replace(recipe, metrics=begun.metrics, names_metrics=True)
+    recipe = replace(recipe, generator=recipe.generator.following(begun.generator))
+    keys = unequal(begun.tables(), recipe.tables())
+    if keys and not accepted:
         raise RecipeError(
-            "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *found])
+            "\n".join([f"{folder.path}: the run in this folder is of another recipe:", *differences(begun, recipe)])
             + f"\nChoose another --out, or resume that run: p2pkit run --resume {shlex.quote(str(folder.path))}, with "
-            "--set KEY=VALUE for limits and rates that are to change"
+            f"--set KEY=VALUE for limits and rates that are to change; or accept the other recipe: {ACCEPT_RECIPE}"
         )
-    return True
+    return Changes(recipe if keys else begun, keys)

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,22 @@ import torch
 from filelock import FileLock, Timeout
 
 from p2pkit.contracts import ValueRange
-from p2pkit.errors import NOT_UTF_8, RunDirError
+from p2pkit.errors import NOT_UTF_8, RunDirError, visible
 from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
 from p2pkit.run_records import Environment, Measured, read_record
-from p2pkit.utils.atomic import os_errors_described, write_json, write_text
+from p2pkit.utils.atomic import UNFINISHED, os_errors_described, remove_unfinished, write_json, write_text
 from p2pkit.utils.jsonl import append_line
+
+LIBRARIES = ("torch", "torchvision", "accelerate", "timm", "safetensors", "numpy", "pillow", "tifffile")
+"""Those whose versions a start of a run records."""
+AN_OLD_FILE = 60
+"""Seconds after which a file that safetensors has left is nobody's who is writing it."""
+_OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
+EXACTNESS = (
+    "device", "gpus", "cuda", "gpu_driver", "processor", "cpu_capability", "threads", "processes", "python",
+    "libraries", "plugin_code", "p2pkit_commit",
+)  # fmt: skip
+"""What :func:`this_start` says that bytes depend on."""
 
 
 @dataclass(eq=False)
@@ -128,11 +139,11 @@ class RunDir:
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""
-        for left in list(self.path.rglob(".*.part")):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+        remove_unfinished(list(self.path.rglob(".*.part")))
+        for left in list(self.path.rglob(".tmp*")):  # of safetensors, which writes aside as well
+            with suppress(OSError):
+                if _OF_SAFETENSORS.fullmatch(left.name) and left.lstat().st_mtime < time.time() - AN_OLD_FILE:
+                    left.unlink()
 
     def begin(self, recipe: str, source: str, environment: Mapping[str, Any]) -> None:
         """Write what a run begins with: the resolved recipe, the recipe as written, what it runs on."""
@@ -159,9 +170,9 @@ class RunDir:
         """What the last metrics are of; empty where there are none. Raises as :meth:`environment`."""
         return read_record(self.validation, Measured)
 
-    def begin_again(self, start: Mapping[str, Any]) -> None:
-        """Record another start of the run, as :func:`this_start` describes it."""
-        environment = self.environment()
+    def begin_again(self, run: str, start: Mapping[str, Any]) -> None:
+        """Record another start, as :func:`this_start` describes it, of the run with the id ``run``."""
+        environment = {**self.environment(), "id": run}
         environment["starts"] = [*environment.get("starts", []), start]
         write_json(self.path / "environment.json", environment)
 
@@ -171,13 +182,18 @@ class RunDir:
         return {side: (low, high) for side, (low, high) in recorded.items()}
 
 
-def this_start(device: str) -> dict[str, Any]:
-    """When, where and by what code a run starts, on a ``device`` in words; None for what cannot be known."""
+def this_start(device: str, processes: int, code: Mapping[str, str]) -> dict[str, Any]:
+    """When, where and by what a run starts: on a ``device`` in words, in ``processes``, with plugins' ``code``.
+
+    None stands for what cannot be known.
+    """
     found: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv, "host": platform.node(),
         "device": device, "processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads(),
         "gpus": list(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))), "cuda": torch.version.cuda,
-        "gpu_driver": None, "p2pkit_commit": None, "directory_commit": None,
+        "gpu_driver": None, "p2pkit_commit": None, "directory_commit": None, "processes": processes,
+        "python": platform.python_version(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "libraries": dict(zip(LIBRARIES, map(version, LIBRARIES), strict=True)), "plugin_code": code,
     }  # fmt: skip
     for name, file, expression in (
         ("processor", "/proc/cpuinfo", r"model name\s*: (.+)"),
@@ -220,9 +236,25 @@ def _commit(folder: Path) -> str:
     return f"{commit}-dirty" if changed else commit
 
 
+def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What the same bytes depend on and two starts differ in, each as "threads: 2 -> 4"."""
+    found = []
+    for name in EXACTNESS:
+        was, is_now = before.get(name), now.get(name)
+        if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+            for key in {**was, **is_now}:
+                if was.get(key) != is_now.get(key):
+                    found.append(f"{key}: {was.get(key)} -> {is_now.get(key)}")
+        elif name in before and was != is_now:
+            found.append(f"{name}: {was} -> {is_now}")
+    return list(map(visible, found))
+
+
+
+
 def _is_of_use(file: Path) -> bool:
     """Not so what a kill leaves before the recipe is written: the lock, and a file that is not whole."""
-    return file.name not in (".lock", ".owner") and not (file.name.startswith(".") and file.name.endswith(".part"))
+    return file.name not in (".lock", ".owner") and not UNFINISHED.fullmatch(file.name)
 
 
 def _dated(parent: Path) -> Path:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from accelerate import Accelerator
 
 from p2pkit import __version__
 from p2pkit.build import augmentation, build, load_data, make
-from p2pkit.components.host import manager
+from p2pkit.components.host import digest_of_code, manager
 from p2pkit.components.signature import plain
 from p2pkit.data.checks import HeaderCheck
 from p2pkit.data.class_table import refuse_foreign_numbers
@@ -36,6 +37,7 @@ from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir, this_start
 from p2pkit.settings import TrainSettings
+from p2pkit.training.identity import Identity
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import to_device
 from p2pkit.training.starting_point import StartingPoint
@@ -171,16 +173,33 @@ def start_run(session: Session, recipe: Recipe, overrides: Overrides, out: Path 
     def begin() -> str:
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
-        start = this_start(described(accelerator.device))
-        environment = _environment(recipe, data, overrides, parts.header, start)
+        start = this_start(described(accelerator.device), accelerator.num_processes, code)
+        environment = {"id": identity.run, **_environment(recipe, data, overrides, parts.header, start)}
         folder.begin(parts.header.recipe, recipe.document.text, environment)
         print_line(f"run folder: {folder.path}")
         return str(folder.path)
 
+    versions, code = in_use(recipe)
+    identity = Identity(token_hex(8), parts.header.recipe, versions, data.fingerprint)
     with ExitStack() as held:
         folder = session.folder = RunDir(Path(on_main_process(accelerator, begin)))
         typed = partial(session.how_to_resume, folder.path)
-        return train_run(Trainer(parts, accelerator, folder, typed, session.began))
+        trainer = Trainer(parts, accelerator, folder, typed, session.began)
+        trainer.state.identity = identity  # of which that of process 0 is written
+        return train_run(trainer)
+
+
+def in_use(recipe: Recipe) -> tuple[dict[str, str], dict[str, str]]:
+    """The versions of p2pkit and of what else offers components of a recipe, or image formats; and digests of the code
+    of the latter, which may change at one version."""
+    versions, code = {"p2pkit": __version__}, dict[str, str]()
+    names = set(map(attrgetter("registered.distribution"), recipe.components()))
+    for plugin in manager().plugins:
+        if plugin.distribution in names or "register_image_formats" in plugin.hooks:
+            versions.setdefault(plugin.distribution, plugin.version)
+            if plugin.distribution not in ("p2pkit", *code):
+                code[plugin.distribution] = digest_of_code(plugin.module)
+    return versions, code
 
 
 def prepare_run(
@@ -201,9 +220,9 @@ def prepare_run(
         _refuse_differences(recipe, data, accelerator)
     if recorded is not None and recorded != data.fingerprint:
         raise RecipeError(
-            f"{folder.path if folder else ''}: the data of {recipe.data.name!r} is not what this run began with: its "
-            "fingerprint differs. Restore that data, start a new run, or accept the change: --accept-changed-data, in "
-            "Python accept_changed_data=True"
+            f"{folder.path if folder else ''}: the data of {recipe.data.name!r} is not what this run was trained on: "
+            "its fingerprint differs. Restore that data, start a new run, or accept the change: --accept-changed-data, "
+            "in Python accept_changed_data=True"
         )
     headers = HeaderCheck(data, augmentation(recipe), recipe.loader.batch_size > 1)
     scan = partial(headers.scan, f"{recipe.data.name} {data.fingerprint}")
@@ -291,9 +310,7 @@ def _environment(
     recipe: Recipe, data: Data, overrides: Overrides, header: ModelHeader, start: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
-    libraries, plugins, ranges = {}, [], {}
-    for library in ("torch", "torchvision", "accelerate", "timm", "safetensors"):
-        libraries[library] = version(library)
+    plugins, ranges = [], {}
     for plugin in manager().plugins:
         if not plugin.problem:
             plugins.append(plugin.origin)
@@ -304,7 +321,7 @@ def _environment(
         "p2pkit": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": libraries,
+        "libraries": start["libraries"],
         "plugins": plugins,
         "command": sys.argv,
         "overrides": plain(overrides),

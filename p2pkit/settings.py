@@ -247,6 +247,8 @@ class DataSettings(Section):
     split: Annotated[float, Field(ge=0, lt=1)] | None = None
     """The share of the train set that becomes the val set, where there is none; by default a tenth of 20 pairs or more
     where there is no test set either; 0 for none."""
+    fingerprint: Literal["whole"] | None = None
+    """By what a change of the data is seen: "whole" files, or by default each one's size and bytes at three places."""
 
 
 class LossSettings(Section):

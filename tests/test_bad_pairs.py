@@ -269,11 +269,12 @@ def test_a_file_that_was_bad_is_looked_at_again(
     file = pairs / "train" / "3.png"
     whole = file.read_bytes()
     file.write_bytes(bytes(len(whole)))
-    assert p2pkit("run", recipe, "--out", tmp_path / "run").code == 2
+    for read in (8, 1):  # those that are known to be whole are not
+        headers_read.clear()
+        assert p2pkit("run", recipe, "--out", tmp_path / "run").code == 2
+        assert len(headers_read) == read and "3.png" in headers_read
     file.write_bytes(whole)
-    headers_read.clear()
     assert p2pkit("run", recipe, "--out", tmp_path / "run").code == 0
-    assert headers_read == ["3.png"]
 
 
 def a_file_in_its_place(cache: Path) -> None:

@@ -244,6 +244,7 @@ def checkpoint_files(folder: Path) -> list[str]:
 def without_time(record: bytes) -> bytes:
     read = json.loads(record)
     assert read["states"]["schedule"] and read["states"]["callbacks.early_stopping"] and read["stopped"]
+    del read["run"]["id"]
     return json.dumps(
         {key: value for key, value in read.items() if key not in ("seconds", "expected", "sha256_of_the_rest")}
     ).encode()

@@ -68,7 +68,7 @@ def test_changed_data_is_not_resumed(p2pkit: Call, recipe: Path, run: Path, pair
     assert p2pkit("run", recipe, "--out", run).code == 0
     (pairs / "train" / "0.png").unlink()
     outcome = p2pkit("run", recipe, "--out", run, "--continue")
-    assert outcome.code == 2 and "is not what this run began with" in outcome.err
+    assert outcome.code == 2 and "is not what this run was trained on" in outcome.err
     assert p2pkit("run", recipe, "--out", run, "--continue", "--accept-changed-data").code == 0
 
 

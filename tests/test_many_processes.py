@@ -18,6 +18,8 @@ import psutil
 import pytest
 from safetensors.torch import load_file
 
+from p2pkit.run_dir import RunDir
+from p2pkit.training.identity import sha256_of
 from tests.conftest import Call, validation
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -61,11 +63,11 @@ def wait_for(file: Path, running: subprocess.Popen[str]) -> None:
 
 
 def set_steps(run: Path, before: int, after: int) -> None:
-    """Let a run that ends after some steps end after others."""
+    """Let a run that ends after some steps end after others, as --set does."""
     resolved = run / "recipe.toml"
-    text = resolved.read_text()
-    assert f"max_steps = {before}" in text
-    resolved.write_text(text.replace(f"max_steps = {before}", f"max_steps = {after}"))
+    assert f"max_steps = {before}" in resolved.read_text()
+    text = resolved.read_text().replace(f"max_steps = {before}", f"max_steps = {after}")
+    RunDir(run).change(text, {"recipe_sha256": sha256_of(text)})
 
 
 def last_step(run: Path) -> int:

@@ -109,9 +109,7 @@ def test_damaged_checkpoints_do_not_push_out_whole_ones(recipe: Path, tmp_path: 
     for step in (10, 12):
         shutil.copytree(run / "checkpoints" / "step_00000004", run / "checkpoints" / f"step_{step:08}")
         (run / "checkpoints" / f"step_{step:08}" / "progress.json").write_text("{}")
-    resolved = run / "recipe.toml"
-    resolved.write_text(resolved.read_text().replace("max_steps = 4", "max_steps = 8"))
-    assert p2pkit("run", "--resume", run).code == 0
+    assert p2pkit("run", "--resume", run, "--set", "train.max_steps=8").code == 0
     kept = sorted(folder.name for folder in (run / "checkpoints").iterdir())
     assert kept == ["damaged_step_00000010", "damaged_step_00000012", "step_00000006", "step_00000008"]
 

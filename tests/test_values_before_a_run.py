@@ -45,9 +45,7 @@ def test_12_bits_in_files_of_16_are_trained_on_in_full(p2pkit: Call, tmp_path: P
     source = grid[TOP : TOP + 128, GAP : GAP + 128]
     assert source.min() < 10 and source.max() > 245  # from black to white
     write_image(tmp_path / "data" / "train" / "source" / "0.tif", pixels * 4)
-    text = (run / "recipe.toml").read_text()
-    (run / "recipe.toml").write_text(text.replace("max_steps = 1", "max_steps = 2"))
-    assert p2pkit("run", "--resume", run, "--accept-changed-data").code == 0
+    assert p2pkit("run", "--resume", run, "--accept-changed-data", "--set", "train.max_steps=2").code == 0
     assert read_header(run / "model.safetensors").source_range == (3, 4011)
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     help="Resume the run in this folder; --set changes limits, rates, logging.",
 )
 @click.option("--continue", "continues", is_flag=True, help="Resume the run in --out DIR if there is one, else start.")
-@click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what the run began with.")
+@click.option("--accept-changed-data", is_flag=True, help="Resume although the data is not what it was trained on.")
+@click.option("--accept-changed-recipe", is_flag=True, help="Resume by the recipe as it is now.")
+@click.option("--accept-changed-versions", is_flag=True, help="Resume with other versions of p2pkit and plugins.")
 @JSON
 @DEVICE
 @click.pass_context
@@ -51,6 +53,8 @@ def command(
     resume: Path | None,
     continues: bool,
     accept_changed_data: bool,
+    accept_changed_recipe: bool,
+    accept_changed_versions: bool,
     as_json: bool,
     device: str | None,
 ) -> None:
@@ -64,8 +68,9 @@ def command(
     resumes it, for launchers that repeat a command: SLURM's requeue, torchrun's elastic restart.
     """
     began = time.monotonic()  # before torch is imported
-    if recipe is None or resume is not None or continues or accept_changed_data:
-        _refuse_unclear(recipe, resume, out, continues, accept_changed_data)
+    accepted = (accept_changed_data, accept_changed_recipe, accept_changed_versions)
+    if recipe is None or resume is not None or continues or any(accepted):
+        _refuse_unclear(recipe, resume, out, continues, accepted)
     if max_time is not None:
         _check_duration(max_time)
         overrides = (*overrides, f'train.max_time="{max_time}"')
@@ -88,7 +93,7 @@ def command(
     else:
         place = resume or out
         assert place is not None
-        result = _resumed(resolved, place, overrides, device, accept_changed_data, typed, began)
+        result = _resumed(resolved, place, overrides, device, accepted, typed, began)
     if is_main_process():
         _print_json(result, time.monotonic() - began) if as_json else _print(result)
 
@@ -117,14 +122,14 @@ def _print_json(result: TrainingResult, seconds: float) -> None:
 
 
 def _refuse_unclear(
-    recipe: Path | None, resume: Path | None, out: Path | None, continues: bool, accept_changed_data: bool
+    recipe: Path | None, resume: Path | None, out: Path | None, continues: bool, accepted: Sequence[bool]
 ) -> None:
     """Raise an error where what is given does not go together."""
     if resume is not None:
         if recipe or out or continues:
             raise RecipeError("--resume goes by the recipe in the run folder; leave out RECIPE, --out and --continue")
-    elif accept_changed_data and not continues:
-        raise click.UsageError("--accept-changed-data goes with --resume and --continue")
+    elif any(accepted) and not continues:
+        raise click.UsageError("--accept-changed-... goes with --resume and --continue")
     elif recipe is None:
         raise click.UsageError("give a RECIPE, or --resume RUN_DIR")
     elif continues and out is None:
@@ -132,15 +137,20 @@ def _refuse_unclear(
 
 
 def _resumed(
-    recipe: Recipe | None, place: Path, overrides: tuple[str, ...], device: str | None, accept_changed_data: bool,
-    typed: HowToResume, began: float,
+    recipe: Recipe | None, place: Path, overrides: tuple[str, ...], device: str | None,
+    accepted: tuple[bool, bool, bool], typed: HowToResume, began: float,
 ) -> TrainingResult:  # fmt: skip
     """The run in a folder resumed; or begun there, where it holds none yet and there is a recipe."""
     from p2pkit.resumed_runs import resume, train_or_resume
+    from p2pkit.since import Accepted
 
     if recipe is not None:
-        return train_or_resume(recipe, overrides, place, device, accept_changed_data, typed, began)
-    return resume(place, overrides, device, accept_changed_data, typed, began=began)
+        return train_or_resume(recipe, overrides, place, device, Accepted(*accepted), typed, began)
+    data, by_recipe, versions = accepted
+    return resume(
+        place, overrides, device, data, typed, began=began, accept_changed_recipe=by_recipe,
+        accept_changed_versions=versions,
+    )  # fmt: skip
 
 
 def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -254,6 +255,18 @@ def _stdout_kept_for_results() -> Iterator[None]:
                     print(end="", file=sys.__stdout__, flush=True)
                 os.dup2(kept, 1)
                 os.close(kept)
+
+
+def digest_of_code(module: str) -> str:
+    """A digest of the Python files of the package that a plugin's ``module`` is in."""
+    package = sys.modules.get(module.partition(":")[0].partition(".")[0])
+    folders, file = list(getattr(package, "__path__", ())), getattr(package, "__file__", None)
+    files = [found for folder in folders for found in sorted(Path(folder).rglob("*.py"))] or [Path(file or "")]
+    digest = hashlib.sha256()
+    for found in files:
+        with suppress(OSError):
+            digest.update(found.name.encode() + found.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 _current: PluginManager | None = None

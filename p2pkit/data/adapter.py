@@ -162,10 +162,11 @@ def as_header(given: Any, kind: Kind, key: str, place: str) -> SampleHeader:
     return SampleHeader(shapes["source"], shapes["target"], name, shapes["mask"])
 
 
-def fingerprint_of_content(read: Callable[[int], Sample], count: int) -> str:
-    """A digest of ``count`` and of the content of 64 samples, evenly spread; ``read`` gives the sample at an index."""
+def fingerprint_of_content(read: Callable[[int], Sample], count: int, looked_at: int = LOOKED_AT) -> str:
+    """A digest of ``count`` and of the content of ``looked_at`` samples, evenly spread; ``read`` gives the one at an
+    index."""
     digest = hashlib.sha256(str(count).encode())
-    places = sorted({place * (count - 1) // (LOOKED_AT - 1) for place in range(LOOKED_AT)})
+    places = sorted({place * (count - 1) // max(1, looked_at - 1) for place in range(looked_at)})
     with Progress("reading samples for the fingerprint", len(places), "sample") as progress:
         for place in places:
             digest.update(_content(read, place))

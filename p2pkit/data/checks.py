@@ -150,8 +150,9 @@ class HeaderCheck:
             if to_one_size and self.data.train.targets is None and not scale_of(self.data.first.header):
                 self._report_unequal(self.data.first.header)
             return "\nNOTICE: ".join(self.notices)
-        # what is taken of channels is in the headers, and not in the data's fingerprint
-        headers, unreadable = _scan_headers(self.data, f"{identity} {self.data.train.taking or ''}".strip())
+        # what is taken of channels is in the headers, and not in the data's fingerprint; nor is all that files hold
+        stamps = "".join(map(attrgetter("files_stamp"), self.data.sets)) if self.data.train.names_files else ""
+        headers, unreadable = _scan_headers(self.data, f"{identity} {stamps} {self.data.train.taking or ''}".strip())
         self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
         findings = self.findings
         first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
+from p2pkit.data.fingerprints import contents
 from p2pkit.data.split_names import SIDES, SPLIT_AND_SIDE, like_another_split, of_one_side, split_of
 from p2pkit.errors import DataError, counted
 from p2pkit.images.discovery import is_system_folder
@@ -317,7 +318,7 @@ class FilePairs:
                 raise DataError(f"{called} differ in size (height x width): {' and '.join(files)}")
 
     def fingerprint(self) -> str:
-        """A digest of the files' names and sizes, and of what several sources are called."""
+        """A digest of the files (:func:`fingerprint_of`), and of what several sources are called."""
         more = ([f"sources {self._names}"] if self._names else []) + ["masked"] * self._masked
         return fingerprint_of(self._root, [file for files in self._files for file in files], *more)
 
@@ -328,10 +329,14 @@ def key_of(file: Path, root: Path) -> str:
 
 
 def fingerprint_of(root: Path, files: Iterable[Path], *more: str) -> str:
-    """A digest of the names (below ``root``) and sizes of ``files``, and of what ``more`` makes it another data set."""
+    """A digest of ``files``, and of what ``more`` makes it another data set.
+
+    Of each file it takes the name below ``root``, the size, and bytes at its beginning, middle and end.
+    """
     digest = hashlib.sha256(repr(more).encode("utf-8", "backslashreplace"))
-    for file in files:
-        digest.update(b"%s\0%d\0" % (os.fsencode(_below(file, root)), file.stat().st_size))
+    files = list(files)
+    for file, content in zip(files, contents(files), strict=True):
+        digest.update(b"%s\0%s\0" % (os.fsencode(_below(file, root)), content))
     return digest.hexdigest()[:16]
 
 

@@ -47,12 +47,13 @@ class Samples:
 
     def __init__(
         self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False,
-        taking: Mapping[str, Taking] | None = None,
+        taking: Mapping[str, Taking] | None = None, whole: bool = False,
     ) -> None:  # fmt: skip
         """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` keeps what has been read.
 
         ``taking`` is what is taken of the channels of files, by side; several sources come in the order that it has
-        them in, with what it says of "source" for those that it does not name.
+        them in, with what it says of "source" for those that it does not name. ``whole``: the fingerprint is of whole
+        files, or of all samples where no files are named.
 
         Raises:
             RecipeError: it is not a map-style data set, it is unpaired without targets, or its shards do not hold its
@@ -63,7 +64,8 @@ class Samples:
         self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
-        self._dataset, self._seed, self._kind, self._fingerprint = dataset, seed, kind, ""
+        self.names_files = hasattr(getattr(dataset, "whole_set", dataset), "source_files")
+        self._dataset, self._seed, self._kind, self._whole, self._fingerprint = dataset, seed, kind, whole, ""
         self.taking = taking or {}
         self._cache: dict[int, Sample] | None = {} if cache else None
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
@@ -73,7 +75,7 @@ class Samples:
         if kind == "pair" and getattr(dataset, "paired", True) is False:
             if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
                 raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
-            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache=cache)
+            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache, None, whole)
         of_targets = kind == "target"
         self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__
         self._length = int(dataset.targets if of_targets else self._call("len()", dataset.__len__))
@@ -152,16 +154,31 @@ class Samples:
             return self._fingerprint
         own = getattr(self._dataset, "fingerprint", None)
         if callable(own):
-            found = self._call("fingerprint()", own)
+            self._fingerprint = found = self._call("fingerprint()", own)
             if not isinstance(found, str) or not found:
                 raise RecipeError(f"{self.origin}: its fingerprint() gives {found!r}, expected a text")
-        else:
-            from p2pkit.data.adapter import fingerprint_of_content
-
-            targets = f" {self.targets.fingerprint()}" if self.targets else ""
-            found = fingerprint_of_content(self.__getitem__, self._length) + targets
-        self._fingerprint = found
+        if self._whole or not callable(own):
+            self._fingerprint = f"{self._fingerprint} {self._fingerprint_of_content(own=callable(own))}".strip()
         return self._fingerprint
+
+    def _fingerprint_of_content(self, own: bool) -> str:
+        """A fingerprint of files and samples, beside the data set's ``own`` where it has one."""
+        from p2pkit.data.adapter import LOOKED_AT, fingerprint_of_content
+        from p2pkit.data.fingerprints import of_named_files
+
+        files = of_named_files(self._dataset, self._whole)
+        if files and own:
+            return files
+        targets = f" {self.targets.fingerprint()}" if self.targets else ""
+        looked_at = self._length if self._whole and not files else LOOKED_AT
+        return f"{fingerprint_of_content(self.__getitem__, self._length, looked_at)} {files}".strip() + targets
+
+    @property
+    def files_stamp(self) -> str:
+        """A text that changes when one of the files that the data set names is written, even as it was."""
+        from p2pkit.data.fingerprints import stamp
+
+        return stamp(self._dataset)
 
     def _checked_header(self, index: int) -> SampleHeader:
         """The header at ``index``; raises DataError where it cannot be read, or is not one."""

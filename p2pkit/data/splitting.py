@@ -146,6 +146,8 @@ class Part:
     def __init__(self, dataset: Any, places: Sequence[int], label: str, notices: Sequence[str]) -> None:
         """``label`` marks it off from other parts of the data set in the fingerprint."""
         self._dataset, self._places, self._label = dataset, places, label
+        self.whole_set = getattr(dataset, "whole_set", dataset)
+        """The data set of which this is a part."""
         self.notices = [*getattr(dataset, "notices", ()), *notices]
         self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")

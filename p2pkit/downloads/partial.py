@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from p2pkit.utils.opening import read_regular
 
+PART = ".part"
+"""What the names of partial files end in."""
+
 
 class Origin(NamedTuple):
     """What a partial file is a part of: address, size of the whole in bytes, and ETag or Last-Modified."""
@@ -21,8 +24,8 @@ class Partial:
     """The file ``NAME.part`` beside ``file``, and its note ``NAME.part.json``. Its methods raise OSError."""
 
     def __init__(self, file: Path) -> None:
-        self.path = file.with_name(file.name + ".part")
-        self._note = file.with_name(file.name + ".part.json")
+        self.path = file.with_name(file.name + PART)
+        self._note = file.with_name(f"{file.name}{PART}.json")
 
     def size(self) -> int:
         """The number of bytes that are there."""

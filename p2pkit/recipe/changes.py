@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from p2pkit.components.type_words import written
@@ -58,3 +60,14 @@ def changed(run: str, begun: Recipe, overrides: Overrides) -> Changes:
             f"Start a new run with its weights instead: --set {shlex.quote(f'train.init_from={written(run)}')}"
         )
     return Changes(recipe, keys)
+
+
+def edited(before: str, now: str) -> dict[str, tuple[Any, Any]]:
+    """The keys in which the texts of two resolved recipes differ, as :func:`unequal`; ValueError for no TOML."""
+    return unequal(tomllib.loads(before), tomllib.loads(now))
+
+
+def unequal(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which the tables of two recipes differ: what they were, and what they are now, or None."""
+    there, here = flattened(before), flattened(now)
+    return {key: (there.get(key), here.get(key)) for key in {**there, **here} if there.get(key) != here.get(key)}

@@ -25,13 +25,15 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import Stateful
 from p2pkit.distributed.collectives import all_gather_text
-from p2pkit.errors import ModelFileError, RecipeError, RunDirError, first_line, shortened, visible
+from p2pkit.errors import ModelFileError, P2PKitError, RecipeError, RunDirError, first_line, shortened, visible
 from p2pkit.inference.model_file import refuse_not_finite
 from p2pkit.run_records import Progress, refuse_unlikely
+from p2pkit.training.identity import Identity
 from p2pkit.training.state_dicts import SavedState, put_back, take_states
-from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, write_json
+from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, unfinished, write_json
+from p2pkit.utils.opening import read_regular
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _OWN_CHECKSUM = "sha256_of_the_rest"
 _SEPARATOR = "|"
@@ -81,9 +83,8 @@ def write_checkpoint(
 def _write_aside(
     folder: Path, step: int, trained: Trained, progress: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]
 ) -> None:
-    aside = folder.with_name(f".{folder.name}.part")
+    aside = unfinished(folder)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         _write_record(aside, {**progress, **_write_tensors(aside, step, trained)}, states)
         aside.replace(folder)
@@ -130,7 +131,7 @@ def read_checkpoint(
     for folder in reversed(folders):
         try:
             progress, weights, moments = _read_contents(folder)
-        except RunDirError:
+        except P2PKitError:
             raise
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             why = visible(first_line(error))
@@ -160,6 +161,24 @@ def read_networks(checkpoints: Path) -> dict[str, dict[str, Tensor]]:
     return {}
 
 
+def read_identities(checkpoints: Path) -> dict[str, Identity]:
+    """Which run each checkpoint is of, by its folder's name, the earliest first; without those of a damaged record.
+
+    Raises:
+        RunDirError: one is of another version of p2pkit.
+        ReadError: the system does not let one be read.
+    """
+    found = {}
+    for folder in _checkpoint_folders(checkpoints):
+        try:
+            found[folder.name] = Identity.from_json(_read_record(folder)["run"])
+        except P2PKitError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
     progress = _read_record(folder)
@@ -171,7 +190,7 @@ def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dic
 
 def _read_record(folder: Path) -> dict[str, Any]:
     """What a checkpoint says in JSON, once its checksum is found to be right."""
-    record: dict[str, Any] = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+    record: dict[str, Any] = json.loads(read_regular(folder / _PROGRESS))
     if type(record["format_version"]) is not int:
         raise ValueError(f"the format version is {record['format_version']!r}")
     if record["format_version"] > FORMAT_VERSION:
@@ -187,6 +206,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     files = {each["file"] for of_ranks in record["states"].values() for each in of_ranks} - {None}
     if record["step"] != _step_of(folder) or not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
         raise ValueError(f"{_PROGRESS} is of another step, or of other files")
+    Identity.from_json(record["run"])
     return record
 
 
@@ -205,7 +225,7 @@ def _write_record(folder: Path, record: Mapping[str, Any], states: Mapping[str, 
                 # under a name of its own: until the record is written, the one that is there needs the earlier file
                 with atomic_write(folder / file) as aside:
                     aside.write_bytes(tensors)
-    record = {**record, "states": saved, "sha256": checksums}
+    record = {"run": Identity().as_json(), **record, "states": saved, "sha256": checksums}
     write_json(folder / _PROGRESS, {**record, _OWN_CHECKSUM: _sha256_of(record)})
     for written in folder.glob("state_*.safetensors"):
         if written.name not in checksums:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from p2pkit.data.loader import on_device
 from p2pkit.errors import RunDirError, reason, shortened
 from p2pkit.run_records import Left, refuse_unlikely
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
+from p2pkit.training.identity import Identity
 from p2pkit.training.update import parts_of
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.seeds import seed_step
@@ -31,10 +32,12 @@ _PROCESS = re.compile(r"process_(\d+)\.safetensors")
 _STEP = re.compile(r"step_(\d+)")
 
 
-def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: Trained | None) -> None:
+def leave_step(
+    folder: Path, batch: Batch, progress: float, rank: int, trained: Trained | None, identity: Identity
+) -> None:
     """Write a process's share of a batch into ``folder`` and, where ``trained`` is given, the networks as they are.
 
-    ``progress`` is how far the run is (contracts.Update).
+    ``progress`` is how far the run is (contracts.Update), ``identity`` which run it is.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
@@ -42,8 +45,9 @@ def leave_step(folder: Path, batch: Batch, progress: float, rank: int, trained: 
     tensors = {"source": batch.source.contiguous(), "target": batch.target.contiguous()}
     if batch.mask is not None:
         tensors["mask"] = batch.mask.contiguous()
+    left = {"keys": batch.keys, "progress": progress, "run": identity.as_json()}
     with atomic_write(folder / f"process_{rank}.safetensors") as aside:
-        save_file(tensors, aside, metadata={"left": json.dumps({"keys": batch.keys, "progress": progress})})
+        save_file(tensors, aside, metadata={"left": json.dumps(left)})
     if trained is not None:
         with atomic_write(folder / _NETWORKS) as aside:
             save_file(network_tensors(trained), aside)
@@ -80,6 +84,15 @@ def replay_step(
         own = seed_step(seed, int(match[1]) - 1, int(named[1]))
         seen = _Seen(accelerator, trained, progress, on_device(batch, accelerator.device), accumulate, own)
         yield from _made_again(seen, method)
+
+
+def left_by(folder: Path) -> Identity | None:
+    """Which run has left the step in ``folder``, and by what it was trained; None where that is not known."""
+    for file in sorted(folder.glob("process_*.safetensors")):
+        damaged = suppress(SafetensorError, OSError, KeyError, ValueError, TypeError)
+        with damaged, safe_open(file, framework="pt") as handle:
+            return Identity.from_json(json.loads((handle.metadata() or {})["left"])["run"])
+    return None
 
 
 def _read_batch(file: Path) -> tuple[Batch, float]:

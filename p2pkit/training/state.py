@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from p2pkit.training.identity import Identity
 from p2pkit.training.metrics_log import MetricsWindow
 
 
@@ -32,6 +33,8 @@ class RunState:
     """Why a callback has ended the run before its limit."""
     expected: list[float] | None = None
     """How many seconds a validation takes, and how many more the trivial rows at the end, as the first step found."""
+    identity: Identity = field(default_factory=Identity)
+    """Which run it is, and by what it is trained."""
 
     def as_json(self, shared: Callable[[Mapping[str, float]], dict[str, float]]) -> dict[str, Any]:
         """The state in types that JSON knows; ``shared`` turns one process's sums into those of all."""
@@ -44,6 +47,7 @@ class RunState:
             "finished": self.finished,
             "stopped": self.stopped,
             "expected": self.expected,
+            "run": self.identity.as_json(),
         }
 
     @classmethod
@@ -54,6 +58,7 @@ class RunState:
         return cls(
             saved["step"], saved.get("seconds", 0.0), window, best, saved.get("metrics", {}),
             saved.get("finished", False), saved.get("stopped", ""), saved.get("expected"),
+            Identity.from_json(saved["run"]),
         )  # fmt: skip
 
     def rewritten(self) -> set[str]:

@@ -370,7 +370,8 @@ class Trainer:
         # another number of processes may have failed here before
         on_main_process(accelerator, partial(shutil.rmtree, left, ignore_errors=True))
         networks, rank = self.trained if accelerator.is_main_process else None, accelerator.process_index
-        on_every_process(accelerator, partial(leave_step, left, batch, self.update.progress, rank, networks))
+        leave = partial(leave_step, left, batch, self.update.progress, rank, networks, self.state.identity)
+        on_every_process(accelerator, leave)
         raise NotFiniteError(
             f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
             "optimizer.clip_gradient_norm, or look at the files. The batch and the networks as they were are kept; to "

@@ -6,12 +6,19 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from p2pkit.errors import WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows, which removes no file that is open
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = "free some space there and run the command again"
 _FORBIDDEN = "choose a folder that you may write to"
@@ -23,6 +30,8 @@ _WHAT_TO_DO = {
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
 }
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.part")
+"""The names of what is not whole yet, or has been left so by a kill."""
 
 
 @contextmanager
@@ -32,20 +41,69 @@ def atomic_write(file: Path) -> Iterator[Path]:
     Raises:
         WriteError: the disk is full, or writing is not allowed; the message names the file.
     """
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    with os_errors_described(file):
+    aside = unfinished(file)
+    with os_errors_described(file), ExitStack() as held:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            aside.touch()
-            mode = aside.stat().st_mode
+            claim = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+            held.callback(os.close, claim)
+            _lock(claim)
+            mode = os.fstat(claim).st_mode
             yield aside
             aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
             sync(aside)
+            held.close()  # Windows renames no open file
             aside.replace(file)
             sync(file.parent)
         except BaseException:
+            held.close()
             aside.unlink(missing_ok=True)
             raise
+
+
+def unfinished(path: Path) -> Path:
+    """A path beside ``path`` for what is to be renamed to it when it is whole; no two are alike.
+
+    Processes in containers may share their ids, so it goes by none.
+    """
+    return path.with_name(f".{path.name}.{token_hex(4)}.part")
+
+
+def remove_unfinished(found: Iterable[Path]) -> None:
+    """Remove what a kill has left of the ``found`` files and folders under names of :func:`unfinished`.
+
+    A file that a process is writing now stays, and so does whatever is called otherwise.
+    """
+    for left in found:
+        if not UNFINISHED.fullmatch(left.name):
+            continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        elif not _is_being_written(left):
+            left.unlink(missing_ok=True)
+
+
+def _is_being_written(file: Path) -> bool:
+    try:
+        descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)  # somebody else's
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold a file for as long as ``descriptor`` is open; False where another process does."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
 
 
 @contextmanager

@@ -60,5 +60,5 @@ class SideBySide:
         return key_of(self.source_files[index], self._root)
 
     def fingerprint(self) -> str:
-        """A digest of the files' names and sizes, and of the direction."""
+        """A digest of the files, and of the direction."""
         return fingerprint_of(self._root, self.source_files, self._direction)

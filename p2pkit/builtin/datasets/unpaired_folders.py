@@ -70,5 +70,5 @@ class UnpairedFolders:
         return key_of(file, self._root)
 
     def fingerprint(self) -> str:
-        """A digest of the files' names and sizes, sources first."""
+        """A digest of the files, sources first."""
         return fingerprint_of(self._root, [*self.source_files, *self.target_files], str(len(self.source_files)))

@@ -132,7 +132,7 @@ class VolumeSlices:
         return self._volumes[self._places[index][0]].group
 
     def fingerprint(self) -> str:
-        """A digest of the files' names and sizes, of what sources are called, and of which planes are samples."""
+        """A digest of the files, of what sources are called, and of which planes are samples."""
         planes = f"axis {self._axis}, {self._neighbours} neighbours{', without empty' * self._skip_empty}"
         files = [file for each in self._volumes for volume in each.each for file in volume.files]
         return fingerprint_of(self._root, files, planes, *self._names, *["masked"] * bool(self.mask_files))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from p2pkit.contracts import Sample, Split
-from p2pkit.data.discovery import refuse_splits_among, split_folder
+from p2pkit.data.discovery import fingerprint_of, refuse_splits_among, split_folder
 from p2pkit.downloads.download import Missing
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.utils.progress import Progress
@@ -112,6 +112,10 @@ class WebDataset(_Shards):
         place = folder or root
         super().__init__(index, str(place), _FromFolder(place), sides, indexed)
         self.source_files = [place / entry.name for entry in index.shards]
+
+    def fingerprint(self) -> str:
+        """A digest of the index as of all shards, and of the files themselves: an index may be of others."""
+        return fingerprint_of(Path(self._place), self.source_files, super().fingerprint())
 
 
 class WebDatasetOverHTTP(_Shards):

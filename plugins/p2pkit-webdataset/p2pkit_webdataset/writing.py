@@ -21,7 +21,7 @@ from p2pkit.contracts import PairedDataset, Sample, Split
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import stored
-from p2pkit.utils.atomic import atomic_write, os_errors_described, write_json
+from p2pkit.utils.atomic import atomic_write, os_errors_described, remove_unfinished, write_json
 from p2pkit.utils.progress import Progress, print_line
 from p2pkit_webdataset.index import Index, ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
@@ -101,8 +101,7 @@ def _begun(out: Path, made_of: str) -> _Record | None:
         raise DataError(f"{out}: it holds {what}; choose another folder with --out, or delete this one")
     record = _Record(note, made_of, begun.get("sha256", {}))
     record.write()
-    for left_by_a_kill in (*out.glob(".*.part"), *out.glob("*/.*.part")):
-        left_by_a_kill.unlink()
+    remove_unfinished([*out.glob(".*.part"), *out.glob("*/.*.part")])
     return record
 
 

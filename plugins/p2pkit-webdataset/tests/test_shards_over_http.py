@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import threading
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from p2pkit.contracts import Split
@@ -43,7 +46,7 @@ def test_a_run_over_http_is_the_run_on_disk_and_downloads_each_shard_once(
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("disk", "http"))
     assert all(bool((one[name] == two[name]).all()) for name in one)
     assert len(asked(site)) == len(set(asked(site))) == 4
-    assert sorted(file.stat().st_size for file in cache.iterdir()) == sorted(
+    assert sorted(file.stat().st_size for file in kept(cache)) == sorted(
         file.stat().st_size for file in shards.glob("*/*.tar")
     )
 
@@ -83,6 +86,70 @@ def test_shards_opened_longest_ago_make_room(site: Site, shards: Path, cache: Pa
     assert another[2].key == local[2].key and len(asked(site)) == 3
     assert another[0].key == local[0].key and len(asked(site)) == 4
     assert len(kept(cache)) == 2
+
+
+def test_only_what_was_downloaded_to_the_cache_is_removed_from_it(site: Site, shards: Path, cache: Path) -> None:
+    size = (shards / "train" / "shard-000000.tar").stat().st_size
+    cache.mkdir()
+    others = [cache / "photos.tar", cache / f"{'0' * 64}.tar", cache / ".hidden.tar", cache / "sub" / "more.tar"]
+    others[-1].parent.mkdir()
+    for file in others:
+        file.write_bytes(bytes(2 * size))
+        os.utime(file, (0, 0))
+    elsewhere = cache.with_name("elsewhere.tar")
+    elsewhere.write_bytes(bytes(size))
+    (cache / "linked.tar").symlink_to(elsewhere)
+    (cache / "written_here.json").write_text(json.dumps({"shards": ["photos.tar", "../elsewhere.tar", "sub/more.tar"]}))
+    read = WebDatasetOverHTTP("train", site.url, cache, 1.5 * size / 1e9)
+    for index in (0, 2, 4):
+        assert read[index].key
+    assert all(file.stat().st_size == 2 * size for file in others)
+    assert elsewhere.stat().st_size == size and (cache / "linked.tar").is_symlink()
+    # those of others do not count either
+    ours = [file for file in kept(cache) if file not in others and not file.is_symlink()]
+    assert len(ours) == 1
+    assert json.loads((cache / "written_here.json").read_text())["shards"] == [ours[0].name]
+
+
+def test_a_file_of_somebody_else_in_place_of_a_shard_is_kept_and_reported(
+    site: Site, shards: Path, cache: Path
+) -> None:
+    entry = json.loads((shards / "train" / "shards.json").read_text())["shards"][0]
+    cache.mkdir()
+    (cache / f"{entry['sha256']}.tar").write_bytes(b"mine")
+    with pytest.raises(DataError, match="was not downloaded here"):
+        WebDatasetOverHTTP("train", site.url, cache)[0]
+    assert (cache / f"{entry['sha256']}.tar").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("listed", [b"", b"{", b"[]", b'{"shards": 1}', b'{"shards": [1]}', b"[" * 100_000, b"\xff"])
+def test_a_damaged_list_removes_nothing(
+    listed: bytes, site: Site, shards: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = (shards / "train" / "shard-000000.tar").stat().st_size
+    read = WebDatasetOverHTTP("train", site.url, cache, 1.5 * size / 1e9)
+    assert read[0].key
+    (cache / "written_here.json").write_bytes(listed)
+    assert read[2].key and len(kept(cache)) == 2
+    assert "is damaged: the shards beside it are taken for somebody else's" in capsys.readouterr().err
+    assert read[4].key and len(kept(cache)) == 2, "what is downloaded from then on is ours again"
+
+
+def test_what_a_kill_has_left_of_a_shard_makes_room_unless_it_is_being_downloaded(
+    site: Site, shards: Path, cache: Path
+) -> None:
+    size = (shards / "train" / "shard-000000.tar").stat().st_size
+    names = [f"{digit * 64}.tar" for digit in "01"]
+    cache.mkdir()
+    (cache / "written_here.json").write_text(json.dumps({"shards": names}))
+    for name in names:
+        (cache / f"{name}.part").write_bytes(bytes(2 * size))
+        (cache / f"{name}.part.json").write_text("{}")
+    read = WebDatasetOverHTTP("train", site.url, cache, 1.5 * size / 1e9)
+    with FileLock(cache / f"{names[0]}.lock"):
+        assert read[0].key
+    assert (cache / f"{names[0]}.part").exists() and (cache / f"{names[0]}.part.json").exists()
+    assert not (cache / f"{names[1]}.part").exists() and not (cache / f"{names[1]}.part.json").exists()
 
 
 def test_those_who_want_one_shard_download_it_once(site: Site, cache: Path) -> None:
