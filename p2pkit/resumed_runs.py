@@ -128,10 +128,10 @@ def _resume(session: Session, begun: Recipe, changes: Changes, folder: RunDir, a
         written = parts.header.recipe if noted.keys else begun.document.text
         trainer.state.identity = Identity(since.run, written, versions, data.fingerprint)
         notices += _over(trainer, recipe)
+        start = this_start(described(accelerator.device), accelerator.num_processes, code)
+        notices += since.unlike(start)
+        on_main_process(accelerator, lambda: folder.begin_again(since.run, start))
         if accelerator.is_main_process:
-            start = this_start(described(accelerator.device), accelerator.num_processes, code)
-            notices += since.unlike(start)
-            folder.begin_again(since.run, start)
             for notice in notices:
                 print_line(f"NOTICE: {notice}")
             print_line(f"run folder: {folder.path}; resuming from step {trainer.state.step}")
@@ -144,11 +144,9 @@ def _resume(session: Session, begun: Recipe, changes: Changes, folder: RunDir, a
 def _change(trainer: Trainer, changes: Changes) -> list[str]:
     """Note in the run folder what the run is resumed with; notices on what has no effect."""
     state, notices, shown = trainer.state, list[str](), []
-    if trainer.accelerator.is_main_process:
-        date = datetime.now(UTC).isoformat(timespec="seconds")
-        recipe = trainer.parts.header.recipe
-        noted = {"step": state.step, "date": date, "changes": changes.keys, "recipe_sha256": sha256_of(recipe)}
-        trainer.folder.change(recipe, noted)
+    date, recipe = datetime.now(UTC).isoformat(timespec="seconds"), trainer.parts.header.recipe
+    noted = {"step": state.step, "date": date, "changes": changes.keys, "recipe_sha256": sha256_of(recipe)}
+    on_main_process(trainer.accelerator, lambda: trainer.folder.change(recipe, noted))
     for key, (before, now) in changes.keys.items():
         shown.append(f"{key} = {now!r} (it was {before!r})")
     notices.append(f"from step {state.step} on: {', '.join(shown)}")

@@ -27,6 +27,7 @@ from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
 from p2pkit.run_records import Environment, Measured, read_record
 from p2pkit.utils.atomic import UNFINISHED, os_errors_described, remove_unfinished, write_json, write_text
 from p2pkit.utils.jsonl import append_line
+from p2pkit.utils.opening import folders_in
 
 LIBRARIES = ("torch", "torchvision", "accelerate", "timm", "safetensors", "numpy", "pillow", "tifffile")
 """Those whose versions a start of a run records."""
@@ -98,8 +99,9 @@ class RunDir:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is a run here, with a checkpoint to resume from."""
-        return self.recipe.is_file() and any(self.checkpoints.glob("step_*"))
+        """Whether there is a run here, with a checkpoint to resume from. Raises ReadError where that cannot be seen."""
+        named = (folder.name.startswith("step_") for folder in folders_in(self.checkpoints))
+        return self.recipe.is_file() and any(named)
 
     def sample(self, step: int) -> Path:
         """The sample grid of one step."""
@@ -131,11 +133,13 @@ class RunDir:
         try:
             yield
         finally:
-            # before others may have the lock, who would lose theirs; Windows does not remove open files
-            with suppress(PermissionError):
+            # before others may have the lock, who would lose theirs; Windows does not remove open files, and a share
+            # that is lost must not hide what has ended the run
+            with suppress(OSError):
                 (self.path / ".owner").unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
-            lock.release()
+            with suppress(OSError):
+                lock.release()
 
     def remove_unfinished(self) -> None:
         """Remove what a kill in the middle of writing has left under hidden names."""
@@ -248,8 +252,6 @@ def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         elif name in before and was != is_now:
             found.append(f"{name}: {was} -> {is_now}")
     return list(map(visible, found))
-
-
 
 
 def _is_of_use(file: Path) -> bool:

@@ -203,6 +203,8 @@ class LoaderSettings(Section):
     """Keep every decoded pair in memory (each worker its own), for small data that is costly to read."""
     bad_data: BadData = "stop"
     """What a pair that cannot be used does to a run: end it, or give its place to the next one that can."""
+    timeout: Duration = "10m"
+    """How long a batch is awaited from the workers before the run ends: they may be stopped, or a server silent."""
 
 
 class TransformSettings(Section):

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from p2pkit.contracts import Batch
 from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.readers import LOOK_EVERY_SECONDS, batches_of
 from p2pkit.data.sampler import EpochSampler, SampleIndex
 from p2pkit.data.samples import Samples
-from p2pkit.errors import DataError, P2PKitError, counted, first_line
+from p2pkit.errors import DataError, P2PKitError, counted
 from p2pkit.images import formats
 from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
@@ -115,12 +116,14 @@ def steps_per_epoch(pairs: int, settings: LoaderSettings, processes: int, crops:
     return samples // settings.batch_size
 
 
-def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator[Loaded]:
+def batches(examples: Examples, sampler: EpochSampler, settings: LoaderSettings) -> Iterator[Loaded]:
     """Batches without end.
 
     Raises:
-        DataError: a pair cannot be used and none may take its place, or the images of a batch differ in size.
+        DataError: a pair cannot be used and none may take its place, the images of a batch differ in size, or a worker
+            has been killed or gives nothing for ``loader.timeout``.
     """
+    workers = settings.workers
     loader: DataLoader[Any] = DataLoader(
         examples,
         batch_sampler=sampler,
@@ -128,18 +131,13 @@ def batches(examples: Examples, sampler: EpochSampler, workers: int) -> Iterator
         collate_fn=collate,
         worker_init_fn=_start_worker,
         pin_memory=torch.cuda.is_available(),
+        timeout=LOOK_EVERY_SECONDS if workers else 0,
     )
-    try:
-        for batch in loader:
-            if isinstance(batch, P2PKitError):
-                raise batch
-            source, target, keys, skipped, mask = batch
-            yield Loaded(Batch(source, target, keys, mask), skipped)
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        lost = lost_worker(error)
-        if lost is None:
-            raise
-        raise lost from error
+    for batch in batches_of(loader, settings.timeout) if workers else loader:
+        if isinstance(batch, P2PKitError):
+            raise batch
+        source, target, keys, skipped, mask = batch
+        yield Loaded(Batch(source, target, keys, mask), skipped)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -147,20 +145,6 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     source, target = batch.source.to(device, non_blocking=True), batch.target.to(device, non_blocking=True)
     mask = batch.mask if batch.mask is None else batch.mask.to(device, non_blocking=True)
     return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys, mask)
-
-
-def lost_worker(error: Exception) -> DataError | None:
-    """What to do when ``error`` says that a worker has been killed; None when it says something else.
-
-    PyTorch raises it out of a signal's handler, and so wherever the program happens to be.
-    """
-    # one that dies while it hands over a batch is a broken connection
-    if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-        return None
-    return DataError(
-        f"a process that reads pairs has been killed ({first_line(error)}), mostly because memory ran out, in "
-        "/dev/shm too. Lower loader.workers, loader.batch_size or transform.crop_size, or leave loader.cache off"
-    )
 
 
 def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 
 from p2pkit.errors import NOT_UTF_8, ModelFileError, P2PKitError, first_line, visible
 from p2pkit.inference.model_header import ModelHeader, contradictions
 from p2pkit.utils.atomic import atomic_write
-from p2pkit.utils.limits import limits, over
-from p2pkit.utils.opening import open_regular
+from p2pkit.utils.opening import ReadError, is_listed
 from p2pkit.utils.progress import print_line
+from p2pkit.utils.tensor_file import DamagedFile, read_contents, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,13 +76,14 @@ def read_outline(file: Path) -> Outline:
 
     Raises:
         ModelFileError: the file is missing, damaged, not a p2pkit model, or of a later format version.
+        ReadError: the system does not let it be read now, which is no damage.
     """
-    with _opened(file, "np") as handle:
-        header, _ = _parse(file, handle.metadata() or {})
-        slices = [handle.get_slice(name) for name in handle.keys()]  # noqa: SIM118 - it is not a dict
-        values = sum(prod(one.get_shape()) for one in slices)
-        dtypes = sorted({one.get_dtype() for one in slices})
-    return Outline(header, len(slices), values, dtypes, file.stat().st_size)
+    with _errors_told(file):
+        contents = read_contents(file)
+    header, _ = _parse(file, contents.metadata)
+    tensors = contents.entries.values()
+    values, dtypes = sum(prod(one.shape) for one in tensors), sorted({one.dtype for one in tensors})
+    return Outline(header, len(tensors), values, dtypes, contents.size)
 
 
 def read_header(file: Path) -> ModelHeader:
@@ -93,9 +93,9 @@ def read_header(file: Path) -> ModelHeader:
 
 def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     """Header and weights of a model file; raises also where the weights are not those that were written."""
-    with _opened(file, "pt") as handle:
-        header, written = _parse(file, handle.metadata() or {})
-        weights = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - it is not a dict
+    with _errors_told(file):
+        contents, weights = read_tensors(file)
+    header, written = _parse(file, contents.metadata)
     if written is not None and written != checksum(weights):
         raise ModelFileError(
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
@@ -162,28 +162,19 @@ def _began(run: Path) -> tuple[float, str]:
 
 
 @contextmanager
-def _opened(file: Path, framework: str) -> Iterator[Any]:
-    if not file.exists():
-        raise ModelFileError(f"{file}: there is no such model file; check the path")
+def _errors_told(file: Path) -> Iterator[None]:
+    """Turn what reading a model file in the body raises into what is wrong with the file."""
     if set(str(file)) & NOT_UTF_8:
         raise ModelFileError(f"{file}: the path of a model file must be in UTF-8; rename what is called otherwise")
     try:
-        _refuse_large_header(file)
-        with safe_open(file, framework=framework) as handle:
-            for name in handle.keys():  # noqa: SIM118 - it is not a dict
-                if (found := handle.get_slice(name).get_dtype()) not in _TENSORS:
-                    raise ModelFileError(f"{file}: {visible(name)} is a tensor of {found}, which no generator has")
-            yield handle
-    except (SafetensorError, OSError) as error:
+        yield
+    except DamagedFile as error:
         raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
-
-
-def _refuse_large_header(file: Path) -> None:
-    """Refuse a file that says of its header that it is large: reading one takes many times its size."""
-    with open_regular(file) as stream:
-        needed = int.from_bytes(stream.read(8), "little")
-    if limits().header_bytes < needed <= file.stat().st_size:
-        raise ModelFileError(f"{file}: its header is larger than {over('header_bytes', needed)}")
+    except OSError as error:
+        # a share may say that a file is not there although it is
+        if file.parent.is_dir() and is_listed(file):
+            raise ReadError(f"cannot read {file}: {error.strerror}; once it can be read, try again") from error
+        raise ModelFileError(f"{file}: there is no such model file; check the path") from error
 
 
 def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
@@ -197,7 +188,7 @@ def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
     return digest.hexdigest()
 
 
-def _parse(file: Path, metadata: dict[str, str]) -> tuple[ModelHeader, str | None]:
+def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelHeader, str | None]:
     """The header, and the checksum of the weights where the file has one."""
     if _KEY not in metadata:
         raise ModelFileError(

@@ -19,13 +19,14 @@ CHANGEABLE = re.compile(
     r"train\.(epochs|max_steps|max_time|accumulate|checkpoint_every|keep_checkpoints|sample_every|log_every"
     r"|collective_timeout)"
     rf"|optimizer(\.\w+)?\.({_OPTIONS}|clip_gradient_norm)"
-    r"|schedule\.\w+|losses\.\d+\.weight|loader\.(workers|cache|bad_data)|run\.trackers"
+    r"|schedule\.\w+|losses\.\d+\.weight|loader\.(workers|cache|bad_data|timeout)|run\.trackers"
     r"|validation\.(every|patience|baseline|max_images)"
 )
 """The dotted keys."""
 IN_WORDS = (
-    "limits, accumulation and logging in [train], the optimizers' options, [schedule], weights of losses, workers, "
-    "cache and bad_data in [loader], run.trackers, and every, patience, baseline and max_images in [validation]"
+    "limits, accumulation and logging in [train], the optimizers' options, [schedule], weights of losses, "
+    "workers, cache, bad_data and timeout in [loader], run.trackers, and every, patience, baseline and "
+    "max_images in [validation]"
 )
 
 

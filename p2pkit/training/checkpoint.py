@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from p2pkit.contracts import Stateful
 from p2pkit.distributed.collectives import all_gather_text
-from p2pkit.errors import ModelFileError, P2PKitError, RecipeError, RunDirError, first_line, shortened, visible
+from p2pkit.errors import ModelFileError, RecipeError, RunDirError, first_line, shortened, visible
 from p2pkit.inference.model_file import refuse_not_finite
 from p2pkit.run_records import Progress, refuse_unlikely
 from p2pkit.training.identity import Identity
+from p2pkit.training.optimizer_state import SEPARATOR, optimizer_state, restore_optimizer
 from p2pkit.training.state_dicts import SavedState, put_back, take_states
 from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, unfinished, write_json
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import IrregularFile, ReadError, folders_in, is_listed, read_regular
+from p2pkit.utils.tensor_file import DamagedFile, read_tensors
 
 FORMAT_VERSION = 4
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _OWN_CHECKSUM = "sha256_of_the_rest"
-_SEPARATOR = "|"
 _NAME = re.compile(r"step_(\d+)")
 
 
@@ -72,8 +70,12 @@ def write_checkpoint(
         states = {name: [state] for name, state in take_states(trained.stateful).items()}
     with os_errors_described(folder):
         if folder.is_dir():
-            _write_record(folder, {**_read_record(folder), **progress}, states)
-        else:
+            try:
+                progress = {**_read_record(folder), **progress}
+                _write_record(folder, progress, states)
+            except DamagedFile:
+                set_aside_after(checkpoints, step - 1)
+        if not folder.is_dir():
             _write_aside(folder, step, trained, progress, states)
     for old in _checkpoint_folders(checkpoints)[:-keep]:
         if _step_of(old) != best:
@@ -106,7 +108,11 @@ def refuse_different(accelerator: Accelerator, folder: Path, progress: Mapping[s
 
 
 def set_aside_after(checkpoints: Path, step: int) -> None:
-    """Rename the checkpoints of steps after ``step``, which are damaged: they must not count among the last ones."""
+    """Rename the checkpoints of steps after ``step``, which are damaged: they must not count among the last ones.
+
+    Raises:
+        WriteError: the system does not let one be renamed.
+    """
     for folder in _checkpoint_folders(checkpoints):
         if _step_of(folder) > step:
             damaged = folder.with_name(f"damaged_{folder.name}")
@@ -125,39 +131,43 @@ def read_checkpoint(
 
     Raises:
         RunDirError: there is none, all are damaged, or it is of other networks or of another version of p2pkit.
+        ReadError: the system does not let one be read now, which is no damage.
     """
     folders = _checkpoint_folders(checkpoints)
     damaged: list[str] = []
     for folder in reversed(folders):
         try:
-            progress, weights, moments = _read_contents(folder)
-        except P2PKitError:
-            raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            progress, tensors = _read_contents(folder)
+        except DamagedFile as error:
             why = visible(first_line(error))
             damaged.append(f"{folder}: this checkpoint is damaged ({why}); the one before it is used")
             continue
         try:
-            refuse_not_finite(folder / _NETWORKS, weights, network_tensors(trained))
-            _restore(trained, weights, moments, progress)
+            refuse_not_finite(folder / _NETWORKS, tensors[_NETWORKS], network_tensors(trained))
+            _restore(trained, tensors, progress)
         except ModelFileError as error:
             raise RunDirError(str(error)) from error
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise RunDirError(
                 f"{folder}: the checkpoint is of other networks than the recipe's: {shortened(error)}"
             ) from error
-        return progress, damaged + _restore_states(folder, trained, progress["states"], rank, processes)
+        return progress, damaged + _restore_states(folder, trained, progress["states"], tensors, rank, processes)
     why = "\n".join(["all checkpoints are damaged:", *damaged]) if damaged else "there is no checkpoint to resume from"
     raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
 
 
 def read_networks(checkpoints: Path) -> dict[str, dict[str, Tensor]]:
-    """The weights and buffers of each network in the last checkpoint that is whole; empty where there is none."""
+    """The weights and buffers of each network in the last checkpoint that is whole; empty where there is none.
+
+    Raises: as :func:`read_checkpoint`, but for none that is whole.
+    """
     for folder in reversed(_checkpoint_folders(checkpoints)):
-        with suppress(SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError):
-            _, weights, _ = _read_contents(folder)
-            names = dict.fromkeys(key.partition(_SEPARATOR)[0] for key in weights)
-            return {name: _without_head(name, weights) for name in names}
+        try:
+            weights = _read_contents(folder)[1][_NETWORKS]
+        except DamagedFile:
+            continue
+        names = dict.fromkeys(key.partition(SEPARATOR)[0] for key in weights)
+        return {name: _without_head(name, weights) for name in names}
     return {}
 
 
@@ -170,44 +180,66 @@ def read_identities(checkpoints: Path) -> dict[str, Identity]:
     """
     found = {}
     for folder in _checkpoint_folders(checkpoints):
-        try:
+        with suppress(DamagedFile):
             found[folder.name] = Identity.from_json(_read_record(folder)["run"])
-        except P2PKitError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
     return found
 
 
-def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
-    """Progress, weights and moments in a checkpoint, once their checksums are found to be right."""
+def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The progress in a checkpoint, and the tensors in each of its files, once all checksums are found to be right.
+
+    Raises: as :func:`_read_record`.
+    """
     progress = _read_record(folder)
-    for name, expected in progress["sha256"].items():
-        if _sha256(folder / name) != expected:
-            raise ValueError(f"the checksum of {name} is wrong")
-    return progress, load_file(folder / _NETWORKS), load_file(folder / _OPTIMIZERS)
+    with _damage_told_apart(folder):
+        checksums = {name: progress["sha256"][name] for name in (_NETWORKS, _OPTIMIZERS)} | progress["sha256"]
+        tensors = {name: read_tensors(folder / name, checksum)[1] for name, checksum in checksums.items()}
+    return progress, tensors
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says in JSON, once its checksum is found to be right."""
-    record: dict[str, Any] = json.loads(read_regular(folder / _PROGRESS))
-    if type(record["format_version"]) is not int:
-        raise ValueError(f"the format version is {record['format_version']!r}")
-    if record["format_version"] > FORMAT_VERSION:
-        raise RunDirError(f"{folder}: a checkpoint of a later p2pkit; upgrade to resume from it")
-    if record["format_version"] < FORMAT_VERSION:
-        raise RunDirError(
-            f"{folder}: a checkpoint of an earlier p2pkit, which this one cannot resume from; resume with the version "
-            "that environment.json in the run folder names, or train anew"
-        )
-    if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
-        raise ValueError(f"the checksum of {_PROGRESS} is wrong")
-    refuse_unlikely(record, Progress)
-    files = {each["file"] for of_ranks in record["states"].values() for each in of_ranks} - {None}
-    if record["step"] != _step_of(folder) or not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
-        raise ValueError(f"{_PROGRESS} is of another step, or of other files")
-    Identity.from_json(record["run"])
-    return record
+    """What a checkpoint says in JSON, once its checksum is found to be right.
+
+    Raises:
+        DamagedFile: it says nothing of the kind.
+        RunDirError: it is of another version of p2pkit.
+        ReadError: the system does not let it be read now.
+    """
+    with _damage_told_apart(folder):
+        record: dict[str, Any] = json.loads(read_regular(folder / _PROGRESS))
+        if type(record["format_version"]) is not int:
+            raise DamagedFile(f"the format version is {record['format_version']!r}")
+        if record["format_version"] > FORMAT_VERSION:
+            raise RunDirError(f"{folder}: a checkpoint of a later p2pkit; upgrade to resume from it")
+        if record["format_version"] < FORMAT_VERSION:
+            raise RunDirError(
+                f"{folder}: a checkpoint of an earlier p2pkit, which this one cannot resume from; resume with the "
+                "version that environment.json in the run folder names, or train anew"
+            )
+        if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
+            raise DamagedFile(f"the checksum of {_PROGRESS} is wrong")
+        refuse_unlikely(record, Progress)
+        files = {each["file"] for of_ranks in record["states"].values() for each in of_ranks} - {None}
+        if record["step"] != _step_of(folder) or not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
+            raise DamagedFile(f"{_PROGRESS} is of another step, or of other files")
+        Identity.from_json(record["run"])
+        return record
+
+
+@contextmanager
+def _damage_told_apart(folder: Path) -> Iterator[None]:
+    """Let what the body finds wrong in a checkpoint be a DamagedFile, and what the system refuses a ReadError."""
+    try:
+        yield
+    except (RunDirError, ReadError, DamagedFile):
+        raise
+    except OSError as error:
+        # a file that is not there is damage, but a share may say so of one that is
+        if error.filename is not None and is_listed(Path(error.filename)):
+            raise ReadError(f"cannot read {error.filename}: {error.strerror}; nothing has been changed") from error
+        raise DamagedFile(str(error)) from error
+    except (IrregularFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFile(str(error)) from error
 
 
 def _write_record(folder: Path, record: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]) -> None:
@@ -243,8 +275,7 @@ def _sha256(file: Path) -> str:
 
 def _checkpoint_folders(checkpoints: Path) -> list[Path]:
     """The checkpoints that are there, the earliest first."""
-    found = (folder for folder in checkpoints.glob("step_*") if folder.is_dir() and _NAME.fullmatch(folder.name))
-    return sorted(found, key=_step_of)
+    return sorted((folder for folder in folders_in(checkpoints) if _NAME.fullmatch(folder.name)), key=_step_of)
 
 
 def _step_of(folder: Path) -> int:
@@ -288,78 +319,20 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimizer's tensors by ``PARAMETER|KEY``, and what else it keeps: options, and numbers beside the tensors."""
-    state = optimizer.state_dict()
-    names = _names_in(optimizer, network)
-    tensors: dict[str, Tensor] = {}
-    numbers: dict[str, dict[str, Any]] = {}
-    for number, values in state["state"].items():
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[names[number] + _SEPARATOR + key] = value
-            else:
-                numbers.setdefault(names[number], {})[key] = value
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-    return tensors, {"groups": groups, "numbers": numbers}
-
-
-def _names_in(optimizer: Any, network: nn.Module) -> list[str]:
-    """The names of an optimizer's parameters as its state numbers them: group by group, not as the network has them."""
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def restore_optimizer(
-    network: nn.Module, optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping[str, Any],
-    new_options: Collection[str] = (),
-) -> None:  # fmt: skip
-    """Put back what :func:`optimizer_state` has taken out, after ``rest`` has been through JSON.
-
-    ``new_options`` stay as the optimizer was made with them.
-    """
-    parameters = dict(network.named_parameters())
-    numbers = {name: number for number, name in enumerate(_names_in(optimizer, network))}
-    state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
-    for path, tensor in tensors.items():
-        name, key = path.split(_SEPARATOR)
-        state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
-    for group, present in zip(rest["groups"], optimizer.param_groups, strict=True):
-        for key, value in group.items():
-            _refuse_other_option(key, value, present.get(key))
-    groups = [
-        {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}
-        | {key: present[key] for key in ("params", *new_options) if key in present}
-        for group, present in zip(rest["groups"], optimizer.state_dict()["param_groups"], strict=True)
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _refuse_other_option(key: str, saved: Any, present: Any) -> None:
-    """Raise ValueError where a number of an optimizer is none in the checkpoint, or is not finite."""
-    pairs = [(saved, present)]
-    if isinstance(saved, list | tuple) and isinstance(present, list | tuple):
-        pairs = list(zip(saved, present, strict=True))
-    for one, own in pairs:
-        if type(own) is float and not (type(one) in (int, float) and math.isfinite(one)):
-            raise ValueError(f"the option {key} of an optimizer is {one!r}")
-
-
-def _restore(
-    trained: Trained, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor], progress: Mapping[str, Any]
-) -> None:
-    load_networks(trained, weights)
+def _restore(trained: Trained, tensors: Mapping[str, Mapping[str, Tensor]], progress: Mapping[str, Any]) -> None:
+    load_networks(trained, tensors[_NETWORKS])
     for network, optimizer in trained.optimizers.items():
         saved = progress["optimizers"][network]
-        own = _without_head(network, moments)
+        own = _without_head(network, tensors[_OPTIMIZERS])
         restore_optimizer(trained.networks[network], optimizer, own, saved, trained.new_options)
     if trained.scaler is not None and progress["scaler"] is not None:
         trained.scaler.load_state_dict(progress["scaler"])
 
 
 def _restore_states(
-    folder: Path, trained: Trained, states: Mapping[str, Sequence[Mapping[str, Any]]], rank: int, processes: int
-) -> list[str]:
+    folder: Path, trained: Trained, states: Mapping[str, Sequence[Mapping[str, Any]]],
+    tensors: Mapping[str, Mapping[str, Tensor]], rank: int, processes: int,
+) -> list[str]:  # fmt: skip
     """Put the states of this process back; a notice for each that goes on otherwise than it was."""
     notices = [
         f"{name} has a state, and the checkpoint none: it begins anew" for name in trained.stateful.keys() - states
@@ -370,9 +343,9 @@ def _restore_states(
             continue
         saved, device = of_ranks[rank % len(of_ranks)], next(next(iter(trained.networks.values())).parameters()).device
         try:
-            tensors = load_file(folder / saved["file"]) if saved["file"] else {}
-            put_back(trained.stateful[name], saved["value"], tensors, device)
-        except (RecipeError, SafetensorError) as error:
+            own = tensors[saved["file"]] if saved["file"] else {}
+            put_back(trained.stateful[name], saved["value"], own, device)
+        except RecipeError as error:
             raise RunDirError(f"{folder}: {name}: {error}") from error
         if len(of_ranks) not in (1, processes):
             notices.append(
@@ -382,17 +355,10 @@ def _restore_states(
     return notices
 
 
-def _laid_out_like(parameter: Tensor, moment: Tensor) -> Tensor:
-    """``moment`` in the memory layout of its parameter, as the optimizer made it; a file knows one layout only."""
-    if moment.shape != parameter.shape:
-        return moment
-    return torch.empty_like(parameter, dtype=moment.dtype, device=moment.device).copy_(moment)
-
-
 def _with_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {network + _SEPARATOR + name: tensor for name, tensor in tensors.items()}
+    return {network + SEPARATOR + name: tensor for name, tensor in tensors.items()}
 
 
 def _without_head(network: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    head = network + _SEPARATOR
+    head = network + SEPARATOR
     return {name.removeprefix(head): tensor for name, tensor in tensors.items() if name.startswith(head)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,23 +14,42 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.data.loader import on_device
+from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import RunDirError, reason, shortened
 from p2pkit.run_records import Left, refuse_unlikely
 from p2pkit.training.checkpoint import Trained, load_networks, network_tensors
 from p2pkit.training.identity import Identity
 from p2pkit.training.update import parts_of
 from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.opening import ReadError
 from p2pkit.utils.seeds import seed_step
+from p2pkit.utils.tensor_file import read_contents, read_tensors
 
 _NETWORKS = "networks.safetensors"
 _PROCESS = re.compile(r"process_(\d+)\.safetensors")
 _STEP = re.compile(r"step_(\d+)")
+
+
+def keep_step(
+    accelerator: Accelerator, folder: Path, batch: Batch, progress: float, trained: Trained, identity: Identity
+) -> None:
+    """Write the batch of all processes, each its share, and the networks as they are into ``folder``, anew.
+
+    ``progress`` is how far the run is (contracts.Update), ``identity`` which run it is.
+
+    Raises:
+        WriteError: the disk is full, or writing is not allowed.
+        ProcessLost: it was so on another process.
+    """
+    # another number of processes may have failed here before
+    on_main_process(accelerator, partial(shutil.rmtree, folder, ignore_errors=True))
+    networks, rank = trained if accelerator.is_main_process else None, accelerator.process_index
+    on_every_process(accelerator, partial(leave_step, folder, batch, progress, rank, networks, identity))
 
 
 def leave_step(
@@ -62,14 +82,17 @@ def replay_step(
 
     Raises:
         RunDirError: it is no such folder, it is damaged, or it is of other networks.
+        ReadError: the system does not let it be read now.
     """
     match, files = _STEP.fullmatch(folder.name), sorted(folder.glob("process_*.safetensors"))
     if match is None or not files or not (folder / _NETWORKS).is_file():
         raise RunDirError(f"{folder}: this is not a folder that a run has left; give RUN_DIR/not_finite/step_N")
     try:
-        load_networks(trained, load_file(folder / _NETWORKS))
+        load_networks(trained, read_tensors(folder / _NETWORKS)[1])
         batches = {file: _read_batch(file) for file in files}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+    except ReadError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise RunDirError(
             f"{folder}: it is damaged, or of other networks than the recipe's: {shortened(error)}"
         ) from error
@@ -89,22 +112,20 @@ def replay_step(
 def left_by(folder: Path) -> Identity | None:
     """Which run has left the step in ``folder``, and by what it was trained; None where that is not known."""
     for file in sorted(folder.glob("process_*.safetensors")):
-        damaged = suppress(SafetensorError, OSError, KeyError, ValueError, TypeError)
-        with damaged, safe_open(file, framework="pt") as handle:
-            return Identity.from_json(json.loads((handle.metadata() or {})["left"])["run"])
+        with suppress(OSError, KeyError, ValueError, TypeError):
+            return Identity.from_json(json.loads(read_contents(file).metadata["left"])["run"])
     return None
 
 
 def _read_batch(file: Path) -> tuple[Batch, float]:
     """A process's share of a batch, and how far the run was."""
-    with safe_open(file, framework="pt") as handle:
-        left = json.loads((handle.metadata() or {})["left"])
-        mask = handle.get_tensor("mask") if "mask" in handle.keys() else None  # noqa: SIM118 - it is not a dict
-        batch = Batch(handle.get_tensor("source"), handle.get_tensor("target"), left["keys"], mask)
-        refuse_unlikely(left, Left)
-        if any(one.ndim != 4 or not one.is_floating_point() or not one.numel() for one in (batch.source, batch.target)):
-            raise ValueError("it does not hold images")
-        return batch, left["progress"]
+    contents, tensors = read_tensors(file)
+    left = json.loads(contents.metadata["left"])
+    batch = Batch(tensors["source"], tensors["target"], left["keys"], tensors.get("mask"))
+    refuse_unlikely(left, Left)
+    if any(one.ndim != 4 or not one.is_floating_point() or not one.numel() for one in (batch.source, batch.target)):
+        raise ValueError("it does not hold images")
+    return batch, left["progress"]
 
 
 def _span(values: Tensor) -> str:

@@ -79,20 +79,21 @@ class Outputs:
         """Write one line of metrics, and pass it to the trackers."""
         if not values:
             return
-        if self.accelerator.is_main_process:
-            append_line(self.folder.metrics, {"step": state.step, "epoch": epoch, "split": split, **values})
+        line = {"step": state.step, "epoch": epoch, "split": split, **values}
+        on_main_process(self.accelerator, lambda: append_line(self.folder.metrics, line))
         self.accelerator.log({"epoch": epoch, **values}, step=state.step)
 
     def write_validation(self, step: int, facts: Mapping[str, Any]) -> None:
         """Write what the metrics of a step are of and were computed with, in place of those before."""
-        if facts and self.accelerator.is_main_process:
-            write_json(self.folder.validation, {"step": step, **facts})
+        on_main_process(
+            self.accelerator, lambda: write_json(self.folder.validation, {"step": step, **facts}) if facts else None
+        )
 
     def report_skipped(self, step: int, messages: Sequence[str]) -> None:
         """Report which pairs have been skipped on this process or on others, each once a run."""
         everyones = all_gather_text(self.accelerator, json.dumps(messages))
-        if self.accelerator.is_main_process:
-            self.skipped.report(step, [message for text in everyones for message in json.loads(text)])
+        messages = [message for text in everyones for message in json.loads(text)]
+        on_main_process(self.accelerator, lambda: self.skipped.report(step, messages))
 
     def sample(self, step: int) -> None:
         """Write the sample grid of a step, unless it is there. Raises SharedDataError where a pair cannot be read."""

@@ -19,7 +19,8 @@ from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fitting import in_fast_layout
-from p2pkit.training.checkpoint import Trained, optimizer_state, restore_optimizer
+from p2pkit.training.checkpoint import Trained
+from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.state_dicts import own_state
 from p2pkit.training.sync_norm import with_synchronised_norm

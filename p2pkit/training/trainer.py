@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -17,7 +16,7 @@ from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
 from p2pkit.contracts import Batch, MethodWithStart
-from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, lost_worker, on_device, steps_per_epoch
+from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, on_device, steps_per_epoch
 from p2pkit.data.sampler import EpochSampler
 from p2pkit.distributed.collectives import (
     SharedDataError,
@@ -26,7 +25,7 @@ from p2pkit.distributed.collectives import (
     on_every_process,
     on_main_process,
 )
-from p2pkit.errors import CallbackError, DataError, NotFiniteError
+from p2pkit.errors import CallbackError, DataError, NotFiniteError, P2PKitError, WriteError
 from p2pkit.evaluation.baselines import measure_beside_trivial
 from p2pkit.evaluation.driver import Driver, StopRequested
 from p2pkit.networks.fitting import refuse_unfitting
@@ -34,8 +33,9 @@ from p2pkit.run_dir import RunDir
 from p2pkit.settings import Limits, steps_in
 from p2pkit.training.callbacks import Callbacks, RunView
 from p2pkit.training.checkpoint import read_checkpoint, refuse_different, set_aside_after
+from p2pkit.training.ending import told_with
 from p2pkit.training.metrics_log import drop_lines, short_losses
-from p2pkit.training.not_finite import leave_step
+from p2pkit.training.not_finite import keep_step
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
@@ -104,14 +104,17 @@ class Trainer:
         self._began -= state.seconds  # the time of earlier commands counts too
         self._keep_time_to_measure()
         self.outputs.mark_saved(state)
-        whole = not state.metrics
-        if self.accelerator.is_main_process:
-            set_aside_after(self.folder.checkpoints, state.step)
-            self.folder.remove_unfinished()
-            whole |= drop_lines(self.folder.metrics, state.step, state.rewritten())
-        if not any(all_reduce_max(self.accelerator, [whole])):
-            state.metrics, state.finished = {}, False  # their line was torn, so they are taken again
+        # where their line was torn, they are taken again
+        if on_main_process(self.accelerator, self._mend_folder) and state.metrics:
+            state.metrics, state.finished = {}, False
         return notices
+
+    def _mend_folder(self) -> str:
+        """Remove what is no part of the run at this step; says whether the line of its metrics is missing."""
+        set_aside_after(self.folder.checkpoints, self.state.step)
+        self.folder.remove_unfinished()
+        whole = drop_lines(self.folder.metrics, self.state.step, self.state.rewritten())
+        return "" if whole else "no line"
 
     def train(self) -> dict[str, float]:
         """Train until a limit ends the run, then measure; the metrics on the validation set.
@@ -131,12 +134,8 @@ class Trainer:
                 if self.accelerator.num_processes > 1 and not isinstance(error, SharedDataError):
                     raise  # the others do not know of it, and no checkpoint is written without them
                 raise self._with_checkpoint(error) from error
-            except RuntimeError as error:
-                lost = lost_worker(error)
-                if lost is None:
-                    raise
-                # perhaps in the middle of a step, so no checkpoint is written
-                raise DataError(f"{lost}. {self._last_checkpoint()}") from error
+            except WriteError as error:
+                raise WriteError(f"{error}\n{self._last_checkpoint()}") from error
 
     def _train(self) -> None:
         state = self.state
@@ -215,7 +214,7 @@ class Trainer:
             parts.augmentation.settings.crops_per_image, len(parts.train_set.targets or ()),
         )  # fmt: skip
         try:
-            for loaded in batches(examples, sampler, parts.loader.workers):
+            for loaded in batches(examples, sampler, parts.loader):
                 batch = loaded.batch
                 refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
                 yield loaded
@@ -262,11 +261,8 @@ class Trainer:
         """End the run before the next step as callbacks want it, or because one has failed; all processes are here."""
         reason, failure = self.callbacks.shared(self.accelerator)
         self.state.stopped = self.state.stopped or reason
-        if failure and self.state.step:
-            self.outputs.save(self.state, {})
-            raise CallbackError(f"{failure}; {self._how_to_resume()}")
         if failure:
-            raise CallbackError(failure)
+            raise self._with_checkpoint(CallbackError(failure))
 
     def _save(self) -> None:
         """Write a checkpoint, unless it is there; it also holds why callbacks want the run to end by now."""
@@ -334,30 +330,32 @@ class Trainer:
             self._stop(int(signal))
 
     def _stop(self, signal: int) -> NoReturn:
-        self._save()
-        self.accelerator.end_training()
-        raise Interrupted(signal, f"interrupted at step {self.state.step}; {self._how_to_resume()}")
+        step = self.state.step
+        try:
+            self._save()
+        except WriteError as error:
+            raise WriteError(f"interrupted at step {step}, of which no checkpoint can be written: {error}") from error
+        with suppress(Exception):  # trackers that fail must not hide why the run ends
+            self.accelerator.end_training()
+        raise Interrupted(signal, f"interrupted at step {step}; {self._how_to_resume()}")
 
     def _stop_at_bad_data(self, message: str) -> NoReturn:
         """End the run on all processes, each of which reports what any of them has met."""
         messages = all_gather_text(self.accelerator, message)
         raise SharedDataError("\n".join(text for text in messages if text))
 
-    def _with_checkpoint(self, error: DataError) -> DataError:
+    def _with_checkpoint(self, error: P2PKitError) -> P2PKitError:
         """``error`` and how to resume, once a checkpoint is written; as it is before the first step."""
         if self.state.step == 0:
             return error
-        while True:
-            try:
-                self.outputs.save(self.state, {})
-                break
-            except RuntimeError as lost:
-                # PyTorch reports a worker that was killed wherever the program happens to be, here too, once for each
-                if (killed := lost_worker(lost)) is None:
-                    raise
-                if self.accelerator.num_processes > 1:  # the others have learnt of it by now, and end
-                    raise DataError(f"{error}\n{killed}. {self._last_checkpoint()}") from lost
-        return DataError(f"{error}\nThe data ends the run. Once it is mended, go on: {self._how_to_resume(True)}")
+
+        def write() -> str:
+            self.outputs.save(self.state, {})
+            data = isinstance(error, DataError)
+            lead = "The data ends the run. Once it is mended, go on: " if data else "The run ends: "
+            return lead + self._how_to_resume(data)
+
+        return told_with(error, write, self.interruption, self._last_checkpoint)
 
     def _how_to_resume(self, although_data_changed: bool = False) -> str:
         command = self.resume_command(although_data_changed)
@@ -365,18 +363,20 @@ class Trainer:
 
     def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
         """Leave the step that has led to a loss that is NaN or infinite, and report all that is known of it."""
-        step, accelerator = self.state.step + 1, self.accelerator
-        left = self.folder.not_finite(step)
-        # another number of processes may have failed here before
-        on_main_process(accelerator, partial(shutil.rmtree, left, ignore_errors=True))
-        networks, rank = self.trained if accelerator.is_main_process else None, accelerator.process_index
-        leave = partial(leave_step, left, batch, self.update.progress, rank, networks, self.state.identity)
-        on_every_process(accelerator, leave)
-        raise NotFiniteError(
+        left = self.folder.not_finite(step := self.state.step + 1)
+        first = NotFiniteError(
             f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
-            "optimizer.clip_gradient_norm, or look at the files. The batch and the networks as they were are kept; to "
-            f"see where it began:\n  p2pkit replay {shlex.quote(str(left))}\n{self._last_checkpoint()}"
-        ) from error
+            "optimizer.clip_gradient_norm, or look at the files."
+        )
+
+        def keep() -> str:
+            keep_step(self.accelerator, left, batch, self.update.progress, self.trained, self.state.identity)
+            return (
+                "The batch and the networks as they were are kept; to see where it began:\n"
+                f"  p2pkit replay {shlex.quote(str(left))}\n{self._last_checkpoint()}"
+            )
+
+        raise told_with(first, keep, self.interruption, self._last_checkpoint) from error
 
     def _last_checkpoint(self) -> str:
         if (saved_at := self.outputs.saved_at) < 0:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -57,7 +57,8 @@ def atomic_write(file: Path) -> Iterator[Path]:
             sync(file.parent)
         except BaseException:
             held.close()
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):  # what fails now must not hide what has failed before
+                aside.unlink(missing_ok=True)
             raise
 
 

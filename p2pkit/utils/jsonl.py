@@ -6,10 +6,12 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from p2pkit.utils.atomic import os_errors_described, write_text
+from p2pkit.utils.opening import read_regular
 
 
 def append_line(file: Path, values: Mapping[str, Any]) -> None:
@@ -18,22 +20,25 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
     It begins a line of its own also where a kill has torn the last one.
     """
     line = json.dumps(finite(values), allow_nan=False) + "\n"
-    with os_errors_described(file), file.open("a+b") as handle:
+    # without a buffer: what is left in one is written when the file is closed, although it was refused before
+    with os_errors_described(file), file.open("a+b", buffering=0) as handle:
         before = handle.seek(0, os.SEEK_END)
         if before and (handle.seek(before - 1), handle.read(1)) != (before - 1, b"\n"):
             line = "\n" + line
+        left = line.encode()
         try:
-            handle.write(line.encode())
-            handle.flush()
+            while left:
+                left = left[handle.write(left) :]
         except OSError:
-            os.truncate(file, before)
+            with suppress(OSError):  # what fails now must not hide what has failed before
+                handle.truncate(before)
             raise
 
 
 def read_lines(file: Path) -> list[Mapping[str, Any]]:
     """The JSON objects of a file that is or is not there, without lines that a kill has torn."""
     found = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
+    for line in _text(file).splitlines():
         try:
             read = json.loads(line)
         except (ValueError, RecursionError):  # lines within lines, a thousand deep
@@ -45,9 +50,7 @@ def read_lines(file: Path) -> list[Mapping[str, Any]]:
 
 def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
     """Keep those JSON lines of a file that are to stay, and return them; lines that a kill has torn are removed."""
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = _text(file)
     kept, values = [], []
     for line in text.splitlines(keepends=True):
         try:
@@ -60,6 +63,14 @@ def keep_lines(file: Path, stays: Callable[[Mapping[str, Any]], bool]) -> list[M
     if "".join(kept) != text:
         write_text(file, "".join(kept))
     return values
+
+
+def _text(file: Path) -> str:
+    """What a file says; nothing where it is not there."""
+    try:
+        return read_regular(file).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def finite(value: Any) -> Any:

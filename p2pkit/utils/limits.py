@@ -53,7 +53,7 @@ class Limits:
     unpacked_files: int = 2_000_000
     """How many files and folders an archive may have."""
     header_bytes: int = 10_000_000
-    """What the header of a model file may take."""
+    """What the header of a model file, or of a file of a checkpoint, may take: names of tensors, the recipe."""
     network_bytes: int = 2**28
     """What the generator of a model file may take as it is made, beyond four times the weights in the file."""
     record_bytes: int = 50_000_000

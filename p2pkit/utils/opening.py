@@ -7,8 +7,9 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from p2pkit.errors import DataError, P2PKitError
 
@@ -33,7 +34,7 @@ class ReadError(P2PKitError):
     """The system does not let a file be read now, although nothing is wrong with what is in it."""
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, at once.
 
     Raises:
@@ -76,6 +77,7 @@ def patiently(read: Callable[[], T], path: Path) -> T:
             return read()
         except OSError as error:
             if error.errno is None or error.errno in LASTING:
+                error.filename = error.filename or str(path)
                 raise
             if pause is None:
                 raise ReadError(
@@ -97,3 +99,26 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
             return stream.read() if most is None else stream.read(most + 1)
 
     return patiently(read, path)
+
+
+def is_listed(path: Path) -> bool:
+    """Whether its folder lists a path as a regular file, whatever opening it has said. Raises as :func:`patiently`."""
+
+    def read() -> bool:
+        with os.scandir(path.parent) as found:
+            return any(entry.name == path.name and entry.is_file() for entry in found)
+
+    return patiently(read, path.parent)
+
+
+def folders_in(parent: Path) -> list[Path]:
+    """The folders in a folder, in any order; none where it is not there. Raises as :func:`patiently`."""
+
+    def read() -> list[Path]:
+        with os.scandir(parent) as found:
+            return [Path(entry.path) for entry in found if entry.is_dir()]
+
+    try:
+        return patiently(read, parent)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

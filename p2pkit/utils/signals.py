@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -40,6 +40,8 @@ class Interruption:
 
     signal: int = 0
     """The number of the signal that came, 0 before."""
+    last_words: str = ""
+    """Printed when a second signal leaves at once: what has gone wrong, and is not told yet."""
     _came: float = 0.0
     _former: dict[int, Any] = field(default_factory=dict)
 
@@ -58,6 +60,8 @@ class Interruption:
         if not self.signal:
             self.signal, self._came = number, time.monotonic()
         elif process_count() == 1 or time.monotonic() - self._came > ECHO_SECONDS:
+            with suppress(OSError):  # stderr may be closed
+                os.write(2, self.last_words.encode(errors="backslashreplace"))
             os._exit(128 + number)
 
 
