@@ -20,7 +20,8 @@ from tifffile import memmap
 
 import p2pkit
 from p2pkit.images.regions import open_regions
-from p2pkit.inference.model_file import ModelHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.tiles import Tiling
 
 TEXTURE = 64

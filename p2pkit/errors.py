@@ -13,11 +13,6 @@ from typing import Any
 
 NOT_UTF_8 = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """What Python makes of bytes that are not UTF-8, in arguments and names of files."""
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
-    "\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-"""What a terminal obeys, what turns the order of letters on it or is not seen there, and what no encoding has."""
 
 
 _OUT_OF_MEMORY = re.compile(
@@ -100,11 +95,6 @@ def counted(count: int, noun: str) -> str:
 def visible(text: str) -> str:
     """``text`` on one line, with all that no terminal should obey escaped; file names may hold it."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def harmless(text: str) -> str:
-    """``text`` with all escaped that no terminal should obey, but for tabs and ends of lines."""
-    return text if text.isprintable() else _CONTROLS.sub(lambda found: visible(found[0]), text)
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -223,21 +223,20 @@ def _commit(folder: Path) -> str:
     command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}"]
     unasked = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 
-    def said(*arguments: str, code: int = 0) -> str:
+    said = list[str]()
+    for arguments in (
+        ("rev-parse", "--verify", "HEAD"),
+        ("config", "--show-scope", "--name-only", "--get-regexp", r"^(filter\..*\.(clean|process)|core\.bare)$"),
+        ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"),
+    ):
         run = subprocess.run(
             [*command, *arguments], cwd=folder, env={**os.environ, **unasked}, stdin=subprocess.DEVNULL, timeout=5,
-            capture_output=True, encoding="utf-8", errors="replace",
+            capture_output=True, encoding="utf-8", errors="replace", check=True,
         )  # fmt: skip
-        if run.returncode not in (0, code):
-            raise subprocess.CalledProcessError(run.returncode, command)
-        return run.stdout.strip()
-
-    commit = said("rev-parse", "--verify", "HEAD")
-    filters = said("config", "--show-scope", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$", code=1)
-    if any(not line.startswith(("system", "global", "command")) for line in filters.splitlines()):
-        return f"{commit}-unchecked"
-    changed = said("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
-    return f"{commit}-dirty" if changed else commit
+        said.append(run.stdout.strip())
+        if re.search(r"^(?!system|global|command)\w+\s+filter", run.stdout, re.MULTILINE):
+            return f"{said[0]}-unchecked"
+    return f"{said[0]}-dirty" if said[-1] else said[0]
 
 
 def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

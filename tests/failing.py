@@ -80,14 +80,15 @@ def failing_reads(
 
 
 @contextmanager
-def failing_writes(number: int, code: int) -> Iterator[list[str]]:
-    """Let one operation that changes files fail, counted from 1; those that were made."""
+def failing_writes(number: int, code: int, only: str = "") -> Iterator[list[str]]:
+    """Let one operation that changes files fail, counted from 1 among those named ``only``; those that were made."""
     made: list[str] = []
 
     def wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*arguments: Any, **options: Any) -> Any:
-            made.append(name)
-            if len(made) == number:
+            if only in ("", name):
+                made.append(name)
+            if len(made) == number and only in ("", name):
                 raise OSError(code, os.strerror(code))
             return original(*arguments, **options)
 

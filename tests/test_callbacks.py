@@ -160,7 +160,7 @@ def test_a_callback_that_fails_is_named_and_a_checkpoint_written(
     run, callbacks = tmp_path / "run", f'callbacks=[{{name = "bell", step = {step}, fails = true}}]'
     ended = p2pkit("--plugins-dir", watch, "run", recipe, "--out", run, "--set", callbacks, "--device", "cpu")
     assert ended.code == 2 and "Traceback" not in ended.err
-    assert "callback 'bell' of watch 1.5 fails in on_step_end: RuntimeError: the bell is broken\n" in ended.err
+    assert "callback 'bell' of watch 1.5 fails in on_step_end: RuntimeError: the bell is broken" in ended.err
     assert steps_of_checkpoints(run)[-1] == step and (run / "model.safetensors").exists()
     assert (f"run --device cpu --resume {run}" if step == 3 else "the run has ended, and its model is") in ended.err
     resumed = p2pkit("--plugins-dir", watch, "run", "--resume", run, "--device", "cpu")

@@ -240,3 +240,23 @@ def test_formats_are_not_looked_up_for_drawn_data(recipe: Path, tmp_path: Path, 
         trained = p2pkit("run", recipe, "--out", tmp_path / "run", "--device", "cpu", *drawn)
     assert trained.code == 0, trained.err
     assert list((tmp_path / "run").rglob("*.png")) and "generators" in asked and "image_formats" not in asked
+
+
+CLAIMING = """
+    def header(self, stream):
+        return 1 << 30, 1 << 30
+
+    def open_regions(self, file):
+        class Regions:
+            shape = (1 << 30, 1 << 30, 1)
+        return Regions()
+"""
+
+
+def test_what_a_header_claims_is_refused_before_anything_is_read(install: Install, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", PIXELS)
+    install(more=CLAIMING)
+    (tmp_path / "a.raw").write_bytes(bytes([1, 1, 1, 0]))
+    for read in (read_image, image_header, open_regions):
+        with pytest.raises(DataError, match=r"a\.raw: refused, it unpacks to more pixels .*--limit image_bytes="):
+            read(tmp_path / "a.raw")

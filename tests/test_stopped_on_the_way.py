@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from p2pkit.contracts import Batch
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.errors import Unavailable
 from p2pkit.evaluation.driver import Driver
@@ -123,44 +120,6 @@ def test_processes_that_see_different_checkpoints_end(recipe: Path, tmp_path: Pa
         _, errors = running.communicate(timeout=120)
         assert running.returncode == 2
         assert "process 0: step 4, process 1: step 2" in errors
-
-
-def test_a_reader_that_is_killed_is_no_fault_of_ours(
-    recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = Trainer._write_what_is_due
-
-    def killing(self: Trainer) -> None:
-        write(self)
-        if self.state.step == 3:
-            for child in psutil.Process().children():
-                child.kill()
-
-    monkeypatch.setattr(Trainer, "_write_what_is_due", killing)
-    settings = words("loader.workers=1", "train.max_steps=100", "train.sample_every=1000")
-    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
-    assert outcome.code == 2 and "Lower loader.workers" in outcome.err and "Traceback" not in outcome.err
-    assert "checkpoint of step" in outcome.err
-
-
-def test_a_reader_that_is_killed_in_the_middle_of_a_step_leaves_the_checkpoint_before(
-    recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = Trainer._train_step
-
-    def killing(self: Trainer, batch: Batch) -> None:
-        step(self, batch)
-        if self.state.step == 3:
-            for child in psutil.Process().children():
-                child.kill()
-            for _ in range(1000):
-                time.sleep(0.05)  # PyTorch's handler raises here
-
-    monkeypatch.setattr(Trainer, "_train_step", killing)
-    settings = words("loader.workers=1", "train.max_steps=100", "train.checkpoint_every=2")
-    outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
-    assert outcome.code == 2 and "Lower loader.workers" in outcome.err and "Traceback" not in outcome.err
-    assert "The checkpoint of step 2 is good" in outcome.err and steps_of_checkpoints(tmp_path / "run") == [2]
 
 
 def test_what_cannot_be_had_now_is_not_skipped_as_bad() -> None:

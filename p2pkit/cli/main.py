@@ -131,7 +131,8 @@ def announce(work: str, device: str | None = None) -> None:
     """Print, on the main process, what begins, before PyTorch is imported, which takes seconds."""
     if is_main_process():
         on = f", device {device}" if device else ""
-        print_line(f"p2pkit {__version__}: {work}{on} (loading PyTorch ...)")
+        named = work.replace("\n", "\\n")  # names of files may have lines
+        print_line(f"p2pkit {__version__}: {named}{on} (loading PyTorch ...)")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -143,25 +144,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
     with harmless_output():
-        code = _run(arguments)
+        try:
+            outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
+            code = outcome if isinstance(outcome, int) else 0
+        except (KeyboardInterrupt, Exception) as error:
+            message, code = failure(error)
+            print_line(labelled(message))
+            if "--json" in (sys.argv if arguments is None else arguments) and is_main_process():
+                found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
+                with suppress(OSError):
+                    click.echo(json.dumps(finite(found), indent=2))
     if code and process_count() > 1:
         # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
-    """The exit code of the program, after what goes wrong is printed."""
-    try:
-        outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0
-    except (KeyboardInterrupt, Exception) as error:
-        message, code = failure(error)
-        print_line(labelled(message))
-        if "--json" in (sys.argv if arguments is None else arguments) and is_main_process():
-            found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
-            with suppress(OSError):
-                click.echo(json.dumps(finite(found), indent=2))
-    return code

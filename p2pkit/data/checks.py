@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -24,7 +26,6 @@ from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
 from p2pkit.utils.opening import read_regular
-from p2pkit.utils.paths import cache_folder
 from p2pkit.utils.progress import Progress
 
 SHOWN, SHOWN_IN_NOTICE = 50, 3
@@ -281,13 +282,23 @@ def _of_group(group: HeaderGroup, error: DataError) -> Finding:
     return Finding(f"{error}{more}", group.count)
 
 
+def _caches() -> Path | None:
+    """The folder of the user's caches; None where there is none, since nobody knows of a home folder."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # others are to be ignored, says who has thought of that variable
+        return named
+    with suppress(RuntimeError):
+        return Path("~/.cache").expanduser()
+    return None
+
+
 def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     """What the headers say, as far as it is known from the cache, and what is wrong with those that are unreadable.
 
     A file may be repaired without a change of its size, so those that could not be read are looked at each time.
     """
     digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    caches, known, refs = cache_folder(), HeaderScan(), sample_refs(data)
+    caches, known, refs = _caches(), HeaderScan(), sample_refs(data)
     cache = caches / "p2pkit" / "headers" / f"{digest}.json" if caches else None
     sets: Sequence[DatasetWithHeaders] = data.sets
     with suppress(OSError, ValueError):  # not there, not allowed, or damaged

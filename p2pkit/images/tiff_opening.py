@@ -14,7 +14,7 @@ from struct import Struct
 from typing import IO, Any, NamedTuple
 
 from PIL import Image, Jpeg2KImagePlugin, UnidentifiedImageError
-from tifffile import COMPRESSION, TiffFile, TiffPage, TiffPageSeries
+from tifffile import COMPRESSION, FileHandle, TiffFile, TiffPage, TiffPageSeries
 
 from p2pkit.errors import DataError
 from p2pkit.images.plausible import largest_plausible, refuse_implausible, refuse_long, refuse_many
@@ -108,7 +108,7 @@ def _refuse_bombs(stream: IO[bytes], series: TiffPageSeries, size: int) -> None:
             refuse_long(_unpacked(unpacker(), stream.read(length)), size)
 
 
-def refuse_larger_pictures(stream: IO[bytes], pages: Iterable[Any]) -> None:
+def refuse_larger_pictures(stream: IO[bytes] | FileHandle, pages: Iterable[Any]) -> None:
     """Raise DataError where strips or tiles of ``pages`` are pictures that are larger than what they are for."""
     for page in pages:
         if page is not None and page.keyframe.compression in OF_PICTURES:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
-from p2pkit.errors import ModelFileError, first_line, visible
+from p2pkit.errors import ModelFileError, P2PKitError, first_line, visible
 from p2pkit.settings import Bounds, Channels, Colour
 from p2pkit.utils.limits import limits, over
 
@@ -37,6 +37,10 @@ LARGEST, SMALLEST_SPAN = 3.4e38, 1e-37
 """Values of pixels and of what they span, between which float32 computes."""
 TABLES_IN_A_ROW = frozenset({"losses", "metrics", "augmentations", "callbacks"})
 """Sections of a recipe that are lists of tables."""
+LARGE_SCALE = 8
+"""Outputs that are more times as high and wide as their sources are bounded."""
+FEATURES = 16
+"""How many times as much as its image the features of a generator take, at least where it is large."""
 DEEPEST = 20
 """How far parameters lie within others."""
 
@@ -197,6 +201,15 @@ class ModelHeader(Header):
         sides = {f"source.{one.name}".rstrip("."): one.range for one in self.each_source}
         return {side: values for side, values in {**sides, "target": self.target_range}.items() if values is not None}
 
+    def refuse_huge_output(self, source: tuple[int, int]) -> None:
+        """Raise P2PKitError where a ``source`` of (height, width) would become many thousand times as many bytes."""
+        needed = 4 * self.scale**2 * source[0] * source[1] * self.target_channels
+        if self.scale > LARGE_SCALE and needed > limits().image_bytes:
+            raise P2PKitError(
+                f"the output is {self.scale} times as high and wide as its source, which takes more than "
+                f"{over('image_bytes', needed)}; or translate in tiles (--tile)"
+            )
+
     def recipe_tables(self) -> dict[str, Any]:
         """The recipe. Raises ModelFileError where it is none."""
         try:
@@ -241,9 +254,10 @@ def contradictions(header: ModelHeader) -> Iterator[str]:
             yield f"{called}: expected numbers that are finite, and no tables within {DEEPEST} others"
     if header.resize is not None:
         height, width = header.resize.size
-        needed = 4 * height * width * max(header.source_channels, header.scale**2 * header.target_channels)
+        channels = max(header.source_channels, header.scale**2 * header.target_channels)
+        needed = FEATURES * 4 * height * width * channels
         if needed > limits().image_bytes:
-            yield f"resize.size: images of {height}x{width} are larger than {over('image_bytes', needed)}"
+            yield f"resize.size: translating images of {height}x{width} takes more than {over('image_bytes', needed)}"
 
 
 def _of_values(side: str, dtype: str, values: ValueRange | None, reading: SideHeader, channels: int) -> Iterator[str]:

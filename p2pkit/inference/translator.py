@@ -334,6 +334,7 @@ class Translator:
             if wrong := not_an_image(source.shape[1:], channels_first=True):
                 expected += f"; {wrong}"
             raise DataError(f"the tensor has the shape {list(source.shape)}; this model takes {expected}")
+        self.header.refuse_huge_output((source.shape[2], source.shape[3]))
         device = next(self.generator.parameters()).device
         # on a CPU the last bits of a convolution depend on how many images it is given, so each goes alone
         shared = self.policy.norm == "batch" and statistics is None

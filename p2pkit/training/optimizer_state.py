@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 SEPARATOR = "|"
 """Between the parts of a tensor's name in a checkpoint."""
+_SHAPED = frozenset(
+    {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "acc_delta", "sum"}
+)
+"""What optimizers keep in the shape of a parameter, wherever they call it so."""
 
 
 def optimizer_state(network: nn.Module, optimizer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -48,6 +52,9 @@ def restore_optimizer(
     state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
     for path, tensor in tensors.items():
         name, key = path.split(SEPARATOR)
+        like_parameter = key not in _SHAPED or tensor.shape == parameters[name].shape
+        if not like_parameter or (key == "step" and not (tensor.numel() == 1 and 0 <= float(tensor) < math.inf)):
+            raise ValueError(f"{key} of {name} is {list(tensor.shape)}, or no number of steps")
         state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)
     for group, present in zip(rest["groups"], optimizer.param_groups, strict=True):
         for key, value in group.items():

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -38,7 +38,7 @@ class Limits:
     """What the pixels of an image or a volume may take, where that is more than 200 times its file."""
     image_pages: int = 10_000
     """How many pages of a TIFF, or frames of a DICOM file, are looked at."""
-    jpeg_scans: int = 500
+    jpeg_scans: int = 100
     """How many scans a progressive JPEG may be made of; each takes as long as its whole image."""
     recipe_bytes: int = 2 * 10**6
     """What a recipe may take, together with those that it extends."""
@@ -130,7 +130,7 @@ def _readable(value: int, up: bool = False) -> str:
 
 @lru_cache
 def _parsed(text: str) -> Limits:
-    names = [each.name for each in fields(Limits)]
+    names = [*Limits.__dataclass_fields__]
     found = Limits()
     for setting in text.split():
         name, _, value = setting.partition("=")

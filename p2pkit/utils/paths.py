@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from unicodedata import normalize
 
@@ -42,16 +41,6 @@ def usable_path(value: Path, *, folder: Path = Path()) -> Path:
             return Path(text.replace("\\", "/"))
         raise ValueError("a path with /: here a backslash is a part of a name, and nothing is called so")
     return path
-
-
-def cache_folder() -> Path | None:
-    """The folder of the user's caches; None where there is none, since nobody knows of a home folder."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if named.is_absolute():  # others are to be ignored, says who has thought of that variable
-        return named
-    with suppress(RuntimeError):
-        return Path("~/.cache").expanduser()
-    return None
 
 
 def in_other_form(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,12 +13,17 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
-from p2pkit.errors import harmless, visible
+from p2pkit.errors import visible
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""What a terminal obeys, what turns the order of letters on it or is not seen there, and what no encoding has."""
 _shown: list[Progress] = []
 """Those on the terminal, where they share one line; the last one has it."""
 PLAIN_LINE_EVERY_SECONDS = 10.0
@@ -44,7 +50,7 @@ class Progress:
         self, title: str, total: float | None, unit: str, start: float = 0,
         start_fraction: float | None = None, shown: bool = True, later: float = 0.0, brief: bool = False,
     ) -> None:  # fmt: skip
-        self.title, self.total, self.unit, self.shown, self.later = visible(title), total, unit, shown, later
+        self.title, self.total, self.unit, self.shown, self.later = harmless(title), total, unit, shown, later
         self.done, self.start, self._brief = start, start, brief
         self._start_fraction = start / total if start_fraction is None and total else start_fraction or 0.0
         self.notes: Sequence[str] = ()
@@ -107,7 +113,7 @@ class Progress:
     def summary(self) -> str:
         """Count, rate, time left and notes, as one line of text."""
         count, _, rate, left = self._figures()
-        return visible("  ".join(filter(None, (count, rate, left, *self.notes))))
+        return harmless("  ".join(filter(None, (count, rate, left, *self.notes))))
 
     def line(self, width: int) -> str:
         """What fits of title, bar and :meth:`summary` into ``width`` columns; a number is there whole or not at all.
@@ -201,7 +207,7 @@ def harmless_output() -> Iterator[None]:
     What a terminal shall obey is written to :func:`unfiltered`.
     """
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_filtered, before)
+    _filter()
     try:
         yield
     finally:
@@ -213,8 +219,16 @@ def unfiltered(stream: Any) -> Any:
     return stream.stream if isinstance(stream, HarmlessStream) else stream
 
 
-def _filtered(stream: TextIO) -> TextIO:
-    return cast(TextIO, HarmlessStream(stream)) if stream is not None else stream  # None where it is closed
+def _filter() -> None:
+    if sys.stdout is not None:  # it may be closed
+        sys.stdout = cast(TextIO, HarmlessStream(sys.stdout))
+    if sys.stderr is not None:
+        sys.stderr = cast(TextIO, HarmlessStream(sys.stderr))
+
+
+def harmless(text: str) -> str:
+    """``text`` with all escaped that no terminal should obey, but for tabs and ends of lines."""
+    return text if text.isprintable() else _CONTROLS.sub(lambda found: visible(found[0]), text)
 
 
 def process_count() -> int:
@@ -273,7 +287,7 @@ def _live_line() -> Live:
     live = Live(console=console, refresh_per_second=5, get_renderable=lambda: _styled(console.width - ROOM_FOR_ECHO))
     live.start()
     if (sys.stdout, sys.stderr) != before:  # until it stops they are its own, and obey
-        sys.stdout, sys.stderr = map(_filtered, (sys.stdout, sys.stderr))
+        _filter()
     console.show_cursor()  # whatever ends the process now leaves a cursor behind
     return live
 
@@ -282,7 +296,7 @@ def _styled(width: int) -> Text:
     from rich.text import Text
 
     progress = _shown[-1]
-    text = Text(visible(progress.line(width)), no_wrap=True, overflow="crop")
+    text = Text(harmless(progress.line(width)), no_wrap=True, overflow="crop")
     bar = text.plain.count(LONGEST_BAR[0])
     begin, full = text.plain.find(LONGEST_BAR[0]), round(bar * (progress.fraction or 0.0))
     text.stylize("bar.finished" if full == bar else "bar.complete", begin, begin + full)

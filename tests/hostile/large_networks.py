@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tests.hostile.attacks import MB, Attack
-from tests.hostile.spoilt import export, header, named, translate
+from tests.hostile.spoilt import export, header, named, picture, small_model, translate
 from tests.model_files import change_header
 
 NETWORKS = "model files that name large networks"
 NAN = float("nan")
+
+
+def _of_scale(folder: Path, scale: int) -> Path:
+    """The file of a small network that does enlarge so much."""
+    file = small_model(folder, scale=scale)
+    change_header(file, scale=scale, parameters={"depth": 2, "width": 2, "norm": "none"})
+    return file
+
+
 ATTACKS = [
+    Attack(
+        NETWORKS,
+        "64 times as high and wide",
+        lambda folder: [
+            "translate",
+            _of_scale(folder, 64),
+            picture(folder, 300),
+            "--out",
+            folder / "o",
+            "--device",
+            "cpu",
+        ],
+        ["image_bytes", "--tile"],
+        memory=400 * MB,
+    )
+] + [
     Attack(
         NETWORKS,
         f"{command} with {named(parameters)}",

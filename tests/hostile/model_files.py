@@ -83,7 +83,7 @@ INSPECTED: dict[str, Sequence[Any]] = {
     "resize": (
         {"size": [10**8, 10**8]},
         {"size": [0, 0]},
-        {"size": [20000, 20000]},
+        {"size": [8192, 8192]},
         {"size": [8, 8], "keep_aspect": "yes"},
         [8, 8],
     ),

@@ -68,9 +68,7 @@ ODD = {
     "a number that is none": f"{DATA}[optimizer]\nlr = nan\n",
     "an endless number": f"{DATA}[optimizer]\nlr = inf\n",
     "a name that is a list": "[[data]]\nname = []\n",
-    "sections that are numbers": "".join(
-        f"{name} = 1\n" for name in ("data", "train", "losses", "generator", "source")
-    ),
+    "sections that are numbers": "data = 1\ntrain = 1\nlosses = 1\ngenerator = 1\nsource = 1\nrun = 1\n",
     "an unfinished text": f'{DATA}[run]\nname = "{"x" * 10**6}',
     "a name of the run above the folder": f'{DATA}[run]\nname = "../../x"\n',
     "bytes of a program": "\x7fELF\x01\x01",

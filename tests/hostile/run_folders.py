@@ -138,6 +138,10 @@ def _weight(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
     return next(one for one in tensors.values() if one.is_floating_point())
 
 
+def _moments(key: str, value: torch.Tensor, tensors: dict[str, torch.Tensor]) -> None:
+    tensors.update({name: value.clone() for name in tensors if name.endswith(f"|{key}")})
+
+
 def _no_checkpoint_was_removed(folder: Path, outcome: Outcome) -> None:
     assert list((folder / "run" / "checkpoints").glob(f"*{STEP}"))
 
@@ -256,6 +260,10 @@ ATTACKS = (
         for called, alter in (
             ("of another parameter", lambda tensors: tensors.update({"generator|other|exp_avg": torch.zeros(1)})),
             ("of no parameter", lambda tensors: tensors.update({"generator|x": torch.zeros(1)})),
+            ("of other shapes", partial(_moments, "exp_avg", torch.zeros(3))),
+            ("of steps that are NaN", partial(_moments, "step", torch.tensor(NAN))),
+            ("of steps before the first", partial(_moments, "step", torch.tensor(-1.0))),
+            ("of many steps each", partial(_moments, "step", torch.zeros(4))),
         )
     ]
     + [

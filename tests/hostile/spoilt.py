@@ -22,8 +22,8 @@ def small_model(folder: Path, **parameters: Any) -> Path:
     )
 
 
-def picture(folder: Path) -> Path:
-    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(folder / "a.png")
+def picture(folder: Path, side: int = 16) -> Path:
+    Image.fromarray(np.full((side, side, 3), 90, np.uint8)).save(folder / "a.png")
     return folder / "a.png"
 
 

@@ -123,7 +123,9 @@ PLACES: dict[str, tuple[Prepare, tuple[int, ...]]] = {
         lambda folder, evil: _plugin(folder, f"import sys\nsys.stderr.writelines([{evil!r}])"), (0,),
     ),
     "the log of a plugin": (
-        lambda folder, evil: _plugin(folder, f"import logging as l\nl.StreamHandler().emit(l.makeLogRecord({{'msg': {evil!r}}}))"),
+        lambda folder, evil: _plugin(
+            folder, f"import logging as log\nlog.StreamHandler().emit(log.makeLogRecord({{'msg': {evil!r}}}))"
+        ),
         (0,),
     ),
 }  # fmt: skip

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from p2pkit.components.catalogue import create
-from p2pkit.inference.model_file import ModelHeader, PlanesHeader, write_model
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import ModelHeader, PlanesHeader
 from tests.hostile.attacks import Attack
 
 IMPLAUSIBLE = ("more pixels than are plausible", "--limit image_bytes=")
