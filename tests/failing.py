@@ -52,18 +52,15 @@ def failing_reads(
             count("read", self.path)
             return super().readall()
 
-    paths: dict[int, object] = {}
     real = os.open
 
     def opened(path: Any, *arguments: Any, **options: Any) -> int:
         count("open", path)
-        descriptor = real(path, *arguments, **options)
-        paths[descriptor] = path
-        return descriptor
+        return real(path, *arguments, **options)
 
-    def stream(descriptor: int, mode: str) -> Any:
-        raw = Raw(descriptor, mode)
-        raw.path = paths.get(descriptor, "")
+    def stream(path: object, mode: str, opener: Any = None) -> Any:
+        raw = Raw(path, mode, opener=opener)
+        raw.path = path
         return io.BufferedReader(raw, 2**16)
 
     def listed(path: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Call
+from tests.failing import WRITING
 
 NEVER = 10**9
 
@@ -26,6 +27,7 @@ class Killed(BaseException):
 
 OPERATIONS: list[tuple[Any, str]] = [
     (Path, "mkdir"), (Path, "replace"), (Path, "open"), (Path, "write_text"), (os, "fsync"), (shutil, "rmtree"),
+    (Path, "touch"), (Path, "chmod"),
     ("p2pkit.training.checkpoint", "save_file"), ("safetensors.torch", "save_file"),
 ]  # fmt: skip
 
@@ -85,21 +87,27 @@ def run_that_fails_at(number: int, failure: BaseException, recipe: Path, run: Pa
 @pytest.mark.parametrize(
     "failure",
     [
-        pytest.param(OSError(errno.ENOSPC, "full"), id="full"),
+        pytest.param(OSError(errno.ENOSPC, "refused"), id="refused"),
         pytest.param(Killed(), id="killed"),
-        pytest.param(OSError(errno.EIO, "broken"), id="broken", marks=pytest.mark.slow),
+        *(
+            pytest.param(OSError(code, "refused"), id=f"refused {code}", marks=pytest.mark.slow)
+            for code in range(1, 11)
+        ),
     ],
 )
 def test_the_run_resumes_whichever_operation_of_a_checkpoint_fails(
-    failure: BaseException, recipe: Path, tmp_path: Path, p2pkit: Call
+    failure: BaseException | int, recipe: Path, tmp_path: Path, p2pkit: Call
 ) -> None:
+    """Each operation fails with another error of the system, or all of these at each in eleven turns."""
     whole, begun = tmp_path / "whole", tmp_path / "begun"
     assert p2pkit("run", recipe, "--out", whole).code == 0
-    operations = run_that_fails_at(NEVER, failure, recipe, tmp_path / "counted", p2pkit)
+    operations = run_that_fails_at(NEVER, Killed(), recipe, tmp_path / "counted", p2pkit)
     assert operations > 20
     for number in range(1, operations + 1):
         shutil.rmtree(begun, ignore_errors=True)
-        run_that_fails_at(number, failure, recipe, begun, p2pkit)
+        code = WRITING[(number + failure) % len(WRITING)] if isinstance(failure, int) else 0
+        fails = failure if isinstance(failure, BaseException) else OSError(code, os.strerror(code))
+        run_that_fails_at(number, fails, recipe, begun, p2pkit)
         resumed = p2pkit("run", "--resume", begun)
         assert resumed.code == 0, f"operation {number}: {resumed.err}"
         assert contents(begun) == contents(whole), f"operation {number}"

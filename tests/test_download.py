@@ -102,10 +102,18 @@ def test_existing_file_is_kept(site: Site, file: Path) -> None:
 
 
 def test_broken_connection_is_resumed_where_it_stopped(site: Site, file: Path) -> None:
-    site.cut_after = [HALF, 100, 100, 100, 100, 100]  # more breaks than retries, but each gets something
+    part = download_module.WORTH_BYTES
+    site.cut_after = [HALF, *[part] * 5]  # more breaks than retries, but each gets enough to be worth it
     download(site.url, file)
     assert file.read_bytes() == OLD
-    assert site.asked == [None, *(f"bytes={HALF + 100 * i}-" for i in range(6))]
+    assert site.asked == [None, *(f"bytes={HALF + part * i}-" for i in range(6))]
+
+
+def test_a_server_that_breaks_off_after_a_few_bytes_each_time_is_given_up(site: Site, file: Path) -> None:
+    site.cut_after = [100] * 50
+    with pytest.raises(Unreachable, match="breaks off after 400 of"):
+        download(site.url, file)
+    assert len(site.asked) == 4
 
 
 def test_gives_up_after_three_retries_without_progress(site: Site, file: Path) -> None:

@@ -19,7 +19,7 @@ from p2pkit.inference.model_header import ModelHeader, contradictions
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.opening import ReadError, is_listed
 from p2pkit.utils.progress import print_line
-from p2pkit.utils.tensor_file import DamagedFile, read_contents, read_tensors
+from p2pkit.utils.tensor_file import Contents, DamagedFile, read_contents, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +80,7 @@ def read_outline(file: Path) -> Outline:
     """
     with _errors_told(file):
         contents = read_contents(file)
-    header, _ = _parse(file, contents.metadata)
+    header, _ = _parse(file, contents)
     tensors = contents.entries.values()
     values, dtypes = sum(prod(one.shape) for one in tensors), sorted({one.dtype for one in tensors})
     return Outline(header, len(tensors), values, dtypes, contents.size)
@@ -95,7 +95,7 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
     """Header and weights of a model file; raises also where the weights are not those that were written."""
     with _errors_told(file):
         contents, weights = read_tensors(file)
-    header, written = _parse(file, contents.metadata)
+    header, written = _parse(file, contents)
     if written is not None and written != checksum(weights):
         raise ModelFileError(
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
@@ -188,8 +188,12 @@ def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
     return digest.hexdigest()
 
 
-def _parse(file: Path, metadata: Mapping[str, str]) -> tuple[ModelHeader, str | None]:
+def _parse(file: Path, contents: Contents) -> tuple[ModelHeader, str | None]:
     """The header, and the checksum of the weights where the file has one."""
+    metadata = contents.metadata
+    for name, entry in contents.entries.items():
+        if entry.dtype not in _TENSORS:
+            raise ModelFileError(f"{file}: {visible(name)} is a tensor of {entry.dtype}, which no generator has")
     if _KEY not in metadata:
         raise ModelFileError(
             f"{file}: a safetensors file, but not a p2pkit model: it has no header {_KEY!r}; give the "

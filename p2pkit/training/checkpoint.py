@@ -190,10 +190,12 @@ def _read_contents(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Te
 
     Raises: as :func:`_read_record`.
     """
-    progress = _read_record(folder)
-    with _damage_told_apart(folder):
-        checksums = {name: progress["sha256"][name] for name in (_NETWORKS, _OPTIMIZERS)} | progress["sha256"]
-        tensors = {name: read_tensors(folder / name, checksum)[1] for name, checksum in checksums.items()}
+    progress, tensors = _read_record(folder), dict[str, dict[str, Tensor]]()
+    if progress["step"] != _step_of(folder):
+        raise DamagedFile(f"{_PROGRESS}: it is of step {progress['step']}")
+    for name, checksum in progress["sha256"].items():
+        with _damage_told_apart(folder / name):
+            tensors[name] = read_tensors(folder / name, checksum)[1]
     return progress, tensors
 
 
@@ -205,7 +207,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         RunDirError: it is of another version of p2pkit.
         ReadError: the system does not let it be read now.
     """
-    with _damage_told_apart(folder):
+    with _damage_told_apart(folder / _PROGRESS):
         record: dict[str, Any] = json.loads(read_regular(folder / _PROGRESS))
         if type(record["format_version"]) is not int:
             raise DamagedFile(f"the format version is {record['format_version']!r}")
@@ -217,29 +219,29 @@ def _read_record(folder: Path) -> dict[str, Any]:
                 "version that environment.json in the run folder names, or train anew"
             )
         if record.pop(_OWN_CHECKSUM) != _sha256_of(record):
-            raise DamagedFile(f"the checksum of {_PROGRESS} is wrong")
+            raise DamagedFile("its checksum is wrong")
         refuse_unlikely(record, Progress)
         files = {each["file"] for of_ranks in record["states"].values() for each in of_ranks} - {None}
-        if record["step"] != _step_of(folder) or not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
-            raise DamagedFile(f"{_PROGRESS} is of another step, or of other files")
+        if not {_NETWORKS, _OPTIMIZERS, *files} <= record["sha256"].keys():
+            raise DamagedFile("it is of other files")
         Identity.from_json(record["run"])
         return record
 
 
 @contextmanager
-def _damage_told_apart(folder: Path) -> Iterator[None]:
-    """Let what the body finds wrong in a checkpoint be a DamagedFile, and what the system refuses a ReadError."""
+def _damage_told_apart(file: Path) -> Iterator[None]:
+    """Let what the body finds wrong in a file be a DamagedFile that names it, what the system refuses a ReadError."""
     try:
         yield
-    except (RunDirError, ReadError, DamagedFile):
+    except (RunDirError, ReadError):
         raise
     except OSError as error:
         # a file that is not there is damage, but a share may say so of one that is
-        if error.filename is not None and is_listed(Path(error.filename)):
-            raise ReadError(f"cannot read {error.filename}: {error.strerror}; nothing has been changed") from error
-        raise DamagedFile(str(error)) from error
+        if is_listed(file):
+            raise ReadError(f"cannot read {file}: {error.strerror}; nothing has been changed") from error
+        raise DamagedFile(f"{file.name}: {error.strerror}") from error
     except (IrregularFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedFile(str(error)) from error
+        raise DamagedFile(f"{file.name}: {error}") from error
 
 
 def _write_record(folder: Path, record: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]) -> None:

@@ -91,7 +91,7 @@ def _read(file: Path, checksum: str | None) -> tuple[Contents, dict[str, Tensor]
                 raise DamagedFile(f"{name} is cut short")
             digest.update(values)
     if checksum is not None and digest.hexdigest() != checksum:
-        raise DamagedFile(f"the checksum of {file.name} is wrong")
+        raise DamagedFile("its checksum is wrong")
     return contents, tensors
 
 
