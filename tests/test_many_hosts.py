@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.conftest import Call
 from tests.hosts import NAMES, Hosts, Running, two_hosts, write_program
 from tests.test_documentation import blocks
-from tests.test_many_processes import WITHOUT_STATISTICS
+from tests.test_many_processes import WITHOUT_STATISTICS, set_steps
 
 STEPS = "max_steps = 4"
 ENDLESS = "max_steps = 100000"
@@ -118,7 +118,8 @@ def test_a_job_of_slurm_is_requeued_and_goes_on(hosts: Hosts) -> None:
     assert (hosts.folder / "requeued").read_text() == "requeue 31\n"
     step = last_checkpoint(run)
     assert f"interrupted at step {step}" in job.output
-    change(ENDLESS, f"max_steps = {step + 2}", recipe, run / "recipe.toml")
+    change(ENDLESS, f"max_steps = {step + 2}", recipe)
+    set_steps(run, 100000, step + 2)
     again = submit(hosts)
     assert again.wait(120) == 0, again.output
     assert f"resuming from step {step}" in again.output
@@ -167,12 +168,12 @@ def test_a_lost_machine_ends_the_other_and_the_run_goes_on(hosts: Hosts, p2pkit:
     assert requeued(hosts)
 
     step = last_checkpoint(run)
-    change(ENDLESS, f"max_steps = {step + 2}", run / "recipe.toml")
+    set_steps(run, 100000, step + 2)
     resumed = p2pkit("run", "--resume", run, "--device", "cpu")
     assert resumed.code == 0 and f"resuming from step {step}" in resumed.err
 
     hosts.set_cable("up")
-    change(f"max_steps = {step + 2}", f"max_steps = {step + 4}", run / "recipe.toml")
+    set_steps(run, step + 2, step + 4)
     change(ENDLESS, f"max_steps = {step + 4}", recipe)
     again = submit(hosts)
     assert again.wait(120) == 0, again.output

@@ -141,6 +141,8 @@ def test_another_share_is_other_data_to_resume_on(root: Path, recipe: Path, p2pk
     frozen = run / "recipe.toml"
     frozen.write_text(frozen.read_text().replace("split = 0.2", "split = 0.3"))
     outcome = p2pkit("run", "--resume", run)
+    assert outcome.code == 2 and "data.split: 0.2 -> 0.3" in outcome.err
+    outcome = p2pkit("run", "--resume", run, "--accept-changed-recipe")
     assert outcome.code == 2 and "fingerprint" in outcome.err
     assert loaded(recipe, root, split=0.2).fingerprint != loaded(recipe, root).fingerprint
 

@@ -276,9 +276,7 @@ def test_a_data_set_that_draws_resumes_exactly_and_does_not_depend_on_workers(
         outcome = p2pkit(*arguments, "run", recipe, "--out", tmp_path / out, *MINE, *settings)
         assert outcome.code == 0, outcome.err
         runs.append(tmp_path / out)
-    recipe_file = tmp_path / "cut" / "recipe.toml"
-    recipe_file.write_text(recipe_file.read_text().replace("max_steps = 4", "max_steps = 7"))
-    resumed = p2pkit(*arguments, "run", "--resume", tmp_path / "cut")
+    resumed = p2pkit(*arguments, "run", "--resume", tmp_path / "cut", "--set", "train.max_steps=7")
     assert resumed.code == 0, resumed.err
     losses = [[line["generator/l1"] for line in lines(run) if line["split"] == "train"] for run in runs]
     assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 7
