@@ -20,7 +20,7 @@ from tests.hostile.pictures import png
 from tests.hostile.scans_and_arrays import archive, array
 from tests.hostile.translated import DAMAGED, IMPLAUSIBLE, Content, given, translate
 
-FIFOS = "a FIFO in place of a file"
+FIFOS = "a FIFO or a device in place of an image"
 PROGRAMS = "an image for which a program would be started"
 FOREIGN = "an image that none of the readers is for"
 TWO = "a file of two formats"
