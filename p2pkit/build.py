@@ -39,6 +39,9 @@ from p2pkit.training.prepare import refuse_untrainable
 from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
+_NETWORKS = ("generators", "discriminators", "encodings")
+"""Kinds whose components are torch modules."""
+
 
 def load_data(
     recipe: Recipe | Path | str | Mapping[str, Any], overrides: Overrides = (), refuse_problems: bool = True,
@@ -220,7 +223,10 @@ def make(chosen: Chosen, **supplied: Any) -> Component:
     parameters = dict(chosen.values)
     for name in FIXED_KEYS.get(chosen.kind, Section).model_fields:
         del parameters[name]
-    return build_component(chosen.registered, chosen.kind, parameters, supplied)
+    made = build_component(chosen.registered, chosen.kind, parameters, supplied)
+    if chosen.kind in _NETWORKS and not isinstance(made, nn.Module):
+        raise RecipeError(f"{chosen.origin} makes a {type(made).__name__} where a torch.nn.Module is expected")
+    return made
 
 
 @dataclass(frozen=True)
@@ -247,7 +253,7 @@ class _Networks:
         return parts, SourceEncoding(parts)
 
     def _encoding(self, chosen: Chosen, channels: int, side: str) -> Any:
-        encoding = _module(chosen, {"source_channels": channels, "source_range": self.data.value_range(side)})
+        encoding = make(chosen, source_channels=channels, source_range=self.data.value_range(side))
         made, resampling = getattr(encoding, "channels", None), getattr(encoding, "resampling", None)
         if not isinstance(made, int) or made < 1:
             raise RecipeError(f"{chosen.origin}: channels is {made!r}, expected a number from 1 on")
@@ -268,7 +274,8 @@ class _Networks:
                 f"generator.name: {chosen.origin} makes images of the size of the sources, and the targets are {scale} "
                 "times as high and wide; choose one that takes scale, such as resnet, unet or timm_unet"
             )
-        network, settings = _module(chosen, seen), self.recipe.discriminator_augmentation
+        network: nn.Module = make(chosen, **seen)
+        settings = self.recipe.discriminator_augmentation
         if settings.policy and chosen.kind == "discriminators":
             network = AugmentedDiscriminator(network, settings, _decision_boundary(self.recipe))
         enlarged = parts if scale > 1 and chosen.kind == "discriminators" else ()
@@ -290,13 +297,6 @@ def _decision_boundary(recipe: Recipe) -> float:
             )
         boundary = stated or boundary
     return boundary
-
-
-def _module(chosen: Chosen, supplied: Mapping[str, Any]) -> nn.Module:
-    made = make(chosen, **supplied)
-    if not isinstance(made, nn.Module):
-        raise RecipeError(f"{chosen.origin} makes a {type(made).__name__} where a torch.nn.Module is expected")
-    return made
 
 
 def _numbered(names: Iterable[str]) -> list[str]:

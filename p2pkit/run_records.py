@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 from p2pkit.errors import RunDirError, first_line, visible
 from p2pkit.inference.model_header import OriginHeader, Step
 from p2pkit.settings import Bounds
-from p2pkit.utils.limits import limits, over
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import limits, over, read_regular
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 TensorFile = Annotated[str, Field(pattern=r"^(networks|optimizers|state_[0-9a-f]{16})\.safetensors$")]

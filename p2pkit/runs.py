@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -32,7 +31,7 @@ from p2pkit.evaluation.validation import PERCEPTUAL
 from p2pkit.inference.model_header import ModelHeader, OriginHeader
 from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
-from p2pkit.recipe.recipe import Recipe
+from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir, this_start
@@ -192,8 +191,12 @@ def start_run(session: Session, recipe: Recipe, overrides: Overrides, out: Path 
 def in_use(recipe: Recipe) -> tuple[dict[str, str], dict[str, str]]:
     """The versions of p2pkit and of what else offers components of a recipe, or image formats; and digests of the code
     of the latter, which may change at one version."""
-    versions, code = {"p2pkit": __version__}, dict[str, str]()
-    names = set(map(attrgetter("registered.distribution"), recipe.components()))
+    versions, code, names = {"p2pkit": __version__}, dict[str, str](), set[str]()
+    for value in vars(recipe).values():
+        several = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        for chosen in several:
+            if isinstance(chosen, Chosen):
+                names.add(chosen.registered.distribution)
     for plugin in manager().plugins:
         if plugin.distribution in names or "register_image_formats" in plugin.hooks:
             versions.setdefault(plugin.distribution, plugin.version)

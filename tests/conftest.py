@@ -21,7 +21,7 @@ from p2pkit.components.catalogue import create
 from p2pkit.components.host import configure
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.model_header import ModelHeader
-from p2pkit.utils.limits import VARIABLE
+from p2pkit.utils.opening import VARIABLE
 
 FAKE_DISTRIBUTION = Path(__file__).parent / "data" / "distribution"
 REPOSITORY = Path(__file__).parent.parent

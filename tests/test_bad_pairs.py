@@ -15,7 +15,7 @@ from PIL import Image
 
 from p2pkit import build
 from p2pkit.contracts import PairedDataset, Sample
-from p2pkit.data.sampler import EpochSampler
+from p2pkit.data.loader import EpochSampler
 from p2pkit.recipe.recipe import Chosen
 from p2pkit.utils.progress import Progress, print_line
 from tests.conftest import Call, Outcome, lines, picture, save

@@ -16,7 +16,7 @@ import pytest
 from p2pkit.downloads import extraction
 from p2pkit.downloads.extraction import extract
 from p2pkit.errors import DataError, WriteError
-from p2pkit.utils.limits import VARIABLE
+from p2pkit.utils.opening import VARIABLE
 
 FILES = {"facades/train/1.jpg": b"one", "facades/train/2.jpg": b"two", "facades/test/1.jpg": b"three"}
 

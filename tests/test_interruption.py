@@ -20,7 +20,8 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_second_signal_leaves_at_once(left: list[int]) -> None:
-    with Interruption() as interruption:
+    interruption = Interruption()
+    with interruption.remembered():
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.signal == signal.SIGTERM and left == []
         os.kill(os.getpid(), signal.SIGINT)
@@ -31,7 +32,8 @@ def test_one_of_several_processes_takes_no_echo_for_a_second_signal(
     left: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with Interruption() as interruption:
+    interruption = Interruption()
+    with interruption.remembered():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
             assert interruption.signal == signal.SIGTERM and left == []
@@ -43,7 +45,8 @@ def test_one_of_several_processes_takes_no_echo_for_a_second_signal(
 def test_a_signal_that_is_ignored_stays_ignored(left: list[int]) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for what it runs in the background
     try:
-        with Interruption() as interruption:
+        interruption = Interruption()
+        with interruption.remembered():
             os.kill(os.getpid(), signal.SIGINT)
             assert not interruption.signal and left == []
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -7,8 +7,8 @@ from itertools import chain, islice, pairwise
 
 import pytest
 
-from p2pkit.data import sampler
-from p2pkit.data.sampler import EpochSampler
+from p2pkit.data import loader
+from p2pkit.data.loader import EpochSampler
 
 SHARDS = [7, 0, 12, 9, 12, 1, 10, 12]
 """Sixty-three pairs in shards of different sizes."""
@@ -24,7 +24,7 @@ def order(
 
 @pytest.fixture(params=["alike", "in shards"])
 def shards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sequence[int] | None:
-    monkeypatch.setattr(sampler, "WINDOW", 6)  # so that a lane, of fifteen pairs, has three
+    monkeypatch.setattr(loader, "WINDOW", 6)  # so that a lane, of fifteen pairs, has three
     return None if request.param == "alike" else SHARDS
 
 

@@ -7,11 +7,11 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import click
 
@@ -20,8 +20,8 @@ from p2pkit.cli.failures import failure
 from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean
 from p2pkit.utils.jsonl import finite
-from p2pkit.utils.limits import set_limits
-from p2pkit.utils.progress import harmless_output, is_main_process, labelled, print_line, process_count
+from p2pkit.utils.opening import set_limits
+from p2pkit.utils.progress import HarmlessStream, is_main_process, labelled, print_line, process_count
 
 COMMANDS = {
     "init": "p2pkit.cli.init",
@@ -143,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
-    with harmless_output():
+    # nothing that is printed controls the terminal: results, messages, tracebacks, what plugins print; None is closed
+    stdout, stderr = sys.stdout and HarmlessStream(sys.stdout), sys.stderr and HarmlessStream(sys.stderr)
+    with redirect_stdout(cast(Any, stdout)), redirect_stderr(cast(Any, stderr)):
         try:
             outcome: Any = program.main(args=arguments, prog_name="p2pkit", standalone_mode=False)
             code = outcome if isinstance(outcome, int) else 0

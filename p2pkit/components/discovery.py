@@ -13,8 +13,7 @@ from typing import Any
 
 from p2pkit import __version__
 from p2pkit.errors import PluginError
-from p2pkit.utils.limits import parsed_toml
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import parsed_toml, read_regular
 
 GROUP = "p2pkit"
 OWN_DISTRIBUTION = "p2pkit"

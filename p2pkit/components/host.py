@@ -19,7 +19,6 @@ import pluggy
 from p2pkit import __version__, hookspecs
 from p2pkit.components.discovery import (
     OWN_DISTRIBUTION,
-    FoundEntryPoint,
     find_entry_points,
     installing,
     source_trees_in,
@@ -140,8 +139,20 @@ class PluginManager:
             _refuse_unknown(disabled, only or (), [one.entry.name for one in found])
         for one in found:
             wanted = only is None or one.entry.name in only or one.distribution == OWN_DISTRIBUTION
-            if wanted and one.entry.name not in disabled:
-                self._load(one)
+            if not wanted or one.entry.name in disabled:
+                continue
+            plugin = Plugin(one.entry.name, one.distribution, one.version, one.entry.value, one.wants)
+            self.plugins.append(plugin)
+            taken = self._loaded.setdefault(plugin.name, plugin)
+            if taken is not plugin:
+                plugin.problem = f"its name is taken by {taken.origin}; rename or uninstall one of the two"
+            elif one.wants and not one.fits():
+                plugin.problem = (
+                    f"it is built for p2pkit{one.wants}, and this is {__version__}; for versions that go together: "
+                    f"{installing(plugin.distribution, upgrade=True)}"
+                )
+            elif (module := plugin.run(one.entry.load)) is not None:
+                plugin.run(partial(self._register, plugin, module))
 
     def __reduce__(self) -> tuple[Callable[..., PluginManager], tuple[Any, ...]]:
         # a process that is started anew, a worker that reads data, has the plugins of the one that starts it
@@ -201,20 +212,6 @@ class PluginManager:
             plugin = self._loaded[implementation.plugin_name]
             if not plugin.problem:
                 yield plugin, implementation.function
-
-    def _load(self, found: FoundEntryPoint) -> None:
-        plugin = Plugin(found.entry.name, found.distribution, found.version, found.entry.value, found.wants)
-        self.plugins.append(plugin)
-        taken = self._loaded.setdefault(plugin.name, plugin)
-        if taken is not plugin:
-            plugin.problem = f"its name is taken by {taken.origin}; rename or uninstall one of the two"
-        elif found.wants and not found.fits():
-            plugin.problem = (
-                f"it is built for p2pkit{found.wants}, and this is {__version__}; for versions that go together: "
-                f"{installing(plugin.distribution, upgrade=True)}"
-            )
-        elif (module := plugin.run(found.entry.load)) is not None:
-            plugin.run(partial(self._register, plugin, module))
 
     def _register(self, plugin: Plugin, module: ModuleType) -> None:
         try:

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from p2pkit.components.signature import validate
 from p2pkit.components.type_words import alternatives, bare, expected, written
 from p2pkit.errors import did_you_mean
-from p2pkit.utils.limits import parsed_toml
+from p2pkit.utils.opening import parsed_toml
 from p2pkit.utils.progress import shortened
 
 SWITCHES = {"yes": True, "on": True, "no": False, "off": False}

@@ -25,7 +25,7 @@ from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import IrregularFile, open_regular
 from p2pkit.utils.progress import Progress
 
 SHOWN, SHOWN_IN_NOTICE = 50, 3
@@ -282,27 +282,22 @@ def _of_group(group: HeaderGroup, error: DataError) -> Finding:
     return Finding(f"{error}{more}", group.count)
 
 
-def _caches() -> Path | None:
-    """The folder of the user's caches; None where there is none, since nobody knows of a home folder."""
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if named.is_absolute():  # others are to be ignored, says who has thought of that variable
-        return named
-    with suppress(RuntimeError):
-        return Path("~/.cache").expanduser()
-    return None
-
-
 def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     """What the headers say, as far as it is known from the cache, and what is wrong with those that are unreadable.
 
     A file may be repaired without a change of its size, so those that could not be read are looked at each time.
     """
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:32]
-    caches, known, refs = _caches(), HeaderScan(), sample_refs(data)
-    cache = caches / "p2pkit" / "headers" / f"{digest}.json" if caches else None
+    known, refs, digest = HeaderScan(), sample_refs(data), hashlib.sha256(identity.encode()).hexdigest()[:32]
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():  # such ones are to be ignored, says who has thought of that variable
+        caches = Path("~/.cache")
+    cache = caches / "p2pkit" / "headers" / f"{digest}.json"
     sets: Sequence[DatasetWithHeaders] = data.sets
-    with suppress(OSError, ValueError):  # not there, not allowed, or damaged
-        cached = HeaderScan.model_validate_json(read_regular(cache) if cache else b"")
+    # nobody knows of a home folder; it is not there, not allowed, no file, or damaged
+    with suppress(RuntimeError, OSError, IrregularFile, ValueError):
+        cache = cache.expanduser()
+        with open_regular(cache) as stream:
+            cached = HeaderScan.model_validate_json(stream.read())
         if cached.count == len(refs):
             known, refs = cached, cached.unread
     if not refs:
@@ -331,6 +326,6 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
             groups[kind] = group
     headers.groups = list(groups.values())
     with suppress(WriteError):  # the next run reads the headers again
-        if cache:
+        if cache.is_absolute():
             write_text(cache, headers.model_dump_json())
     return headers, messages

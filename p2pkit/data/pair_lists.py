@@ -14,8 +14,7 @@ from p2pkit.data.pairing import SHOWN, Pairs
 from p2pkit.data.split_names import SPLIT_NAMES, split_of
 from p2pkit.errors import DataError, did_you_mean, listed
 from p2pkit.images.formats import installed
-from p2pkit.utils.limits import limits, over
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import limits, over, read_regular
 from p2pkit.utils.paths import usable_path
 
 LINES_SHOWN = 20

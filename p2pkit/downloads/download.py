@@ -18,7 +18,7 @@ from p2pkit.downloads.partial import Origin, Partial
 from p2pkit.downloads.watching import GivenUp, HTTPHandler, HTTPSHandler, Watched
 from p2pkit.errors import DataError, Unavailable, visible
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import limits, over
 from p2pkit.utils.progress import Progress, shortened
 
 RETRIES = 3

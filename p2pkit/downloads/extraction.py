@@ -19,7 +19,7 @@ from typing import IO, Any, NamedTuple, Self, cast
 from p2pkit.downloads.lock import locked
 from p2pkit.errors import DataError, visible
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import limits, over
 from p2pkit.utils.progress import Progress
 
 LONGEST_READ = 16 * 2**20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pkit.errors import DataError
-from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import limits, over
 
 RATIO = 200
 """A file may unpack to so many times its length, or to the limit image_bytes if that is more."""

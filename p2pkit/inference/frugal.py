@@ -13,7 +13,7 @@ from torch.nn.modules import module as registration
 from torch.overrides import TorchFunctionMode
 
 from p2pkit.errors import P2PKitError
-from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import limits, over
 
 MARGIN = 4
 """How many times the weights of a file a network may take: some of it is replaced as it is made."""

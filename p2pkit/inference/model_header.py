@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
 from p2pkit.errors import ModelFileError, P2PKitError, first_line, visible
 from p2pkit.settings import Bounds, Channels, Colour
-from p2pkit.utils.limits import limits, over
+from p2pkit.utils.opening import limits, over
 
 if TYPE_CHECKING:
     from p2pkit.images.channels import Taking

@@ -16,8 +16,7 @@ from p2pkit.components.host import manager
 from p2pkit.components.signature import is_plain
 from p2pkit.components.type_words import written
 from p2pkit.errors import NOT_UTF_8, P2PKitError, PluginError, RecipeError
-from p2pkit.utils.limits import DEEPEST, limits, over, parsed_toml
-from p2pkit.utils.opening import IrregularFile, read_regular
+from p2pkit.utils.opening import DEEPEST, IrregularFile, limits, over, parsed_toml, read_regular
 from p2pkit.utils.paths import usable_path
 
 EXTENDS = "extends"
@@ -243,14 +242,8 @@ def _merge(document: Document, path: KeyPath, base: dict[str, Any], layer: Mappi
         base[key] = value
         document.origins[here] = origin
         for index, item in enumerate(value if isinstance(value, list) else ()):
-            _record(document, (*here, str(index)), item, origin)
-
-
-def _record(document: Document, place: KeyPath, item: Any, origin: str) -> None:
-    """Note where the keys of a list's item come from, if it is a table, and those of tables in it."""
-    for name, value in item.items() if isinstance(item, dict) else ():
-        document.origins[*place, name] = origin
-        _record(document, (*place, name), value, origin)
+            if isinstance(item, dict):  # its keys have an origin each, although it is not merged with another
+                _merge(document, (*here, str(index)), {}, item, origin)
 
 
 def _forget(document: Document, path: KeyPath, value: Any) -> None:
@@ -312,7 +305,8 @@ def _set_in_list(document: Document, items: list[Any], path: KeyPath, rest: KeyP
     if len(rest) == 1:
         _forget(document, place, items[index])
         items[index] = value
-        _record(document, place, value, origin)
+        if isinstance(value, dict):
+            _merge(document, place, {}, value, origin)
     elif isinstance(items[index], dict) and len(rest) > 2:
         for part in reversed(rest[1:]):
             value = {part: value}

@@ -115,14 +115,6 @@ class Recipe:
     names_metrics: bool = True
     """Whether it lists metrics itself; if not, it has the default ones."""
 
-    def components(self) -> list[Chosen]:
-        """All components that it names, a kind after another."""
-        found = [*self.optimizers.values(), *self.encodings.values()]
-        for name in ORDER:
-            value = getattr(self, name)
-            found += value if isinstance(value, list) else [value] if isinstance(value, Chosen) else []
-        return found
-
     def tables(self) -> dict[str, Any]:
         """The recipe as plain tables, all defaults filled in, in the order in which people write them."""
         tables: dict[str, Any] = {}

@@ -285,7 +285,12 @@ class _Resolver:
             if isinstance(value, dict):
                 tables[key] = shared.pop(key)
         base = self.component("optimizer", "optimizers", shared)
-        networks = self._networks(method) if method else ()
+        networks: Any = getattr(defined(method.registered.factory), "networks", None) if method else ()
+        named = isinstance(networks, tuple | list) and "generator" in networks
+        if method and not (named and len(set(networks)) == len(networks)):
+            wanted = 'expected a tuple of different names, "generator" among them'
+            self._issue("method.name", f"{method.origin} does not name its networks: found {networks!r}, {wanted}")
+            networks = ()
         optimizers: dict[str, Any] = dict.fromkeys(networks, base)
         for name, own in tables.items() if networks else ():
             if name in networks:
@@ -303,14 +308,6 @@ class _Resolver:
             return shared
         taken = table_model(registry.get(name), "optimizers").model_fields
         return {key: value for key, value in shared.items() if key in taken}
-
-    def _networks(self, method: Chosen) -> Sequence[str]:
-        found = getattr(defined(method.registered.factory), "networks", None)
-        if isinstance(found, tuple | list) and "generator" in found and len(set(found)) == len(found):
-            return found
-        wanted = 'expected a tuple of different names, "generator" among them'
-        self._issue("method.name", f"{method.origin} does not name its networks: found {found!r}, {wanted}")
-        return ()
 
 
 def _is_list_of_tables(value: Any) -> bool:

@@ -16,8 +16,7 @@ from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
 from p2pkit.contracts import Batch, MethodWithStart
-from p2pkit.data.loader import ONE_SIZE, Examples, Loaded, batches, on_device, steps_per_epoch
-from p2pkit.data.sampler import EpochSampler
+from p2pkit.data.loader import ONE_SIZE, EpochSampler, Examples, Loaded, batches, on_device, steps_per_epoch
 from p2pkit.distributed.collectives import (
     SharedDataError,
     all_gather_text,
@@ -126,7 +125,7 @@ class Trainer:
         """
         run, place = self.parts.run, self.folder.path
         trackers = tracked(self.accelerator, run, place, self.state.step) if run.trackers else nullcontext()
-        with trackers, self.interruption:
+        with trackers, self.interruption.remembered():
             try:
                 self._train()
                 return self._finish()

@@ -31,7 +31,7 @@ from p2pkit.training.prepare import networks_of, try_optimizer
 from p2pkit.training.state_dicts import own_state, put_back, take_states
 from p2pkit.training.step import StepContext, frozen
 from p2pkit.training.trackers import refuse_missing
-from p2pkit.utils.seeds import random_states_kept
+from p2pkit.utils.seeds import seeded
 
 DRAWS = 8
 """How many times augmentations are tried on the first sample: what they do at random is mostly seen then."""
@@ -84,7 +84,7 @@ def try_training(
     networks = networks_of(parts)
     mixed = _mixed_precision(networks, autocast) if autocast else nullcontext()
     kept = _state_kept(parts) if isinstance(parts.method, Stateful) else nullcontext()
-    with random_states_kept(), _buffers_kept(networks), kept, mixed:
+    with seeded(parts.run.seed), _buffers_kept(networks), kept, mixed:
         shapes, fake = _try_networks(parts, batch)
         _try_losses(parts, batch, fake, parts.discriminator)
         _try_metrics(parts, batch)
@@ -116,7 +116,7 @@ def try_shapes(parts: TrainingParts) -> Shapes:
     if parts.discriminator is not None:
         parts.discriminator.eval()  # in training it may draw, and look at what it has drawn
     shapes, _ = _try_networks(parts, on_device(batch, device))
-    with random_states_kept():
+    with seeded(parts.run.seed):
         # images of which losses that take their logarithm, or divide by their spread, have something to see
         fake = (torch.rand(len(batch.target), *shapes.fake) * 2 - 1).requires_grad_()
         shaped = None if parts.discriminator is None else _ShapedLike(parts.discriminator)

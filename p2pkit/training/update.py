@@ -86,7 +86,16 @@ class Updater:
             parameter.grad = None
         for name in names:
             self._check_gradients(name, self.optimizers[name], terms)
-        self._step(names)
+        scaler = self.accelerator.scaler
+        for name in names:
+            if scaler is None:
+                self.optimizers[name].step()
+            else:
+                # not by Accelerate's own optimizers, each of which would move the scale that the next one's gradients
+                # are in
+                scaler.step(self.optimizers[name].optimizer)
+        if scaler is not None:
+            scaler.update()
         for name, term in terms.items():
             self._terms[f"{names[0]}/{name}"] = term.detach().float()
 
@@ -121,18 +130,6 @@ class Updater:
                 f"{lacking[1]}, which the network that they go through is made of. Choose another network (another "
                 "discriminator.backbone, say), or leave that loss out"
             ) from error
-
-    def _step(self, names: Sequence[str]) -> None:
-        scaler = self.accelerator.scaler
-        for name in names:
-            if scaler is None:
-                self.optimizers[name].step()
-            else:
-                # not by Accelerate's own optimizers, each of which would move the scale that the next one's gradients
-                # are in
-                scaler.step(self.optimizers[name].optimizer)
-        if scaler is not None:
-            scaler.update()
 
     def _refuse_not_finite(self, network: str, total: Tensor, terms: Terms) -> None:
         finite = bool(total.isfinite())

@@ -47,7 +47,9 @@ def atomic_write(file: Path) -> Iterator[Path]:
             file.parent.mkdir(parents=True, exist_ok=True)
             claim = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
             held.callback(os.close, claim)
-            _lock(claim)
+            with suppress(OSError):  # a file system without locks
+                if fcntl is not None:
+                    fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mode = os.fstat(claim).st_mode
             yield aside
             aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
@@ -90,21 +92,13 @@ def _is_being_written(file: Path) -> bool:
     except OSError as error:
         return error.errno in (errno.EACCES, errno.EPERM)  # somebody else's
     try:
-        return not _lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Hold a file for as long as ``descriptor`` is open; False where another process does."""
-    try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
+    except OSError as error:
+        return isinstance(error, BlockingIOError)  # otherwise a file system without locks
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

@@ -7,8 +7,9 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
@@ -178,11 +179,14 @@ def print_line(message: str) -> None:
             print(message.encode("ascii", "backslashreplace").decode(), file=sys.stderr, flush=True)  # noqa: T201
 
 
+@dataclass(eq=False)
 class HarmlessStream:
-    """A stream that passes text on with all escaped that a terminal would obey; all else is as the stream has it."""
+    """A stream that passes text on with all escaped that a terminal would obey; all else is as the stream has it.
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+    What a terminal shall obey is written to :func:`unfiltered`.
+    """
+
+    stream: TextIO
 
     def write(self, text: str) -> int:
         """Pass ``text`` on; a carriage return, by which a line is written over, becomes the end of a line."""
@@ -200,30 +204,9 @@ class HarmlessStream:
         return getattr(self.stream, name)
 
 
-@contextmanager
-def harmless_output() -> Iterator[None]:
-    """Let nothing that is printed in the body control the terminal: results, messages, tracebacks, what plugins print.
-
-    What a terminal shall obey is written to :func:`unfiltered`.
-    """
-    before = sys.stdout, sys.stderr
-    _filter()
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
-
-
 def unfiltered(stream: Any) -> Any:
-    """The stream behind one of :func:`harmless_output`."""
+    """The stream behind a :class:`HarmlessStream`."""
     return stream.stream if isinstance(stream, HarmlessStream) else stream
-
-
-def _filter() -> None:
-    if sys.stdout is not None:  # it may be closed
-        sys.stdout = cast(TextIO, HarmlessStream(sys.stdout))
-    if sys.stderr is not None:
-        sys.stderr = cast(TextIO, HarmlessStream(sys.stderr))
 
 
 def harmless(text: str) -> str:
@@ -287,7 +270,7 @@ def _live_line() -> Live:
     live = Live(console=console, refresh_per_second=5, get_renderable=lambda: _styled(console.width - ROOM_FOR_ECHO))
     live.start()
     if (sys.stdout, sys.stderr) != before:  # until it stops they are its own, and obey
-        _filter()
+        sys.stdout, sys.stderr = (cast(TextIO, each and HarmlessStream(each)) for each in (sys.stdout, sys.stderr))
     console.show_cursor()  # whatever ends the process now leaves a cursor behind
     return live
 

@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from types import FrameType, TracebackType
-from typing import Any, Self
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
 from p2pkit.errors import P2PKitError
 from p2pkit.utils.progress import process_count
@@ -36,25 +36,26 @@ class Interrupted(P2PKitError, KeyboardInterrupt):  # noqa: N818 - no error: som
 
 @dataclass
 class Interruption:
-    """While entered, remembers the first signal instead of dying of it."""
+    """While :meth:`remembered`, the first signal is kept here, and the process does not die of it."""
 
     signal: int = 0
     """The number of the signal that came, 0 before."""
     last_words: str = ""
     """Printed when a second signal leaves at once: what has gone wrong, and is not told yet."""
     _came: float = 0.0
-    _former: dict[int, Any] = field(default_factory=dict)
 
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Let no signal end the process in the body, until a second one comes."""
+        former = dict[signal.Signals, Any]()
+        try:
+            for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, say
-                    self._former[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
+                    former[number] = signal.signal(number, self._remember)
+            yield
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if not self.signal:

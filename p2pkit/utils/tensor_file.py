@@ -18,8 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from p2pkit.utils.limits import limits, over
-from p2pkit.utils.opening import open_regular, patiently
+from p2pkit.utils.opening import limits, open_regular, over, patiently
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tests.hostile
-from p2pkit.utils.limits import VARIABLE
+from p2pkit.utils.opening import VARIABLE
 from tests.conftest import REPOSITORY, Call
 from tests.hostile.attacks import Attack, withstand
 

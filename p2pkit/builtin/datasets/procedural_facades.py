@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
@@ -14,6 +15,7 @@ Size = Side | tuple[Side, Side]
 SPLIT_NUMBERS: dict[Split, int] = {"train": 0, "test": 1, "val": 2}
 
 
+@dataclass(frozen=True)
 class ProceduralFacades:
     """Drawn house fronts (A) with label maps in the classes and colours of the CMP facade database (B).
 
@@ -29,40 +31,35 @@ class ProceduralFacades:
         direction: "BtoA" has the labels as source and the photo as target; "AtoB" the other way round.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        size: Size = 256,
-        pairs: Annotated[int, Field(gt=0)] = 400,
-        val_pairs: Annotated[int, Field(ge=0)] = 100,
-        test_pairs: Annotated[int, Field(ge=0)] = 100,
-        seed: Annotated[int, Field(ge=0)] = 0,
-        direction: Direction = "BtoA",
-    ) -> None:
-        self._split = split
-        self._height, self._width = (size, size) if isinstance(size, int) else size
-        self._count = {"train": pairs, "val": val_pairs, "test": test_pairs}[split]
-        self._seed = seed
-        self._direction = direction
+    split: Split
+    size: Size = 256
+    pairs: Annotated[int, Field(gt=0)] = 400
+    val_pairs: Annotated[int, Field(ge=0)] = 100
+    test_pairs: Annotated[int, Field(ge=0)] = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+    direction: Direction = "BtoA"
 
     def __len__(self) -> int:
-        return self._count
+        return {"train": self.pairs, "val": self.val_pairs, "test": self.test_pairs}[self.split]
 
     def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < self._count:
-            raise IndexError(f"the {self._split} split has {self._count} facades: there is none at {index}")
-        photo, labels = draw_facade(self._seed, SPLIT_NUMBERS[self._split], index, self._height, self._width)
-        source, target = (labels, photo) if self._direction == "BtoA" else (photo, labels)
-        return Sample(source, target, self.header(index).key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"the {self.split} split has {len(self)} facades: there is none at {index}")
+        (height, width, _), _, key, *_ = self.header(index)
+        photo, labels = draw_facade(self.seed, SPLIT_NUMBERS[self.split], index, height, width)
+        source, target = (labels, photo) if self.direction == "BtoA" else (photo, labels)
+        return Sample(source, target, key)
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, which are those of all."""
-        shape = (self._height, self._width, 3)
-        return SampleHeader(shape, shape, f"{self._split}_{index:05d}")
+        height, width = (self.size, self.size) if isinstance(self.size, int) else self.size
+        shape = (height, width, 3)
+        return SampleHeader(shape, shape, f"{self.split}_{index:05d}")
 
     def fingerprint(self) -> str:
         """A short text that changes when the data changes."""
+        height, width, _ = self.header(0).source
         return (
-            f"procedural_facades r{REVISION} {self._split} {self._height}x{self._width} "
-            f"{self._count} seed {self._seed} {self._direction}"
+            f"procedural_facades r{REVISION} {self.split} {height}x{width} {len(self)} seed {self.seed} "
+            f"{self.direction}"
         )

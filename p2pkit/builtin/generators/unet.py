@@ -64,14 +64,20 @@ class UNet(nn.Module):
         widths: list[int] = []
         for level in range(depth):
             widths.append(width * min(2**level, WIDEST))
-        encoders, decoders = [_encoder(source_channels, widths[0], None, activation=False)], []
-        for level in range(1, depth):
-            innermost = level == depth - 1
-            encoders.append(_encoder(widths[level - 1], widths[level], None if innermost else norm))
+        encoders, decoders, channels = list[nn.Module](), list[nn.Module](), source_channels
+        for level, wider in enumerate(widths):
+            normalised = 0 < level < depth - 1
+            convolution = nn.Conv2d(channels, wider, 4, 2, 1, bias=normalised and has_bias(norm))
+            layers = [nn.LeakyReLU(0.2), convolution] if level else [convolution]
+            encoders.append(nn.Sequential(*layers, *([norm_layer(norm, wider)] if normalised else [])))
+            channels = wider
         for level in range(depth - 1, 0, -1):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
-            noise = dropout if depth - 1 - level < DROPOUT_BLOCKS else 0.0
-            decoders.append(_decoder(from_below, widths[level - 1], norm, noise, upsampling))
+            layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, has_bias(norm))]
+            layers.append(norm_layer(norm, widths[level - 1]))
+            if dropout and depth - 1 - level < DROPOUT_BLOCKS:
+                layers.append(nn.Dropout(dropout))
+            decoders.append(nn.Sequential(*layers))
         from_below = widths[0] * (2 if skips else 1)
         self.end: nn.Module | None = None
         if scale == 1:
@@ -108,19 +114,3 @@ class UNet(nn.Module):
             if self.skips and passed:
                 values = torch.cat([passed.pop(), values], dim=1)
         return values if self.end is None else self.end(torch.cat([values, source], dim=1))
-
-
-def _encoder(channels_in: int, channels: int, norm: Norm | None, activation: bool = True) -> nn.Sequential:
-    """LeakyReLU, strided convolution, norm; ``norm`` is None where there is none by design, and then no bias either."""
-    layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if activation else []
-    layers.append(nn.Conv2d(channels_in, channels, 4, 2, 1, bias=norm is not None and has_bias(norm)))
-    if norm is not None:
-        layers.append(norm_layer(norm, channels))
-    return nn.Sequential(*layers)
-
-
-def _decoder(channels_in: int, channels: int, norm: Norm, dropout: float, upsampling: Upsampling) -> nn.Sequential:
-    layers = [nn.ReLU(), *upsample(channels_in, channels, upsampling, has_bias(norm)), norm_layer(norm, channels)]
-    if dropout:
-        layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers)

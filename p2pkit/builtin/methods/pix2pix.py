@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from p2pkit.contracts import Batch, Terms, Update, WeightedLoss
 from p2pkit.training.step import StepContext, discriminator_losses, frozen, generator_losses
 
 
+@dataclass(eq=False)
 class Pix2Pix:
     """One update of the discriminator, then one of the generator against the updated discriminator (section 3.3).
 
@@ -19,8 +21,9 @@ class Pix2Pix:
 
     networks = ("generator", "discriminator")
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, losses: Sequence[WeightedLoss]) -> None:
-        self.generator, self.discriminator, self.losses = generator, discriminator, losses
+    generator: nn.Module
+    discriminator: nn.Module
+    losses: Sequence[WeightedLoss]
 
     def train_step(self, batch: Batch, update: Update) -> None:
         """One step on one batch. Fakes of parts of it are made twice, since all of them would not be held at once."""

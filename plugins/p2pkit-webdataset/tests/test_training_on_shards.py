@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from p2pkit.data import sampler
-from p2pkit.data.sampler import EpochSampler
+from p2pkit.data.loader import EpochSampler
 from p2pkit_webdataset import dataset
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.shard import open_shard
