@@ -20,7 +20,7 @@ from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Recipe, differences
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.run_contracts import Callback
-from p2pkit.run_dir import RunDir, this_start
+from p2pkit.run_dir import RunDir, beginning, this_start
 from p2pkit.runs import HowToResume, Session, TrainingResult, in_use, open_session, prepare_run, start_run, train_run
 from p2pkit.since import ACCEPT_RECIPE, SHOWN, Accepted, compared, differing
 from p2pkit.training.identity import Identity, sha256_of
@@ -126,7 +126,9 @@ def _resume(session: Session, begun: Recipe, changes: Changes, folder: RunDir, a
         if "validation.patience" in changes.keys:
             trainer.state.stopped = ""
         written = parts.header.recipe if noted.keys else begun.document.text
-        trainer.state.identity = Identity(since.run, written, versions, data.fingerprint)
+        trainer.state.identity = Identity(
+            since.run, written, versions, data.fingerprint, beginning(folder.environment())
+        )  # fmt: skip
         notices += _over(trainer, recipe)
         start = this_start(described(accelerator.device), accelerator.num_processes, code)
         notices += since.unlike(start)

@@ -22,12 +22,14 @@ import torch
 from filelock import FileLock, Timeout
 
 from p2pkit.contracts import ValueRange
-from p2pkit.errors import NOT_UTF_8, RunDirError, visible
+from p2pkit.errors import NOT_UTF_8, P2PKitError, RunDirError, visible
 from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
 from p2pkit.run_records import Environment, Measured, read_record
 from p2pkit.utils.atomic import UNFINISHED, os_errors_described, remove_unfinished, write_json, write_text
 from p2pkit.utils.jsonl import append_line
-from p2pkit.utils.opening import folders_in
+from p2pkit.utils.opening import folders_in, read_regular
+
+ENVIRONMENT = "environment.json"
 
 LIBRARIES = ("torch", "torchvision", "accelerate", "timm", "safetensors", "numpy", "pillow", "tifffile")
 """Those whose versions a start of a run records."""
@@ -81,9 +83,12 @@ class RunDir:
         if out is None:
             return cls(_dated(Path("runs") / name))
         folder = cls(out)
+        begun = False
+        with suppress(RunDirError):  # files of these names alone may be anybody's
+            begun = out.exists() and isinstance(folder.environment().get("id"), str)
         # of a run that is not trained there is nothing to lose
-        trained = out.exists() and (folder.model.exists() or folder.has_checkpoint or not folder.recipe.is_file())
-        if trained and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
+        taken = out.exists() and (not begun or folder.model.exists() or folder.has_checkpoint)
+        if taken and (not out.is_dir() or any(map(_is_of_use, out.iterdir()))):
             command = f"p2pkit run --resume {shlex.quote(str(out))}"
             resuming = f", or resume the run in it: {command}" if folder.has_checkpoint else ""
             raise RunDirError(f"{out}: there is something in that place already; choose another folder{resuming}")
@@ -118,25 +123,26 @@ class RunDir:
         Raises:
             RunDirError: another process is running in it.
         """
-        file = self.path / ".lock"
+        file, owner = self.path / ".lock", self.path / ".owner"
         lock = FileLock(file, blocking=False)
         with os_errors_described(file):
             try:
                 lock.acquire()
             except Timeout as error:
-                owner = self.path / ".owner"
-                running = owner.read_text() if owner.is_file() else "another process"
+                running = "another process"
+                with suppress(OSError, P2PKitError):
+                    running = visible(read_regular(owner, 200).decode(errors="replace")) or running
                 raise RunDirError(
                     f"{self.path}: {running} is running in it; wait for its end, or choose another --out"
                 ) from error
-            (self.path / ".owner").write_text(f"process {os.getpid()} on {platform.node()}")
         try:
+            write_text(owner, f"process {os.getpid()} on {platform.node()}")
             yield
         finally:
             # before others may have the lock, who would lose theirs; Windows does not remove open files, and a share
             # that is lost must not hide what has ended the run
             with suppress(OSError):
-                (self.path / ".owner").unlink(missing_ok=True)
+                owner.unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
             with suppress(OSError):
                 lock.release()
@@ -153,9 +159,10 @@ class RunDir:
         """Write what a run begins with: the resolved recipe, the recipe as written, what it runs on."""
         for log in (self.metrics, self.bad_data, self.validation):
             log.unlink(missing_ok=True)
-        write_text(self.recipe, recipe)
+        # first of all: by that a folder is known as that of a run
+        write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         write_text(self.path / "recipe.source.toml", source)
-        write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_text(self.recipe, recipe)
 
     def change(self, recipe: str, change: Mapping[str, Any]) -> None:
         """Write the recipe that the run is resumed with, and note in changes.jsonl what is changed when."""
@@ -163,22 +170,27 @@ class RunDir:
         write_text(self.recipe, recipe)
 
     def environment(self) -> dict[str, Any]:
-        """What the run runs on, as :meth:`begin` wrote it; empty when it is not there.
+        """What the run runs on, as :meth:`begin` wrote it.
 
         Raises:
-            RunDirError: it is damaged.
+            RunDirError: it is not there, or is damaged.
         """
-        return read_record(self.path / "environment.json", Environment)
+        if not (found := read_record(self.path / ENVIRONMENT, Environment)):
+            raise RunDirError(
+                f"{self.path / ENVIRONMENT}: there is no such file, or nothing in it; the ranges of values come from "
+                "it. Restore it from a copy of the run folder, or train anew"
+            )
+        return found
 
     def measured(self) -> dict[str, Any]:
-        """What the last metrics are of; empty where there are none. Raises as :meth:`environment`."""
+        """What the last metrics are of; empty where there are none. Raises RunDirError where it is damaged."""
         return read_record(self.validation, Measured)
 
     def begin_again(self, run: str, start: Mapping[str, Any]) -> None:
         """Record another start, as :func:`this_start` describes it, of the run with the id ``run``."""
         environment = {**self.environment(), "id": run}
         environment["starts"] = [*environment.get("starts", []), start]
-        write_json(self.path / "environment.json", environment)
+        write_json(self.path / ENVIRONMENT, environment)
 
     def ranges(self) -> dict[str, ValueRange]:
         """The ranges of values that the run began with, by side; those of the pixels' types are left out."""
@@ -237,6 +249,12 @@ def _commit(folder: Path) -> str:
         if re.search(r"^(?!system|global|command)\w+\s+filter", run.stdout, re.MULTILINE):
             return f"{said[0]}-unchecked"
     return f"{said[0]}-dirty" if said[-1] else said[0]
+
+
+def beginning(environment: Mapping[str, Any]) -> str:
+    """What a run goes by of its environment.json, and cannot find anew: ranges of values, and its starting point."""
+    found = {"ranges": environment.get("data", {}).get("ranges", {}), "init_from": environment.get("init_from")}
+    return json.dumps(found, sort_keys=True)
 
 
 def unlike(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
-from p2pkit.run_dir import RunDir, this_start
+from p2pkit.run_dir import RunDir, beginning, this_start
 from p2pkit.settings import TrainSettings
 from p2pkit.training.identity import Identity
 from p2pkit.training.parts import TrainingParts
@@ -169,17 +169,20 @@ def start_run(session: Session, recipe: Recipe, overrides: Overrides, out: Path 
     autocast = accelerator.autocast if recipe.train.precision != "no" else None
     try_training(parts, accelerator.device, accelerator.num_processes, autocast)
 
+    versions, code = in_use(recipe)
+    identity = Identity(token_hex(8), parts.header.recipe, versions, data.fingerprint)
+
     def begin() -> str:
+        nonlocal identity
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
         start = this_start(described(accelerator.device), accelerator.num_processes, code)
         environment = {"id": identity.run, **_environment(recipe, data, overrides, parts.header, start)}
+        identity = replace(identity, began_with=beginning(environment))
         folder.begin(parts.header.recipe, recipe.document.text, environment)
         print_line(f"run folder: {folder.path}")
         return str(folder.path)
 
-    versions, code = in_use(recipe)
-    identity = Identity(token_hex(8), parts.header.recipe, versions, data.fingerprint)
     with ExitStack() as held:
         folder = session.folder = RunDir(Path(on_main_process(accelerator, begin)))
         typed = partial(session.how_to_resume, folder.path)
@@ -233,7 +236,7 @@ def prepare_run(
     if notice and accelerator.is_main_process:
         print_line(f"NOTICE: {notice}")
     start, origin = None, None
-    if folder is not None and folder.environment():
+    if folder is not None:
         data, origin = data.with_ranges(folder.ranges()), folder.environment().get("init_from")
     elif recipe.train.init_from is not None:
         start = on_every_process(accelerator, partial(StartingPoint.read, manager().model_file(recipe.train.init_from)))

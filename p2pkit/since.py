@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from p2pkit.errors import RunDirError, listed, visible
 from p2pkit.recipe.changes import edited
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.run_dir import RunDir, unlike
+from p2pkit.run_dir import RunDir, beginning, unlike
 from p2pkit.training.checkpoint import read_identities
 from p2pkit.training.identity import Identity, sha256_of
 from p2pkit.utils.jsonl import read_lines
@@ -59,9 +59,10 @@ def compared(folder: RunDir, begun: Recipe, versions: Mapping[str, str], accepte
         RunDirError: a checkpoint is of another run, or the recipe or the versions have changed, and that is not
             accepted.
     """
-    identities, environment = read_identities(folder.checkpoints), folder.environment()
+    identities = read_identities(folder.checkpoints)
     if not identities:
         return Since()  # where there is none, or all are damaged, is said where they are read
+    environment = folder.environment()
     saved, text = list(identities.values())[-1], begun.document.text
     keys = _edited(folder, saved, text)
     notes = read_lines(folder.path / "changes.jsonl")
@@ -73,6 +74,8 @@ def compared(folder: RunDir, begun: Recipe, versions: Mapping[str, str], accepte
         for name, identity in identities.items():
             if identity.run != here:
                 wrong.append(visible(f"{name} is of another run: {identity.run}, and environment.json is of {here}"))
+        if saved.began_with != (now := beginning(environment)):
+            wrong.append(visible(f"in environment.json: {saved.began_with} -> {now}"))
         wrong += _lines(unnoted)
         options += [ACCEPT_RECIPE] * bool(wrong)
     if not accepted.versions and (other := _lines(_versions(saved, versions))):

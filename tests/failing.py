@@ -95,6 +95,7 @@ def failing_writes(number: int, code: int, only: str = "") -> Iterator[list[str]
         for place, names in CHANGING.items():
             for name in names:
                 patch.setattr(place, name, wrapped(name, getattr(place, name)))
+        patch.setattr("p2pkit.utils.jsonl.open", wrapped("open", open), raising=False)
         patch.setattr("safetensors.torch.save_file", wrapped("save_file", saving()))
         patch.setattr("p2pkit.training.checkpoint.save_file", wrapped("save_file", saving()))
         yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import signal
@@ -14,13 +15,17 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from p2pkit.cli.main import main
 from p2pkit.contracts import Batch
+from p2pkit.data.readers import _Watch
+from p2pkit.inference.model_file import read_header
 from p2pkit.training.outputs import Outputs
 from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, steps_of_checkpoints, train
 from tests.failing import WRITING, failing_writes, snapshot
+from tests.hostile.attacks import ended_after
 from tests.test_bad_pairs import spoil_the_middle
 from tests.test_callbacks import watch
 
@@ -180,6 +185,52 @@ def test_readers_that_are_stopped_end_the_run_in_time(
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
     assert outcome.code == 2 and "given none for 1s" in outcome.err and "raise loader.timeout" in outcome.err
     assert "a checkpoint of step" in outcome.err and not psutil.Process().children()
+
+
+def test_readers_that_are_stopped_do_not_keep_a_signal_waiting(
+    recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, watched = _Watch.begin, list[int]()
+
+    def stopping(self: _Watch) -> None:
+        begin(self)
+        watched.append(1)
+        if len(watched) == 6:
+            to_workers(signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(_Watch, "begin", stopping)
+    settings = words("loader.workers=2", "train.max_steps=200", "loader.timeout=10m")
+    with ended_after(60):
+        outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *settings)
+    assert outcome.code == 143 and "interrupted at step" in outcome.err
+    assert not psutil.wait_procs(psutil.Process().children(), timeout=10)[1]
+
+
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+@pytest.mark.parametrize("buffers", [False, True])
+def test_networks_that_have_become_nan_are_not_written(
+    network: str, buffers: bool, recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, run = Trainer._train_step, tmp_path / "run"
+
+    def spoiling(self: Trainer, batch: Batch) -> None:
+        step(self, batch)
+        if self.state.step == 4:
+            trained = self.trained.networks[network]
+            tensors = [each for each in trained.buffers() if each.is_floating_point()]
+            with torch.no_grad():
+                (tensors if buffers else list(trained.parameters()))[-1].fill_(math.nan if buffers else math.inf)
+
+    monkeypatch.setattr(Trainer, "_train_step", spoiling)
+    settings = words("validation.every=2", "train.max_steps=6", "train.ema_decay=0.5", "discriminator.norm=batch")
+    outcome = p2pkit("run", recipe, "--out", run, *settings)
+    assert outcome.code == 2 and "after step 4 " in outcome.err and f"of the {network} is NaN or" in outcome.err
+    assert "Lower optimizer.lr" in outcome.err and "The checkpoint of step 2 is good" in outcome.err
+    assert steps_of_checkpoints(run) == [2] and read_header(run / "model.safetensors").step == 2
+    assert read_header(run / "best.safetensors").step == 2
+    monkeypatch.undo()
+    assert p2pkit("run", "--resume", run).code == 0
 
 
 def test_what_a_plugin_raises_in_a_reader_is_no_killed_reader(

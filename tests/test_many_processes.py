@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from p2pkit.run_dir import RunDir
 from p2pkit.training.identity import sha256_of
 from tests.conftest import Call, validation
+from tests.failing import snapshot
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 # with ten times that rate, rounding grows so fast that another number of threads alone changes the weights by 2e-3
@@ -161,6 +162,31 @@ def test_the_mistake_of_one_process_ends_the_other(recipe: Path, tmp_path: Path,
     assert f"[process 1 of 2 on {host}] Error: {tmp_path / 'nowhere'}: there is no such folder" in printed[1]
     assert f"[process 0 of 2 on {host}] Error: process 1 ({host}) has ended: {tmp_path / 'nowhere'}" in printed[0]
     assert "Traceback" not in printed[0] + printed[1]
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_an_error_that_passes_on_one_process_ends_both_or_none(
+    lasting: bool, recipe: Path, tmp_path: Path, port: int, p2pkit: Call
+) -> None:
+    run = tmp_path / "run"
+    assert p2pkit("run", recipe, "--out", run, "--device", "cpu").code == 0
+    before = snapshot(run)
+    failing = f"""
+import sys
+from tests.failing import failing_reads
+from p2pkit.cli.main import main
+with failing_reads(1, {10**9 if lasting else 1}, 5, lambda path: path.endswith("networks.safetensors")):
+    main(sys.argv[1:])
+"""
+    arguments = ("run", "--resume", run, "--device", "cpu", "--set", "train.max_steps=6")
+    both = [start_alone(0, port, "-m", "p2pkit", *arguments), start_alone(1, port, "-c", failing, *arguments)]
+    printed = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == ([2, 2] if lasting else [0, 0]), printed
+    if lasting:
+        assert "Input/output error; nothing has been changed" in printed[1] and "process 1" in printed[0]
+        assert snapshot(run) == before
+    else:
+        assert last_step(run) == 6 and "processes: 1 -> 2" in printed[0] and not list(run.rglob("damaged*"))
 
 
 @pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.slow), 1])

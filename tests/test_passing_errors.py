@@ -52,7 +52,7 @@ def checkpoints(tmp_path: Path) -> Path:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "checkpoint": lambda folder: read_checkpoint(folder, trained())[0]["step"],
-    "networks": lambda folder: {name: len(tensors) for name, tensors in read_networks(folder).items()},
+    "networks": lambda folder: {name: len(tensors) for name, tensors in read_networks(folder)[0].items()},
 }
 
 

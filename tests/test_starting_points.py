@@ -106,6 +106,23 @@ def test_a_run_begins_with_the_networks_of_another(trained: Path, recipe: Path, 
     assert read_header(tmp_path / "run" / "model.safetensors").init_from == header.init_from
 
 
+@pytest.mark.parametrize("with_environment", [False, True])
+def test_a_checkpoint_of_another_run_lends_no_network(
+    with_environment: bool, trained: Path, recipe: Path, p2pkit: Call, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    assert p2pkit("run", recipe, "--out", other, *settings(run__seed=5), *CPU).code == 0
+    for name in ("checkpoints", *(["environment.json"] if with_environment else [])):
+        place = other / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+        shutil.copytree(trained / name, place) if place.suffix == "" else shutil.copy(trained / name, place)
+    new = ("run", recipe, "--out", tmp_path / "new", *STILL, *CPU)
+    refused = p2pkit(*new, *settings(train__init_from=other))
+    assert refused.code == 2 and "step 4 is of another run than model.safetensors" in refused.err
+    alone = p2pkit(*new, *settings(train__init_from=other / "model.safetensors"))
+    assert alone.code == 0 and "discriminator begins anew" in alone.err
+
+
 def test_a_model_file_has_the_generator_alone(trained: Path, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
     begin = settings(train__init_from=f'"{trained / "model.safetensors"}"')
     outcome = p2pkit("run", recipe, *begin, *STILL, "--out", tmp_path / "run", *CPU)

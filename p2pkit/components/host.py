@@ -26,7 +26,8 @@ from p2pkit.components.discovery import (
 from p2pkit.components.kinds import KINDS, kind_called
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.components.registry import Registry
-from p2pkit.errors import PluginError, did_you_mean, in_one_line, visible
+from p2pkit.errors import P2PKitError, PluginError, did_you_mean, in_one_line, visible
+from p2pkit.utils.opening import read_regular
 
 if TYPE_CHECKING:
     import click
@@ -261,8 +262,8 @@ def digest_of_code(module: str) -> str:
     files = [found for folder in folders for found in sorted(Path(folder).rglob("*.py"))] or [Path(file or "")]
     digest = hashlib.sha256()
     for found in files:
-        with suppress(OSError):
-            digest.update(found.name.encode() + found.read_bytes())
+        with suppress(OSError, P2PKitError):
+            digest.update(found.name.encode() + read_regular(found))
     return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -210,8 +210,10 @@ def _permutation(count: int, together: int, seed: int) -> torch.Tensor:
     return numbers[numbers < count]
 
 
-def batches(examples: Examples, sampler: EpochSampler, settings: LoaderSettings) -> Iterator[Loaded]:
-    """Batches without end.
+def batches(
+    examples: Examples, sampler: EpochSampler, settings: LoaderSettings, asked: Callable[[], bool] = bool
+) -> Iterator[Loaded]:
+    """Batches without end; but once somebody has ``asked`` to stop, workers that give none are waited for no longer.
 
     Raises:
         DataError: a pair cannot be used and none may take its place, the images of a batch differ in size, or a worker
@@ -227,7 +229,7 @@ def batches(examples: Examples, sampler: EpochSampler, settings: LoaderSettings)
         pin_memory=torch.cuda.is_available(),
         timeout=LOOK_EVERY_SECONDS if workers else 0,
     )
-    for batch in batches_of(loader, settings.timeout) if workers else loader:
+    for batch in batches_of(loader, settings.timeout, asked) if workers else loader:
         if isinstance(batch, P2PKitError):
             raise batch
         source, target, keys, skipped, mask = batch

@@ -37,15 +37,15 @@ _REASONS = (
 )
 
 
-def batches_of(loader: DataLoader[Any], timeout: str) -> Iterator[Any]:
-    """The batches of a loader with workers, whose ``timeout`` is LOOK_EVERY_SECONDS.
+def batches_of(loader: DataLoader[Any], timeout: str, asked: Callable[[], bool] = bool) -> Iterator[Any]:
+    """The batches of a loader with workers, whose ``timeout`` is LOOK_EVERY_SECONDS; none once ``asked`` to stop.
 
     Raises:
         DataError: a worker has been killed, cannot be started, or gives nothing for ``timeout``, a duration.
     """
     others, own = set(multiprocessing.active_children()), threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGCHLD) if own and hasattr(signal, "SIGCHLD") else None
-    watch, batches = _Watch(timeout), None
+    watch, batches = _Watch(timeout, asked), None
     try:
         batches = _explained(lambda: iter(loader), watch)
         watch.workers = [process for process in multiprocessing.active_children() if process not in others]
@@ -57,6 +57,8 @@ def batches_of(loader: DataLoader[Any], timeout: str) -> Iterator[Any]:
             watch.begin()
             batch = _awaited(batches, watch)
             watch.deadline = math.inf
+            if batch is None:
+                return
             yield batch
     finally:
         watch.over.set()
@@ -68,12 +70,15 @@ def batches_of(loader: DataLoader[Any], timeout: str) -> Iterator[Any]:
 
 
 class _Watch(threading.Thread):
-    """Ends workers that give nothing for too long: waiting for one that is stopped may be in a call without a limit."""
+    """Ends workers that give nothing for too long, or while somebody has ``asked`` to stop.
 
-    def __init__(self, timeout: str) -> None:
+    Waiting for one that is stopped may be in a call without a limit.
+    """
+
+    def __init__(self, timeout: str, asked: Callable[[], bool]) -> None:
         super().__init__(name="readers", daemon=True)
-        self.timeout, self.workers = timeout, list[BaseProcess]()
-        self.deadline, self.late, self.over = math.inf, False, threading.Event()
+        self.timeout, self.asked, self.workers = timeout, asked, list[BaseProcess]()
+        self.deadline, self.late, self.left, self.over = math.inf, False, False, threading.Event()
 
     def begin(self) -> None:
         """A batch is awaited from now on."""
@@ -81,9 +86,10 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         """Look once a second."""
-        while not self.over.wait(LOOK_EVERY_SECONDS) and not self.late:
-            if time.monotonic() > self.deadline:
-                self.late = True
+        while not self.over.wait(LOOK_EVERY_SECONDS) and not (self.late or self.left):
+            self.left = self.deadline < math.inf and self.asked()
+            self.late = not self.left and time.monotonic() > self.deadline
+            if self.left or self.late:
                 self.kill()
 
     def kill(self) -> None:
@@ -93,12 +99,14 @@ class _Watch(threading.Thread):
 
 
 def _awaited(batches: Iterator[Any], watch: _Watch) -> Any:
-    while True:
+    """The next batch; None where somebody asks to stop before it comes, for it may never."""
+    while not watch.left:
         try:
             return _explained(lambda: next(batches), watch)
-        except RuntimeError as error:
-            if "DataLoader timed out" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError, OSError, DataError) as error:
+            if not watch.left and "DataLoader timed out" not in str(error):
                 raise
+    return None
 
 
 def _explained(work: Callable[[], Any], watch: _Watch) -> Any:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import ReadError, read_regular
 
 PART = ".part"
 """What the names of partial files end in."""
@@ -35,6 +35,8 @@ class Partial:
         """What the bytes are a part of; None when that is not known."""
         try:
             found = Origin(**json.loads(read_regular(self._note, 2**16)))
+        except ReadError:  # which must not cost what is there
+            raise
         except (OSError, ValueError, TypeError, RecursionError):  # P2PKitError is a ValueError
             return None
         known = isinstance(found.url, str) and isinstance(found.total, int | None)
@@ -43,8 +45,7 @@ class Partial:
     def start_over(self, origin: Origin) -> None:
         """Empty the file, to hold bytes of ``origin`` from now on."""
         # emptied before the note is written, so that a kill in between cannot pair old bytes with a new origin
-        if self.path.exists() and not self.path.is_file():  # a FIFO would wait for somebody who reads
-            self.path.unlink()
+        self.discard()  # a FIFO would wait for somebody who reads, and a link leads to somebody else's file
         self.path.write_bytes(b"")
         self._note.write_text(json.dumps(origin._asdict()), encoding="utf-8")
 

@@ -13,7 +13,6 @@ from p2pkit import __version__
 from p2pkit.images.outputs import SIDECAR, digest, is_output, records_in
 from p2pkit.utils.atomic import os_errors_described
 from p2pkit.utils.jsonl import append_line
-from p2pkit.utils.opening import refuse_irregular
 
 if sys.platform != "win32":
     import fcntl
@@ -68,8 +67,6 @@ class Records:
         """
         with os_errors_described(output):
             output.parent.mkdir(parents=True, exist_ok=True)
-            if (sidecar := output.parent / SIDECAR).exists():
-                refuse_irregular(sidecar, sidecar.stat().st_mode)
         with self._lock:
             if output.parent not in self._tidied:
                 self._tidied.add(output.parent)

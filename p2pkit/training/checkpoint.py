@@ -35,7 +35,8 @@ from p2pkit.utils.tensor_file import DamagedFile, read_tensors
 FORMAT_VERSION = 4
 _NETWORKS, _OPTIMIZERS, _PROGRESS = "networks.safetensors", "optimizers.safetensors", "progress.json"
 _OWN_CHECKSUM = "sha256_of_the_rest"
-_NAME = re.compile(r"step_(\d+)")
+_NAME = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
+"""The names that checkpoints are given; what is called otherwise is somebody else's."""
 
 
 @dataclass
@@ -156,19 +157,23 @@ def read_checkpoint(
     raise RunDirError(f"{checkpoints.parent}: {why}; start the run anew")
 
 
-def read_networks(checkpoints: Path) -> dict[str, dict[str, Tensor]]:
-    """The weights and buffers of each network in the last checkpoint that is whole; empty where there is none.
+def read_networks(checkpoints: Path) -> tuple[dict[str, dict[str, Tensor]], Identity, int]:
+    """The weights and buffers of each network in the last checkpoint that is whole, whose they are and of which step.
+
+    Where there is none, they are empty and it is step -1.
 
     Raises: as :func:`read_checkpoint`, but for none that is whole.
     """
     for folder in reversed(_checkpoint_folders(checkpoints)):
         try:
-            weights = _read_contents(folder)[1][_NETWORKS]
+            progress, tensors = _read_contents(folder)
+            identity = Identity.from_json(progress["run"])
         except DamagedFile:
             continue
+        weights = tensors[_NETWORKS]
         names = dict.fromkeys(key.partition(SEPARATOR)[0] for key in weights)
-        return {name: _without_head(name, weights) for name in names}
-    return {}
+        return {name: _without_head(name, weights) for name in names}, identity, progress["step"]
+    return {}, Identity(), -1
 
 
 def read_identities(checkpoints: Path) -> dict[str, Identity]:

@@ -20,19 +20,21 @@ class Identity:
     """Those of p2pkit, and of the distributions whose components or image formats are in use, by name."""
     data: str = ""
     """The fingerprint of the data."""
+    began_with: str = ""
+    """The ranges of values and the starting point, as run_dir.beginning has them."""
 
     def as_json(self) -> dict[str, Any]:
         """The identity in types that JSON knows."""
         return {
             "id": self.run, "recipe": self.recipe, "recipe_sha256": sha256_of(self.recipe),
-            "versions": dict(self.versions), "data": self.data,
+            "versions": dict(self.versions), "data": self.data, "began_with": self.began_with,
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Identity:
         """The identity that :meth:`as_json` gave. Raises ValueError, KeyError or TypeError for anything else."""
-        found = cls(saved["id"], saved["recipe"], dict(saved["versions"]), saved["data"])
-        texts = (found.run, found.recipe, found.data, *found.versions, *found.versions.values())
+        found = cls(saved["id"], saved["recipe"], dict(saved["versions"]), saved["data"], saved["began_with"])
+        texts = (found.run, found.recipe, found.data, found.began_with, *found.versions, *found.versions.values())
         if not all(isinstance(text, str) for text in texts) or saved["recipe_sha256"] != sha256_of(found.recipe):
             raise ValueError("what it says of its run is damaged")
         return found

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from p2pkit.data.bad_samples import SkippedLog
 from p2pkit.distributed.collectives import all_gather_text, all_reduce_mean, on_main_process
+from p2pkit.errors import WriteError
 from p2pkit.images.reading import read_image
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.policy import infer, noise_seeds
@@ -114,6 +115,9 @@ class Outputs:
         """Write the checkpoint and the model file of this step, unless they are there and ``metrics`` adds nothing.
 
         Gives whether there is a new checkpoint.
+
+        Raises:
+            WriteError: the disk is full, or writing is not allowed; or a network has become NaN or infinite.
         """
         progress = state.as_json(partial(all_reduce_mean, self.accelerator))
         saved = state.step == self.saved_at and (state.best, state.stopped, state.finished) == self.saved
@@ -122,6 +126,7 @@ class Outputs:
 
         def write() -> None:
             if not saved:
+                refuse_spoilt(state.step, self.trained)
                 if self.folder.metrics.exists():
                     sync(self.folder.metrics)  # a checkpoint must not outlive the lines before it
                 if best == state.step:
@@ -143,3 +148,20 @@ class Outputs:
 
     def _write_model(self, file: Path, step: int, metrics: Mapping[str, float]) -> None:
         write_model(file, self.generator.state_dict(), self.parts.header.trained(step, dict(metrics)))
+
+
+def refuse_spoilt(step: int, trained: Trained) -> None:
+    """Raise WriteError where a weight is NaN or infinite, or a buffer NaN: nothing could be resumed or made from that.
+
+    Losses may be finite all the same, until the next step. Buffers may be infinite for good, as masks are.
+    """
+    for network, module in trained.networks.items():
+        weights = {name for name, _ in module.named_parameters()}
+        for name, tensor in {**dict(module.named_buffers()), **dict(module.named_parameters())}.items():
+            spoilt = tensor.isfinite().logical_not() if name in weights else tensor.isnan()
+            if spoilt.any():
+                raise WriteError(
+                    f"after step {step} {name} of the {network} is NaN or infinite, although the losses are finite: "
+                    "neither a checkpoint nor a model is written of it. Lower optimizer.lr, or set "
+                    "optimizer.clip_gradient_norm"
+                )

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
-from p2pkit.errors import RecipeError, listed
+from p2pkit.errors import ModelFileError, RecipeError, listed
 from p2pkit.inference.model_file import checksum, find_model, read_model, refuse_not_finite
 from p2pkit.inference.model_header import ModelHeader, OriginHeader
+from p2pkit.run_records import Environment, read_record
 from p2pkit.training.checkpoint import read_networks
 from p2pkit.training.parts import TrainingParts
+from p2pkit.training.prepare import EMA
 
 KEY = "train.init_from"
 SHOWN = 6
@@ -57,12 +59,13 @@ class StartingPoint:
         """The model file, or what is in the run folder: the model, and the last checkpoint's other networks.
 
         Raises:
-            ModelFileError: there is no model, it is damaged, or its weights are NaN or infinite.
+            ModelFileError: there is no model, it is damaged, or its weights are NaN or infinite; or the checkpoint is
+                of another run.
         """
         file = find_model(path)
         header, weights = read_model(file)
         refuse_not_finite(file, weights, {})
-        others = read_networks(file.parent / "checkpoints") if path.is_dir() else {}
+        others = _beside(file, header, weights) if path.is_dir() else {}
         return cls(file.parent if path.is_dir() else file, header, {**others, "generator": weights})
 
     @property
@@ -158,6 +161,29 @@ class StartingPoint:
         there, here = self.header.parameters, wanted.parameters
         keys = [f"generator.{key} = {value!r}" for key, value in there.items() if here.get(key, value) != value]
         return f"the model has {', '.join(keys)}" if keys else ""
+
+
+def _beside(file: Path, header: ModelHeader, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The networks in the last checkpoint of the run that a model file is of.
+
+    Raises:
+        ModelFileError: it is of another run, as environment.json says, or weights of the same step that differ.
+    """
+    networks, identity, step = read_networks(file.parent / "checkpoints")
+    same = read_record(file.parent / "environment.json", Environment).get("id") in (None, identity.run)
+    if networks and step == header.step:  # a kill may leave the model of an earlier one
+        of_ema = {name.removeprefix("module."): tensor for name, tensor in networks.get(EMA, {}).items()}
+        same = same and any(_alike(weights, made) for made in (networks.get("generator", {}), of_ema))
+    if networks and not same:
+        raise ModelFileError(
+            f"{file.parent}: the checkpoint of step {step} is of another run than {file.name}; to begin with the model "
+            f'alone, set {KEY} = "{file}"'
+        )
+    return networks
+
+
+def _alike(weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(name in others and tensor.equal(others[name]) for name, tensor in weights.items())
 
 
 def adapted(weight: Tensor, own: Tensor, images: tuple[int, int] = (0, 0), encoded: bool = False) -> Tensor:

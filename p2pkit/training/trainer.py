@@ -164,11 +164,11 @@ class Trainer:
                 if self._is_over():
                     break
 
-    def _agree(self, found: Loaded | DataError, seconds: float) -> tuple[int, float]:
+    def _agree(self, found: Loaded | DataError | None, seconds: float) -> tuple[int, float]:
         """The signal that any process has got, and the time of the slowest; ends the run where any has bad data."""
-        bad, skipped, height, width = True, [], 0, 0
+        bad, skipped, height, width = isinstance(found, DataError), [], 0, 0
         if isinstance(found, Loaded):
-            bad, skipped, (height, width) = False, found.skipped, found.batch.source.shape[2:]
+            skipped, (height, width) = found.skipped, found.batch.source.shape[2:]
         own = [self.interruption.signal, seconds, self.callbacks.asked, bad, bool(skipped)]
         signal, seconds, asked_anywhere, bad_anywhere, skipped_anywhere, *sides = all_reduce_max(
             self.accelerator, [*own, height, -height, width, -width]
@@ -181,7 +181,7 @@ class Trainer:
             self.outputs.report_skipped(self.state.step, skipped)
         if bad_anywhere:
             self._stop_at_bad_data(str(found) if isinstance(found, DataError) else "")
-        if sides[0] != -sides[1] or sides[2] != -sides[3]:
+        if not signal and (sides[0], sides[2]) != (-sides[1], -sides[3]):
             assert isinstance(found, Loaded)
             mine = f"{', '.join(found.batch.keys)} {height}x{width}"
             self._stop_at_bad_data(f"{mine}: the processes' images of a batch differ in size; {ONE_SIZE}")
@@ -202,21 +202,21 @@ class Trainer:
             kept = min(sum(state.expected), MEASURING_SHARE * self._max_seconds)
             self.limits = replace(self.limits, seconds=self._max_seconds - kept)
 
-    def _batches(self) -> Iterator[Loaded | DataError]:
-        """This process's share of each batch; what is wrong with the data comes last, and is not raised."""
-        parts, rank = self.parts, self.accelerator.process_index
+    def _batches(self) -> Iterator[Loaded | DataError | None]:
+        """This process's share of each batch; last what is wrong, which is not raised; None after a signal."""
+        parts, rank, processes = self.parts, self.accelerator.process_index, self.accelerator.num_processes
         examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
-        batch_size, processes = parts.loader.batch_size, self.accelerator.num_processes
         shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
         sampler = EpochSampler(
-            len(parts.train_set), batch_size, parts.run.seed, self.state.step, rank, processes, shards,
+            len(parts.train_set), parts.loader.batch_size, parts.run.seed, self.state.step, rank, processes, shards,
             parts.augmentation.settings.crops_per_image, len(parts.train_set.targets or ()),
         )  # fmt: skip
         try:
-            for loaded in batches(examples, sampler, parts.loader):
-                batch = loaded.batch
-                refuse_unfitting(self.trained.networks["generator"], batch.source.shape[2:], ", ".join(batch.keys))
+            for loaded in batches(examples, sampler, parts.loader, lambda: bool(self.interruption.signal)):
+                sides, keys = loaded.batch.source.shape[2:], ", ".join(loaded.batch.keys)
+                refuse_unfitting(self.trained.networks["generator"], sides, keys)
                 yield loaded
+            yield None
         except DataError as error:
             yield error
 

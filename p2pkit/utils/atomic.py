@@ -29,6 +29,7 @@ _WHAT_TO_DO = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
+    errno.ELOOP: "a link lies there, and nothing is written where links lead; remove it",
 }
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.part")
 """The names of what is not whole yet, or has been left so by a kill."""

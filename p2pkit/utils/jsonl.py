@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pkit.utils.atomic import os_errors_described, write_text
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import read_regular, refuse_irregular
 
 
 def append_line(file: Path, values: Mapping[str, Any]) -> None:
@@ -21,7 +21,7 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
     """
     line = json.dumps(finite(values), allow_nan=False) + "\n"
     # without a buffer: what is left in one is written when the file is closed, although it was refused before
-    with os_errors_described(file), file.open("a+b", buffering=0) as handle:
+    with os_errors_described(file), open(file, "a+b", buffering=0, opener=_itself) as handle:
         before = handle.seek(0, os.SEEK_END)
         if before and (handle.seek(before - 1), handle.read(1)) != (before - 1, b"\n"):
             line = "\n" + line
@@ -33,6 +33,17 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
             with suppress(OSError):  # what fails now must not hide what has failed before
                 handle.truncate(before)
             raise
+
+
+def _itself(path: str, flags: int) -> int:
+    """Open a file to append to, and none that a link leads to: in a folder that others have made, that may be any."""
+    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    try:
+        refuse_irregular(path, os.fstat(descriptor).st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_lines(file: Path) -> list[Mapping[str, Any]]:

@@ -63,7 +63,7 @@ def _trained() -> Path:
     return folder
 
 
-def _copied(folder: Path) -> Path:
+def copied_run(folder: Path) -> Path:
     """The run in a folder of its own; its recipe names the data by a link that leads to where the attack has it."""
     for name in ("run", "other"):
         shutil.copytree(_trained() / name, folder / name)
@@ -88,7 +88,7 @@ def _unchanged(folder: Path, outcome: Outcome) -> None:
 
 
 def _edited(folder: Path, key: str, value: Any, command: Sequence[str]) -> list[object]:
-    file = _copied(folder) / "recipe.toml"
+    file = copied_run(folder) / "recipe.toml"
     document: Any = tomlkit.parse(file.read_text())
     holder = document
     *path, last = key.split(".")
@@ -112,7 +112,7 @@ EDITED = [
 
 
 def _with_files(folder: Path, change: Callable[[Path], None]) -> list[object]:
-    change(_copied(folder))
+    change(copied_run(folder))
     return [*RESUME, "--device", "cpu"]
 
 
@@ -145,17 +145,27 @@ def _forged_note(run: Path, **note: Any) -> None:
     (run / "changes.jsonl").write_text(json.dumps({"step": 2, "changes": {"run.seed": [0, 9]}, **note}) + "\n")
 
 
+RANGES = ["in environment.json: ", "ranges"]
+ORIGIN = {"path": "/elsewhere", "step": 3, "sha256_of_weights": "0" * 64}
 EXCHANGED: list[tuple[str, Callable[[Path], None], list[str]]] = [
     ("its checkpoints", partial(_take, names="checkpoints"), ["is of another run"]),
     ("environment.json", partial(_take, names="environment.json"), ["is of another run"]),
     ("a later checkpoint", partial(_add, step=900), ["step_00000900 is of another run"]),
     ("an earlier checkpoint", partial(_add, step=1), ["step_00000001 is of another run"]),
-    ("no environment.json", lambda run: (run / "environment.json").unlink(), ["of another run", "is of none"]),
+    ("no environment.json", lambda run: (run / "environment.json").unlink(), ["there is no such file", "train anew"]),
     ("no id", partial(_environment, change=lambda found: found.pop("id")), ["is of none"]),
     (
         "an id that controls",
         partial(_environment, change=lambda found: found.update(id=CONTROL)),
         ["is of another run"],
+    ),
+    ("other ranges", partial(_environment, change=lambda found: found["data"]["ranges"].update(target=[0, 9])), RANGES),
+    ("no data", partial(_environment, change=lambda found: found.pop("data")), RANGES),
+    ("no ranges", partial(_environment, change=lambda found: found["data"].pop("ranges")), RANGES),
+    (
+        "another starting point",
+        partial(_environment, change=lambda found: found.update(init_from=ORIGIN)),
+        [ORIGIN["path"]],
     ),
     ("an id that is a list", partial(_environment, change=lambda found: found.update(id=[1])), ["is of another run"]),
     ("a note of another recipe", partial(_forged_note, recipe_sha256="0" * 64), ["run.seed: 0 -> 9"]),
@@ -219,7 +229,7 @@ DAMAGED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
 
 def _other_data(folder: Path, ending: str) -> list[object]:
     """Every pixel of a file replaced at equal size, or as many bytes as make no difference to its header."""
-    _copied(folder)
+    copied_run(folder)
     shutil.copytree(_trained() / "data", folder / "data")
     _lead(folder / "data")
     (file,) = (folder / "data" / "train").glob(f"*{ending}")

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import PairedDataset, Sample, Split
 from p2pkit.downloads.lock import locked
-from p2pkit.errors import DataError
+from p2pkit.errors import DataError, P2PKitError
 from p2pkit.images.pixels import stored
 from p2pkit.utils.atomic import atomic_write, os_errors_described, remove_unfinished, write_json
+from p2pkit.utils.opening import read_regular
 from p2pkit.utils.progress import Progress, print_line
 from p2pkit_webdataset.index import Index, ShardEntry, digest, write_index
 from p2pkit_webdataset.names import member_name
@@ -29,6 +30,8 @@ from p2pkit_webdataset.pixels import encode, lost
 
 UNFINISHED, FINISHED = "unfinished.json", "made_of.json"
 """What the shards in a folder are made of, and the checksum of each, as long as some are missing, and then."""
+LONGEST = 2**26
+"""Bytes of them which are read: some 700,000 shards."""
 AT_ONCE = 16
 """Pairs that are encoded together."""
 Members = list[tuple[str, bytes]]
@@ -107,8 +110,10 @@ def _begun(out: Path, made_of: str) -> _Record | None:
 
 def _read(note: Path) -> dict[str, Any]:
     try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_regular(note, LONGEST))
+    except P2PKitError:  # it is there, and cannot be read now
+        raise
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

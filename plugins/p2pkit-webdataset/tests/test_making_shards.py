@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from p2pkit.images.reading import read_image, read_image_bytes
 from p2pkit_webdataset.dataset import WebDataset
 from p2pkit_webdataset.writing import make_shards
 from tests.conftest import Call, picture, train
+from tests.failing import failing_reads
 
 
 class Pairs:
@@ -300,3 +302,22 @@ def test_shards_know_that_their_sources_were_planes(program: Call, tmp_path: Pat
     outcome = program("translate", run, tmp_path / "stacks" / "test" / "source", "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert tifffile.imread(tmp_path / "out" / "0.tif").shape == (4, 24, 24)
+
+
+@pytest.mark.parametrize("name", ["unfinished.json", "made_of.json"])
+@pytest.mark.parametrize("what", ["FIFO", "error"])
+def test_a_record_that_cannot_be_read_is_no_reason_to_begin_anew(
+    name: str, what: str, recipe: Path, tmp_path: Path, program: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "shards"
+    out.mkdir()
+    if what == "FIFO":
+        os.mkfifo(out / name)
+        refused = program("data", "shard", recipe, "--out", out)
+        assert refused.code == 2 and f"{name}: this is a FIFO" in refused.err
+        return
+    (out / name).write_text("{}")
+    with failing_reads(1, 10**9, errno.EIO, lambda path: path.endswith(name)):
+        refused = program("data", "shard", recipe, "--out", out)
+    assert refused.code == 2 and "Input/output error; nothing has been changed" in refused.err
+    assert (out / name).read_text() == "{}"
