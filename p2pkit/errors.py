@@ -84,7 +84,7 @@ class WriteError(P2PKitError):
 def listed(messages: Sequence[str], shown: int) -> str:
     """The first ``shown`` of ``messages``, each on a line of its own after what is said of them, and how many more."""
     more = [f"and {len(messages) - shown} more"] if len(messages) > shown else []
-    return "".join(f"\n  {message}" for message in (*messages[:shown], *more))
+    return "".join(f"\n  {visible(message)}" for message in (*messages[:shown], *more))
 
 
 def counted(count: int, noun: str) -> str:

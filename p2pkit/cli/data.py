@@ -11,7 +11,7 @@ from p2pkit.cli.main import announce
 from p2pkit.cli.options import RECIPE, SET
 from p2pkit.components.host import manager
 from p2pkit.components.own_plugins import provided_elsewhere
-from p2pkit.errors import DataError, counted
+from p2pkit.errors import DataError, counted, visible
 from p2pkit.utils.progress import print_line
 
 
@@ -51,7 +51,7 @@ def fetch(name: str) -> None:
     pairs = create("datasets", name, split="train")
     for notice in getattr(pairs, "notices", ()):
         print_line(f"NOTICE: {notice}")
-    click.echo(f"{name}: {counted(len(pairs), 'training pair')}")
+    click.echo(visible(f"{name}: {counted(len(pairs), 'training pair')}"))
 
 
 @command.command("check", short_help="Read every pair of a recipe's data.")
@@ -88,4 +88,6 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
         problems.append(str(cannot_be_used(len(bad), count, bad)))
     if problems:
         raise DataError("\n".join(problems))
-    click.echo(f"data {resolved.data.name}: {'the one pair' if count == 1 else f'all {count} pairs'} can be used")
+    click.echo(
+        visible(f"data {resolved.data.name}: {'the one pair' if count == 1 else f'all {count} pairs'} can be used")
+    )

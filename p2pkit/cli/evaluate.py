@@ -12,7 +12,7 @@ import click
 from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
-from p2pkit.errors import counted
+from p2pkit.errors import counted, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
@@ -98,25 +98,27 @@ def _is_model(path: Path) -> bool:
 def _print(result: Evaluation) -> None:
     facts = result.facts
     size = "{}x{} (height x width)".format(*facts["size"]) if facts["size"] else "several sizes"
-    click.echo(f"{counted(facts['images'], 'image')} of the {facts['set']}, {size}")
+    click.echo(visible(f"{counted(facts['images'], 'image')} of the {facts['set']}, {size}"))
     if facts["values"]:
-        click.echo(f"target values {facts['values']} are 0 to 1 to the metrics")
+        click.echo(visible(f"target values {facts['values']} are 0 to 1 to the metrics"))
     if facts["coverage"] < 1:
-        click.echo(f"masks let {facts['coverage']:.1%} of the pixels count; elsewhere outputs count as right")
+        click.echo(visible(f"masks let {facts['coverage']:.1%} of the pixels count; elsewhere outputs count as right"))
     print_rows(result.rows, result.not_beaten, result.intervals)
     scores = {image.key: image.rows[result.row] for image in result.images}
     for title, keys in (("best", result.ranked[:LISTED]), ("worst", result.ranked[::-1][:LISTED])):
         if result.ranked_by is not None:
             listed = ", ".join(f"{key} {scores[key][result.ranked_by]:.4f}" for key in keys)
-            click.echo(f"{title} by {result.ranked_by}: {listed}")
+            click.echo(visible(f"{title} by {result.ranked_by}: {listed}"))
     for name in result.rows[result.row]:
         odd = [key for key, numbers in scores.items() if not math.isfinite(numbers.get(name, 0.0))]
         if odd:
-            click.echo(f"NOTICE: {name} is {scores[odd[0]][name]} for {len(odd)} of the images, {odd[0]} the first")
+            click.echo(
+                visible(f"NOTICE: {name} is {scores[odd[0]][name]} for {len(odd)} of the images, {odd[0]} the first")
+            )
     if result.diversity is not None:
-        click.echo(f"diversity, the mean LPIPS between samples of one source: {result.diversity:.4f}")
+        click.echo(visible(f"diversity, the mean LPIPS between samples of one source: {result.diversity:.4f}"))
     for name, values in facts["computed_with"].items():
-        click.echo(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items()))
+        click.echo(visible(f"{name}: " + ", ".join(f"{key} {value}" for key, value in values.items())))
 
 
 def _as_json(result: Evaluation) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 
 from p2pkit.cli.main import announce
 from p2pkit.contracts import Normalisation
-from p2pkit.errors import RecipeError
+from p2pkit.errors import RecipeError, visible
 from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, 
 
     exported = export_model(model, out, form, cast(Normalisation | None, norm), dropout, _parameters(settings))
     _report(exported)
-    click.echo(str(out))
+    click.echo(visible(str(out)))
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def failure(error: BaseException) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         shown = io.StringIO()
         error.show(file=shown)
-        return shown.getvalue().rstrip("\n"), 2
+        usage, _, said = f"\n{shown.getvalue().strip()}".partition("\nError: ")
+        return f"Error: {said}{usage.rstrip()}", 2
     if isinstance(error, click.Abort):
         # click makes one of every KeyboardInterrupt, of those that say how to resume too
         error = error.__cause__ or KeyboardInterrupt()
@@ -52,8 +53,8 @@ def failure(error: BaseException) -> tuple[str, int]:
     if is_out_of_memory(error):
         advice = 'Lower loader.batch_size, transform.crop_size or a width, or set train.precision = "bf16"'
         return f"Error: out of memory ({first_line(error)}). {advice}", code
-    ours = "This is a fault of p2pkit or of a plugin, not yours; please report it with the lines above."
-    return "".join(traceback.format_exception(error)) + ours, code
+    ours = "This is a fault of p2pkit or of a plugin, not yours; please report it with these lines:\n"
+    return ours + "".join(traceback.format_exception(error)).rstrip("\n"), code
 
 
 def _of_the_program(error: click.NoSuchOption) -> click.UsageError | None:

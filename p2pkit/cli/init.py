@@ -10,7 +10,7 @@ import click
 
 from p2pkit.cli.main import announce
 from p2pkit.cli.tables import print_facts, print_text
-from p2pkit.errors import RecipeError
+from p2pkit.errors import RecipeError, visible
 from p2pkit.utils.progress import print_line, process_count
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def command(folder: Path, out: Path | None) -> None:
     file = out or Path(f"{folder.resolve().name or 'images'}.toml")
     _refuse_taken(file)
     made = made_recipe(folder, written_to=file)
-    click.echo(f"recipe: {file}")
+    click.echo(visible(f"recipe: {file}"))
     show_pairs(made, folder, file.parent, file.stem)
-    click.echo(f"next: p2pkit run {shlex.quote(str(file))}")
+    click.echo(visible(f"next: p2pkit run {shlex.quote(str(file))}"))
 
 
 def made_recipe(folder: Path, device: str | None = None, written_to: Path | None = None) -> NewRecipe:
@@ -82,7 +82,7 @@ def show_pairs(made: NewRecipe, of: Path, folder: Path, name: str = "") -> None:
     while (file := folder / f"{stem}{f'-{number}' * (number > 1)}.png").exists():
         number += 1
     made.write_pairs(file)
-    click.echo(f"pairs: {file}, to see that they are pairs, and which side is the source")
+    click.echo(visible(f"pairs: {file}, to see that they are pairs, and which side is the source"))
 
 
 def _refuse_taken(file: Path) -> None:

@@ -17,11 +17,12 @@ import click
 
 from p2pkit import __version__
 from p2pkit.cli.failures import failure
+from p2pkit.components.discovery import DISTRIBUTION_NAME
 from p2pkit.components.host import configure, manager
-from p2pkit.errors import did_you_mean
+from p2pkit.errors import did_you_mean, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.opening import set_limits
-from p2pkit.utils.progress import HarmlessStream, is_main_process, labelled, print_line, process_count
+from p2pkit.utils.progress import HarmlessStream, hung, is_main_process, print_line, process_count
 
 COMMANDS = {
     "init": "p2pkit.cli.init",
@@ -99,10 +100,13 @@ class Commands(click.Group):
             ctx.meta["p2pkit.commands_added"] = True
         for plugin in manager().plugins:
             if plugin.problem and plugin.origin not in warned and not ctx.resilient_parsing:
-                name, distribution = map(shlex.quote, (plugin.name, plugin.distribution))
+                called = DISTRIBUTION_NAME.fullmatch(
+                    plugin.distribution
+                )  # or its name might end one command, begin another
+                removal = f", pip uninstall {called[0]} removes it" if called else ""
                 print_line(
                     f"Warning: the plugin {plugin.origin} is left out: {plugin.problem}\n"
-                    f"  (--no-plugin {name} silences this, pip uninstall {distribution} removes it)"
+                    f"  (--no-plugin {shlex.quote(visible(plugin.name))} silences this{removal})"
                 )
                 warned.add(plugin.origin)
 
@@ -131,8 +135,7 @@ def announce(work: str, device: str | None = None) -> None:
     """Print, on the main process, what begins, before PyTorch is imported, which takes seconds."""
     if is_main_process():
         on = f", device {device}" if device else ""
-        named = work.replace("\n", "\\n")  # names of files may have lines
-        print_line(f"p2pkit {__version__}: {named}{on} (loading PyTorch ...)")
+        print_line(f"p2pkit {__version__}: {work}{on} (loading PyTorch ...)")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -151,7 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = outcome if isinstance(outcome, int) else 0
         except (KeyboardInterrupt, Exception) as error:
             message, code = failure(error)
-            print_line(labelled(message))
+            message = hung(message)
+            print_line(message, label=True)
+            if not (message.isascii() or (encoding := sys.getfilesystemencoding()) == "utf-8"):
+                print_line(f"NOTICE: names of files are read in {encoding}; if they are in UTF-8, set PYTHONUTF8=1")
             if "--json" in (sys.argv if arguments is None else arguments) and is_main_process():
                 found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
                 with suppress(OSError):

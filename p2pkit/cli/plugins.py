@@ -12,6 +12,7 @@ from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import print_text
 from p2pkit.components.host import manager
 from p2pkit.components.kinds import KINDS, kind_called
+from p2pkit.errors import visible
 
 
 @click.group("plugins", invoke_without_command=True, short_help="List the plugins that are installed.")
@@ -44,7 +45,7 @@ def _list(as_json: bool) -> None:
         click.echo(json.dumps(described, indent=2))
         return
     for plugin in plugins:
-        print_text(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}")
+        print_text(visible(f"{plugin.name}    {plugin.distribution} {plugin.version}    {plugin.module}"))
         if plugin.problem:
             print_text(f"LEFT OUT: {plugin.problem}", indent=2)
         provided = [("recipe", name) for name in plugin.recipes()] + [("model", name) for name in plugin.models()]

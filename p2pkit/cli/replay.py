@@ -8,6 +8,7 @@ import click
 
 from p2pkit.cli.main import announce
 from p2pkit.cli.options import DEVICE
+from p2pkit.errors import visible
 
 
 @click.command("replay", short_help="Make a step again whose loss was not finite.")
@@ -25,4 +26,4 @@ def command(folder: Path, device: str | None) -> None:
     from p2pkit.resumed_runs import replay
 
     for line in replay(folder, device):
-        click.echo(line)
+        click.echo(visible(line))

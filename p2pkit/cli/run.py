@@ -17,7 +17,7 @@ import click
 from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, OPTIONAL_RECIPE, SET
-from p2pkit.errors import RecipeError
+from p2pkit.errors import RecipeError, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
@@ -171,19 +171,19 @@ def _print(result: TrainingResult) -> None:
     folder = RunDir(result.run_dir)
     if result.metrics:
         values = f" (values {result.values} are 0 to 1)" if result.values else ""
-        click.echo(f"metrics of the {result.validated_on}{values}:")
+        click.echo(visible(f"metrics of the {result.validated_on}{values}:"))
     rows = by_row(result.metrics)
     for name, value in rows.get("validation", {}).items():
-        click.echo(f"validation/{name}: {value:.4f}")
+        click.echo(visible(f"validation/{name}: {value:.4f}"))
     if len(rows) > 1:
         click.echo("beside trivial translations of it:")
         print_rows(rows, result.not_beaten)
     if result.stopped:
-        click.echo(f"stopped at step {result.step}: {result.stopped}")
-    click.echo(f"model: {result.model_path}")
+        click.echo(visible(f"stopped at step {result.step}: {result.stopped}"))
+    click.echo(visible(f"model: {result.model_path}"))
     if result.best_step is not None:
-        click.echo(f"best on the {result.validated_on}: {folder.best_model} (step {result.best_step})")
-    click.echo(f"samples: {folder.sample(result.step)}")
+        click.echo(visible(f"best on the {result.validated_on}: {folder.best_model} (step {result.best_step})"))
+    click.echo(visible(f"samples: {folder.sample(result.step)}"))
 
 
 def _resume_command(given: Mapping[str, Any], device: str | None, folder: Path, accept_changed_data: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pkit.errors import visible
-from p2pkit.utils.progress import unfiltered
+from p2pkit.utils.progress import hung, unfiltered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +34,7 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str], indent: in
     for title in header:
         table.add_column(_text(title), overflow="fold")
     for row in rows:
-        table.add_row(*map(_text, row))
+        table.add_row(*map(_text, map(visible, row)))
     _print(table, indent)
 
 
@@ -65,8 +65,8 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 
 def print_text(text: str, indent: int = 0) -> None:
-    """Print ``text``, each of its lines wrapped."""
-    _print(_text(text), indent)
+    """Print ``text``, each of its lines wrapped, and all but the first indented (see utils.progress.print_line)."""
+    _print(_text(hung(text)), indent)
 
 
 def _broken_at_commas(text: str, room: int) -> str:

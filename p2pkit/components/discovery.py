@@ -19,7 +19,7 @@ GROUP = "p2pkit"
 OWN_DISTRIBUTION = "p2pkit"
 LARGEST = 10**6
 """How many bytes of a pyproject.toml are read."""
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.IGNORECASE)
+DISTRIBUTION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?", re.IGNORECASE)
 """What a distribution may be called (the packaging specifications, "Names and normalization")."""
 
 
@@ -44,7 +44,7 @@ class FoundEntryPoint:
 
 def installing(distribution: str, *, upgrade: bool = False) -> str:
     """The command that installs a distribution; where its name is none, which a command might follow, what is wrong."""
-    if not _NAME.fullmatch(distribution):
+    if not DISTRIBUTION_NAME.fullmatch(distribution):
         return f"no distribution can be called {distribution!r}, so do not install it"
     return f"pip install --upgrade p2pkit {distribution}" if upgrade else f"pip install {distribution}"
 

@@ -54,7 +54,7 @@ class Plugin:
     @property
     def origin(self) -> str:
         """Name, distribution and version, as messages show them."""
-        return f"{self.name} ({self.distribution} {self.version})"
+        return visible(f"{self.name} ({self.distribution} {self.version})")
 
     @property
     def owner(self) -> str:

@@ -66,7 +66,7 @@ def refuse_missing(root: Path) -> None:
     """Raise DataError when ``root``, a data set's, is not a folder."""
     if not root.is_dir():
         found = "this is a file, not a folder" if root.exists() else "there is no such folder"
-        raise DataError(f"{root}: {found} ; check data.root")
+        raise DataError(f"{root}: {found}; check data.root")
 
 
 def refuse_splits_among(folder: Path, files: Iterable[Path], own: Split | None = None, of_sides: bool = False) -> None:

@@ -15,7 +15,7 @@ from accelerate.utils import GradientAccumulationPlugin, patch_environment
 
 from p2pkit.errors import ProcessLost, RecipeError, counted, first_line
 from p2pkit.settings import TrainSettings, seconds_in
-from p2pkit.utils.progress import labelled, print_line, process_count
+from p2pkit.utils.progress import print_line, process_count
 
 MEETING_SECONDS = 20.0
 """Processes that have not met by then say what they wait for."""
@@ -67,7 +67,7 @@ def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator
     timeout = InitProcessGroupKwargs(timeout=timedelta(seconds=seconds_in(settings.collective_timeout)))
     met = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
     report, held = f"waiting for the other processes at {met}", ExitStack()
-    waiting = threading.Timer(MEETING_SECONDS, lambda: print_line(labelled(report)))
+    waiting = threading.Timer(MEETING_SECONDS, lambda: print_line(report, label=True))
     waiting.daemon = True
     if process_count() > 1:
         waiting.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
 from p2pkit.errors import ModelFileError, P2PKitError, first_line, visible
 from p2pkit.settings import Bounds, Channels, Colour
-from p2pkit.utils.opening import limits, over
+from p2pkit.utils.opening import limits, over, parsed_toml
 
 if TYPE_CHECKING:
     from p2pkit.images.channels import Taking
@@ -213,9 +212,10 @@ class ModelHeader(Header):
     def recipe_tables(self) -> dict[str, Any]:
         """The recipe. Raises ModelFileError where it is none."""
         try:
-            tables = tomllib.loads(self.recipe)
-        except (ValueError, RecursionError) as error:
-            raise ModelFileError(f"the recipe in the model file is no TOML: {visible(first_line(error))}") from error
+            tables = parsed_toml(self.recipe)
+        except ValueError as error:
+            why = visible(first_line(error))
+            raise ModelFileError(f"the recipe in the model file cannot be read: {why}") from error
         for name, table in tables.items():
             each = table if name in TABLES_IN_A_ROW and isinstance(table, list) else [table]
             if not all(isinstance(one, dict) for one in each):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from p2pkit.errors import RecipeError
 from p2pkit.recipe.document import Overrides, flattened
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.utils.opening import parsed_toml
 
 _OPTIONS = "lr|betas|eps|momentum|weight_decay"
 CHANGEABLE = re.compile(
@@ -64,8 +64,8 @@ def changed(run: str, begun: Recipe, overrides: Overrides) -> Changes:
 
 
 def edited(before: str, now: str) -> dict[str, tuple[Any, Any]]:
-    """The keys in which the texts of two resolved recipes differ, as :func:`unequal`; ValueError for no TOML."""
-    return unequal(tomllib.loads(before), tomllib.loads(now))
+    """The keys in which the texts of two resolved recipes differ, as :func:`unequal`. Raises as parsed_toml."""
+    return unequal(parsed_toml(before), parsed_toml(now))
 
 
 def unequal(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

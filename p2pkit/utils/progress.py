@@ -161,12 +161,16 @@ class Progress:
             print_line(line)
 
 
-def print_line(message: str) -> None:
+def print_line(message: str, label: bool = False) -> None:
     """Print ``message`` on stderr, on a line of its own, without tearing a bar that is shown there.
 
-    Nothing in it controls the terminal: it may have names of files, and what others say, as they are.
+    It may have names of files, and what others say, as they are: nothing in it controls the terminal, and none of its
+    lines but the first stands at the margin, where a name that has line ends might say what is an error, or done. With
+    a ``label`` each line says which process has printed it.
     """
-    message = harmless(message)
+    message = hung(harmless(message))
+    if label:
+        message = labelled(message)
     if _shown and (live := _shown[-1]._live) is not None:
         live.console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
         return
@@ -212,6 +216,11 @@ def unfiltered(stream: Any) -> Any:
 def harmless(text: str) -> str:
     """``text`` with all escaped that no terminal should obey, but for tabs and ends of lines."""
     return text if text.isprintable() else _CONTROLS.sub(lambda found: visible(found[0]), text)
+
+
+def hung(text: str) -> str:
+    """``text`` with its lines indented, all but the first."""
+    return re.sub(r"\n(?=\S)", "\n  ", text)
 
 
 def process_count() -> int:

@@ -23,16 +23,17 @@ def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: 
     Pixels are kept exactly. Run the same command again to resume after an interruption.
     """
     import p2pkit
-    from p2pkit.errors import DataError
+    from p2pkit.errors import DataError, visible
+    from p2pkit.utils.progress import print_line
     from p2pkit_webdataset.writing import make_shards
 
     data = p2pkit.load_data(recipe, overrides)
     for notice in data.notices:
-        click.echo(f"NOTICE: {notice}", err=True)
+        print_line(f"NOTICE: {notice}")
     if data.train.targets is not None:
         raise DataError(f"{data.train.origin} is unpaired; shards hold pairs")
     sets = {samples.split: samples for samples in data.sets if len(samples)}
     made = make_shards(sets, data.fingerprint, out, pairs_per_shard)
     there = "" if made else "all is there already: "
     counts = f"{len(data.train)} training pairs, {len(data.val)} val pairs, {len(data.test)} test pairs"
-    click.echo(f"{out}: {there}{counts}")
+    click.echo(visible(f"{out}: {there}{counts}"))

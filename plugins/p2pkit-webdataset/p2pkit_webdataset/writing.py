@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from p2pkit.contracts import PairedDataset, Sample, Split
 from p2pkit.downloads.lock import locked
-from p2pkit.errors import DataError, P2PKitError
+from p2pkit.errors import DataError
 from p2pkit.images.pixels import stored
 from p2pkit.utils.atomic import atomic_write, os_errors_described, remove_unfinished, write_json
 from p2pkit.utils.opening import read_regular
@@ -110,10 +110,12 @@ def _begun(out: Path, made_of: str) -> _Record | None:
 
 def _read(note: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_regular(note, LONGEST))
-    except P2PKitError:  # it is there, and cannot be read now
-        raise
-    except (OSError, ValueError, RecursionError):
+        text = read_regular(note, LONGEST)
+    except FileNotFoundError:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
