@@ -59,7 +59,7 @@ def download(
     """Download ``url`` to ``file``, resuming where an earlier attempt stopped. A ``file`` already there is kept as is.
 
     ``timeout`` is in seconds of silence; a server that sends next to nothing for a minute is given up too. ``most`` is
-    how many bytes there may be, where that is known; else the limit download_bytes holds. What has come so far is in
+    how many bytes there may be, where that is known; no more than the limit download_bytes. What has come so far is in
     ``NAME.part`` beside ``file``; it stays there when the connection or the disk fails. Progress is printed if
     ``shown``.
 
@@ -154,7 +154,7 @@ def _refuse_more(size: int, part: Partial, found: Origin, most: int | None) -> N
     if most is not None and size > most:
         part.discard()
         raise DataError(f"cannot download {found.url}: it is larger than the {most} bytes that it should have")
-    if most is None and size > limits().download_bytes:
+    if size > limits().download_bytes:
         part.discard()
         raise DataError(f"cannot download {found.url}: it has {size} bytes or more; {over('download_bytes', size)}")
 

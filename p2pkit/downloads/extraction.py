@@ -24,6 +24,11 @@ from p2pkit.utils.progress import Progress
 
 LONGEST_READ = 16 * 2**20
 """How many bytes of a tar may be read into memory at once."""
+DEEPEST = 100
+"""How deep folders may be nested; each name on the way may be one more folder to make."""
+LONGEST_HEADER, MOST_SHARED = 2**18, 100
+"""How many bytes a header of a tar may have beside its block, of which tarfile holds some 300 at once, and how many
+things a tar may say of all members that follow."""
 
 _FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 """A second guard behind :func:`_check`, which alone refuses all that it would; Python has it from 3.11.4 on."""
@@ -76,13 +81,17 @@ def extract(archive: Path, folder: Path) -> None:
 
 
 def _unpack(archive: Path, into: Path) -> None:
-    size, written = archive.stat().st_size, 0
+    size, written, folders = archive.stat().st_size, 0, set[PurePosixPath]()
     with archive.open("rb") as raw, Progress(f"Unpacking {archive.name}", None, unit="files") as progress:
         members = _zip_members(raw) if archive.suffix.lower() == ".zip" else _tar_members(raw, archive.suffix.lower())
         for count, member in enumerate(members, start=1):
             _check(archive, member)
             written += member.size
-            for limit, needed in (("unpacked_files", count), ("unpacked_bytes", written)):
+            path = PurePosixPath(member.name.replace("\\", "/"))
+            if len(path.parts) > DEEPEST:
+                raise DataError(f"refusing to unpack {archive}: it nests folders more than {DEEPEST} deep")
+            folders.update(path.parents[:-1])  # the last is the folder itself
+            for limit, needed in (("unpacked_files", count + len(folders)), ("unpacked_bytes", written)):
                 if needed > getattr(limits(), limit):
                     raise DataError(f"refusing to unpack {archive}: at {visible(member.name)}, {over(limit, needed)}")
             member.extract(path=into)
@@ -104,6 +113,8 @@ def _tar_members(raw: IO[bytes], suffix: str) -> Iterator[_Member]:
     with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Header) as tar:
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which is gigabytes
+            if len(tar.pax_headers) > MOST_SHARED:
+                raise tarfile.ReadError(f"it says more than {MOST_SHARED} things of all its members")
             name, info.name = info.name, info.name.replace("\\", "/")
             ordinary = info.isdir() or (info.isreg() and not info.issparse())
             yield _Member(name, info.size, ordinary, partial(tar.extract, info, set_attrs=False, **_FILTER))
@@ -127,8 +138,8 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         info = super().frombuf(buf, encoding, errors)
-        if info.size > LONGEST_READ and info.type not in tarfile.REGULAR_TYPES:
-            raise tarfile.ReadError("it has a header of more than 16 MB")
+        if info.size > LONGEST_HEADER and info.type not in tarfile.REGULAR_TYPES:
+            raise tarfile.ReadError(f"it has a header of more than {LONGEST_HEADER >> 10} kB")
         return info
 
 
@@ -137,6 +148,11 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
         for info in zipped.infolist():
             name, info.filename = info.filename, info.filename.replace("\\", "/")
             ordinary = stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+            if info.compress_type not in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            ):  # others unpack at once, to any size
+                raise zipfile.BadZipFile("it is compressed in a rare way; pack it as usual, by deflate")
             # of a member no more is read than the size in its header
             yield _Member(name, info.file_size, ordinary, partial(zipped.extract, info))
 

@@ -73,7 +73,7 @@ class NPY(_Arrays):
         """The parts of an array of numbers that lies in the file as it would in memory, the last axis together."""
         with open_regular(file) as stream:
             array = _checked(stream, stream.seek(0, os.SEEK_END))
-            if array.column_major or array.dtype.kind not in "iuf":
+            if array.column_major or array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
                 return None
             return MappedRegions(file, array.dtype, stream.tell(), array.shape)
 
@@ -106,6 +106,8 @@ def _found(stream: IO[bytes]) -> Iterator[_Array]:
                 few = ", ".join(name.removesuffix(".npy") for name in names[:_SHOWN])
                 raise DataError(f"it holds {len(names)} arrays ({few}); expected a single one, so save it alone")
             member = archive.getinfo(names[0])
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack all at once
+                raise DataError("it is compressed as NumPy does not; write it by numpy.savez or savez_compressed")
             refuse_implausible(member.file_size, member.compress_size)
             with archive.open(member) as values:
                 yield _checked(values, member.file_size)

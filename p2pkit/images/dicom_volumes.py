@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from struct import Struct
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError, counted
-from p2pkit.images.medical import dicom, in_units, refuse_tables
+from p2pkit.images.medical import dicom, in_units, refuse_larger_frames, refuse_tables
 from p2pkit.images.pixels import described_like
 from p2pkit.images.reading import failures_of
 from p2pkit.utils.opening import open_regular
@@ -43,6 +44,49 @@ class _Plane(NamedTuple):
     """Slope and intercept of a frame, where it has its own."""
 
 
+class _Frames(NamedTuple):
+    """The frames of a file, whose header is read once for them all."""
+
+    header: Any
+    options: dict[str, Any]
+    """What pydicom has to know of the pixels."""
+    start: int
+    """Where their value begins."""
+
+    @classmethod
+    def of(cls, file: Path) -> _Frames:
+        """Those in a file."""
+        with failures_of(file.name), open_regular(file) as stream:
+            return cls.read(stream)
+
+    @classmethod
+    def read(cls, stream: IO[bytes]) -> _Frames:
+        """Those in a stream."""
+        header = dicom(stream, header=True)
+        syntax = header.file_meta.TransferSyntaxUID
+        if syntax.is_deflated:
+            raise DataError("it is deflated as a whole, so its planes cannot be read one by one; write it without that")
+        tag = stream.read(8)
+        if len(tag) < 8:
+            raise DataError("it holds no pixels")
+        named = Struct("<HH" if syntax.is_little_endian else ">HH").unpack_from(tag)
+        options = import_module("pydicom.pixels").as_pixel_options(
+            header, pixel_keyword=import_module("pydicom.datadict").keyword_for_tag(named)
+        )
+        if not syntax.is_implicit_VR:
+            options["pixel_vr"] = tag[4:6].decode("latin-1")
+        return cls(header, options, stream.tell() + (0 if syntax.is_implicit_VR else 4))
+
+    def numbers(self, stream: IO[bytes], index: int) -> NDArray[Any]:
+        """A frame, as in the file."""
+        decoder = import_module("pydicom.pixels").get_decoder(self.header.file_meta.TransferSyntaxUID)
+        stream.seek(self.start)
+        refuse_larger_frames(self.header, stream, index)
+        stream.seek(self.start)
+        numbers, _ = decoder.as_array(stream, index=index, **self.options)
+        return np.asarray(numbers)
+
+
 class DicomVolume:
     """A folder with the single-frame files of one series, or a file of several frames (volumes.Stored).
 
@@ -58,6 +102,7 @@ class DicomVolume:
         _refuse_unlike(planes)
         self._planes, self.notices = _in_order(planes)
         self.shape: tuple[int, int, int] = (*planes[0].size, len(planes))
+        self._frames = None if path.is_dir() else _Frames.of(path)
         self.affine: NDArray[np.float64] | None = None if self.notices else _affine(self._planes)
 
     def slices(self, axis: int) -> bool:
@@ -69,10 +114,10 @@ class DicomVolume:
         plane = self._planes[index]
         with failures_of(plane.file.name):
             with open_regular(plane.file) as stream:
-                dataset = dicom(stream, header=True)
+                frames = self._frames or _Frames.read(stream)
+                dataset = frames.header.copy()
                 refuse_tables(dataset)
-                stream.seek(0)
-                numbers = import_module("pydicom.pixels").pixel_array(stream, index=plane.frame)
+                numbers = frames.numbers(stream, plane.frame or 0)
             for name, value in zip(_RESCALE, plane.rescale, strict=True):
                 if value is not None:
                     setattr(dataset, name, value)

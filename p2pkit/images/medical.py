@@ -16,10 +16,12 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Jpeg2KImagePlugin
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError
 from p2pkit.images.formats import HEAD
+from p2pkit.images.pictures_within import refuse_larger_picture
 from p2pkit.images.pixels import stored
 from p2pkit.images.plausible import refuse_implausible, refuse_long, refuse_many
 from p2pkit.utils.opening import open_regular
@@ -27,12 +29,14 @@ from p2pkit.utils.opening import open_regular
 # what nibabel has to say of a damaged file is said by the error
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
+PACKED_FRAMES = "JPEG", Jpeg2KImagePlugin.Jpeg2KImageFile.format
+"""What frames may be that says itself how large it is, as Pillow calls it."""
 PIECE = 1 << 20
 """So many bytes are unpacked at a time to see how many there are."""
 GZIP_MAGIC = b"\x1f\x8b"
 NIFTI_ENDINGS = (".nii", ".nii.gz")
-NIFTI_HEAD = 540
-"""The longer of the headers of NIfTI-1 and NIfTI-2, in bytes."""
+NIFTI_HEAD = 544
+"""The longer of the headers of NIfTI-1 and NIfTI-2, in bytes, with the four behind that say whether there is more."""
 NIFTI_DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 NIFTI_MAGIC = (344, (b"n+1\0", b"ni1\0"))
 """Where a NIfTI-1 file has its mark, and what it is."""
@@ -56,6 +60,7 @@ class DICOM:
         """
         dataset = dicom(stream)
         refuse_tables(dataset)
+        refuse_larger_frames(dataset)
         pixels = import_module("pydicom.pixels").pixel_array(dataset)
         frames = dataset.get("NumberOfFrames") or 1
         if int(frames) > 1:
@@ -99,6 +104,24 @@ def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
             packed = unpacking.unconsumed_tail
 
 
+def refuse_larger_frames(dataset: Any, packed: IO[bytes] | None = None, index: int | None = None) -> None:
+    """Raise DataError where frames are pictures larger than the DICOM file says: all, or the one of ``index``.
+
+    They are in the data set, or in ``packed``, which stands where they begin.
+    """
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not syntax or not syntax.is_encapsulated or ("PixelData" not in dataset and packed is None):
+        return
+    encapsulated, frames = import_module("pydicom.encaps"), int(dataset.get("NumberOfFrames") or 1)
+    if packed is None:
+        found = encapsulated.generate_frames(dataset.PixelData, number_of_frames=frames)
+    else:
+        found = [encapsulated.get_frame(packed, index or 0, number_of_frames=frames)]
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    for frame in found:
+        refuse_larger_picture(frame, PACKED_FRAMES, rows * columns, f"a frame of {rows} rows and {columns} columns")
+
+
 def refuse_tables(dataset: Any) -> None:
     """Raise DataError where the numbers of a DICOM file are not its pixels before a table is applied."""
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
@@ -140,7 +163,7 @@ class NIfTI:
         Where the file scales its values, that is done, and pixels are float32.
         """
         image = nifti(stream)
-        return in_nifti_units(np.asanyarray(image.dataobj), image).reshape(_nifti_shape(image))
+        return in_nifti_units(np.asanyarray(image.dataobj), image.dataobj).reshape(_nifti_shape(image))
 
     def header(self, stream: IO[bytes]) -> Shape:
         """The shape that ``read`` gives. The values are unpacked where they are compressed."""
@@ -196,7 +219,7 @@ def nifti(stream: IO[bytes]) -> Any:
     is_packed = stream.read(2) == GZIP_MAGIC
     stream.seek(0)
     with gzip.open(stream) if is_packed else nullcontext(stream) as unpacked:
-        head = unpacked.read(NIFTI_HEAD)
+        head = _without_extensions(unpacked.read(NIFTI_HEAD))
         claimed = nifti_end(head)
         refuse_implausible(claimed, packed)
         content = head + unpacked.read(max(0, claimed - len(head)))
@@ -207,10 +230,28 @@ def nifti(stream: IO[bytes]) -> Any:
     return nifti_class(head).from_bytes(content)
 
 
+def nifti_values(stream: IO[bytes]) -> Any:
+    """The values of a NIfTI file that is not compressed, as nibabel's array that reads the parts that are asked for."""
+    stream.seek(0)
+    return import_module("nibabel.arrayproxy").ArrayProxy(stream, nifti_header(stream.read(NIFTI_HEAD)))
+
+
+def _without_extensions(head: bytes) -> bytes:
+    """The beginning of a NIfTI file without the mark of more before its values, which nibabel would read slowly."""
+    size = int(nifti_class(head).header_class.template_dtype.itemsize)
+    return head[:size] + bytes(len(head[size : size + 4])) + head[size + 4 :]
+
+
 def nifti_class(head: bytes) -> Any:
     """The class of nibabel for a file that begins, unpacked, with ``head``: NIfTI-1, or NIfTI-2."""
     nibabel = library("nibabel", "NIfTI")
     return nibabel.Nifti2Image if head[4:8] in NIFTI2_MAGIC[1] else nibabel.Nifti1Image
+
+
+def nifti_header(head: bytes) -> Any:
+    """The header of nibabel in a file that begins, unpacked, with ``head`` (NIFTI_HEAD bytes)."""
+    kind = nifti_class(head).header_class
+    return kind(head[: kind.template_dtype.itemsize])
 
 
 def nifti_end(head: bytes) -> int:
@@ -219,17 +260,16 @@ def nifti_end(head: bytes) -> int:
     Raises:
         DataError: it cannot have an image.
     """
-    kind = nifti_class(head).header_class
-    header = kind(head[: kind.template_dtype.itemsize])
+    header = nifti_header(head)
     shape, offset = [int(side) for side in header.get_data_shape()], int(header.get_data_offset())
     if min(shape, default=0) < 1 or offset < 0:
         raise DataError(f"its shape is {tuple(shape)}, from byte {offset} on; it is damaged")
     return offset + math.prod(shape) * int(header.get_data_dtype().itemsize)
 
 
-def in_nifti_units(values: Any, image: Any) -> NDArray[Any]:
-    """Values of a NIfTI file as its image has them: float32 where the file scales them, else as stored."""
-    if image.dataobj.slope != 1 or image.dataobj.inter != 0:
+def in_nifti_units(values: Any, array: Any) -> NDArray[Any]:
+    """Values of nibabel's ``array`` of a NIfTI file: float32 where the file scales them, else as stored."""
+    if array.slope != 1 or array.inter != 0:
         values = values.astype(np.float32)
     return np.asarray(values)
 

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2pkit.errors import DataError
-from p2pkit.images.medical import GZIP_MAGIC, NIFTI_HEAD, in_nifti_units, nifti, nifti_class, nifti_end
+from p2pkit.images.medical import (
+    GZIP_MAGIC,
+    NIFTI_HEAD,
+    in_nifti_units,
+    nifti,
+    nifti_end,
+    nifti_header,
+    nifti_values,
+)
 from p2pkit.images.plausible import refuse_implausible
 from p2pkit.utils.opening import open_regular
 
@@ -31,16 +39,15 @@ class NiftiVolume:
                 head = unpacked.read(NIFTI_HEAD)
                 expected = nifti_end(head)
                 refuse_implausible(expected, file.stat().st_size)
-                unpacked.seek(0)
-                image = nifti_class(head).from_stream(unpacked)
             self._refuse_incomplete(stream, expected)
-        sides = tuple(int(side) for side in image.shape)
+        header = nifti_header(head)
+        sides = tuple(int(side) for side in header.get_data_shape())
         if len(sides) < 3 or set(sides[3:]) - {1} or 0 in sides:
             raise DataError(f"its shape is {sides}; expected three axes, so split it into volumes first")
         self.shape: tuple[int, int, int] = (sides[0], sides[1], sides[2])
         self.sides = sides
         """The shape with further axes of length 1."""
-        affine = np.asarray(image.affine, np.float64)
+        affine = np.asarray(header.get_best_affine(), np.float64)
         self.affine: NDArray[np.float64] | None = affine if np.isfinite(affine).all() else None
 
     def _refuse_incomplete(self, stream: IO[bytes], expected: int) -> None:
@@ -63,13 +70,11 @@ class NiftiVolume:
         place: list[Any] = [slice(None)] * 3 + [0] * (len(self.sides) - 3)
         place[axis] = index
         with open_regular(self.files[0]) as stream:
-            head = stream.read(NIFTI_HEAD)
-            stream.seek(0)
-            image = nifti_class(head).from_stream(stream)
-            return in_nifti_units(image.dataobj[tuple(place)], image)[:, :, None]
+            values = nifti_values(stream)
+            return in_nifti_units(values[tuple(place)], values)[:, :, None]
 
     def whole(self) -> NDArray[Any]:
         """All of it."""
         with open_regular(self.files[0]) as stream:
             image = nifti(stream)
-        return in_nifti_units(np.asanyarray(image.dataobj), image).reshape(self.shape)
+        return in_nifti_units(np.asanyarray(image.dataobj), image.dataobj).reshape(self.shape)

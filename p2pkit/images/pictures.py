@@ -44,6 +44,8 @@ TAIL = 4096
 """How many bytes at the end of a file are searched for the mark that ends an image."""
 SCAN = b"\xff\xda"
 """What each scan of a JPEG begins with; it stands nowhere else in one but in previews."""
+MOST_SEGMENTS = 2000
+"""How many segments a JPEG may have before its pixels; profiles and metadata are in pieces of 64 kB."""
 BYTES_OF_MODE = {"1": 1, "L": 1, "I;16": 2, "I;16B": 2}
 """What a pixel takes in memory; in other modes it is 4 bytes, or MOST_BYTES where colours have 16 bits."""
 MOST_BYTES = 8
@@ -68,7 +70,7 @@ class Picture:
         """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
         image = _opened(stream, self._formats)
         if image.format in ("JPEG", "MPO"):
-            _refuse_many_scans(stream)
+            refuse_many_scans(stream)
         if not _is_deep_png(image):
             return image_pixels(image)
         stream.seek(0)  # Pillow would cut it to 8 bits
@@ -178,7 +180,10 @@ def _fits_png(dtype: np.dtype[Any], channels: int) -> bool:
 def _opened(stream: IO[bytes], formats: Sequence[str]) -> Image.Image:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    with _limited_by(largest_plausible(size)):
+    if stream.read(len(JPEG.begins)) == JPEG.begins:
+        refuse_many_segments(stream)
+    stream.seek(0)
+    with limited_by(largest_plausible(size)):
         try:
             image = Image.open(stream, formats=list(formats))
             refuse_implausible(math.prod(image.size) * _bytes_of_pixel(image), size)
@@ -201,7 +206,7 @@ def _opened(stream: IO[bytes], formats: Sequence[str]) -> Image.Image:
 
 
 @contextmanager
-def _limited_by(most: int) -> Iterator[None]:
+def limited_by(most: int) -> Iterator[None]:
     """Have Pillow refuse, with DecompressionBombError, images of more pixels than ``most`` bytes can be."""
     # both belong to the whole process, and images are read in threads too
     with _OPENING, warnings.catch_warnings():
@@ -217,7 +222,7 @@ def _bytes_of_pixel(image: Image.Image) -> int:
     return MOST_BYTES if _has_deep_colour(image) else BYTES_OF_MODE.get(image.mode, 4)
 
 
-def _refuse_many_scans(stream: IO[bytes]) -> None:
+def refuse_many_scans(stream: IO[bytes]) -> None:
     """Raise DataError where a JPEG has more scans than may be."""
     stream.seek(0)
     scans, last = 0, b""
@@ -225,6 +230,21 @@ def _refuse_many_scans(stream: IO[bytes]) -> None:
         scans += piece.count(SCAN) + (last + piece[:1] == SCAN)
         last = piece[-1:]
     refuse_many(scans, "scans", "jpeg_scans")
+
+
+def refuse_many_segments(stream: IO[bytes]) -> None:
+    """Raise DataError where a JPEG has much before its pixels: Pillow puts EXIF together piece by piece."""
+    stream.seek(2)
+    segments = 0
+    while len(head := stream.read(4)) == 4 and not head.startswith(SCAN):
+        if head[0] != 0xFF or not 0xC0 <= head[1] < 0xFF or 0xD0 <= head[1] < 0xDA:
+            stream.seek(-3, os.SEEK_CUR)  # filled up, or no length follows
+            continue
+        stream.seek(max(0, int.from_bytes(head[2:]) - 2), os.SEEK_CUR)
+        if (segments := segments + 1) > MOST_SEGMENTS:
+            raise DataError(
+                f"refused, it has more than {MOST_SEGMENTS} segments before its pixels; save it without metadata"
+            )
 
 
 def _is_deep_png(image: Image.Image) -> bool:

@@ -16,7 +16,7 @@ from p2pkit.images.formats import installed
 from p2pkit.images.plausible import refuse_implausible
 from p2pkit.images.reading import failures_of, read_image
 from p2pkit.images.tiff_meaning import Meaning
-from p2pkit.images.tiff_opening import opened, refuse_larger_picture
+from p2pkit.images.tiff_opening import opened, refuse_larger_part
 from p2pkit.utils.opening import open_regular, patiently
 
 CACHED_BYTES = 64 << 20
@@ -99,7 +99,7 @@ class TiffRegions:
             packed = stream.read(page.databytecounts[index])
             if len(packed) < page.databytecounts[index]:
                 raise ValueError("the file ends too early")
-            refuse_larger_picture(page, packed)
+            refuse_larger_part(page, packed)
             segment, _, (_, height, width, _) = page.decode(packed, index, jpegtables=page.jpegtables)
             if segment is None:  # left out, so it is as empty as the page says
                 segment = np.full((1, height, width, page.chunks[-1]), page.nodata, page.dtype)

@@ -9,14 +9,14 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from io import BytesIO
 from struct import Struct
 from typing import IO, Any, NamedTuple
 
-from PIL import Image, Jpeg2KImagePlugin, UnidentifiedImageError
+from PIL import Jpeg2KImagePlugin
 from tifffile import COMPRESSION, FileHandle, TiffFile, TiffPage, TiffPageSeries
 
 from p2pkit.errors import DataError
+from p2pkit.images.pictures_within import refuse_larger_picture
 from p2pkit.images.plausible import largest_plausible, refuse_implausible, refuse_long, refuse_many
 
 OF_ITS_OWN: Mapping[str, Any] = {"is_ome": False, "is_mmstack": False, "is_ndtiff": False}
@@ -37,7 +37,7 @@ _UNPACKING: Mapping[int, tuple[int, Callable[[], Any]]] = {
 """By compression how many times its length may be unpacked to, and what unpacks it."""
 OF_PICTURES: Mapping[int, str] = {
     COMPRESSION.JPEG: "JPEG", COMPRESSION.ALT_JPEG: "JPEG", COMPRESSION.JPEG_LOSSY: "JPEG", COMPRESSION.PNG: "PNG",
-    COMPRESSION.WEBP: "WEBP",
+    COMPRESSION.WEBP: "WEBP", COMPRESSION.WEBP_DEPRECATED: "WEBP",
     **dict.fromkeys(
         (
             COMPRESSION.APERIO_JP2000_YCBC, COMPRESSION.JPEG_2000_LOSSY, COMPRESSION.APERIO_JP2000_RGB,
@@ -47,9 +47,18 @@ OF_PICTURES: Mapping[int, str] = {
     ),
 }  # fmt: skip
 """Compressions by which strips and tiles are pictures, as Pillow calls them."""
-SPARE = 4
-"""How many times as large such a picture may be: some writers fill them up."""
+LERC_MARK, LERC_SIDES = b"Lerc2 ", Struct("<ii")
+UNBOUNDED = frozenset({
+    COMPRESSION.JPEGXR, COMPRESSION.JPEGXR_NDPI, COMPRESSION.JPEGXL, COMPRESSION.JPEGXL_DNG, COMPRESSION.JETRAW,
+})  # fmt: skip
+"""Compressions whose strips and tiles say themselves how large they are, in ways that only what unpacks them reads."""
 OF_SIZE = frozenset({WIDTH, LENGTH, BITS, SAMPLES, DEPTH, TILE_WIDTH, TILE_LENGTH, TILE_DEPTH})
+OF_KIND = OF_SIZE | {259, 262, 266, 278, 284, 317, 338, 339}
+"""By these, which begin with the compression, tifffile tells whether two pages are of one image."""
+MOST_KINDS = 500
+"""So many may be in a file: tifffile compares each with all others, and with the pages within pages."""
+MOST_MISSING = 1 << 16
+"""How many strips or tiles a page may lack that it says to have; each is looked for."""
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -81,6 +90,9 @@ def opened(stream: IO[bytes]) -> Iterator[TiffPageSeries]:
         if "X" not in series.axes or "Y" not in series.axes:
             raise DataError(f"the axes of its image are {series.axes}; expected Y and X among them")
         assert series.dtype is not None
+        if (parts := math.prod(keyframe(series).chunked)) > len(keyframe(series).dataoffsets) + MOST_MISSING:
+            there = len(keyframe(series).dataoffsets)
+            raise DataError(f"the image is incomplete: it has {there} of {parts} strips or tiles")
         refuse_implausible(math.prod(series.shape) * series.dtype.itemsize, size)
         end = read = 0
         for start, length in (part for page in series.pages if page for part in _parts(page)):
@@ -111,25 +123,29 @@ def _refuse_bombs(stream: IO[bytes], series: TiffPageSeries, size: int) -> None:
 def refuse_larger_pictures(stream: IO[bytes] | FileHandle, pages: Iterable[Any]) -> None:
     """Raise DataError where strips or tiles of ``pages`` are pictures that are larger than what they are for."""
     for page in pages:
-        if page is not None and page.keyframe.compression in OF_PICTURES:
+        if page is not None and page.keyframe.compression in (*OF_PICTURES, *UNBOUNDED, COMPRESSION.LERC):
             for start, length in _parts(page):
                 stream.seek(start)
-                refuse_larger_picture(page.keyframe, stream.read(length))
+                refuse_larger_part(page.keyframe, stream.read(length))
 
 
-def refuse_larger_picture(page: TiffPage, packed: bytes) -> None:
+def refuse_larger_part(page: TiffPage, packed: bytes) -> None:
     """The same of one strip or tile: who unpacks it goes by what the picture says of itself."""
-    kind = OF_PICTURES.get(page.compression)
-    if kind is None:
-        return
-    try:
-        with Image.open(BytesIO(packed), formats=[kind]) as picture:
-            width, height = picture.size
-    except UnidentifiedImageError:  # unpacking it will say the same
-        return
-    if width * height > SPARE * math.prod(page.chunks):
-        shape = "x".join(map(str, page.chunks))
-        raise DataError(f"refused, a picture of {width}x{height} pixels stands for a strip or tile of {shape}")
+    most, shape = math.prod(page.chunks), "x".join(map(str, page.chunks))
+    if page.compression in UNBOUNDED:
+        raise DataError(
+            f"its {COMPRESSION(page.compression).name} compression is not unpacked, since a file may claim any size "
+            "in it; convert it to another, such as deflate"
+        )
+    if page.compression == COMPRESSION.LERC and packed:
+        # behind its mark and version, and a checksum from version 3 on
+        start = len(LERC_MARK) + (8 if packed[len(LERC_MARK)] >= 3 else 4) if packed.startswith(LERC_MARK) else -1
+        if start < 0 or len(packed) < start + LERC_SIDES.size:
+            raise DataError("a strip or tile is no LERC of version 2; it is damaged, or convert it to another")
+        if math.prod(LERC_SIDES.unpack_from(packed, start)) > most:
+            raise DataError(f"refused, LERC of more values stands for a strip or tile of {shape}; it is damaged")
+    if kind := OF_PICTURES.get(page.compression):
+        refuse_larger_picture(packed, [kind], most, f"a strip or tile of {shape}")
 
 
 def _unpacked(unpacker: Any, packed: bytes) -> Iterator[bytes]:
@@ -159,16 +175,21 @@ def refuse_unbounded(stream: IO[bytes]) -> None:
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     layout, place = _beginning(stream)
-    seen, pages, in_tags = set[int](), 0, 0
+    seen, kinds, within, in_tags = set[int](), set[tuple[tuple[int, int], ...]](), 0, 0
     while 0 < place < size:
         if place in seen:
             raise DataError("its pages lead back to one that was there already; it is damaged")
         seen.add(place)
         stream.seek(place)
         values, taken, place = _page(stream, layout, size)
-        pages += 1 + values.pop(SUB_IFDS, 0)
+        within += values.pop(SUB_IFDS, 0)
         in_tags += taken
-        refuse_many(pages, "pages", all_counted=False)
+        refuse_many(len(seen) + within, "pages", all_counted=False)
+        kinds.add(tuple(values.items()))
+        if len(kinds) * (len(kinds) + within) > MOST_KINDS**2:
+            raise DataError(
+                f"refused, its pages are of {len(kinds)} or more sizes and kinds; keep the page that is meant, alone"
+            )
         if in_tags > max(TAGS_ALWAYS, TAGS_RATIO * size):
             raise DataError(f"refused, the tags of its pages take {in_tags} bytes, and the file has {size}")
         _refuse_implausible_page(values, size)
@@ -206,7 +227,7 @@ def _page(stream: IO[bytes], layout: _Layout, size: int) -> tuple[dict[int, int]
         taken += length
         if code == SUB_IFDS:
             values[code] = count
-        elif code in OF_SIZE and kind in (3, 4, 16) and count:
+        elif code in OF_KIND and kind in (3, 4, 16) and count:
             place = start + layout.tag.size
             if length > layout.offset.size:  # as BitsPerSample of several samples; the first stands for all
                 stream.seek(layout.offset.unpack_from(tags, place)[0])

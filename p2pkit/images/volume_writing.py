@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, imwrite
 
 from p2pkit.errors import DataError
-from p2pkit.images.medical import NIFTI_DTYPES, NIFTI_ENDINGS, NIFTI_HEAD, library, nifti_class
+from p2pkit.images.medical import NIFTI_DTYPES, NIFTI_ENDINGS, NIFTI_HEAD, library, nifti_class, nifti_header
 from p2pkit.images.names import ending
 from p2pkit.images.nifti_volumes import NiftiVolume
 from p2pkit.images.tiff import CLASSIC_LIMIT, TIFF, carried_over
@@ -89,16 +89,13 @@ def _like(source: NiftiVolume, voxels: NDArray[Any]) -> Any:
     file = source.files[0]
     with gzip.open(file) if source.packed else open_regular(file) as stream:
         head = stream.read(NIFTI_HEAD)
-        stream.seek(0)
-        kind = nifti_class(head)
-        original = kind.from_stream(stream)
-        header = original.header.copy()
+    header = nifti_header(head)
+    affine = None if source.affine is None else header.get_best_affine()
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header.set_intent("none")
     header["cal_min"] = header["cal_max"] = 0
-    header.extensions.clear()
-    return kind(voxels.reshape(source.sides), None if source.affine is None else original.affine, header)
+    return nifti_class(head)(voxels.reshape(source.sides), affine, header)
 
 
 def _write_stack(stream: IO[bytes], voxels: NDArray[Any], source: Volume) -> None:

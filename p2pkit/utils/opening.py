@@ -161,7 +161,7 @@ class Limits:
     list_bytes: int = 256 * 10**6
     """What a text may take that lists the files of a data set."""
     download_bytes: int = 2**36
-    """What one file may take that is downloaded, where its size is not known beforehand."""
+    """What one file may take that is downloaded, whatever an index says that its size is."""
     unpacked_bytes: int = 2**36
     """What the files in an archive may take."""
     unpacked_files: int = 2_000_000

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from p2pkit.errors import DataError
 from p2pkit.utils.atomic import write_text
 from p2pkit.utils.opening import read_regular
 
 INDEX = "shards.json"
+LEAST_OF_PAIR = 1024
+"""How many bytes of a shard a pair takes: the headers of two members."""
+MOST_PAIRS = 10**6
+"""How many a shard may have, of which each takes memory as soon as one is read."""
 LARGEST = 64 * 10**6
 """How many bytes an index may have: enough for 300 000 shards."""
 
@@ -21,10 +25,17 @@ class ShardEntry(BaseModel, frozen=True, strict=True):
     """What is known of a shard before it is opened."""
 
     name: Annotated[str, Field(pattern=r"^[^/\\]+\.tar$")]
-    pairs: Annotated[int, Field(ge=0)]
+    pairs: Annotated[int, Field(ge=0, le=MOST_PAIRS)]
     size: Annotated[int, Field(gt=0)]
     """In bytes."""
     sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
+
+    @model_validator(mode="after")
+    def _holds_its_pairs(self) -> Self:
+        """An order is drawn for as many pairs as there are said to be, which takes memory for each."""
+        if self.pairs * LEAST_OF_PAIR > self.size:
+            raise ValueError(f"{self.pairs} pairs do not fit into {self.size} bytes")
+        return self
 
 
 class Index(BaseModel, strict=True):

@@ -27,7 +27,10 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.Ta
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    info = tar.next()
+    try:
+        info = tar.next()
+    except RecursionError as error:
+        raise tarfile.ReadError("it has headers of headers without end") from error
     tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which would be gigabytes
     if info is not None and info.size < 0:
         raise tarfile.ReadError(f"its member {info.name!r} has a negative size")
