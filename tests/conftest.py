@@ -93,11 +93,14 @@ Call = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the user's that is empty, and forgotten after the test."""
-    folder = tmp_path_factory.mktemp("cache")
+    """A cache of the user's that is empty, and forgotten after the test, as are the folders of its plugins."""
+    folder, paths = tmp_path_factory.mktemp("cache"), list(sys.path)
     with pytest.MonkeyPatch.context() as patch:  # a test's own is undone before the program is configured anew
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+    if sys.path != paths:  # a monkeypatch that is undone behind --plugins-dir puts it back
+        sys.path[:] = paths
+        configure()
 
 
 @pytest.fixture(scope="session")

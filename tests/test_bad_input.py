@@ -217,7 +217,8 @@ def test_two_runs_never_share_a_folder(recipe: Path, p2pkit: Call, tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("generator.width=99999999999999999999", "generator 'unet' of p2pkit"),
+        ("generator.width=99999999999999999999", "it has a whole number of more than 64 bits"),
+        ("generator.width=999999999999", "generator 'unet' of p2pkit"),
         ("data.size=100000000", "memory"),
     ],
 )

@@ -150,10 +150,11 @@ def test_what_is_wrong_with_plugins_is_said_in_either_view(p2pkit: Call) -> None
     options = ("--plugins-dir", FAKE_DISTRIBUTION, "components")
     listed = p2pkit(*options)
     assert "Shifts every colour. (faketile 1.2)" in listed.out
-    assert "CANNOT BE USED: 'without_annotation' of faketile 1.2" in listed.out
+    assert "CANNOT BE USED: 'without_annotation' of faketile 1.2" in " ".join(listed.out.split())
     assert listed.err.count("Warning: tile_quits (faketile 1.2): SystemExit: not today") == 1
     shown = p2pkit(*options, "without_annotation")
-    assert shown.code == 0 and "CANNOT BE USED: 'without_annotation' of faketile 1.2" in shown.out
+    assert shown.code == 0
+    assert "CANNOT BE USED: 'without_annotation' of faketile 1.2" in " ".join(shown.out.split())
     twice = p2pkit(*options, "contested")
     assert twice.code == 2 and "Error: generators: the name 'contested' is offered by" in twice.err
     assert too_long(listed.out + shown.out) == []

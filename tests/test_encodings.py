@@ -18,6 +18,7 @@ from p2pkit.networks.encoding import SourcePart
 from p2pkit.settings import TransformSettings
 from p2pkit.training.sample_grids import GAP, TOP
 from tests.conftest import Call, lines, save, train
+from tests.model_files import change_header, described
 
 CLASSES = 5
 COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240], [10, 10, 10]], dtype=np.uint8)
@@ -160,7 +161,7 @@ def test_an_encoding_is_checked_like_any_component(labels: Path, p2pkit: Call) -
 def test_a_model_without_its_encoding_says_whose_it_is(labels: Path, tmp_path: Path, p2pkit: Call) -> None:
     run = train(p2pkit, labels, tmp_path / "run", "train.max_steps=1")
     file = run / "model.safetensors"
-    file.write_bytes(file.read_bytes().replace(b'\\"one_hot\\"', b'\\"one_cat\\"').replace(b'"one_hot"', b'"one_cat"'))
+    change_header(file, encoding={**described(file)["header"]["encoding"], "name": "one_cat"})
     outcome = p2pkit("translate", run, tmp_path / "labels", "--out", tmp_path / "out")
     assert outcome.code == 2 and "its encoding 'one_cat' comes from p2pkit" in outcome.err
 

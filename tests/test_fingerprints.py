@@ -136,6 +136,16 @@ def test_the_cache_of_headers_sees_a_file_that_was_written_again(
     assert outcome.code == 2 and "3.bmp" in outcome.err
 
 
+def test_a_cache_of_headers_that_is_no_file_is_passed_over(p2pkit: Call, recipe: Path) -> None:
+    folder = Path(os.environ["XDG_CACHE_HOME"], "p2pkit", "headers")
+    before = set(folder.glob("*.json"))
+    assert p2pkit("check", recipe).code == 0
+    (file,) = set(folder.glob("*.json")) - before
+    file.unlink()
+    os.mkfifo(file)
+    assert p2pkit("check", recipe).code == 0 and file.is_file()
+
+
 class NamesFiles:
     """A data set of a stranger: without a fingerprint, more samples than are looked at, files that it names."""
 

@@ -79,7 +79,7 @@ def test_what_is_trained_on_does_not_depend_on_names(odd: Path, recipe: Path, p2
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_that_cannot_show_a_name(encoding: str, odd: Path, recipe: Path, tmp_path: Path) -> None:
     save(odd / "test" / "source" / "日本.png", picture(24, 24, 70))
     save(odd / "test" / "target" / "日本.png", picture(24, 24, 71))

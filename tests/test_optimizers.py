@@ -141,11 +141,12 @@ def test_warmup_goes_with_every_schedule(recipe: Path, tmp_path: Path, p2pkit: C
 
 
 def test_the_keys_of_a_kind_are_shown_with_each_component(p2pkit: Call) -> None:
+    schema = json.dumps(p2pkit("schema").json)
     for name, key in (("lion", "clip_gradient_norm"), ("cosine", "warmup"), ("ssim", "weight")):
         found = p2pkit("components", name, "--json").json  # a loss and a metric may have one name
         (described,) = [each for one in found for each in one["parameters"] if each["name"] == key]
         assert described["help"] and not described["required"]
-        assert key in json.dumps(p2pkit("schema").json)
+        assert key in schema
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.RMSprop])

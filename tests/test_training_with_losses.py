@@ -72,6 +72,7 @@ def test_two_processes_give_the_networks_of_one(p2pkit: Call, recipe: Path, tmp_
         torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_wasserstein_loss_trains_in_two_processes(recipe: Path, tmp_path: Path) -> None:
     settings = ("--set", WASSERSTEIN, "--set", "discriminator.norm=instance")
     running = launch("run", recipe, "--out", tmp_path / "run", *settings)

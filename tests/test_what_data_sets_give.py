@@ -336,7 +336,7 @@ def test_without_a_fingerprint_it_is_that_of_the_content() -> None:
 def test_a_changed_tuple_is_changed_data(plugin: Plugin, recipe: Path, p2pkit: Call, tmp_path: Path) -> None:
     assert p2pkit(*plugin(TUPLES), "run", recipe, "--out", tmp_path / "run", *MINE).code == 0
     changed = p2pkit(*plugin("return pixels(index), pixels(index + 8)"), "run", "--resume", tmp_path / "run")
-    assert changed.code == 2 and "is not what this run began with" in changed.err
+    assert changed.code == 2 and "is not what this run was trained on" in changed.err
 
 
 def test_what_torch_offers_is_taken_as_it_is() -> None:

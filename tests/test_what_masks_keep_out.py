@@ -20,6 +20,7 @@ from p2pkit.data.samples import BySide, Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.networks.encoding import Encoded, SourcePart
 from p2pkit.networks.fitting import resize, resize_mask
+from p2pkit.training.identity import Identity
 from p2pkit.training.not_finite import leave_step
 from p2pkit.training.sample_grids import Row, sample_grid
 from tests.conftest import picture, save
@@ -76,7 +77,7 @@ def test_masks_of_any_integers_weigh_by_a_range() -> None:
 
 def test_a_step_that_is_left_has_its_mask(tmp_path: Path) -> None:
     mask = torch.rand(1, 1, 4, 4)
-    leave_step(tmp_path, Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), ["a"], mask), 0.5, 0, None)
+    leave_step(tmp_path, Batch(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4), ["a"], mask), 0.5, 0, None, Identity())
     assert torch.equal(load_file(tmp_path / "process_0.safetensors")["mask"], mask)
 
 

@@ -22,7 +22,7 @@ from p2pkit.components.host import configure, manager
 from p2pkit.errors import did_you_mean, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.opening import set_limits
-from p2pkit.utils.progress import HarmlessStream, hung, is_main_process, print_line, process_count
+from p2pkit.utils.progress import HarmlessStream, harmless, is_main_process, print_line, process_count
 
 COMMANDS = {
     "init": "p2pkit.cli.init",
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = outcome if isinstance(outcome, int) else 0
         except (KeyboardInterrupt, Exception) as error:
             message, code = failure(error)
-            message = hung(message)
+            message = harmless(message, hanging=True)
             print_line(message, label=True)
             if not (message.isascii() or (encoding := sys.getfilesystemencoding()) == "utf-8"):
                 print_line(f"NOTICE: names of files are read in {encoding}; if they are in UTF-8, set PYTHONUTF8=1")

@@ -80,12 +80,8 @@ def command(
     from p2pkit.recipe.resolve import read_recipe
 
     resolved: Recipe | None = None
-    if recipe is not None and recipe.is_dir():
-        with redirect_stdout(sys.stderr):  # results alone are on stdout
-            resolved = _of_folder(recipe, overrides, device)
-    elif recipe is not None:
-        resolved = read_recipe(recipe, overrides)
-
+    if recipe is not None:
+        resolved = _of_folder(recipe, overrides, device) if recipe.is_dir() else read_recipe(recipe, overrides)
     if resolved is not None and not continues:
         from p2pkit.runs import train
 
@@ -157,10 +153,11 @@ def _of_folder(folder: Path, overrides: tuple[str, ...], device: str | None) -> 
     """The recipe that is made for a folder of pairs, some of which are shown here."""
     from p2pkit.cli.init import made_recipe, report_unused, show_pairs
 
-    made = made_recipe(folder, device)
-    report_unused(made)
-    recipe = made.recipe(overrides)
-    show_pairs(made, folder, Path())
+    with redirect_stdout(sys.stderr):  # results alone are on stdout
+        made = made_recipe(folder, device)
+        report_unused(made)
+        recipe = made.recipe(overrides)
+        show_pairs(made, folder, Path())
     return recipe
 
 

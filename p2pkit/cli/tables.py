@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pkit.errors import visible
-from p2pkit.utils.progress import hung, unfiltered
+from p2pkit.utils.progress import harmless, unfiltered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +66,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
 
 def print_text(text: str, indent: int = 0) -> None:
     """Print ``text``, each of its lines wrapped, and all but the first indented (see utils.progress.print_line)."""
-    _print(_text(hung(text)), indent)
+    _print(_text(harmless(text, hanging=True)), indent)
 
 
 def _broken_at_commas(text: str, room: int) -> str:

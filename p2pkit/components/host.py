@@ -54,7 +54,8 @@ class Plugin:
     @property
     def origin(self) -> str:
         """Name, distribution and version, as messages show them."""
-        return visible(f"{self.name} ({self.distribution} {self.version})")
+        shown = f"{self.name} ({self.distribution} {self.version})"
+        return shown if shown.isprintable() else visible(shown)
 
     @property
     def owner(self) -> str:

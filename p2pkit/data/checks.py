@@ -25,7 +25,6 @@ from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
-from p2pkit.utils.opening import IrregularFile, open_regular
 from p2pkit.utils.progress import Progress
 
 SHOWN, SHOWN_IN_NOTICE = 50, 3
@@ -155,9 +154,8 @@ class HeaderCheck:
         stamps = "".join(map(attrgetter("files_stamp"), self.data.sets)) if self.data.train.names_files else ""
         headers, unreadable = _scan_headers(self.data, f"{identity} {stamps} {self.data.train.taking or ''}".strip())
         self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
-        findings = self.findings
+        findings, unlike = self.findings, []
         first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples
-        unlike = []
         for group in headers.groups:
             try:
                 refuse_unlike(group.header, group.header, to_one_size)
@@ -294,10 +292,9 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     cache = caches / "p2pkit" / "headers" / f"{digest}.json"
     sets: Sequence[DatasetWithHeaders] = data.sets
     # nobody knows of a home folder; it is not there, not allowed, no file, or damaged
-    with suppress(RuntimeError, OSError, IrregularFile, ValueError):
+    with suppress(RuntimeError, OSError, ValueError):
         cache = cache.expanduser()
-        with open_regular(cache) as stream:
-            cached = HeaderScan.model_validate_json(stream.read())
+        cached = HeaderScan.model_validate_json(cache.read_bytes() if cache.is_file() else b"")
         if cached.count == len(refs):
             known, refs = cached, cached.unread
     if not refs:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 Norm = Literal["batch", "instance", "none"]
+HAS_BIAS: Mapping[Norm, bool] = {"batch": False, "instance": True, "none": True}
+"""Whether a convolution before such a norm has a bias: batch norm has its own."""
 Upsampling = Literal["transposed", "resize"]
 """Transposed convolutions as in the paper, or nearest-neighbour resizing and a 3x3 convolution: no checkerboard."""
 
@@ -17,11 +20,6 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     return nn.InstanceNorm2d(channels) if norm == "instance" else nn.Identity()
-
-
-def has_bias(norm: Norm) -> bool:
-    """Whether a convolution before such a norm has a bias: batch norm has its own."""
-    return norm != "batch"
 
 
 def initialise(network: nn.Module) -> None:

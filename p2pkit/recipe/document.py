@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -268,11 +269,13 @@ def parsed(override: str) -> tuple[KeyPath, Any]:
         raise RecipeError(f"{COMMAND_LINE} {override}: expected KEY=VALUE, as in {COMMAND_LINE} train.epochs=5")
     try:
         return path, parsed_toml(f"value = {text.strip()}")["value"]
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         if text.strip()[:1] in ("'", '"') and (remedy := _remedy(str(error))):
             raise RecipeError(f"{COMMAND_LINE} {override}: this is not valid TOML: {error}{remedy}") from error
         # a bare word: shells make quotes inside quotes a nuisance, and the value is validated like any other
         return path, text.strip()
+    except ValueError as error:
+        raise RecipeError(f"{COMMAND_LINE} {key}: {error}") from error
 
 
 def _apply(document: Document, path: KeyPath, value: Any, origin: str) -> None:

@@ -52,7 +52,7 @@ def restore_optimizer(
     state: dict[int, dict[str, Any]] = {numbers[name]: dict(values) for name, values in rest["numbers"].items()}
     for path, tensor in tensors.items():
         name, key = path.split(SEPARATOR)
-        like_parameter = key not in _SHAPED or tensor.shape == parameters[name].shape
+        like_parameter = key not in _SHAPED or tensor.shape in (parameters[name].shape, ())  # NovoGrad: one of a layer
         if not like_parameter or (key == "step" and not (tensor.numel() == 1 and 0 <= float(tensor) < math.inf)):
             raise ValueError(f"{key} of {name} is {list(tensor.shape)}, or no number of steps")
         state.setdefault(numbers[name], {})[key] = _laid_out_like(parameters[name], tensor)

@@ -92,7 +92,9 @@ def patiently(read: Callable[[], T], path: Path) -> T:
         try:
             return read()
         except OSError as error:
-            if error.errno is None or error.errno in LASTING:
+            if error.errno is None:  # of a library's own, which a name would take the text from
+                raise
+            if error.errno in LASTING:
                 error.filename = error.filename or str(path)
                 raise
             if pause is None:
@@ -111,7 +113,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     """
 
     def read() -> bytes:
-        with open_regular(path) as stream:
+        with open(path, "rb", opener=_descriptor) as stream:
             return stream.read() if most is None else stream.read(most + 1)
 
     return patiently(read, path)

@@ -168,7 +168,7 @@ def print_line(message: str, label: bool = False) -> None:
     lines but the first stands at the margin, where a name that has line ends might say what is an error, or done. With
     a ``label`` each line says which process has printed it.
     """
-    message = hung(harmless(message))
+    message = harmless(message, hanging=True)
     if label:
         message = labelled(message)
     if _shown and (live := _shown[-1]._live) is not None:
@@ -213,14 +213,14 @@ def unfiltered(stream: Any) -> Any:
     return stream.stream if isinstance(stream, HarmlessStream) else stream
 
 
-def harmless(text: str) -> str:
-    """``text`` with all escaped that no terminal should obey, but for tabs and ends of lines."""
-    return text if text.isprintable() else _CONTROLS.sub(lambda found: visible(found[0]), text)
+def harmless(text: str, hanging: bool = False) -> str:
+    """``text`` with all escaped that no terminal should obey, but for tabs and ends of lines.
 
-
-def hung(text: str) -> str:
-    """``text`` with its lines indented, all but the first."""
-    return re.sub(r"\n(?=\S)", "\n  ", text)
+    ``hanging``: with its lines indented, all but the first.
+    """
+    if not text.isprintable():
+        text = _CONTROLS.sub(lambda found: visible(found[0]), text)
+    return re.sub(r"\n(?=\S)", "\n  ", text) if hanging else text
 
 
 def process_count() -> int:

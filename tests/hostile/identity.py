@@ -160,8 +160,6 @@ EXCHANGED: list[tuple[str, Callable[[Path], None], list[str]]] = [
         ["is of another run"],
     ),
     ("other ranges", partial(_environment, change=lambda found: found["data"]["ranges"].update(target=[0, 9])), RANGES),
-    ("no data", partial(_environment, change=lambda found: found.pop("data")), RANGES),
-    ("no ranges", partial(_environment, change=lambda found: found["data"].pop("ranges")), RANGES),
     (
         "another starting point",
         partial(_environment, change=lambda found: found.update(init_from=ORIGIN)),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from p2pkit.contracts import DiscriminatorOutput
 from p2pkit.errors import RecipeError
-from p2pkit.networks.layers import Norm, has_bias, hold_spectral_norms, initialise, norm_layer
+from p2pkit.networks.layers import HAS_BIAS, Norm, hold_spectral_norms, initialise, norm_layer
 
 WIDEST = 8
 SMALLEST = 3
@@ -52,7 +52,7 @@ class PatchGAN(nn.Module):
         for level in range(1, max(layers, 1) + 1):
             wider = width * min(2**level, WIDEST)
             last = level == max(layers, 1)
-            conv = nn.Conv2d(channels, wider, kernel, 1 if last else stride, padding, bias=has_bias(norm))
+            conv = nn.Conv2d(channels, wider, kernel, 1 if last else stride, padding, bias=HAS_BIAS[norm])
             blocks.append(nn.Sequential(conv, norm_layer(norm, wider), nn.LeakyReLU(0.2)))
             channels = wider
         self.blocks = nn.ModuleList(blocks)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from p2pkit.networks.layers import Norm, enlarging_end, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import HAS_BIAS, Norm, enlarging_end, initialise, norm_layer
 
 HALVINGS = 2
 
@@ -40,7 +40,7 @@ class ResNet(nn.Module):
         scale: int = 1,
     ) -> None:
         super().__init__()
-        bias = has_bias(norm)
+        bias = HAS_BIAS[norm]
         layers = [nn.ReflectionPad2d(3), nn.Conv2d(source_channels, width, 7, bias=bias), *_activated(norm, width)]
         for _ in range(HALVINGS):
             layers += [nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), *_activated(norm, 2 * width)]
@@ -70,7 +70,7 @@ class ResNet(nn.Module):
 class _ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
         super().__init__()
-        bias = has_bias(norm)
+        bias = HAS_BIAS[norm]
         layers = [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), *_activated(norm, channels)]
         if dropout:
             layers.append(nn.Dropout(dropout))

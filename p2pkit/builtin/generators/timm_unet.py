@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from p2pkit.builtin.timm_networks import Arguments, Backbone, FeatureNetwork
 from p2pkit.errors import RecipeError
-from p2pkit.networks.layers import Norm, enlarging_end, has_bias, initialise, norm_layer
+from p2pkit.networks.layers import HAS_BIAS, Norm, enlarging_end, initialise, norm_layer
 
 WIDEST = 8
 """Decoder blocks grow to this many times the width."""
@@ -97,6 +97,6 @@ class TimmUNet(nn.Module):
 
 
 def _block(channels_in: int, channels: int, norm: Norm, dropout: float) -> nn.Sequential:
-    convolution = nn.Conv2d(channels_in, channels, 3, 1, 1, bias=has_bias(norm))
+    convolution = nn.Conv2d(channels_in, channels, 3, 1, 1, bias=HAS_BIAS[norm])
     layers = [convolution, norm_layer(norm, channels), nn.ReLU()]
     return nn.Sequential(*layers, nn.Dropout(dropout)) if dropout else nn.Sequential(*layers)

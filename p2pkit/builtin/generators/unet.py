@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.networks.layers import (
+    HAS_BIAS,
     Norm,
     Upsampling,
     enlarging_end,
-    has_bias,
     initialise,
     norm_layer,
     output_layers,
@@ -67,13 +67,13 @@ class UNet(nn.Module):
         encoders, decoders, channels = list[nn.Module](), list[nn.Module](), source_channels
         for level, wider in enumerate(widths):
             normalised = 0 < level < depth - 1
-            convolution = nn.Conv2d(channels, wider, 4, 2, 1, bias=normalised and has_bias(norm))
+            convolution = nn.Conv2d(channels, wider, 4, 2, 1, bias=normalised and HAS_BIAS[norm])
             layers = [nn.LeakyReLU(0.2), convolution] if level else [convolution]
             encoders.append(nn.Sequential(*layers, *([norm_layer(norm, wider)] if normalised else [])))
             channels = wider
         for level in range(depth - 1, 0, -1):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
-            layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, has_bias(norm))]
+            layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, HAS_BIAS[norm])]
             layers.append(norm_layer(norm, widths[level - 1]))
             if dropout and depth - 1 - level < DROPOUT_BLOCKS:
                 layers.append(nn.Dropout(dropout))

@@ -112,6 +112,7 @@ def test_a_step_that_is_not_finite_is_replayed(program: Call, bicycle: Path, tmp
     assert "encoder: the output of" in replayed.out and "is the first that is not finite" in replayed.out
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(plugins: Path, bicycle: Path, tmp_path: Path) -> None:
     """Each draws noise of its own, so there is none here: what remains must not depend on the processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]

@@ -188,6 +188,7 @@ def test_without_the_plugin_a_model_reports_what_to_install(
     assert about["distribution"] == about["encoding"]["distribution"] == "p2pkit-hd"
 
 
+@pytest.mark.slow
 def test_two_processes_train_both_phases_as_one_does(
     local_recipe: Path, coarse_run: Path, plugins: Path, tmp_path: Path, program: Call
 ) -> None:

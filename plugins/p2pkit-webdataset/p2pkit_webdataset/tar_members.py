@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
-from typing import IO, cast
+from collections.abc import Callable, Iterator
+from typing import IO, TypeVar, cast
 
+T = TypeVar("T")
 LONGEST_READ = 16 * 2**20
 
 
@@ -16,7 +17,7 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.Ta
     may show only at the end: nothing is known to be whole before it. OSError and the errors of ``stream`` go through.
     """
     guarded = _TarStream(stream)
-    with tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:") as tar:
+    with _bounded(lambda: tarfile.open(fileobj=cast(IO[bytes], guarded), mode="r:")) as tar:  # it reads the first one
         while (info := _next(tar)) is not None:
             yield tar, info
     # tarfile takes a damaged header for the end, and leaves it to us to see whether anything comes after the end
@@ -27,14 +28,18 @@ def tar_members(stream: IO[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.Ta
 
 
 def _next(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
-    try:
-        info = tar.next()
-    except RecursionError as error:
-        raise tarfile.ReadError("it has headers of headers without end") from error
+    info = _bounded(tar.next)
     tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers all it has seen, which would be gigabytes
     if info is not None and info.size < 0:
         raise tarfile.ReadError(f"its member {info.name!r} has a negative size")
     return info
+
+
+def _bounded(read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except RecursionError as error:
+        raise tarfile.ReadError("it has headers of headers without end") from error
 
 
 class _TarStream:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from p2pkit.data import sampler
+from p2pkit.data import loader
 from p2pkit.data.loader import EpochSampler
 from p2pkit_webdataset import dataset
 from p2pkit_webdataset.dataset import WebDataset
@@ -75,7 +75,7 @@ def test_a_run_reads_each_shard_once_an_epoch(
 
     monkeypatch.setattr(dataset, "open_shard", opening)
     monkeypatch.setattr(dataset, "OPEN_SHARDS", 1)
-    monkeypatch.setattr(sampler, "WINDOW", 2)
+    monkeypatch.setattr(loader, "WINDOW", 2)
     settings = ("loader.batch_size=1", "train.max_steps=60", "train.sample_every=100", "train.checkpoint_every=60")
     words = [word for setting in settings for word in ("--set", setting)]
     assert program("run", sharded, "--out", tmp_path / "run", *words).code == 0
