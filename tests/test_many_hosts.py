@@ -126,6 +126,7 @@ def test_a_job_of_slurm_is_requeued_and_goes_on(hosts: Hosts) -> None:
     assert not requeued(hosts)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_aborted_is_requeued(hosts: Hosts) -> None:
     run = hosts.folder / "runs" / "big"
     change(STEPS, ENDLESS, hosts.folder / "recipe.toml")
@@ -153,6 +154,7 @@ def test_a_job_that_ends_by_a_mistake_is_not_requeued(everywhere: bool, hosts: H
     assert not requeued(hosts)
 
 
+@pytest.mark.slow
 def test_a_lost_machine_ends_the_other_and_the_run_goes_on(hosts: Hosts, p2pkit: Call) -> None:
     recipe, run = hosts.folder / "recipe.toml", hosts.folder / "runs" / "big"
     change(STEPS, f"{ENDLESS}\n{SHORT}", recipe)

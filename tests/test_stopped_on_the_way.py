@@ -72,6 +72,7 @@ def test_bad_test_data_ends_all_processes_with_a_checkpoint(
     assert steps_of_checkpoints(tmp_path / "run") == [2, 3]
 
 
+@pytest.mark.slow
 def test_no_kill_at_the_end_takes_the_only_checkpoint(
     recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

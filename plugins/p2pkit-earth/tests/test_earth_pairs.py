@@ -195,6 +195,7 @@ def test_other_images_are_refused(program: Call, installed: Path) -> None:
     assert hashlib.sha256((installed / "bmng.jpg").read_bytes()).hexdigest() == images.SHA256["bmng.jpg"]
 
 
+@pytest.mark.slow
 def test_the_tiles_of_a_set_are_translated_at_the_size_of_training(program: Call, tmp_path: Path) -> None:
     run, small = tmp_path / "run", ("validation.max_images=999",)
     outcome = program("run", RECIPE, *settings(*QUICK, *small), "--out", run, "--device", "cpu")

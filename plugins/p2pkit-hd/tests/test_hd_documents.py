@@ -37,6 +37,7 @@ def test_recipes_are_valid_by_name_and_in_the_readme(name: str, program: Call) -
     assert 'name = "class_and_boundary"' in outcome.out
 
 
+@pytest.mark.slow
 def test_the_published_networks_are_what_the_recipes_name(program: Call, streets: Path) -> None:
     losses = [(f"losses.{place}.name", "l1") for place in (2,)]  # without weights that nobody has here
     words = [word for key, value in (*losses, ("data.root", streets)) for word in ("--set", f"{key}={value}")]
