@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pkit.utils.atomic import os_errors_described, write_text
-from p2pkit.utils.opening import read_regular, refuse_irregular
+from p2pkit.utils.opening import read_regular, regular_descriptor
 
 
 def append_line(file: Path, values: Mapping[str, Any]) -> None:
@@ -37,13 +37,7 @@ def append_line(file: Path, values: Mapping[str, Any]) -> None:
 
 def _itself(path: str, flags: int) -> int:
     """Open a file to append to, and none that a link leads to: in a folder that others have made, that may be any."""
-    descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
-    try:
-        refuse_irregular(path, os.fstat(descriptor).st_mode)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return regular_descriptor(path, flags | getattr(os, "O_NOFOLLOW", 0))
 
 
 def read_lines(file: Path) -> list[Mapping[str, Any]]:

@@ -57,13 +57,15 @@ def open_regular(path: Path) -> BufferedReader:
         IrregularFile: it is a FIFO, a device or a socket.
         OSError: it cannot be opened; IsADirectoryError for a folder.
     """
-    return open(path, "rb", opener=_descriptor)
+    return open(path, "rb", opener=regular_descriptor)
 
 
-def _descriptor(path: str, flags: int) -> int:
-    refuse_irregular(path, os.stat(path).st_mode)  # noqa: PTH116 - of what links lead to; opening a device may do harm
+def regular_descriptor(path: str, flags: int) -> int:
+    """Open a regular file by the ``flags`` of os.open, for ``open(..., opener=)``; raises as :func:`open_regular`."""
+    if not flags & os.O_CREAT:
+        refuse_irregular(path, os.stat(path).st_mode)  # noqa: PTH116 - of what links lead to; opening a device may harm
     # without O_NONBLOCK opening a FIFO waits for somebody who writes
-    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
     try:
         refuse_irregular(path, os.fstat(descriptor).st_mode)
     except BaseException:
@@ -113,7 +115,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     """
 
     def read() -> bytes:
-        with open(path, "rb", opener=_descriptor) as stream:
+        with open(path, "rb", opener=regular_descriptor) as stream:
             return stream.read() if most is None else stream.read(most + 1)
 
     return patiently(read, path)

@@ -14,12 +14,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Outcome
+from tests.conftest import NETWORKS, Outcome
 from tests.hostile.attacks import Attack
 
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoints/step_00000001"
-RECIPE = """
+RECIPE = f"""
 [run]
 name = "small"
 [data]
@@ -32,12 +32,7 @@ workers = 0
 [transform]
 load_size = 32
 crop_size = 16
-[generator]
-depth = 3
-width = 4
-[discriminator]
-name = "patchgan_16"
-width = 4
+{NETWORKS}
 [train]
 max_steps = 1
 """
