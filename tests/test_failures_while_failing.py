@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from p2pkit.cli.main import main
 from p2pkit.contracts import Batch
-from p2pkit.data.readers import _Watch
+from p2pkit.data.readers import _Watch, batches_of
+from p2pkit.errors import DataError
 from p2pkit.inference.model_file import read_header
 from p2pkit.training.outputs import Outputs
 from p2pkit.training.trainer import Trainer
@@ -245,6 +250,31 @@ def test_what_a_plugin_raises_in_a_reader_is_no_killed_reader(
     monkeypatch.setattr("p2pkit.runs.try_training", lambda *_: None)
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *words("loader.workers=1"))
     assert "the augmentation is broken" in outcome.err and "has been killed" not in outcome.err
+
+
+@pytest.fixture
+def handler_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PyTorch's handler of SIGCHLD, as a program has it that used loaders of its own before."""
+    before = signal.getsignal(signal.SIGCHLD)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    list(DataLoader([0.0], num_workers=1))
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("handler_of_pytorch")
+@pytest.mark.parametrize("killed", [True, False])
+def test_readers_that_were_ended_are_of_no_matter_to_what_ends_later(killed: bool) -> None:
+    """While their error is told, PyTorch still lists them, and its handler hears of every process that ends."""
+    loader = DataLoader([0.0, 0.0 if killed else "a"] * 20, batch_size=2, num_workers=2, timeout=1)
+    with pytest.raises(DataError if killed else TypeError) as raised:
+        for _ in batches_of(loader, "1m"):
+            to_workers(signal.SIGKILL)
+    assert callable(signal.getsignal(signal.SIGCHLD))
+    while any(child.status() != psutil.STATUS_ZOMBIE for child in psutil.Process().children()):
+        time.sleep(0.01)
+    subprocess.run(["true"], check=True)
+    assert raised.tb is not None
 
 
 def test_a_callback_that_fails_and_a_full_disk(

@@ -93,9 +93,14 @@ class _Watch(threading.Thread):
                 self.kill()
 
     def kill(self) -> None:
-        """End all workers: a stopped process heeds no other signal."""
+        """End all workers, for a stopped process heeds no other signal, and take note of their ends.
+
+        PyTorch's handler of SIGCHLD raises for workers that nobody has taken note of, whichever process ends next.
+        """
         for process in self.workers:
             process.kill()
+        for process in self.workers:
+            process.join(LOOK_EVERY_SECONDS)
 
 
 def _awaited(batches: Iterator[Any], watch: _Watch) -> Any:
