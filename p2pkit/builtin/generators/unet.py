@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 from typing import Annotated
 
@@ -22,7 +23,6 @@ from p2pkit.networks.layers import (
 
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""
-DROPOUT_BLOCKS = 3
 DEEPEST = 8
 """The depth of the paper's network, which a run takes where it can."""
 
@@ -41,7 +41,9 @@ class UNet(nn.Module):
         skips: concatenate each encoder block's output to its mirror's input; without them it is the encoder-decoder
             that the paper compares with (section 4.2.1).
         norm: normalisation; there is none on the first block and none on the innermost, where one pixel is left.
-        dropout: probability on the first three decoder blocks, the generator's noise.
+        dropout: probability on the decoder blocks of ``dropout_blocks``, the generator's noise.
+        dropout_blocks: which decoder blocks have dropout, counted from the innermost, which is 1; the paper's first
+            three. The PyTorch reference's have it outside of the innermost: [2, 3, 4] at depth 8, [2, 3] at depth 7.
         upsampling: "transposed" convolutions as in the paper, or nearest-neighbour "resize" and a 3x3 convolution,
             which leave no checkerboard.
     """
@@ -55,6 +57,7 @@ class UNet(nn.Module):
         skips: bool = True,
         norm: Norm = "batch",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        dropout_blocks: Sequence[Annotated[int, Field(ge=1)]] = (1, 2, 3),
         upsampling: Upsampling = "transposed",
         scale: int = 1,
     ) -> None:
@@ -75,7 +78,7 @@ class UNet(nn.Module):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
             layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, HAS_BIAS[norm])]
             layers.append(norm_layer(norm, widths[level - 1]))
-            if dropout and depth - 1 - level < DROPOUT_BLOCKS:
+            if dropout and depth - level in dropout_blocks:
                 layers.append(nn.Dropout(dropout))
             decoders.append(nn.Sequential(*layers))
         from_below = widths[0] * (2 if skips else 1)
