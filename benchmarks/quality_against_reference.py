@@ -4,8 +4,8 @@
 
 PATH is a clone of junyanz/pytorch-CycleGAN-and-pix2pix, ROOT a folder with ``train`` and ``test`` of images with source
 and target side by side, or with ``train/NAME`` and ``test/NAME`` for two names. Each side has the same files, steps,
-batch size, losses, rates, crops and flips, and no schedule. Outputs of the test set are written as 8-bit PNG at the size
-trained at, with the noise and the statistics of a single image, and compared with the same targets. What is there
+batch size, losses, rates, crops and flips, and no schedule. Outputs of the test set are written as 8-bit PNG at the
+size trained at, with the noise and the statistics of a single image, and compared with the same targets. What is there
 already is not trained again; several of these commands may share the work by ``--arms`` and ``--seeds``.
 """
 

@@ -30,6 +30,7 @@ def test_it_says_what_the_model_is(model: Path, p2pkit: Call) -> None:
         'norm = "none"',
         "source channels: 3",
         "step: 7",
+        "policy: batch norm by each image's own statistics (sample), dropout and other noise drawn by --seed",
         "(F32)",
         "recipe: not known",
         "source nodata: none but what a file names itself",

@@ -141,12 +141,21 @@ def test_the_folder_of_a_run_stands_for_its_model(model: Path, tmp_path: Path, p
     assert p2pkit("translate", model.parent, file, "--out", tmp_path / "o").code == 0
 
 
-def test_several_samples_differ(model: Path, tmp_path: Path, p2pkit: Call) -> None:
+@pytest.mark.parametrize("norm", ["sample", "batch", "running"])
+def test_each_of_several_samples_has_noise_of_its_own(norm: str, model: Path, tmp_path: Path, p2pkit: Call) -> None:
     file = save(tmp_path / "a.png", picture(32, 32, 0))
-    assert p2pkit("translate", model, file, "--out", tmp_path / "o", "--samples", 2).code == 0
-    one, two = (np.asarray(Image.open(tmp_path / "o" / f"a_{number}.png")) for number in (0, 1))
-    assert not np.array_equal(one, two)
-    assert p2pkit("translate", model, file, "--out", tmp_path / "o", "--no-dropout", "--norm", "running").code == 0
+    for out in ("o", "again"):
+        done = p2pkit("translate", model, file, "--out", tmp_path / out, "--samples", 4, "--seed", 3, "--norm", norm)
+        assert done.code == 0 and "samples of an image are the same" not in done.err
+    made = [(tmp_path / "o" / f"a_{number}.png").read_bytes() for number in range(4)]
+    assert len(set(made)) == 4
+    assert made == [(tmp_path / "again" / f"a_{number}.png").read_bytes() for number in range(4)]
+    # the k-th is that of the seed k further on
+    assert p2pkit("translate", model, file, "--out", tmp_path / "one", "--seed", 5, "--norm", norm).code == 0
+    assert (tmp_path / "one" / "a.png").read_bytes() == made[2]
+    without = p2pkit("translate", model, file, "--out", tmp_path / "p", "--samples", 2, "--no-dropout", "--norm", norm)
+    assert without.code == 0 and "all samples of an image are the same" in without.err
+    assert (tmp_path / "p" / "a_0.png").read_bytes() == (tmp_path / "p" / "a_1.png").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import click
 
 from p2pkit.cli.main import announce
+from p2pkit.cli.tables import STATISTICS
 from p2pkit.contracts import Normalisation
 from p2pkit.errors import RecipeError, visible
 from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
     from p2pkit.export.exporting import Exported
-
-_STATISTICS = {
-    "sample": "each image's own statistics",
-    "batch": "the batch's statistics",
-    "running": "the statistics of training",
-}
 
 
 @click.command("export", short_help="Write a model for ONNX Runtime and the like.")
@@ -77,7 +72,7 @@ def _report(exported: Exported) -> None:
     print_line(f"generator {exported.generator} as {facts}")
     if len(exported.sources) > 1:
         print_line(f"  sources: inputs {', '.join(exported.sources)}")
-    print_line(f"  batch norm: {_STATISTICS[exported.policy.norm]}")
+    print_line(f"  batch norm: {STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")
     if exported.trained_at:

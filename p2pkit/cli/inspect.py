@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from p2pkit.cli.options import JSON
-from p2pkit.cli.tables import print_facts
+from p2pkit.cli.tables import STATISTICS, print_facts
 from p2pkit.errors import counted, visible
 from p2pkit.utils.jsonl import finite
 
@@ -58,7 +58,9 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         shown = "".join(one if one in "\n\t" or one.isprintable() else f"\\u{ord(one):04x}" for one in text)
         click.echo(shown, nl=not text.endswith("\n"))
         return
-    kinds = ", ".join(outline.dtypes)
+    kinds, policy = ", ".join(outline.dtypes), outline.header.policy
+    noise = "dropout and other noise drawn by --seed" if policy.dropout else "no dropout, and the mean of other noise"
+    header["policy"] = f"batch norm by {STATISTICS[policy.norm]} ({policy.norm}), {noise}"
     for name in OF_ONE_SOURCE if header["sources"] else ("sources",):
         del header[name]
     sources = [(f"source {source.pop('name')}", _shown(source, UNKNOWN)) for source in header.pop("sources", [])]

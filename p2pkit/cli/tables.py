@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 # rich costs a tenth of a second to import, which `--help` must not pay: every function here imports it for itself
 WIDTH = 80
 """The columns of what goes to a file or to another program."""
+STATISTICS = {
+    "sample": "each image's own statistics",
+    "batch": "the batch's statistics",
+    "running": "the statistics of training",
+}
+"""What batch norm takes at translation, by the policy."""
 GAP = 2
 """Blank columns between those of a table."""
 

@@ -21,6 +21,7 @@ from p2pkit.images.names import ending, output_ending, without_ending
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.writing import format_written, write_image
 from p2pkit.inference.odd_sources import OddSources, Seen
+from p2pkit.inference.policy import draws_noise
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
@@ -200,6 +201,8 @@ def translate_sources(
         print_line(f"NOTICE: of the outputs that are there, these are made anew: {reasons}")
     if translator.header.scale > 1 and options.size != "model":
         translator.tell_enlarging()
+    if options.samples > 1 and not draws_noise(translator.generator, translator.policy):
+        print_line("NOTICE: all samples of an image are the same: this model draws no noise, or it was left out")
     odd, volumes = OddSources(translator), [job for job in jobs if isinstance(job.source, VolumeSource)]
     if volumes:
         translate_volumes(translator, volumes, options, records, report, odd)

@@ -38,6 +38,12 @@ def noise_seeds(seed: int, count: int) -> list[int]:
     return [derived(seed, "noise")] * count
 
 
+def draws_noise(generator: nn.Module, policy: Policy) -> bool:
+    """Whether what ``generator`` makes by ``policy`` depends on a seed."""
+    noisy = [module for module in generator.modules() if isinstance(module, (*DROPOUTS, Latent, SpatialNoise))]
+    return policy.dropout and any(getattr(module, "p", 1.0) > 0 for module in noisy)
+
+
 def infer(
     generator: nn.Module,
     source: Tensor,

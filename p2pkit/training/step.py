@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from p2pkit.contracts import DiscriminatorOutput, Step, WeightedLoss
 from p2pkit.errors import RecipeError
@@ -150,3 +151,50 @@ def frozen(network: nn.Module) -> Iterator[None]:
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
+
+
+@contextmanager
+def activations_before(network: nn.Module, before: Sequence[Tensor]) -> Iterator[None]:
+    """Let a :func:`frozen` network compute with its weights ``before`` an update, gradients pass by the new ones.
+
+    So the generator of pix2pix's Lua code learns: from the discriminator's output for the fake, its activations and
+    batch statistics from before its update, by the transposes of the convolutions, and the scales of the norms, after.
+
+    Args:
+        network: wrapped or not.
+        before: copies of all of its parameters, in their order.
+
+    Raises:
+        RecipeError: a layer multiplies with a copy of its weights, which would still be the old one in the gradient.
+    """
+    weights, ran, kept = list(network.parameters()), list[bool](), set[int]()
+    # running statistics too, which have taken in these activations already
+    values = [*weights, *network.buffers()]
+    updated = list(map(torch.clone, values))
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.add(tensor.data_ptr())
+        return tensor
+
+    hook = network.register_forward_hook(lambda *_: ran.append(True))
+    try:
+        _put_back(weights, before)
+        # what goes through hooks is used as it is at the backward pass, which else refuses weights that have changed
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            yield
+    finally:
+        hook.remove()
+        _put_back(values, updated)
+    # of those of one dimension many are biases, which take no part in a gradient towards the image
+    if ran and not all(weight.ndim == 1 or weight.data_ptr() in kept for weight in weights):
+        raise RecipeError(
+            'method.activations = "before_update" needs a discriminator whose layers multiply with its weights '
+            "themselves, and some of these multiply with copies, or have no part in the generator's gradient. Leave "
+            'out train.precision and discriminator.spectral_norm, choose a "patchgan", or write activations = "updated"'
+        )
+
+
+@torch.no_grad()
+def _put_back(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from p2pkit.contracts import Step
 
+HALVED = (
+    "Lower the mean of the discriminator's terms for real and fake, as the paper does; else their sum, as its Lua code "
+    "does. With Adam either moves the weights alike."
+)
+ORDER = (
+    "Which images the discriminator is given first. It changes only what it keeps from call to call: running "
+    "statistics of batch norm, vectors of spectral norm."
+)
 
+
+@dataclass(eq=False)
 class AdversarialLoss:
     """What adversarial losses have in common: the terms are means over all patches and all scales."""
+
+    halved: Annotated[bool, Field(description=HALVED)] = True
+    order: Annotated[Literal["real_fake", "fake_real"], Field(description=ORDER)] = "real_fake"
 
     def real(self, logits: Tensor) -> Tensor:
         """How far logits of real images are from what they should be."""
@@ -26,9 +43,12 @@ class AdversarialLoss:
 
     def discriminator_loss(self, step: Step) -> Tensor:
         """The discriminator's term: real and fake should be classified as what they are."""
+        if self.order == "fake_real":
+            _ = step.pred_fake  # a step asks once for each
         real = torch.stack(list(map(self.real, step.pred_real.logits)))
         fake = torch.stack(list(map(self.fake, step.pred_fake.logits)))
-        return (real.mean() + fake.mean()) / 2
+        both = real.mean() + fake.mean()
+        return both / 2 if self.halved else both
 
 
 class GAN(AdversarialLoss):

@@ -28,12 +28,20 @@ class LinearDecay:
 
     Args:
         decay_from: where it begins to fall, as a share of the run.
+        per_epoch: let it fall once an epoch, as the PyTorch reference does: of E epochs, counted from 0, epoch e has
+            the factor 1 - max(0, e + 1 - n) / (E - n + 1), where n = decay_from * E. The first step's is always 1.
     """
 
     decay_from: Share = 0.5
+    per_epoch: bool = False
 
     def __call__(self, position: Position) -> float:
         """The factor at ``position``."""
+        if self.per_epoch and position.progress > 0:
+            epochs = round(position.epoch / position.progress, 6)  # of the whole run
+            constant = self.decay_from * epochs
+            fallen = max(0.0, math.floor(position.epoch) + 1 - constant) / (epochs - constant + 1)
+            return max(0.0, 1.0 - fallen)
         return 1.0 - min(1.0, max(0.0, position.progress - self.decay_from) / (1.0 - self.decay_from))
 
 
