@@ -1,6 +1,7 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``train`` and ``resume`` for runs, ``evaluate`` and ``compare`` for metrics, ``load_model``,
+The public API: ``train`` and ``resume`` for runs, ``evaluate`` and ``compare`` for metrics, ``sweep``
+for tables of runs, ``load_model``,
 ``load_data``, ``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a
 plugin may import.
 """
@@ -25,20 +26,22 @@ if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.resumed_runs import resume
     from p2pkit.runs import TrainingResult, train
+    from p2pkit.sweeps.results import SweepResult
+    from p2pkit.sweeps.sweep import sweep
 
 __all__ = [
-    "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "TrainingResult", "Translator", "WeightedLoss",
-    "__version__", "compare", "components", "contracts", "create", "errors", "evaluate", "hookimpl", "load_data",
-    "load_model", "resume", "train",
+    "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
+    "WeightedLoss", "__version__", "compare", "components", "contracts", "create", "errors", "evaluate", "hookimpl",
+    "load_data", "load_model", "resume", "sweep", "train",
 ]  # fmt: skip
 
 _HOMES = {
-    "Evaluation": "p2pkit.evaluations", "TrainingResult": "p2pkit.runs",
+    "Evaluation": "p2pkit.evaluations", "SweepResult": "p2pkit.sweeps.results", "TrainingResult": "p2pkit.runs",
     "Translator": "p2pkit.inference.translator",
     "compare": "p2pkit.evaluations",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
-    "resume": "p2pkit.resumed_runs", "train": "p2pkit.runs",
+    "resume": "p2pkit.resumed_runs", "sweep": "p2pkit.sweeps.sweep", "train": "p2pkit.runs",
 }  # fmt: skip
 
 

@@ -87,6 +87,16 @@ class Measured(_Record):
     coverage: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class SweepRecord(_Record):
+    """What a sweep has measured of a finished run: evaluations.Evaluation, in part."""
+
+    row: str
+    rows: dict[str, dict[str, Metric]]
+    set: str
+    images: Step
+    fingerprint: str
+
+
 class Left(_Record):
     """What a step that was not finite has left beside its batch (training.not_finite)."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "P2PKIT_PLUGINS"
 SOURCE_TREE = Path(hookspecs.__file__).parent.parent
-_PROVIDED = {"recipe": ("recipes", ".toml"), "model": ("models", ".safetensors")}
+_PROVIDED = {"recipe": ("recipes", ".toml"), "sweep": ("recipes/sweeps", ".toml"), "model": ("models", ".safetensors")}
 """What a plugin provides beside components: the folder of its package that holds it, and the ending of a file there."""
 
 
@@ -71,7 +71,7 @@ class Plugin:
         return self._files("model")
 
     def provided(self, what: str, name: str) -> Path:
-        """The file of a "recipe" or "model" called ``name``.
+        """The file of a "recipe", "sweep" or "model" called ``name``.
 
         Raises:
             PluginError: the plugin has none of that name.
@@ -130,7 +130,7 @@ class PluginManager:
     def __init__(
         self, disabled: Sequence[str] = (), only: Sequence[str] | None = None, source_trees: Sequence[Path] = ()
     ) -> None:
-        self._chosen = (tuple(disabled), only, tuple(source_trees))
+        self.chosen = (tuple(disabled), only, tuple(source_trees))
         self.plugins: list[Plugin] = []
         self._loaded: dict[str, Plugin] = {}
         self._registries: dict[str, Registry] = {}
@@ -158,7 +158,7 @@ class PluginManager:
 
     def __reduce__(self) -> tuple[Callable[..., PluginManager], tuple[Any, ...]]:
         # a process that is started anew, a worker that reads data, has the plugins of the one that starts it
-        return _taken_over, self._chosen
+        return take_over, self.chosen
 
     def registry(self, kind: str) -> Registry:
         """The registry of ``kind`` ("generators", or "generator"), filled by the plugins' hooks on the first call."""
@@ -179,7 +179,7 @@ class PluginManager:
             plugin.run(partial(function, **{argument: group}))
 
     def provided(self, what: str, called: str) -> Path:
-        """The file of the "recipe" or "model" that ``called``, PLUGIN:NAME, means.
+        """The file of the "recipe", "sweep" or "model" that ``called``, PLUGIN:NAME, means.
 
         Raises:
             PluginError: there is no such plugin, or it has none of that name.
@@ -195,7 +195,11 @@ class PluginManager:
         return plugins[owner].provided(what, name)
 
     def model_file(self, named: str | Path) -> Path:
-        """The path ``named``; or, where nothing is there and it is PLUGIN:MODEL, the file that it means.
+        """The path ``named``, or the file that PLUGIN:MODEL means; as :meth:`given`."""
+        return self.given("model", named)
+
+    def given(self, what: str, named: str | Path) -> Path:
+        """The path ``named``; or, where nothing is there and it is PLUGIN:NAME, the file of a ``what`` that it means.
 
         Raises:
             PluginError: there is no such plugin, or it has none of that name.
@@ -203,7 +207,7 @@ class PluginManager:
         path = Path(named)
         if path.name != str(named) or ":" not in path.name or path.exists():
             return path
-        return self.provided("model", path.name)
+        return self.provided(what, path.name)
 
     def broken(self) -> list[Plugin]:
         """The plugins that could not be loaded, or of which a hook failed."""
@@ -282,7 +286,8 @@ def manager() -> PluginManager:
     return _current
 
 
-def _taken_over(disabled: Sequence[str], only: Sequence[str] | None, source_trees: Sequence[Path]) -> PluginManager:
+def take_over(disabled: Sequence[str], only: Sequence[str] | None, source_trees: Sequence[Path]) -> PluginManager:
+    """The plugins of the process that has started this one: what its manager has ``chosen``."""
     global _current
     _current = PluginManager(disabled, only, source_trees)
     return _current

@@ -81,14 +81,17 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     shown = [_fitted(row.images) for row in rows]
     column = max(image.width for image in chain.from_iterable(shown)) + GAP
     columns = max((row.columns[: len(row.images)] for row in rows), key=len)  # not every row has a mask
+    headings = [_wrapped(name, font, column - GAP) for name in columns]
+    above = TOP + (max(map(len, headings)) - 1) * LINE
     width = GAP + max(len(columns) * column, round(font.getlength(title)) + GAP)
-    height = TOP + sum(images[0].height + LINE + GAP for images in shown)
+    height = above + sum(images[0].height + LINE + GAP for images in shown)
     grid = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(grid)
     draw.text((GAP, GAP // 2), title, "black", font)
-    for place, name in enumerate(columns):
-        draw.text((GAP + place * column, TOP - LINE), name, "dimgray", font)
-    top = TOP
+    for place, lines in enumerate(headings):
+        for line, text in enumerate(reversed(lines), 1):
+            draw.text((GAP + place * column, above - line * LINE), text, "dimgray", font)
+    top = above
     for key, images in zip(_names([row.key for row in rows]), shown, strict=True):
         for place, image in enumerate(images):
             grid.paste(image, (GAP + place * column, top))
@@ -131,15 +134,32 @@ def _fitted(images: Sequence[Tensor]) -> list[Image.Image]:
     return [picture.resize(size, Image.Resampling.BOX) for picture in pictures]
 
 
+def _wrapped(name: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """A column's name in lines that its images are as wide as, broken between words; a longer word stands out."""
+    lines = [""]
+    for word in _plain(name).split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
 def _names(keys: Sequence[str]) -> list[str]:
     """How samples are called: of keys that are paths as many last parts as tell them apart, in the font's letters."""
     parts = [key.split("/") for key in keys]
     count = 1
     while len({tuple(each[-count:]) for each in parts}) < len(set(keys)):
         count += 1
-    # the font that Pillow has built in knows ASCII alone
-    plain = (unicodedata.normalize("NFKD", visible("/".join(each[-count:]))) for each in parts)
-    return [
-        "".join(char for char in name if not unicodedata.combining(char)).encode("ascii", "backslashreplace").decode()
-        for name in plain
-    ]
+    return [_plain("/".join(each[-count:])) for each in parts]
+
+
+def _plain(text: str) -> str:
+    """``text`` in the letters of the font that Pillow has built in, which knows ASCII alone."""
+    letters = unicodedata.normalize("NFKD", visible(text))
+    return (
+        "".join(char for char in letters if not unicodedata.combining(char))
+        .encode("ascii", "backslashreplace")
+        .decode()
+    )

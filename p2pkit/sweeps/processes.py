@@ -1,0 +1,169 @@
+"""Several runs at once, each in a process of its own with its share of cores, or a GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2pkit.errors import visible
+from p2pkit.utils.atomic import os_errors_described
+from p2pkit.utils.opening import read_regular
+from p2pkit.utils.progress import Progress, clock, print_line
+from p2pkit.utils.signals import Interrupted, Interruption
+
+CORES_EACH = 2
+"""Without a GPU there is a run at a time for so many cores, unless it is said how many."""
+LOOK_EVERY_SECONDS = 0.1
+TAIL = 4000
+"""So many bytes of the end of a log are looked at."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one process does, as p2pkit.sweeps.job takes it."""
+
+    called: str
+    """The row and the seed, in words."""
+    folder: Path
+    log: Path
+    what: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Places:
+    """How many runs there are at a time, and what each gets."""
+
+    count: int
+    gpus: Sequence[str]
+    """The GPUs to share out, as CUDA_VISIBLE_DEVICES has them; empty where runs are not on them."""
+    threads: int
+
+    @classmethod
+    def found(cls, count: int | None, device: str | None, runs: int) -> Places:
+        """A run for each GPU, or for two cores; or ``count`` of them, which share these."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        gpus = _gpus() if device in (None, "auto", "cuda") else []
+        count = max(1, min(count or len(gpus) or cores // CORES_EACH, runs))
+        return cls(count, gpus, max(1, cores // count))
+
+    def environment(self, place: int) -> dict[str, str]:
+        """The variables of the process in a ``place``, from 0 on. Threads that are set already stay."""
+        variables = {"OMP_NUM_THREADS": str(self.threads), **os.environ}
+        # what is imported here is to be imported there, a folder of plugins too
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        if self.gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
+        return variables
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else list(map(str, range(count)))
+
+
+@dataclass(eq=False)
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, job: Job, variables: Mapping[str, str]) -> _Running:
+        with os_errors_described(job.log):
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            log = job.log.open("wb")
+        with log:
+            command = [sys.executable, "-m", "p2pkit.sweeps.job", json.dumps(job.what)]
+            # in a session of its own: Ctrl-C reaches this process alone, which ends the others, once
+            process = subprocess.Popen(
+                command, env=dict(variables), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            )
+        return cls(job, process)
+
+    def stop(self) -> None:
+        """Have it write a checkpoint and end: it goes by its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    @property
+    def last_line(self) -> str:
+        lines = _tail(self.job.log).splitlines()
+        return lines[-1].strip() if lines else ""
+
+    @property
+    def fraction(self) -> float:
+        """How much of its training is done, as far as its log says."""
+        found = re.findall(r"^training: (\d+)/(\d+) ", _tail(self.job.log), re.MULTILINE)
+        return int(found[-1][0]) / max(1, int(found[-1][1])) if found else 0.0
+
+    def failure(self) -> str:
+        """Why it has failed; "" where it has not."""
+        code, text = self.process.returncode, _tail(self.job.log)
+        if not code:
+            return ""
+        if code < 0:
+            return f"signal {-code} ended it, as the system does where memory runs out; the log: {self.job.log}"
+        _, mark, message = f"\n{text}".rpartition("\nError: ")
+        return visible(" ".join(message.split())) if mark else f"{self.last_line}; the log: {self.job.log}"
+
+
+def run_jobs(jobs: Sequence[Job], places: Places, done: int) -> dict[Path, str]:
+    """Do all ``jobs``, after ``done`` others; why those have failed that did, by run folder.
+
+    Raises:
+        Interrupted: by a signal; those that ran have written checkpoints.
+    """
+    waiting, running, failures = deque(jobs), dict[int, _Running](), dict[Path, str]()
+    interruption, total = Interruption(), done + len(jobs)
+    with ExitStack() as held:
+        held.enter_context(interruption.remembered())
+        held.callback(_stop, running)
+        progress = held.enter_context(Progress("sweep", total, "run", start=done))
+        while waiting or running:
+            if interruption.signal:
+                break
+            for place in set(range(places.count)) - running.keys():
+                if waiting:
+                    running[place] = _Running.start(waiting.popleft(), places.environment(place))
+            time.sleep(LOOK_EVERY_SECONDS)
+            ended = [place for place, one in running.items() if one.process.poll() is not None]
+            for place in ended:
+                one = running.pop(place)
+                took = clock(time.monotonic() - one.began)
+                if failure := one.failure():
+                    failures[one.job.folder] = failure
+                print_line(f"{one.job.called}: {f'failed: {failure}' if failure else f'done in {took}'}")
+            notes = [f"{one.job.called}: {one.last_line}" for one in running.values()]
+            part = sum(one.fraction for one in running.values())
+            progress.advance(len(ended), notes, (progress.done + len(ended) + part) / total)
+    if interruption.signal:
+        what = "interrupted; what ran has written a checkpoint, and the same command goes on from there"
+        raise Interrupted(interruption.signal, what)
+    return failures
+
+
+def _stop(running: Mapping[int, _Running]) -> None:
+    for one in running.values():
+        one.stop()
+    for one in running.values():
+        one.process.wait()
+
+
+def _tail(log: Path) -> str:
+    try:
+        return read_regular(log).decode(errors="replace")[-TAIL:]
+    except OSError:
+        return ""

@@ -1,0 +1,167 @@
+"""A table of recipe overrides and seeds, trained and measured row by row: ``p2pkit.sweep``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from p2pkit.components.host import manager
+from p2pkit.errors import P2PKitError, RecipeError, RunDirError, counted, listed
+from p2pkit.recipe.changes import unequal
+from p2pkit.recipe.document import Overrides
+from p2pkit.run_records import SweepRecord, read_record
+from p2pkit.sweeps.pictures import write_page
+from p2pkit.sweeps.processes import Job, Places, run_jobs
+from p2pkit.sweeps.results import RowResult, SweepResult
+from p2pkit.sweeps.table import Run, Table, read_table
+from p2pkit.utils.atomic import os_errors_described, write_json
+from p2pkit.utils.opening import limits, read_regular
+from p2pkit.utils.progress import print_line, process_count
+
+PLAN = "plan.json"
+"""What the runs of each row are made by, in the folder of a table."""
+
+
+def sweep(
+    table: Path | str,
+    overrides: Overrides = (),
+    out: Path | str = "sweeps",
+    jobs: int | None = None,
+    device: str | None = None,
+) -> SweepResult:
+    """Train the runs of a table that are missing, each in a process of its own, and measure them.
+
+    Called again after whatever has ended it, it does what is missing. A run that fails leaves the others alone.
+
+    Args:
+        table: the file, or PLUGIN:SWEEP (docs/sweeps.md): the recipe, rows of overrides, seeds, what is measured.
+        overrides: what is set on top of every row, values by dotted key: ``{"train.max_steps": 100}``.
+        out: the folder of runs, in ``runs/``, and of results, in a folder called as the table. Tables in one ``out``
+            share runs that are alike.
+        jobs: how many runs at a time; one for each GPU, or for two cores, unless given.
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto" or None for the best there is.
+
+    Raises:
+        RecipeError: the table or a recipe of its rows is invalid; nothing has been trained then.
+        RunDirError: another sweep is running in ``out``.
+        Interrupted: Ctrl-C, or another signal; what ran has written checkpoints. It is a KeyboardInterrupt.
+    """
+    if process_count() > 1:
+        raise RecipeError("a sweep starts the processes of its runs itself; start it without torchrun or accelerate")
+    found, folder = read_table(table, overrides), Path(out)
+    results = folder / found.name
+    with os_errors_described(results):
+        results.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunDirError(
+            f"{folder}: another sweep is running in it; wait for its end, or choose another --out"
+        ) from error
+    try:
+        _tell_changes(found, results / PLAN, folder / "runs")
+        failures = _do(found, folder, jobs, device)
+        result = _gathered(found, folder, failures)
+        result.write()
+        if shown := [(row.name, Path(row.runs[0]["run_dir"])) for row in result.rows if row.runs[0]["metrics"]]:
+            title = f"{found.name}, seed {found.seeds[0]}, {result.measured_on}"
+            write_page(results / "pictures.png", title, shown, found.evaluate.split, device)
+        return result
+    finally:
+        lock.release()
+
+
+def _tell_changes(table: Table, plan: Path, runs: Path) -> None:
+    """Tell which rows are other ones than when the table was last swept, and keep what they are now."""
+    before: dict[str, Any] = {}
+    with suppress(FileNotFoundError, ValueError):
+        before = json.loads(read_regular(plan, limits().record_bytes))
+    now = {row: [dict(run.keys) for run in of_row] for row, of_row in table.rows.items()}
+    for row, of_row in table.rows.items():
+        known = {keys.get("run.seed"): keys for keys in before.get(row, ()) if isinstance(keys, dict)}
+        for run in of_row:
+            if changed := unequal(known.get(run.seed, run.keys), json.loads(json.dumps(run.keys, default=str))):
+                keys = [f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in changed.items()]
+                print_line(
+                    f"NOTICE: row {row!r}, seed {run.seed}, has changed, and is another run:{listed(keys, 10)}\n"
+                    f"The former one stays in {runs}"
+                )
+                break  # the others of the row have changed alike
+    if gone := [row for row in before if row not in table.rows]:
+        print_line(f"NOTICE: {', '.join(map(repr, gone))}: rows no longer; their runs stay in {runs}")
+    with os_errors_described(plan):
+        write_json(plan, json.loads(json.dumps(now, default=str)))
+
+
+def _do(table: Table, folder: Path, count: int | None, device: str | None) -> dict[Path, str]:
+    """Do what is missing; why runs have failed, by folder."""
+    runs, jobs, all_of_them = folder / "runs", dict[Path, Job](), set[Path]()
+    failures = dict[Path, str]()
+    disabled, only, trees = manager().chosen
+    for run in (run for of_row in table.rows.values() for run in of_row):
+        place = run.folder(runs)
+        all_of_them.add(place)
+        if (place / "changes.jsonl").exists():
+            other = "it was resumed with other settings (changes.jsonl), and is not what the row says"
+            failures[place] = f"{place}: {other}; move that folder away, and sweep again"
+        elif not (place / table.record).exists():
+            what = {
+                "plugins": [disabled, only, list(map(str, trees))], "recipe": run.recipe, "overrides": run.overrides,
+                "folder": str(place), "device": device, "record": table.record,
+                "evaluate": table.evaluate.model_dump(),
+            }  # fmt: skip
+            log = folder / "logs" / f"{place.name}.log"
+            jobs[place] = Job(f"{run.row}, seed {run.seed}", place, log, what)
+    done = len(all_of_them) - len(jobs) - len(failures)
+    if not jobs:
+        return failures
+    places = Places.found(count, device, len(jobs))
+    each = f"GPUs {', '.join(places.gpus)}" if places.gpus else f"{counted(places.threads, 'thread')} each"
+    there = f" ({done} {'is' if done == 1 else 'are'} there)" if done else ""
+    print_line(f"{counted(len(jobs), 'run')} to do{there}, {places.count} at a time, {each}; logs: {folder / 'logs'}")
+    return {**failures, **run_jobs(list(jobs.values()), places, done)}
+
+
+def _gathered(table: Table, folder: Path, failures: Mapping[Path, str]) -> SweepResult:
+    """The table, from what the run folders say."""
+    rows, records = list[RowResult](), list[tuple[Run, dict[str, Any]]]()
+    for name, of_row in table.rows.items():
+        runs = []
+        for run in of_row:
+            place, record, error = (
+                run.folder(folder / "runs"),
+                dict[str, Any](),
+                failures.get(run.folder(folder / "runs")),
+            )
+            if error is None:
+                try:
+                    record = read_record(place / table.record, SweepRecord)
+                except P2PKitError as damaged:
+                    error = f"{damaged}"
+            if record:
+                records.append((run, record))
+            metrics = record["rows"][record["row"]] if record else None
+            runs.append({"seed": run.seed, "run_dir": str(place), "metrics": metrics, "error": error})
+        rows.append(RowResult(name, runs))
+    others, measured_on = dict[str, Any](), "nothing"
+    if records:
+        first = records[0][1]
+        others = {row: values for row, values in first["rows"].items() if row != first["row"]}
+        measured_on = f"{first['set']}, {counted(first['images'], 'image')}"
+    return SweepResult(folder / table.name, rows, others, measured_on, _notices(records))
+
+
+def _notices(records: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[str]:
+    """What stands in the way of comparing rows: other data, or another set of it."""
+    notices = []
+    for what, key in (("trained on other data", "fingerprint"), ("measured on another number of images", "images")):
+        unlike = [f"{run.row}, seed {run.seed}" for run, record in records if record[key] != records[0][1][key]]
+        if unlike:
+            notices.append(f"NOTICE: {what} than {records[0][0].row}: {'; '.join(unlike)}")
+    return notices
