@@ -1,7 +1,7 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``train`` and ``resume`` for runs, ``evaluate`` and ``compare`` for metrics, ``sweep``
-for tables of runs, ``load_model``,
+The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for metrics,
+``fit_segmenter`` for one of them, ``load_model``,
 ``load_data``, ``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a
 plugin may import.
 """
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.resumed_runs import resume
     from p2pkit.runs import TrainingResult, train
+    from p2pkit.segmenters import fit_segmenter
     from p2pkit.sweeps.results import SweepResult
     from p2pkit.sweeps.sweep import sweep
 
 __all__ = [
     "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
-    "WeightedLoss", "__version__", "compare", "components", "contracts", "create", "errors", "evaluate", "hookimpl",
-    "load_data", "load_model", "resume", "sweep", "train",
+    "WeightedLoss", "__version__", "compare", "components", "contracts", "create", "errors", "evaluate",
+    "fit_segmenter", "hookimpl", "load_data", "load_model", "resume", "sweep", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "Translator": "p2pkit.inference.translator",
     "compare": "p2pkit.evaluations",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
+    "fit_segmenter": "p2pkit.segmenters",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
     "resume": "p2pkit.resumed_runs", "sweep": "p2pkit.sweeps.sweep", "train": "p2pkit.runs",
 }  # fmt: skip

@@ -176,6 +176,10 @@ def compare(
             found = " and ".join(map(str, loaded.channels.values()))
             raise DataError(f"{outputs}, {targets}: the images have {found} channels; they must have as many")
         of = _validation(recipe, replace(loaded, validation=loaded.test), accelerator, metrics is None, max_images)
+        for each in of.metrics:
+            if each.takes_source:
+                what = "compares outputs with the sources that they were made of, which two folders do not tell"
+                raise RecipeError(f"{each.origin} {what}; evaluate a model, or leave it out")
         settings = of.settings.model_copy(update={"baseline": "none"})
         return _evaluation(replace(of, settings=settings), accelerator, "outputs", lambda source: source)
 

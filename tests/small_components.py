@@ -31,6 +31,7 @@ SMALL: dict[Component, dict[str, Any]] = {
     ("datasets", "procedural_facades"): {"size": 32, "pairs": 5, "test_pairs": 2},
     ("encodings", "one_hot"): {"classes": 5},
     ("schedules", "step"): {"every": 3},
+    ("metrics", "label_score"): {"classes": "cmp_facades"},
 }
 """Small values for what is large by default, and values for what has no default."""
 DOWNLOADED = {"pretrained"}

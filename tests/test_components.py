@@ -20,6 +20,7 @@ from p2pkit.testing import check_component, components_of
 from p2pkit.training.prepare import try_optimizer
 from p2pkit.training.step import AdaptedLoss, StepContext, frozen
 from tests.conftest import picture, save
+from tests.segmenters import black_and_white
 from tests.small_components import SMALL, Component, choices, small_parameters
 
 CHANNELS = {"source_channels": 3, "target_channels": 3}
@@ -42,12 +43,13 @@ def test_networks_keep_their_promises_whatever_is_chosen(component: Component, c
 
 @pytest.mark.parametrize("component", OTHERS, ids=str)
 def test_components_keep_their_promises(
-    component: Component, random_weights: Path, monkeypatch: pytest.MonkeyPatch
+    component: Component, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(random_weights.parent.parent))
     # the network itself, on images a ninth as large as those that published numbers are of
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE", 99)
-    check_component(*component, **small_parameters(component))
+    segmenter = {"segmenter": black_and_white(tmp_path / "s.safetensors")} if component[1] == "fcn_score" else {}
+    check_component(*component, **small_parameters(component, **segmenter))
 
 
 def test_optimizers_that_cannot_be_used_here_are_refused_by_name() -> None:

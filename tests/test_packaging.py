@@ -73,7 +73,7 @@ def test_the_wheel_of_the_source_distribution_is_whole(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         recipes = {name for name in names if name.startswith("p2pkit/builtin/recipes/")}
-        shipped = {file.name: file.read_bytes() for file in (REPOSITORY / "recipes").glob("*.toml")}
+        shipped = {file.name: file.read_bytes() for file in (REPOSITORY / "recipes").rglob("*.toml")}
         assert {Path(name).name: archive.read(name) for name in recipes} == shipped
     sources = {
         file for file in (REPOSITORY / "p2pkit").rglob("*") if file.is_file() and "__pycache__" not in file.parts

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 import p2pkit as library
 from p2pkit.contracts import Batch, WeightedLoss
 from p2pkit.settings import Limits, TrainSettings
+from p2pkit.testing import check_component
 from p2pkit.training.step import AdaptedLoss
 from p2pkit.training.update import Updater
 from tests.conftest import Call, train
@@ -161,6 +162,12 @@ def test_a_step_is_the_one_written_out_by_hand(optimizer: str, variant: dict[str
     norm = discriminator.blocks[1][1]
     for found, wanted in zip((norm.running_mean, norm.running_var), by_hand.running, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-9, rtol=0)
+
+
+def test_what_the_variants_choose_keeps_the_contracts() -> None:
+    check_component("methods", "pix2pix", activations="before_update")
+    for name in ("gan", "lsgan", "hinge"):
+        check_component("losses", name, halved=False, order="fake_real")
 
 
 @pytest.mark.parametrize("steps_per_epoch", [1, 7, 400])

@@ -61,6 +61,15 @@ def test_images_of_any_size_have_their_places(size: tuple[int, int], shown: tupl
             assert (grid[top - 1 : top, left : left + width] != colour).any()
 
 
+def test_a_long_name_of_a_column_has_several_lines() -> None:
+    one = sample_grid("", [Row("a", [flat(COLOURS[0], 128, 128)] * 2, ("short", "L1"))])
+    name = "a longer name of a row than its images are wide"
+    grid = sample_grid("", [Row("a", [flat(COLOURS[0], 128, 128)] * 2, (name, "L1"))])
+    assert grid.shape[1] == one.shape[1] and (grid.shape[0] - one.shape[0]) % LINE == 0
+    assert grid.shape[0] > one.shape[0]
+    assert (grid[TOP:, 128 + GAP : 128 + 2 * GAP] == 255).all()  # no letter is beyond its column
+
+
 def test_small_images_are_enlarged_pixel_by_pixel_and_large_ones_averaged() -> None:
     levels = torch.randint(256, (3, 40, 64))
     grid = sample_grid("", [Row("a", [levels / 127.5 - 1])])[TOP : TOP + 80, GAP : GAP + 128]

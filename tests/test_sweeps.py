@@ -22,6 +22,7 @@ from p2pkit.sweeps.results import mean_over, student_t
 from p2pkit.sweeps.table import read_table
 from p2pkit.training.sample_grids import GAP, TOP
 from tests.conftest import REPOSITORY, Call, steps_of_checkpoints
+from tests.test_documentation import blocks
 
 LOSSES = """
 extends = "small.toml"
@@ -84,6 +85,7 @@ def test_what_is_missing_is_trained_and_measured(at: Path, recipe: Path, p2pkit:
     refuse_pictures_that_are_not_of(at / "sweeps" / "losses" / "pictures.png", at / "pairs" / "test", columns=4)
     a_row_that_changed_is_told(at, p2pkit, trained)
     another_table_shares_its_runs(at, p2pkit, trained[0])
+    the_example_in_python_runs(at)
 
 
 def a_row_that_changed_is_told(at: Path, p2pkit: Call, trained: list[Any]) -> None:
@@ -117,6 +119,21 @@ def another_table_shares_its_runs(at: Path, p2pkit: Call, there: Any) -> None:
     (Path(row["runs"][1]["run_dir"]) / "changes.jsonl").write_text("{}\n")
     outcome = p2pkit("sweep", at / "seeds.toml", "--device", "cpu")
     assert outcome.code == 2 and "is not what the row says" in outcome.err and "1 of 2" in outcome.out
+
+
+def the_example_in_python_runs(at: Path) -> None:
+    (example,) = blocks("docs/sweeps.md", "python")
+    written(at, "table.toml", LOSSES + MEASURED)
+    found: dict[str, Any] = {}
+    exec(example, found)  # of runs that are there
+    assert [row.name for row in found["result"].rows] == ["L1", "L1+cGAN"]
+
+
+def test_the_example_in_the_documents(at: Path, recipe: Path) -> None:
+    (example,) = blocks("docs/sweeps.md", "toml")
+    recipe.rename(at / "shoes.toml")
+    table = read_table(written(at, "table.toml", example))
+    assert [len(of_row) for of_row in table.rows.values()] == [3, 3, 3] and table.evaluate.split == "val"
 
 
 def refuse_pictures_that_are_not_of(page: Path, pairs: Path, columns: int) -> None:

@@ -87,11 +87,12 @@ def register_methods(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Distances between pixels, between features of trained networks, and between distributions."""
+    """Distances between pixels, features of trained networks and distributions, and scores of segmentations."""
     from p2pkit.builtin.metrics.colour import LabHistogram
     from p2pkit.builtin.metrics.inception import FID, KID
     from p2pkit.builtin.metrics.perceptual import DISTS, LPIPS
     from p2pkit.builtin.metrics.pixels import PSNR, SSIM, MultiScaleSSIM, mae
+    from p2pkit.builtin.metrics.segmentation import FCNScore, LabelScore
 
     register("mae", mae)
     register("psnr", PSNR)
@@ -102,6 +103,8 @@ def register_metrics(register: Register) -> None:
     register("fid", FID)
     register("kid", KID)
     register("lab_histogram", LabHistogram)
+    register("fcn_score", FCNScore)
+    register("label_score", LabelScore)
 
 
 @hookimpl

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pkit.cli.fit_segmenter import fit, segmenter_options
 from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
@@ -41,6 +42,7 @@ LISTED = 5
     help="Images at the model's training size, or as they are. [default: model]",
 )
 @click.option("--max-images", metavar="N", type=click.IntRange(min=1), help="The first N images only. [default: all]")
+@segmenter_options
 @SET
 @JSON
 @DEVICE
@@ -51,6 +53,10 @@ def command(
     metrics: str | None,
     at: Any,
     max_images: int | None,
+    fit_segmenter: Path | None,
+    network: str | None,
+    classes: str | None,
+    steps: int | None,
     overrides: tuple[str, ...],
     as_json: bool,
     device: str | None,
@@ -59,7 +65,20 @@ def command(
 
     Prints its metrics with 95% confidence intervals, those of trivial translators, and its best and worst images. Two
     folders, OUTPUTS and TARGETS, are measured against each other, whatever has made them.
+
+    The metric fcn_score needs a segmentation network that knows the data: --fit-segmenter makes one of a RECIPE's.
     """
+    given = {"network": network, "classes": classes, "steps": steps}
+    of_segmenter = {name: value for name, value in given.items() if value is not None}
+    if fit_segmenter is not None:
+        if data or split or metrics is not None or max_images or at != "model":
+            raise click.UsageError(
+                "--fit-segmenter measures no model; leave --data, --split, --metrics and the like out"
+            )
+        fit(inputs, fit_segmenter, of_segmenter, device, overrides, as_json)
+        return
+    if of_segmenter:
+        raise click.UsageError(f"--{next(iter(of_segmenter))} goes with --fit-segmenter alone")
     folders = data
     if len(data) == 1 and len(inputs) == 2 and data[0].is_dir():
         inputs, folders = inputs[:1], (*data, *inputs[1:])  # --data SOURCES TARGETS

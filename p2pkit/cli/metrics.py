@@ -18,7 +18,7 @@ def print_rows(
     names = list(next(iter(rows.values())))
     lines = []
     for row, values in rows.items():
-        lines.append([row, *(f"{values[name]:.4f}" for name in names)])
+        lines.append([row, *(f"{values[name]:.4f}" if name in values else "" for name in names)])
         if intervals and len(lines) == 1:
             shown = [f"{low:.3f}-{high:.3f}" for low, high in (intervals.get(name, (nan, nan)) for name in names)]
             lines.append(["  95% interval", *(each.replace("nan-nan", "") for each in shown)])

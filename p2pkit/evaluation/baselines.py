@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from p2pkit.errors import DataError
-from p2pkit.evaluation.driver import Driver, Measured, RoundResult, Translate
+from p2pkit.evaluation.driver import GROUND_TRUTH, Driver, Measured, RoundResult, Translate
 from p2pkit.networks.fitting import resize
 from p2pkit.utils.progress import Progress
 
@@ -152,14 +152,20 @@ class NearestSource:
 def measure_beside_trivial(driver: Driver, rows: Mapping[str, Translate], with_trivial: bool = True) -> Measured | None:
     """The metrics of ``rows`` of translations, and of trivial ones; None where there is nothing to measure.
 
+    With these comes the row ground_truth, where a metric compares outputs with sources.
+
     Raises: as the methods of :class:`Driver`.
     """
     if not driver.validation.can_measure():
         return None
-    trivial = trivial_translators(driver) if with_trivial else {}
-    if not rows and not trivial:
+    beside: dict[str, Translate | None] = {}
+    if with_trivial:
+        if any(each.takes_source for each in driver.validation.metrics):
+            beside[GROUND_TRUTH] = None
+        beside.update(trivial_translators(driver))
+    if not rows and not beside:
         return None
-    return driver.measure({**rows, **trivial}, f"measuring the {driver.validation.called}")
+    return driver.measure({**rows, **beside}, f"measuring the {driver.validation.called}")
 
 
 def trivial_translators(driver: Driver) -> dict[str, Translate]:
@@ -226,13 +232,13 @@ def not_beaten(
 ) -> dict[str, list[str]]:
     """For each number, the trivial rows that the row called ``model`` does not beat; numbers that it beats all in none.
 
-    A number that is NaN beats nothing.
+    A number that is NaN beats nothing. The targets themselves are no translator.
     """
     found: dict[str, list[str]] = {}
     for number, value in rows.get(model, {}).items():
         direction = higher_is_better.get(number)
         for name, row in rows.items() if direction is not None else ():
-            if name != model and not (value > row[number] if direction else value < row[number]):
+            if name not in (model, GROUND_TRUTH) and not (value > row[number] if direction else value < row[number]):
                 found.setdefault(number, []).append(name)
     return found
 

@@ -32,8 +32,12 @@ from p2pkit.utils.seeds import random_states_kept
 
 Translate = Callable[[Tensor], Tensor]
 """Sources [1, Cs, H, W] in [-1, 1] to outputs [1, Ct, H, W]."""
+GROUND_TRUTH = "ground_truth"
+"""The row of the targets themselves, by metrics that compare outputs with sources."""
 ROUND = 4
 """After so many images on each process they meet: none waits longer for another."""
+SIDES = 3
+"""A metric over a set is updated with something of the output, the target, and it may be the source."""
 TRIVIAL_ROWS = 4
 """So many trivial translators stand beside a model, at most."""
 MARGIN = 1.5
@@ -123,11 +127,14 @@ class Driver:
     pairs_seen: int = 0
     """Of how many train pairs trivial translators have been made."""
 
-    def measure(self, rows: Mapping[str, Translate], title: str = "measuring") -> Measured:
-        """The metrics of each row of translations of the validation set, on every process."""
+    def measure(self, rows: Mapping[str, Translate | None], title: str = "measuring") -> Measured:
+        """The metrics of each row of translations of the validation set, on every process.
+
+        A row of None is that of the targets themselves, and has the numbers of metrics that ask for sources.
+        """
         validation, accelerator = self.validation, self.accelerator
         total = min(len(validation.validation_set), validation.settings.max_images)
-        ours = {row: deepcopy(list(validation.metrics)) for row in rows}
+        ours = {row: deepcopy(_taken(validation.metrics, translate)) for row, translate in rows.items()}
         measured, skipped = Measured({row: {} for row in rows}, [], total), list[str]()
         per_round = ROUND * accelerator.num_processes
         with (
@@ -180,7 +187,7 @@ class Driver:
         return [each * taken["model"], each * trivial * taken["trivial"]]
 
     def _measure_share(
-        self, share: Iterable[int], rows: Mapping[str, Translate], ours: Mapping[str, list[Measurement]],
+        self, share: Iterable[int], rows: Mapping[str, Translate | None], ours: Mapping[str, list[Measurement]],
         features: dict[str, Tensor], found: RoundResult,
     ) -> None:  # fmt: skip
         for index in share:
@@ -199,15 +206,16 @@ class Driver:
                 of_image[row] = {}
                 # what a metric draws is a function of the image's place alone
                 set_seed(index)
-                output, wanted = translate(source[None]).cpu(), target[None]
+                given, wanted = source[None], target[None]
+                output = wanted if translate is None else translate(given).cpu()
                 if mask is not None:  # what does not count cannot be wrong
                     output = mask * output + (1 - mask) * wanted
                 for number, each in enumerate(ours[row]):
                     if each.over_set:
-                        for side, tensor in zip("ot", each.features(output, wanted), strict=True):
+                        for side, tensor in enumerate(each.features(output, wanted, given)):
                             features[f"{index} {row} {number} {side}"] = tensor
                     else:
-                        self.validation.collect(of_image[row], each, each.of_image(output, wanted))
+                        self.validation.collect(of_image[row], each, each.of_image(output, wanted, given))
             coverage = 1.0 if mask is None else float(mask.mean())
             found.scores.append(ImageScores(index, key, (target.shape[1], target.shape[2]), of_image, coverage))
             if self.asked() or time.monotonic() > self.deadline:
@@ -267,8 +275,9 @@ class Driver:
             for index in places:
                 for row, measurements in ours.items():
                     for number, each in enumerate(measurements):
-                        if (output := features.get(f"{index} {row} {number} o")) is not None:
-                            each.update(output, features[f"{index} {row} {number} t"])
+                        names = [f"{index} {row} {number} {side}" for side in range(SIDES)]
+                        if given := [features[name] for name in names if name in features]:
+                            each.update(*given)
 
         self.agreed(update)
 
@@ -298,3 +307,8 @@ class Driver:
                 raise RecipeError(f"two metrics give {', '.join(map(repr, sorted(twice)))}; leave one out")
             means = {name: fsum(each) / len(each) for name, each in values.items()}
             measured.rows[row] = {**means, **numbers}
+
+
+def _taken(metrics: Sequence[Measurement], translate: Translate | None) -> list[Measurement]:
+    """The metrics of a row: of the targets themselves those alone that compare with sources."""
+    return [each for each in metrics if translate is not None or each.takes_source]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -138,6 +139,8 @@ class Measurement:
     """It asks no other process, which might not be measuring."""
     over_set: bool = field(init=False)
     """Whether it is of all images as a set, and not the mean of those of each."""
+    takes_source: bool = field(init=False)
+    """Whether it asks for the sources too, as a parameter ``source``."""
 
     def __post_init__(self) -> None:
         self.over_set = getattr(self.metric, "over", "images") == "set"
@@ -149,30 +152,43 @@ class Measurement:
                     f"{self.origin} has no {name}; expected torchmetrics' interface: update(output, target), "
                     f"compute(), reset() and higher_is_better{remedy}"
                 )
+        asked = getattr(self.metric, "features", self.metric.update) if self.over_set else self.metric.update
+        self.takes_source = "source" in inspect.signature(asked).parameters
         for each in (self.metric, *getattr(self.metric, "__dict__", {}).values()):
             for module in each.modules() if isinstance(each, nn.Module) else ():
                 if hasattr(module, "distributed_available_fn"):
                     # torchmetrics asks this whether there are other processes; without arguments, bool says no
                     vars(module)["distributed_available_fn"] = bool
 
-    def of_image(self, output: Tensor, target: Tensor) -> dict[str, float]:
+    def of_image(self, output: Tensor, target: Tensor, source: Tensor | None = None) -> dict[str, float]:
         """The numbers of an output and its target [1, Ct, H, W] in [-1, 1], by name.
 
-        What is beyond that range is cut off, as in files.
+        What is beyond that range is cut off, as in files. A metric that asks for it gets the ``source`` too.
         """
         self.metric.reset()
-        self._given(output, target, self.metric.update)
+        self._given(self.metric.update, output, target, *self._sources(source))
         return self.compute()
 
-    def features(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What a metric over a set is updated with: the images, or what its ``features`` makes of each."""
-        make: Callable[[Tensor], Tensor] = getattr(self.metric, "features", lambda image: image)
-        return self._given(output, target, lambda *images: (make(images[0]), make(images[1])))
+    def features(self, output: Tensor, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What a metric over a set is updated with: the images, or what its ``features`` makes of output and target."""
+        make: Callable[..., Tensor] | None = getattr(self.metric, "features", None)
 
-    def update(self, output: Tensor, target: Tensor) -> None:
+        def made(output: Tensor, target: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
+            if make is None:
+                return output, target, *sources
+            return make(output, *sources), make(target, *sources)
+
+        return self._given(made, output, target, *self._sources(source))
+
+    def _sources(self, source: Tensor | None) -> tuple[Tensor, ...]:
+        """The source, for a metric that asks for it."""
+        assert source is not None or not self.takes_source
+        return (source,) if source is not None and self.takes_source else ()
+
+    def update(self, *features: Tensor) -> None:
         """Let a metric over a set take in what :meth:`features` has given."""
         try:
-            self.metric.update(output, target)
+            self.metric.update(*features)
         except Exception as error:
             raise RecipeError(f"{self.origin} fails: {reason(error)}") from error
 
@@ -195,15 +211,15 @@ class Measurement:
             found[name] = float(value)
         return found
 
-    def _given(self, output: Tensor, target: Tensor, take: Callable[[Tensor, Tensor], T]) -> T:
-        """What ``take`` gives for two images in [-1, 1], turned to the metric's values; failures name the metric."""
+    def _given(self, take: Callable[..., T], *images: Tensor) -> T:
+        """What ``take`` gives for images in [-1, 1], turned to the metric's values; failures name the metric."""
         low, high = getattr(self.metric, "value_range", (0.0, 1.0))
         # networks give images channels last, of which torchmetrics may take views
-        output, target = output.contiguous().clamp(-1, 1), target.contiguous().clamp(-1, 1)
+        images = tuple(image.contiguous().clamp(-1, 1) for image in images)
         if (low, high) != (-1.0, 1.0):
-            output, target = (output + 1) / 2 * (high - low) + low, (target + 1) / 2 * (high - low) + low
+            images = tuple((image + 1) / 2 * (high - low) + low for image in images)
         try:
-            return take(output, target)
+            return take(*images)
         except Exception as error:
-            size = "x".join(map(str, output.shape))
+            size = "x".join(map(str, images[0].shape))
             raise RecipeError(f"{self.origin} fails on images {size}: {reason(error)}") from error

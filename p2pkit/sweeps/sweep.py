@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
+from p2pkit.build import make
 from p2pkit.components.host import manager
 from p2pkit.errors import P2PKitError, RecipeError, RunDirError, counted, listed
 from p2pkit.recipe.changes import unequal
 from p2pkit.recipe.document import Overrides
+from p2pkit.recipe.resolve import read_recipe
 from p2pkit.run_records import SweepRecord, read_record
 from p2pkit.sweeps.pictures import write_page
 from p2pkit.sweeps.processes import Job, Places, run_jobs
 from p2pkit.sweeps.results import RowResult, SweepResult
-from p2pkit.sweeps.table import Run, Table, read_table
+from p2pkit.sweeps.table import Run, Table, as_overrides, read_table
 from p2pkit.utils.atomic import os_errors_described, write_json
 from p2pkit.utils.opening import limits, read_regular
 from p2pkit.utils.progress import print_line, process_count
@@ -54,6 +57,7 @@ def sweep(
     if process_count() > 1:
         raise RecipeError("a sweep starts the processes of its runs itself; start it without torchrun or accelerate")
     found, folder = read_table(table, overrides), Path(out)
+    _try_metrics(found)
     results = folder / found.name
     with os_errors_described(results):
         results.mkdir(parents=True, exist_ok=True)
@@ -77,26 +81,36 @@ def sweep(
         lock.release()
 
 
+def _try_metrics(table: Table) -> None:
+    """Raise P2PKitError where a metric that the table names cannot be had, before anything is trained."""
+    if table.evaluate.metrics is not None:
+        run = next(iter(table.rows.values()))[0]
+        recipe = read_recipe(run.recipe, [*run.overrides, *as_overrides({"metrics": table.evaluate.metrics})])
+        for chosen in recipe.metrics:
+            make(chosen)
+
+
 def _tell_changes(table: Table, plan: Path, runs: Path) -> None:
     """Tell which rows are other ones than when the table was last swept, and keep what they are now."""
-    before: dict[str, Any] = {}
-    with suppress(FileNotFoundError, ValueError):
-        before = json.loads(read_regular(plan, limits().record_bytes))
-    now = {row: [dict(run.keys) for run in of_row] for row, of_row in table.rows.items()}
-    for row, of_row in table.rows.items():
-        known = {keys.get("run.seed"): keys for keys in before.get(row, ()) if isinstance(keys, dict)}
-        for run in of_row:
-            if changed := unequal(known.get(run.seed, run.keys), json.loads(json.dumps(run.keys, default=str))):
-                keys = [f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in changed.items()]
+    before: dict[str, list[dict[str, Any]]] = {}
+    with suppress(FileNotFoundError, ValueError):  # where it is damaged, nothing is told
+        before = TypeAdapter(dict[str, list[dict[str, Any]]]).validate_json(read_regular(plan, limits().record_bytes))
+    now = json.loads(json.dumps({row: [run.keys for run in of_row] for row, of_row in table.rows.items()}, default=str))
+    for row, of_row in now.items():
+        known = {str(keys.get("run.seed")): keys for keys in before.get(row, ())}
+        for keys in of_row:
+            seed = str(keys["run.seed"])
+            if changed := unequal(known.get(seed, keys), keys):
+                shown = [f"{key}: {was!r} before, {is_now!r} now" for key, (was, is_now) in changed.items()]
                 print_line(
-                    f"NOTICE: row {row!r}, seed {run.seed}, has changed, and is another run:{listed(keys, 10)}\n"
+                    f"NOTICE: row {row!r}, seed {seed}, has changed, and is another run:{listed(shown, 10)}\n"
                     f"The former one stays in {runs}"
                 )
                 break  # the others of the row have changed alike
     if gone := [row for row in before if row not in table.rows]:
         print_line(f"NOTICE: {', '.join(map(repr, gone))}: rows no longer; their runs stay in {runs}")
     with os_errors_described(plan):
-        write_json(plan, json.loads(json.dumps(now, default=str)))
+        write_json(plan, now)
 
 
 def _do(table: Table, folder: Path, count: int | None, device: str | None) -> dict[Path, str]:
@@ -134,11 +148,8 @@ def _gathered(table: Table, folder: Path, failures: Mapping[Path, str]) -> Sweep
     for name, of_row in table.rows.items():
         runs = []
         for run in of_row:
-            place, record, error = (
-                run.folder(folder / "runs"),
-                dict[str, Any](),
-                failures.get(run.folder(folder / "runs")),
-            )
+            place, record = run.folder(folder / "runs"), dict[str, Any]()
+            error = failures.get(place)
             if error is None:
                 try:
                     record = read_record(place / table.record, SweepRecord)
@@ -146,7 +157,7 @@ def _gathered(table: Table, folder: Path, failures: Mapping[Path, str]) -> Sweep
                     error = f"{damaged}"
             if record:
                 records.append((run, record))
-            metrics = record["rows"][record["row"]] if record else None
+            metrics = record["rows"].get(record["row"]) if record else None
             runs.append({"seed": run.seed, "run_dir": str(place), "metrics": metrics, "error": error})
         rows.append(RowResult(name, runs))
     others, measured_on = dict[str, Any](), "nothing"

@@ -137,21 +137,21 @@ def read_table(named: Path | str, overrides: Overrides = ()) -> Table:
     """
     file = manager().given("sweep", named)
     settings = _settings(file)
-    shared = _as_overrides(overrides) if isinstance(overrides, Mapping) else list(overrides)
+    shared = as_overrides(overrides) if isinstance(overrides, Mapping) else list(overrides)
     rows, wrong = dict[str, list[Run]](), list[str]()
     for row in _with_grid(file, settings):
         if row.name in rows:
             wrong.append(f"{file}: two rows are called {row.name!r}; rename one")
             continue
         recipe = str(recipe_file(row.extends or settings.extends, file.parent))
-        changes = [*_as_overrides(settings.set), *_as_overrides(row.set), *shared]
+        changes = [*as_overrides(settings.set), *as_overrides(row.set), *shared]
         rows[row.name] = []
         try:
             if any("run.seed" in flattened({".".join(path): value}) for path, value in map(parsed, changes)):
                 raise RecipeError("run.seed: a table has seeds = [...], for all rows; take run.seed out of the row")
             tables = read_recipe(recipe, changes).tables()
             if settings.evaluate.metrics is not None:
-                read_recipe(recipe, [*changes, f"metrics={_inline(settings.evaluate.metrics)}"])
+                read_recipe(recipe, [*changes, *as_overrides({"metrics": settings.evaluate.metrics})])
         except P2PKitError as error:
             wrong.append(f"{file}: row {row.name!r}: {error}")
             continue
@@ -164,7 +164,7 @@ def read_table(named: Path | str, overrides: Overrides = ()) -> Table:
     return Table(file, settings.name or file.stem, settings.seeds, rows, settings.evaluate)
 
 
-def _as_overrides(values: Mapping[str, Any]) -> list[str]:
+def as_overrides(values: Mapping[str, Any]) -> list[str]:
     """What is set, as --set takes it, so that layers may set the same table one after another."""
     return [f"{key}={_inline(value)}" for key, value in values.items()]
 

@@ -32,13 +32,14 @@ def _measurement(subject: Subject) -> Measurement:
 def _measured(
     subject: Subject, outputs: Tensor, targets: Tensor, order: Sequence[int] = range(COUNT)
 ) -> dict[str, float]:
-    """The numbers of images one after another, as validation takes them."""
+    """The numbers of images one after another, as validation takes them; each target is its own source too."""
     measurement = _measurement(subject)
     if measurement.over_set:
         for index in order:
-            measurement.update(*measurement.features(outputs[index, None], targets[index, None]))
+            output, target = outputs[index, None], targets[index, None]
+            measurement.update(*measurement.features(output, target, target))
         return measurement.compute()
-    found = [measurement.of_image(outputs[index, None], targets[index, None]) for index in order]
+    found = [measurement.of_image(outputs[index, None], *2 * [targets[index, None]]) for index in order]
     return {name: fsum(numbers[name] for numbers in found) / len(found) for name in found[0]}
 
 
@@ -129,12 +130,12 @@ def has_features(subject: Subject) -> None:
     measurement, (target, other) = _measurement(subject), _pictures()
     if not measurement.over_set or not hasattr(measurement.metric, "features"):
         return
-    before, second = measurement.features(target[:1], other[:1])
+    before, second = measurement.features(target[:1], other[:1], target[:1])
     kind = type(before).__name__
     require(isinstance(before, Tensor) and not before.requires_grad, f"a {kind} in place of a tensor without a graph")
     kept = before.clone()
     measurement.update(before, second)
-    again, _ = measurement.features(target[:1], other[:1])
+    again, _ = measurement.features(target[:1], other[:1], target[:1])
     same = torch.equal(kept, before) and torch.equal(kept, again)
     require(same, "other features of the same image after update(), or features that update() has changed")
 

@@ -233,12 +233,12 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
     It is the first validation sample that can be used, which is needed late, of the size that validation has it in.
     """
     validation, found, samples = parts.validation, dict[str, float](), parts.validation.validation_set
-    target = batch.target[0].cpu()
+    source, target = batch.source[0].cpu(), batch.target[0].cpu()
     if len(samples):
         skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
-        (_, target, _), _ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
+        (source, target, _), _ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
-        images = target.flip(-1)[None], target[None]  # not the fake, which may be of a smaller crop
+        images = target.flip(-1)[None], target[None], source[None]  # not the fake, which may be of a smaller crop
         if each.over_set:
             for _ in range(2):  # distances of distributions need two
                 each.update(*each.features(*images))
