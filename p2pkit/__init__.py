@@ -1,9 +1,8 @@
 """p2pkit: image-to-image translation as a toolkit.
 
-The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for metrics,
-``fit_segmenter`` for one of them, ``load_model``,
-``load_data``, ``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a
-plugin may import.
+The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for
+metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``create`` and ``components``, and
+``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from p2pkit.components.signature import build_component, defined, plain, splits_
 from p2pkit.contracts import Component, Method, Resampling, Split, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
+from p2pkit.data.colours import colours_of
 from p2pkit.data.samples import BySide, Data, Samples, SideValues
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
@@ -31,7 +32,7 @@ from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.settings import FIXED_KEYS, Section, height_width
+from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section, height_width
 from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
@@ -92,12 +93,13 @@ def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
     for name, settings in recipe.sources.items():
         sides[f"source.{name}"] = settings
     for side, settings in sides.items():
-        rule, channels, ranges[side] = str(settings.range or "default"), (), None
-        if isinstance(settings.range, list):
-            channels, rule = tuple(settings.range), "declared"
+        given = settings.range or (None if settings.percentiles else LAB_RANGES.get(settings.channels or ""))
+        rule, channels, ranges[side] = str(given or "default"), (), None
+        if isinstance(given, list):
+            channels, rule = tuple(given), "declared"
             ranges[side] = min(channels)[0], max(map(itemgetter(1), channels))
-        elif isinstance(settings.range, tuple):
-            ranges[side], rule = settings.range, "declared"
+        elif isinstance(given, tuple):
+            ranges[side], rule = given, "declared"
         elif settings.percentiles:
             rule = "percentiles"
         encoding = recipe.encoding if side == "source" else recipe.encodings.get(side.removeprefix("source."))
@@ -194,10 +196,11 @@ def validation(recipe: Recipe, data: Data) -> Validation:
     for name, chosen in zip(_numbered(map(attrgetter("name"), recipe.metrics)), recipe.metrics, strict=True):
         metrics.append(Measurement(chosen.origin, name, make(chosen)))
     logarithmic = recipe.target.mapping == "logarithmic"
+    colours = colours_of(data) if recipe.target.channels == LAB_AB else None
     values = f"{low:g} to {high:g} of {dtype}{', by their logarithms' if logarithmic else ''}"
     return Validation(
         data.train, data.validation, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
-        "" if dtype == "uint8" and not logarithmic else values,
+        "" if colours or (dtype == "uint8" and not logarithmic) else values, colours=colours,
     )  # fmt: skip
 
 
@@ -336,7 +339,7 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
 
 def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
     transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
-    size, resize, source_size = transform.crop_size, None, data.first.header.source[:2]
+    size, resize, source_size, dtype = transform.crop_size, None, data.first.header.source[:2], data.first.target.dtype
     of_sources: dict[str, Any] = {"planes": data.train.planes or None}
     if spec.first.parts:
         of_sources |= {"source_dtype": "", "sources": _source_headers(recipe, data)}
@@ -358,7 +361,7 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         distribution=recipe.generator.registered.distribution,
         distribution_version=recipe.generator.registered.version,
         **of_sources,
-        target_dtype="uint8" if data.first.target.dtype == bool else str(data.first.target.dtype),
+        target_dtype="uint8" if recipe.target.channels == LAB_AB or dtype.kind == "b" else str(dtype),
         target_range=spec.sides["target"][0],
         scale=spec.scale,
         target_reading=SideHeader(**recipe.target.model_dump(), ranges=spec.sides["target"][1].ranges),

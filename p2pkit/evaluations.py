@@ -363,14 +363,17 @@ def _diversity(
         sample, _ = of.tensors(of.validation_set, images[number * len(images) // count].place)
         return sample.source[None]
 
+    def sampled(one: Tensor, seed: int) -> Tensor:
+        return of.picture(one, translator.tensor(one, seed)).cpu()
+
     def measure() -> str:
         first = source(0)
-        if translator.tensor(first, 0).equal(translator.tensor(first, 1)):
+        if sampled(first, 0).equal(sampled(first, 1)):
             return ""
         own = {each.name: each.metric for each in of.metrics}.get(PERCEPTUAL)
         try:
             measurement = Measurement(PERCEPTUAL, PERCEPTUAL, own or create("metrics", PERCEPTUAL, download=False))
-            measurement.of_image(*2 * [translator.tensor(first).cpu()])
+            measurement.of_image(*2 * [sampled(first, 0)])
         except P2PKitError as error:
             why = f"the weights of {PERCEPTUAL} are not at hand" if isinstance(error, Unavailable) else error
             print_line(f"NOTICE: the diversity of samples is not measured: {why}")
@@ -382,7 +385,7 @@ def _diversity(
         found = []
         with Progress("sampling", count, "image") as progress:
             for number in range(count):
-                outputs = [translator.tensor(source(number), seed).cpu() for seed in range(SAMPLES)]
+                outputs = [sampled(source(number), seed) for seed in range(SAMPLES)]
                 found.append(mean_pairwise(distance, outputs))
                 progress.advance()
         return repr(math.fsum(found) / len(found))

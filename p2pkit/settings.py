@@ -99,9 +99,12 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 Bounds = Annotated[tuple[float, float], AfterValidator(_checked_order)]
-_CHANNELS, _COLOUR = r"^(rgb|gray|first [1-9]\d*)$", r"^(drop|white|black|#[0-9a-fA-F]{6})$"
+LAB_L, LAB_AB = "lab_L", "lab_ab"
+LAB_RANGES: Mapping[str, tuple[float, float]] = {LAB_L: (0.0, 100.0), LAB_AB: (-110.0, 110.0)}
+"""What is taken of files as CIELAB, and the values that are -1 and 1 then: a and b of sRGB lie between -108 and 99."""
+_CHANNELS, _COLOUR = r"^(rgb|gray|first [1-9]\d*|lab_L|lab_ab)$", r"^(drop|white|black|#[0-9a-fA-F]{6})$"
 
-_SOME_CHANNELS = '"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"'
+_SOME_CHANNELS = '"rgb", "gray", "lab_L", "lab_ab", or "first N" with a number from 1 on, such as "first 3"'
 _A_COLOUR = '"drop", "white", "black", or a colour of six digits, "#rrggbb"'
 
 
@@ -144,7 +147,10 @@ class SideSettings(Section):
     """
 
     channels: Channels | None = None
-    """What is taken of files: "rgb", "gray", or "first 3", another number of the first channels; by default all."""
+    """What is taken of files: "rgb", "gray", "first 3" or another number of the first channels; by default all.
+
+    "lab_L" and "lab_ab" are the lightness, and the colours a and b, of CIELAB.
+    """
     alpha: Colour | None = None
     """Of 2 or 4 channels, the last of which is alpha: "drop" it, or put "white", "black" or "#rrggbb" behind it."""
     palette: Literal["colours", "indices"] | None = None
@@ -155,7 +161,7 @@ class SideSettings(Section):
     ] = None
     """[low, high]; "auto", what sampled training pairs hold; "type", all that an integer holds, or 0 to 1 of floats.
 
-    A list of [low, high] has one for each channel.
+    A list of [low, high] has one for each channel. By default it is 0 to 100 of "lab_L", -110 to 110 of "lab_ab".
     """
     mapping: Literal["linear", "logarithmic"] = "linear"
     """How values from low to high become -1 to 1; logarithmic ones are above 0."""
@@ -174,6 +180,11 @@ class SideSettings(Section):
             raise ValueError("either range or percentiles; leave one of them out")
         if self.alpha is not None and (self.channels or "").startswith("first "):
             raise ValueError(f'no alpha beside channels = "{self.channels}", which takes channels as they are')
+        if self.channels in LAB_RANGES and (self.nodata is not None or self.palette == "indices"):
+            raise ValueError(f'no nodata, and no palette = "indices", beside channels = "{self.channels}"')
+        changed = self.range not in (None, LAB_RANGES[LAB_L]) or self.percentiles or self.mapping != "linear"
+        if self.channels == LAB_L and changed:
+            raise ValueError(f'no range, percentiles or mapping beside channels = "{LAB_L}", all of which is taken')
         return self
 
 

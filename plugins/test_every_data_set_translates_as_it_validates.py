@@ -66,6 +66,7 @@ def stacks(root: Path) -> dict[str, Any]:
 CASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "side_by_side": (side_by_side, ""),
     "facades": (side_by_side, ""),
+    "photos": (side_by_side, ""),
     "paired_folders": (folders, ""),
     "volume_slices": (stacks, ""),
     "procedural_facades": (lambda root: {"size": 32, "pairs": 4, "test_pairs": 3}, ""),

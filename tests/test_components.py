@@ -75,7 +75,8 @@ def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 tifffile.imwrite(file, stack, photometric="minisblack")
     volumes = {"volume_slices": tmp_path / "stacks"}
-    return {"side_by_side": pairs, "facades": pairs, "paired_folders": folders, "unpaired_folders": folders, **volumes}
+    files = {"side_by_side": pairs, "facades": pairs, "photos": pairs}
+    return {**files, "paired_folders": folders, "unpaired_folders": folders, **volumes}
 
 
 @pytest.mark.parametrize("component", DATA_SETS, ids=str)

@@ -231,7 +231,7 @@ def test_the_intersection_of_lab_histograms_is_that_of_scikit_images_colours(bin
 
 @pytest.mark.parametrize("colour", [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (1.0, 0.0, 0.0), (0.02, 0.5, 0.9)])
 def test_colours_are_converted_as_scikit_image_does(colour: tuple[float, float, float]) -> None:
-    from p2pkit.builtin.metrics.colour import lab_from_rgb
+    from p2pkit.images.lab import lab_from_rgb
 
     expected = rgb2lab(np.array(colour)[None, None])[0, 0]
     found = lab_from_rgb(torch.tensor(colour, dtype=torch.float64)[None, :, None, None]).flatten()

@@ -23,6 +23,7 @@ import p2pkit as library
 from p2pkit.cli import main
 from p2pkit.errors import DataError
 from p2pkit.inference.model_file import read_model, write_model
+from p2pkit.inference.pictures import to_pixels
 from tests.conftest import NETWORKS, Call, forget_accelerator, picture, save, train, validation
 from tests.scenes import SIDE, depth_map, weights_of, write_scene, write_scenes
 from tests.test_translating_files import contents
@@ -328,7 +329,7 @@ def test_the_tables_of_the_recipe_give_the_order_of_the_channels(two: Path, tmp_
     images = {"rgb": picture(SIDE, SIDE, 1), "depth": depth_map(1)}
     made = translate.to_tensor({name: image.reshape(SIDE, SIDE, -1) for name, image in images.items()}, "it")
     assert torch.allclose(made[0], torch.from_numpy(images["depth"] / 2047.5 - 1).float(), atol=1e-6)
-    assert np.array_equal(np.asarray(translate(images)), translate.to_pixels(translate(made)))
+    assert np.array_equal(np.asarray(translate(images)), to_pixels(translate.header, translate(made)))
     # without tables the data's order holds
     two.write_text(text.replace("[source.rgb]\n\n[source.depth]\nrange = [0, 4095]\n", ""))
     run = train(p2pkit, two, tmp_path / "plain", "train.max_steps=2")

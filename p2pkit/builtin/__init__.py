@@ -61,9 +61,10 @@ def register_losses(register: Register) -> None:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """Pairs from files, planes of volumes, pairs from the facades archive, or drawn."""
+    """Pairs from files, photos by themselves, planes of volumes, pairs from the facades archive, or drawn."""
     from p2pkit.builtin.datasets.facades import Facades
     from p2pkit.builtin.datasets.paired_folders import PairedFolders
+    from p2pkit.builtin.datasets.photos import Photos
     from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
     from p2pkit.builtin.datasets.side_by_side import SideBySide
     from p2pkit.builtin.datasets.unpaired_folders import UnpairedFolders
@@ -72,6 +73,7 @@ def register_datasets(register: Register) -> None:
     register("side_by_side", SideBySide)
     register("paired_folders", PairedFolders)
     register("unpaired_folders", UnpairedFolders)
+    register("photos", Photos)
     register("volume_slices", VolumeSlices)
     register("facades", Facades)
     register("procedural_facades", ProceduralFacades)

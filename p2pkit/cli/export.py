@@ -75,6 +75,11 @@ def _report(exported: Exported) -> None:
     print_line(f"  batch norm: {STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")
+    if exported.colours:
+        low, high = exported.colours
+        print_line(
+            f"  output: a and b of CIELAB, {low:g} to {high:g}; not inside: putting them to the lightness of sources"
+        )
     if exported.trained_at:
         print_line(f"  not inside: training saw images resized, so resize images to {exported.trained_at} first")
     print_line(

@@ -11,6 +11,7 @@ import click
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import STATISTICS, print_facts
 from p2pkit.errors import counted, visible
+from p2pkit.settings import LAB_AB
 from p2pkit.utils.jsonl import finite
 
 UNKNOWN = "not known"
@@ -29,6 +30,7 @@ UNSAID = {
     "stored_as": "whole images, not halves of files",
 }
 """What it means that a header does not say something."""
+COLOURS = "RGB of 8 bits: the generator's a and b of CIELAB with the lightness of the source"
 OF_ONE_SOURCE = ("source_dtype", "source_range", "source_nodata", "source_fill", "source_reading", "encoding")
 """What a header says elsewhere where there are several sources."""
 
@@ -68,6 +70,7 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         [
             ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
             ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {counted(outline.tensors, 'tensor')}"),
+            *([("pictures", COLOURS)] if outline.header.target_reading.channels == LAB_AB else []),
             *((name.replace("_", " "), _shown(value, UNSAID.get(name, UNKNOWN))) for name, value in header.items()),
             *sources,
             ("recipe", f"{counted(len(text.splitlines()), 'line')}, with --recipe" if text else UNKNOWN),

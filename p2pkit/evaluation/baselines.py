@@ -180,7 +180,9 @@ def trivial_translators(driver: Driver) -> dict[str, Translate]:
     source_channels, target_channels, scale = first.source[2], first.target[2], validation.spec.scale
     made: dict[str, Translate] = {}
     is_image = source_channels == target_channels or (source_channels == 1 and validation.encoding is None)
-    if wanted in ("all", "source") and is_image and len(first.parts) < 2:  # several together are no image
+    if wanted in ("all", "source") and validation.colours:
+        made["source"] = validation.colours.gray
+    elif wanted in ("all", "source") and is_image and len(first.parts) < 2:  # several together are no image
         made["source"] = SourceItself(target_channels, scale)
     if len(train) and wanted != "source":
         seen: list[int] = []

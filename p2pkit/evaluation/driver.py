@@ -210,6 +210,7 @@ class Driver:
                 output = wanted if translate is None else translate(given).cpu()
                 if mask is not None:  # what does not count cannot be wrong
                     output = mask * output + (1 - mask) * wanted
+                output, wanted = (self.validation.picture(source[None], each) for each in (output, wanted))
                 for number, each in enumerate(ours[row]):
                     if each.over_set:
                         for side, tensor in enumerate(each.features(output, wanted, given)):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.samples import Samples
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line, reason
+from p2pkit.images.lab import Colours
 from p2pkit.settings import BadData, ValidationSettings
 
 T = TypeVar("T")
@@ -45,6 +46,12 @@ class Validation:
     """What the networks see of sources [1, Cs, H, W], and so what the class mean colour knows colours by."""
     higher_is_better: dict[str, bool | None] = field(default_factory=dict)
     """The direction of each number, by its name; known once it has been taken."""
+    colours: Colours | None = None
+    """How outputs and targets become pictures; None where they are pictures themselves."""
+
+    def picture(self, source: Tensor, image: Tensor) -> Tensor:
+        """What metrics and people see of outputs or targets [N, Ct, H, W] beside their sources, all in [-1, 1]."""
+        return image if self.colours is None else self.colours.picture(source, image)
 
     def tensors(self, samples: Samples, index: int) -> tuple[Tensors, str]:
         """A sample of one of the sets as validation sees it, and its key.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from p2pkit import __version__
 from p2pkit.components.catalogue import create
-from p2pkit.contracts import Normalisation, Policy
+from p2pkit.contracts import Normalisation, Policy, ValueRange
 from p2pkit.errors import ExportError, P2PKitError
 from p2pkit.export.contract import Exportable, Exporter, ExportInput
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs
@@ -54,6 +54,8 @@ class Exported:
     """The largest difference there was, in images in [-1, 1]."""
     sources: Sequence[str] = ("source",)
     """The names of the inputs before the noise."""
+    colours: ValueRange | None = None
+    """The a and b of CIELAB that -1 and 1 in outputs are, where the model gives colours without their lightness."""
 
 
 def export_model(
@@ -99,7 +101,8 @@ def export_model(
                 f"to 1; at most {TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
             )
     trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
-    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels))
+    ab = header.colours and header.colours.ab
+    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab)
 
 
 def _input_name(source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from p2pkit.contracts import Sample, SampleHeader, Shape, dtype_range
 from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import ChannelsOfPalette
+from p2pkit.images.lab import lab_pixels
 from p2pkit.images.pixels import as_indices, nothing_there, stored
+from p2pkit.settings import LAB_AB, LAB_RANGES
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """The shares of red, green and blue in gray (ITU-R BT.601)."""
@@ -22,7 +25,7 @@ class Taking(NamedTuple):
     """What of a file's channels is taken (settings.SideSettings)."""
 
     channels: str | None = None
-    """ "rgb", "gray" or "first N"; None for all."""
+    """ "rgb", "gray", "first N", "lab_L" or "lab_ab"; None for all."""
     alpha: str | None = None
     """What becomes of alpha, the last of 2 or 4 channels: "drop", or the colour that is put behind it."""
     palette: str | None = None
@@ -48,7 +51,9 @@ class Taking(NamedTuple):
         made = self._without_alpha(pixels)
         # alpha, and channels that are not taken, may well hold the number that means nothing elsewhere
         where = nothing_there(pixels[:, :, : self._first or made.shape[2]], self.nodata)
-        if self.channels == "gray" and made.shape[2] == 3:
+        if self.channels and self.channels in LAB_RANGES:
+            made = lab_pixels(made, key, self.channels)
+        elif self.channels == "gray" and made.shape[2] == 3:
             made = _as(np.asarray(made, np.float64) @ LUMA, pixels.dtype)[:, :, None]
         elif made.shape[2] < wanted:
             made = np.repeat(made, wanted, axis=2)
@@ -56,7 +61,9 @@ class Taking(NamedTuple):
         if where is not None:  # what was computed of it would pass for a value
             value = self.nodata if self.nodata is not None else getattr(pixels, "nodata", None)
             assert value is not None
-            made = stored(np.array(made), nodata=value)
+            if self.channels in LAB_RANGES:  # where any number may be a value
+                value = math.nan
+            made = stored(np.array(made), nodata=value, profile=getattr(made, "profile", ""))
             made[where.any(axis=2)] = value
         return made
 
@@ -75,8 +82,13 @@ class Taking(NamedTuple):
                 f'{key}: it has {found} channels, and channels = "{self.channels}" is for 1 to 4 (gray or RGB, with '
                 'alpha or without); take "first 3", say'
             )
+        if self.channels == LAB_AB and found < 3:
+            raise DataError(
+                f'{key}: it is gray, and channels = "{LAB_AB}" takes colours; leave such files out, or have them '
+                'skipped, loader.bad_data = "skip"'
+            )
         if self.channels is not None:
-            return 3 if self.channels == "rgb" else 1
+            return {"rgb": 3, LAB_AB: 2}.get(self.channels, 1)
         return found - (self.alpha is not None and found in (2, 4))
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor
 
 from p2pkit.errors import DataError
-from p2pkit.images.formats import installed
 from p2pkit.images.names import ending, output_ending, without_ending
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.writing import format_written, write_image
+from p2pkit.inference.destinations import is_one_file, refuse_within
 from p2pkit.inference.odd_sources import OddSources, Seen
+from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.policy import draws_noise
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
@@ -102,6 +102,8 @@ class _Image:
 
     job: _Job
     source: Tensor | None = None
+    beside: Tensor | None = None
+    """The source as large as its translations, where pictures are made of both."""
     stored: tuple[int, int] = (0, 0)
     """Height and width of the source as stored."""
     outputs: list[Tensor] = field(default_factory=list)
@@ -127,8 +129,8 @@ def translate_files(
     """
     if isinstance(inputs, Mapping) or translator.header.sources:
         return _translate_several(translator, inputs, out, options)
-    _refuse_within(out, inputs)
-    if not _is_file(out, of_file=len(inputs) == 1 and inputs[0].is_file()):
+    refuse_within(out, inputs)
+    if not is_one_file(out, of_file=len(inputs) == 1 and inputs[0].is_file()):
         return translate_sources(translator, _sources(translator, inputs, options), out, options)
     sources = _sources(translator, inputs, options) if len(inputs) == 1 else []
     # the folder of a series is one volume
@@ -166,10 +168,10 @@ def _translate_several(
     if options.stored_as is not None:
         raise DataError(f'stored_as = "{options.stored_as}": several sources are files of their own; leave it out')
     given = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
-    _refuse_within(out, given)
+    refuse_within(out, given)
     look = several_volumes if header.planes is not None else several_sources
     sources: Sequence[Source] = look(header, inputs, report.failures)
-    if not _is_file(out, of_file=len(sources) == 1 and all(path.is_file() for path in given)):
+    if not is_one_file(out, of_file=len(sources) == 1 and all(path.is_file() for path in given)):
         return translate_sources(translator, sources, out, options, report)
     if len(sources) != 1:
         raise DataError(f"--out {out}: this is the name of one image, and there are several; give a folder")
@@ -215,33 +217,6 @@ def translate_sources(
     for notice in odd.notices():
         print_line(f"NOTICE: {notice}")
     return report
-
-
-def _refuse_within(out: Path, inputs: Sequence[Path]) -> None:
-    """Raise DataError where outputs would lie in a folder of inputs, and be inputs themselves the next time."""
-    for given in inputs:
-        if given.is_dir() and out.resolve().is_relative_to(given.resolve()):
-            raise DataError(
-                f"--out {out}: it is in the input folder {given}, where its images would be inputs the next time; "
-                "choose a folder outside of it"
-            )
-
-
-def _is_file(out: Path, of_file: bool) -> bool:
-    """Whether outputs are to go to a file of this name, not to a folder; ``of_file`` says that they are of one file.
-
-    Raises DataError for what is not written.
-    """
-    if out.is_dir():
-        return False
-    if installed().is_image(out.name):
-        format_written(ending(out))
-        return True
-    if of_file and re.fullmatch(r"\.[A-Za-z0-9]{1,4}", out.suffix) and not out.suffix[1:].isdigit():
-        raise DataError(
-            f"--out {out}: no image format writes {out.suffix!r}; for a folder of that name make the folder first"
-        )
-    return False
 
 
 def _jobs(
@@ -313,7 +288,7 @@ def _ending(translator: Translator, source: Source, options: FileOptions) -> str
         return ".npy" if source.ending == ".npy" else ".tif"
     header = translator.header
     name = Path(source.place.name + source.ending)
-    return output_ending(name, np.dtype(header.target_dtype), header.target_channels, header.target_ending)
+    return output_ending(name, np.dtype(header.target_dtype), header.picture_channels, header.target_ending)
 
 
 def _translate_whole(
@@ -327,7 +302,9 @@ def _translate_whole(
             pixels = job.source.pixels()
             source = translator.to_tensor(pixels, job.source.name)
             odd.look_at(pixels, source)
-            return _Image(job, translator.to_trained_size(source, size), (source.shape[1], source.shape[2]))
+            trained = translator.to_trained_size(source, size)
+            beside = (trained if size == "model" else source) if translator.header.colours else None
+            return _Image(job, trained, beside, (source.shape[1], source.shape[2]))
         except DataError as error:
             return _Image(job, failure=str(error))
 
@@ -347,11 +324,12 @@ def _translate_whole(
         try:
             for number, output in enumerate(image.outputs):
                 output = translator.from_trained_size(output, image.stored, size)
+                picture = picture_of(translator.header, output, image.beside)
                 # what describes a file is of its size and place
                 like = next(iter(job.source.files), None)
                 like = like if output.shape[1:] == image.stored and not job.source.part else None
                 with records.written(job.results[number], job.made_with[number]):
-                    write_image(job.results[number], translator.to_pixels(output), like)
+                    write_image(job.results[number], to_pixels(translator.header, picture), like)
         except DataError as error:
             return job, f"{job.source.name}: {error}"
         return job, image.failure

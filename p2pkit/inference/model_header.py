@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from p2pkit.contracts import Policy, Resampling, ValueRange, dtype_range
 from p2pkit.errors import ModelFileError, P2PKitError, first_line, visible
-from p2pkit.settings import Bounds, Channels, Colour
+from p2pkit.settings import LAB_AB, LAB_L, LAB_RANGES, Bounds, Channels, Colour
 from p2pkit.utils.opening import limits, over, parsed_toml
 
 if TYPE_CHECKING:
     from p2pkit.images.channels import Taking
+    from p2pkit.images.lab import Colours
     from p2pkit.images.pixels import Reading
 
 Count = Annotated[int, Field(gt=0, le=65536)]
@@ -81,7 +82,7 @@ class SideHeader(Header):
     """How files of one side are read, beside what :class:`ModelHeader` or :class:`SourceHeader` has (settings)."""
 
     channels: Channels | None = None
-    """What was taken of the channels of files: "rgb", "gray", "first 3"; None for all."""
+    """What was taken of the channels of files: "rgb", "gray", "first 3", "lab_L", "lab_ab"; None for all."""
     alpha: Colour | None = None
     """What became of alpha: "drop", or the colour behind it; None where it is a channel like others."""
     palette: Literal["colours", "indices"] | None = None
@@ -142,6 +143,7 @@ class ModelHeader(Header):
     source_channels: Count
     """Of all sources together."""
     target_channels: Count
+    """Of what the generator gives; of pictures made of it see :attr:`picture_channels`."""
     source_dtype: PixelType | Literal[""]
     """Empty where there are several ``sources``, each with its own."""
     target_dtype: PixelType
@@ -200,6 +202,21 @@ class ModelHeader(Header):
         sides = {f"source.{one.name}".rstrip("."): one.range for one in self.each_source}
         return {side: values for side, values in {**sides, "target": self.target_range}.items() if values is not None}
 
+    @property
+    def colours(self) -> Colours | None:
+        """How outputs become pictures, by the lightness of their sources; None where they are pictures themselves."""
+        if self.target_reading.channels != LAB_AB:
+            return None
+        from p2pkit.images.lab import Colours  # it needs torch
+
+        sources = [(one.reading.channels, one.channels, one.range or LAB_RANGES[LAB_L]) for one in self.each_source]
+        return Colours.of(LAB_AB, self.target_range or LAB_RANGES[LAB_AB], sources)
+
+    @property
+    def picture_channels(self) -> int:
+        """The channels of a translation."""
+        return 3 if self.target_reading.channels == LAB_AB else self.target_channels
+
     def refuse_huge_output(self, source: tuple[int, int]) -> None:
         """Raise P2PKitError where a ``source`` of (height, width) would become many thousand times as many bytes."""
         needed = 4 * self.scale**2 * source[0] * source[1] * self.target_channels
@@ -239,6 +256,7 @@ def contradictions(header: ModelHeader) -> Iterator[str]:
         return
     if sum(one.channels for one in sources) != header.source_channels:
         yield f"source_channels: {header.source_channels}, which is not what the sources have together"
+    yield from _of_lab(header)
     if header.planes is not None and header.source_channels % (2 * header.planes.neighbours + 1):
         yield f"planes.neighbours: {header.planes.neighbours}, which does not go with the channels of sources"
     for one in sources:
@@ -258,6 +276,18 @@ def contradictions(header: ModelHeader) -> Iterator[str]:
         needed = FEATURES * 4 * height * width * channels
         if needed > limits().image_bytes:
             yield f"resize.size: translating images of {height}x{width} takes more than {over('image_bytes', needed)}"
+
+
+def _of_lab(header: ModelHeader) -> Iterator[str]:
+    """What is wrong with sides that are parts of CIELAB."""
+    target, counts = header.target_reading, {LAB_L: 1, LAB_AB: 2}
+    sides = [(one.reading.channels, one.channels) for one in header.each_source]
+    for taken, channels in (*sides, (target.channels, header.target_channels)):
+        if channels != counts.get(taken or "", channels):
+            yield f'channels: "{taken}" of {channels} channels'
+    plain = header.scale == 1 and header.target_dtype == "uint8" and not target.ranges
+    if target.channels == LAB_AB and not (plain and (LAB_L, 1) in sides):
+        yield f'target_reading.channels: "{LAB_AB}" is of outputs in uint8 with one range, and needs a source "{LAB_L}"'
 
 
 def _of_values(side: str, dtype: str, values: ValueRange | None, reading: SideHeader, channels: int) -> Iterator[str]:

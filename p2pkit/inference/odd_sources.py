@@ -18,6 +18,7 @@ from p2pkit.data.samples import LITTLE
 from p2pkit.images.colour_profiles import lost_profiles
 from p2pkit.images.pixels import StoredPixels, nothing_there
 from p2pkit.networks.encoding import split_sources
+from p2pkit.settings import LAB_L
 
 if TYPE_CHECKING:
     from p2pkit.inference.model_header import SourceHeader
@@ -63,7 +64,8 @@ class OddSources:
         whole, tensors = {} if seen is None else seen, split_sources(source, self._translator.parts)
         for part, header in zip(self._translator.parts, self._translator.header.each_source, strict=True):
             image, own = images[part.name], whole.setdefault(part.name, Seen())
-            own.dtype = str(image.dtype)
+            # what Lab is computed of may well be of another type
+            own.dtype = header.dtype if header.reading.channels == LAB_L and image.itemsize == 1 else str(image.dtype)
             if isinstance(image, StoredPixels) and image.profile:
                 own.profile = image.profile
             if part.encoding is None:
@@ -131,6 +133,8 @@ def _odd(seen: Seen, header: SourceHeader, encoding: Any) -> Iterator[str]:
         )
     if not seen.values:
         return
+    if header.reading.channels == LAB_L and seen.dtype != header.dtype:
+        yield f"are of {seen.dtype}, and translations of 8 bits"
     low, high = header.values
     trained = f"the model was trained on {low:g} to {high:g} of {header.dtype}"
     low, high = header.range or dtype_range(np.dtype(seen.dtype))

@@ -14,6 +14,7 @@ from torch import Tensor
 from p2pkit.errors import visible
 from p2pkit.images.region_writing import RegionSink
 from p2pkit.images.regions import Regions
+from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.statistics import Box, ImageStatistics, normalises_each_image
 from p2pkit.inference.tiles import Blend, Span, Tiling, for_statistics
@@ -54,14 +55,14 @@ def translate_tiled(
             for batch in batches(tiles, tiling.batch_size):
                 corners = [(row.start, column.start) for (row, column), _ in batch]
                 outputs = translator.tensor(torch.stack([tile for _, tile in batch]), seed, corners, statistics)
-                for (place, _), output in zip(batch, outputs, strict=True):
+                for (place, tile), output in zip(batch, outputs, strict=True):
                     row, column = (span.enlarged(scale) for span in place)
-                    yield (row, column), blend.add(row, column, output)
+                    yield (row, column), blend.add(row, column, picture_of(translator.header, output, tile))
                     progress.advance()
 
     def write(part: tuple[Place, Tensor]) -> None:
-        (row, column), unit = part
-        sink.write(row.begin, column.begin, translator.to_pixels(unit))
+        (row, column), picture = part
+        sink.write(row.begin, column.begin, to_pixels(translator.header, picture))
 
     with (
         Progress(f"translating {visible(key)}", len(places), "tile", shown=shown) as progress,

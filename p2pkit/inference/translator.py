@@ -21,7 +21,7 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.distributed.accelerator import choose_device
 from p2pkit.errors import DataError, ModelFileError, P2PKitError, counted
 from p2pkit.images.pictures import image_pixels, to_pillow
-from p2pkit.images.pixels import Reading, denormalize, not_an_image, refuse_unclear
+from p2pkit.images.pixels import not_an_image, refuse_unclear
 from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
@@ -29,6 +29,7 @@ from p2pkit.images.volumes import is_volume
 from p2pkit.inference.model_file import checksum, find_model, read_model
 from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
+from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
 from p2pkit.inference.sources import Source, StoredAs, one_to_tensor, part_for, regions_of, twice_as_wide
@@ -77,7 +78,7 @@ class Translator:
         policy = f"batch norm by {self.policy.norm!r}, {'with' if self.policy.dropout else 'without'} noise"
         resized = f", resized to {self.trained_at}" if header.resize else ""
         larger = f" at {header.scale} times the size" if header.scale > 1 else ""
-        made = f"{header.target_channels} of {header.target_dtype}{larger}"
+        made = f"{header.picture_channels} of {header.target_dtype}{larger}"
         return (
             f"<Translator {header.generator!r} of {header.distribution} {header.distribution_version}, step "
             f"{header.step}: {', '.join(sources)}{resized} -> {made}, {policy}>"
@@ -195,8 +196,9 @@ class Translator:
         tensor, odd = self.to_tensor(source, key), OddSources(self)
         odd.look_at(source, tensor)
         odd.report_each()
-        output = self.tensor(self.to_trained_size(tensor, size)[None], seed)[0]
-        return self.to_pixels(self.from_trained_size(output, tensor.shape[1:], size))
+        trained = self.to_trained_size(tensor, size)
+        output = self.from_trained_size(self.tensor(trained[None], seed)[0], tensor.shape[1:], size)
+        return to_pixels(self.header, picture_of(self.header, output, trained if size == "model" else tensor))
 
     def chosen_size(self, size: Size | None, tiled: bool = False) -> Size:
         """What ``size`` means for this model: "native" wherever nothing is resized. Tells what tiles differ in.
@@ -270,7 +272,7 @@ class Translator:
     def output_shape(self, source: Sequence[int]) -> tuple[int, int, int]:
         """(height, width, channels) of the output that fits a source of (height, width): ``header.scale`` times it."""
         scale = self.header.scale
-        return scale * source[0], scale * source[1], self.header.target_channels
+        return scale * source[0], scale * source[1], self.header.picture_channels
 
     @cached_property
     def fingerprint(self) -> str:
@@ -311,12 +313,6 @@ class Translator:
         SampleHeader.of_sources(shapes, NO_IMAGE, key)  # they have one size
         return torch.cat(tensors)
 
-    def to_pixels(self, output: Tensor) -> NDArray[Any]:
-        """A translation [C, H, W] in [-1, 1] as pixels [H, W, C] of the target's type."""
-        read = self.header.target_reading
-        reading = Reading(ranges=read.ranges, logarithmic=read.mapping == "logarithmic")
-        return denormalize(output, np.dtype(self.header.target_dtype), self.header.target_range, reading)
-
     def tensor(
         self,
         source: Tensor,
@@ -326,8 +322,8 @@ class Translator:
     ) -> Tensor:
         """The translation of sources [N, Cs, H, W] in [-1, 1], on the device that they are on.
 
-        It is ``header.scale`` times as high and wide. ``corners`` and ``statistics`` are for tiles of a larger image
-        (see inference.infer).
+        It is ``header.scale`` times as high and wide; of a model of colours it is these alone (inference.pictures).
+        ``corners`` and ``statistics`` are for tiles of a larger image (see inference.infer).
         """
         if source.ndim != 4 or source.shape[1] != self.header.source_channels:
             expected = f"[N, {self.header.source_channels}, H, W], or without N"

@@ -22,6 +22,7 @@ from p2pkit.images.volume_writing import volume_ending, write_volume
 from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_volume, refuse_unequal
 from p2pkit.inference.model_header import ModelHeader, PlanesHeader
 from p2pkit.inference.odd_sources import OddSources, Seen
+from p2pkit.inference.pictures import to_pixels
 from p2pkit.inference.prefetch import batches, prefetch
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
@@ -250,4 +251,4 @@ def _planes(
             if tuple(batch[0].shape[1:]) != height_width:
                 translator.tell_resizing(size)
             for output in translator.tensor(torch.stack(batch), seed):
-                yield translator.to_pixels(translator.from_trained_size(output, height_width, size))[:, :, 0]
+                yield to_pixels(translator.header, translator.from_trained_size(output, height_width, size))[:, :, 0]

@@ -61,9 +61,9 @@ def write_samples(
         (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
         skipped += found_bad
         images = pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
-        images.append(("output", translate(sample.source[None])[0]))
+        images.append(("output", validation.picture(sample.source[None], translate(sample.source[None]).cpu())[0]))
         if samples.targets is None:
-            images.append(("target", sample.target))
+            images.append(("target", validation.picture(sample.source[None], sample.target[None])[0]))
         if sample.mask is not None:
             images.append(("mask", sample.mask * 2 - 1))
         rows.append(Row(key, [image for _, image in images], [name for name, _ in images]))

@@ -239,6 +239,9 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
         (source, target, _), _ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
         images = target.flip(-1)[None], target[None], source[None]  # not the fake, which may be of a smaller crop
+        if validation.colours:
+            shown, wanted, given = images
+            images = validation.picture(given, shown), validation.picture(given, wanted), given
         if each.over_set:
             for _ in range(2):  # distances of distributions need two
                 each.update(*each.features(*images))

@@ -9,11 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from p2pkit.errors import RecipeError
+from p2pkit.images.lab import lab_from_rgb
 
-XYZ_FROM_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-"""Of linear sRGB (ITU-R BT.709 primaries)."""
-WHITE = (0.95047, 1.0, 1.08883)
-"""D65, for the observer of 2 degrees."""
 RANGES = {"lab_L": (0.0, 100.0), "lab_a": (-128.0, 128.0), "lab_b": (-128.0, 128.0)}
 """The names of the numbers, and the values that the bins of each go over."""
 
@@ -42,7 +39,7 @@ class LabHistogram:
             )
         if not image.isfinite().all():  # histc would pass over what is NaN
             return torch.full(self._output.shape, torch.nan)
-        lab = lab_from_rgb(image).transpose(0, 1).flatten(1)
+        lab = lab_from_rgb(image.double()).transpose(0, 1).flatten(1)
         pairs = zip(lab, RANGES.values(), strict=True)
         counts = [values.clamp(low, high).histc(self._output.shape[1], low, high) for values, (low, high) in pairs]
         return torch.stack(counts)
@@ -60,13 +57,3 @@ class LabHistogram:
     def reset(self) -> None:
         """Begin anew."""
         self._output = self._target = torch.zeros_like(self._output)
-
-
-def lab_from_rgb(image: Tensor) -> Tensor:
-    """Images [N, 3, H, W] of sRGB in [0, 1] as CIELAB (CIE 1976, white D65): L in [0, 100], a and b around 0."""
-    image = image.double()
-    linear = torch.where(image > 0.04045, ((image + 0.055) / 1.055) ** 2.4, image / 12.92)  # IEC 61966-2-1
-    white = torch.tensor(WHITE, dtype=torch.float64)[:, None, None]
-    xyz = torch.einsum("ij,njhw->nihw", torch.tensor(XYZ_FROM_RGB, dtype=torch.float64), linear) / white
-    x, y, z = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116).unbind(1)
-    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
