@@ -1,8 +1,8 @@
 """p2pkit: image-to-image translation as a toolkit.
 
 The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for
-metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``create`` and ``components``, and
-``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
+metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``contact_sheet``, ``create`` and
+``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from p2pkit.build import load_data
     from p2pkit.components.catalogue import create
     from p2pkit.components.host import PluginManager
+    from p2pkit.contact_sheets import contact_sheet
     from p2pkit.evaluations import Evaluation, compare, evaluate
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.resumed_runs import resume
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
-    "WeightedLoss", "__version__", "compare", "components", "contracts", "create", "errors", "evaluate",
-    "fit_segmenter", "hookimpl", "load_data", "load_model", "resume", "sweep", "train",
+    "WeightedLoss", "__version__", "compare", "components", "contact_sheet", "contracts", "create", "errors",
+    "evaluate", "fit_segmenter", "hookimpl", "load_data", "load_model", "resume", "sweep", "train",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "p2pkit.evaluations", "SweepResult": "p2pkit.sweeps.results", "TrainingResult": "p2pkit.runs",
     "Translator": "p2pkit.inference.translator",
-    "compare": "p2pkit.evaluations",
+    "compare": "p2pkit.evaluations", "contact_sheet": "p2pkit.contact_sheets",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "fit_segmenter": "p2pkit.segmenters",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",

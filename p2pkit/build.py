@@ -24,7 +24,7 @@ from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
 from p2pkit.data.colours import colours_of
 from p2pkit.data.samples import BySide, Data, Samples, SideValues
-from p2pkit.errors import DataError, RecipeError
+from p2pkit.errors import DataError, MissingData, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.images.pixels import Reading
 from p2pkit.inference.model_header import EncodingHeader, ModelHeader, ResizeHeader, SideHeader, SourceHeader
@@ -59,8 +59,11 @@ def load_data(
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(recipe, overrides)
     chosen, made, sets, notices = recipe.data, dict[Split, Any](), list[Samples](), list[str]()
-    for split in get_args(Split):
-        made[split] = make(chosen, split=split) if split in splits and split in splits_of(chosen.registered) else ()
+    try:
+        for split in get_args(Split):
+            made[split] = make(chosen, split=split) if split in splits and split in splits_of(chosen.registered) else ()
+    except MissingData as error:
+        raise error.with_remedy(chosen.values.obtain) from error
     of_files = any(map(hasattr, made.values(), repeat("source_files")))
     if chosen.values.split is not None or of_files or not (made["val"] or made["test"]):
         from p2pkit.data.splitting import settled_sets

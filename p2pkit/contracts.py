@@ -299,7 +299,7 @@ class Metric(Protocol):
     It is reset, updated and computed for each image by itself, and the mean over the images counts. One with an
     attribute ``over = "set"`` (FID, say) is updated with all images in order and computed once; where it has
     ``features(image)``, a tensor that depends on the image alone, ``update`` is given those of output and target.
-    Either may ask for ``source`` too. Images are float32 in [0, 1], or from the lowest to the highest number of an
+    Both may ask for ``source`` too. Images are float32 in [0, 1], or from the lowest to the highest number of an
     attribute ``value_range``, on the CPU. What else its numbers depend on is in ``computed_with``, texts by name.
     """
 

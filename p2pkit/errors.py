@@ -45,6 +45,21 @@ class DataError(P2PKitError):
     """A file or a folder of data is missing, unreadable or not what it should be."""
 
 
+class MissingData(DataError):  # noqa: N818 - named for what it says of the data
+    """All of a data set is not there. ``remedy`` says how to get it, and is empty where nobody has said.
+
+    ``stands_in``, a contracts.SampleHeader, is what its samples would be like, where that is known.
+    """
+
+    def __init__(self, missing: str, remedy: str = "", stands_in: Any = None) -> None:
+        super().__init__(f"{missing}. {remedy}" if remedy else missing)
+        self.missing, self.remedy, self.stands_in = missing, remedy, stands_in
+
+    def with_remedy(self, remedy: str | None) -> MissingData:
+        """The same, with another ``remedy`` if there is one."""
+        return MissingData(self.missing, remedy, self.stands_in) if remedy else self
+
+
 class Unavailable(DataError):  # noqa: N818 - named for what it says of the data
     """Data that cannot be had now, although nothing is wrong with it: it must not be taken for bad data and skipped."""
 

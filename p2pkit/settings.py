@@ -262,6 +262,8 @@ class DataSettings(Section):
     where there is no test set either; 0 for none."""
     fingerprint: Literal["whole"] | None = None
     """By what a change of the data is seen: "whole" files, or by default each one's size and bytes at three places."""
+    obtain: str | None = None
+    """How to get the data, in a sentence: said where it is not there, and `p2pkit check` then checks all the rest."""
 
 
 class LossSettings(Section):

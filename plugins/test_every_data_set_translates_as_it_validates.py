@@ -39,6 +39,11 @@ def folders(root: Path) -> dict[str, Any]:
     return {"root": str(root)}
 
 
+def of_folders(root: Path) -> dict[str, Any]:
+    """The targets of folders, for what makes sources of them."""
+    return {"of.name": "paired_folders", "of.root": folders(root)["root"]}
+
+
 def cityscapes(root: Path) -> dict[str, Any]:
     """Maps of instances and photos in Cityscapes' folders, 32x64."""
     for split, count in (("train", 4), ("val", 3)):
@@ -48,7 +53,7 @@ def cityscapes(root: Path) -> dict[str, Any]:
             objects[8:16] = 26000 + index
             save(root / "gtFine" / f"{name}_gtFine_instanceIds.png", objects)
             save(root / "leftImg8bit" / f"{name}_leftImg8bit.png", drawn)
-    return {"root": str(root)}
+    return {"root": str(root), "labels": "instanceIds"}
 
 
 def stacks(root: Path) -> dict[str, Any]:
@@ -74,16 +79,21 @@ CASES: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "cityscapes": (cityscapes, '[source]\nrange = [0, 65535]\n[encoding]\nname = "class_and_boundary"\n'),
     "webdataset": (folders, ""),
     "webdataset_http": (folders, ""),
+    "edges_from_targets": (of_folders, ""),
+    "gray_from_targets": (of_folders, ""),
+    "holes_from_targets": (of_folders, ""),
 }
 """By name, how its data is made and which keys it has then; and what else its recipe has."""
 WITHOUT_METRICS = {"unpaired_folders"}
+ALIKE = {"pix2pix_archive", "maps", "edges2shoes", "edges2handbags", "night2day"}
+"""The same as facades, with another archive."""
 
 
 def test_every_data_set_is_compared() -> None:
     """None that a plugin or p2pkit registers is left out."""
     names = ["p2pkit", *(project["name"] for _, project in in_tree())]
     registered = {name for each in names for kind, name in registered_by(each) if kind == "datasets"}
-    assert registered == CASES.keys() | WITHOUT_METRICS
+    assert registered == CASES.keys() | WITHOUT_METRICS | ALIKE
 
 
 def resized(pixels: Any, size: tuple[int, int]) -> Any:

@@ -11,6 +11,7 @@ from p2pkit.components.signature import parameters_model
 Component = tuple[str, str]
 """Kind and name."""
 
+DRAWN = {"name": "procedural_facades", "size": 32, "pairs": 5, "val_pairs": 2, "test_pairs": 2}
 SMALL: dict[Component, dict[str, Any]] = {
     ("generators", "unet"): {"depth": 4, "width": 4},
     ("generators", "encoder_decoder"): {"depth": 4, "width": 4},
@@ -29,6 +30,10 @@ SMALL: dict[Component, dict[str, Any]] = {
     ("discriminators", "patchgan_70"): {"width": 4},
     ("discriminators", "patchgan_286"): {"width": 4},
     ("datasets", "procedural_facades"): {"size": 32, "pairs": 5, "test_pairs": 2},
+    ("datasets", "pix2pix_archive"): {"archive": "maps"},
+    ("datasets", "edges_from_targets"): {"of": DRAWN},
+    ("datasets", "gray_from_targets"): {"of": DRAWN},
+    ("datasets", "holes_from_targets"): {"of": DRAWN},
     ("encodings", "one_hot"): {"classes": 5},
     ("schedules", "step"): {"every": 3},
     ("metrics", "label_score"): {"classes": "cmp_facades"},

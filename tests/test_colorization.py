@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from p2pkit.inference.model_file import read_model, write_model
 from p2pkit.networks.fitting import resize
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.settings import LAB_AB, LAB_L, LAB_RANGES
-from tests.conftest import Call, forget_accelerator, lines, picture, save, train
+from tests.conftest import REPOSITORY, Call, forget_accelerator, lines, picture, save, train
 
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
 SIDE = 32
@@ -194,6 +195,26 @@ def test_gray_and_deep_files_are_translated_and_several_samples_differ(run: Path
     assert (made["gray_0"] != made["gray_1"]).any()
 
 
+def test_samples_of_a_data_set_are_translated_and_measured_as_their_files(
+    run: Path, tmp_path: Path, p2pkit: Call
+) -> None:
+    for index in range(2):
+        pixels = picture(SIDE, SIDE, index)
+        save(tmp_path / "other" / "gray" / f"{index}.png", np.asarray(Image.fromarray(pixels).convert("L")))
+        save(tmp_path / "other" / "photo" / f"{index}.png", pixels)
+    other = tmp_path / "other.toml"
+    other.write_text(f'[data]\nname = "paired_folders"\nroot = "{tmp_path}/other"\nsource = "gray"\ntarget = "photo"\n')
+    for options in ((tmp_path / "other" / "gray",), ("--data", other, "--split", "train")):
+        outcome = p2pkit("translate", run, *options, "--out", tmp_path / f"out{len(options)}")
+        assert outcome.code == 0 and "NOTICE" not in outcome.err, outcome.err
+    for index in range(2):
+        places = (tmp_path / "out1" / f"{index}.png", tmp_path / "out4" / "gray" / f"{index}.png")
+        one, same = (np.asarray(Image.open(place)) for place in places)
+        assert np.array_equal(one, same) and one.std(axis=2).mean() > 5
+    outcome = p2pkit("evaluate", run, "--data", other, "--split", "train", "--json")
+    assert outcome.code == 0 and outcome.json["rows"]["source"]["lab_L"] > 0.9
+
+
 def test_tiles_are_coloured_as_the_whole(run: Path, tmp_path: Path) -> None:
     translate = library.load_model(run, "cpu", norm="running", dropout=False)
     pixels = picture(96, 112, 5)
@@ -274,3 +295,14 @@ def test_one_of_several_sources_is_the_lightness(tmp_path: Path, p2pkit: Call) -
     made = translate({"hint": hint, "photo": pixels})
     lightness = [rgb2lab(image)[..., 0] for image in (made, pixels)]
     assert np.abs(np.subtract(*lightness)).mean() < 1
+
+
+def test_the_recipe_of_the_page_is_the_one_that_ships(tmp_path: Path) -> None:
+    (recipe,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs" / "colorization.md").read_text(), re.DOTALL)
+    (tmp_path / "page.toml").write_text(recipe)
+    page, shipped = read_recipe(tmp_path / "page.toml"), read_recipe("p2pkit:colorization")
+    for section in ("data", "source", "target"):
+        assert getattr(page, section) == getattr(shipped, section)
+    assert page.loader.batch_size == shipped.loader.batch_size == 4
+    assert page.transform.load_size == shipped.transform.load_size == shipped.transform.crop_size
+    assert page.transform.flip and shipped.transform.flip

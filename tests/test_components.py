@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import p2pkit
+from p2pkit.builtin.datasets.archives import ARCHIVES
 from p2pkit.errors import RecipeError
 from p2pkit.networks.receptive_field import receptive_field
 from p2pkit.testing import check_component, components_of
@@ -65,7 +66,7 @@ def test_optimizers_that_cannot_be_used_here_are_refused_by_name() -> None:
 def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
     """The folders of the data sets that are made of files."""
     folders = tmp_path / "folders"
-    for split, count in (("train", 3), ("test", 2)):
+    for split, count in (("train", 3), ("test", 2), ("val", 1)):
         for index in range(count):
             for side, channels in (("source", 1), ("target", 3)):
                 save(folders / split / side / f"{index}.png", picture(12, 16, seed=index, channels=channels))
@@ -74,9 +75,16 @@ def roots(pairs: Path, tmp_path: Path) -> Mapping[str, Path]:
                 file = tmp_path / "stacks" / split / side / f"{index}.tif"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 tifffile.imwrite(file, stack, photometric="minisblack")
-    volumes = {"volume_slices": tmp_path / "stacks"}
-    files = {"side_by_side": pairs, "facades": pairs, "photos": pairs}
-    return {**files, "paired_folders": folders, "unpaired_folders": folders, **volumes}
+            save(
+                tmp_path / "streets" / "leftImg8bit" / split / "ulm" / f"{index}_leftImg8bit.png",
+                picture(32, 64, index),
+            )
+            labels = picture(32, 64, index, channels=4)
+            save(tmp_path / "streets" / "gtFine" / split / "ulm" / f"{index}_gtFine_color.png", labels)
+    archives = dict.fromkeys(("pix2pix_archive", *ARCHIVES), pairs)
+    others = {"photos": pairs, "volume_slices": tmp_path / "stacks", "cityscapes": tmp_path / "streets"}
+    files = {"side_by_side": pairs, "photos": pairs}
+    return {**files, "paired_folders": folders, "unpaired_folders": folders, **archives, **others}
 
 
 @pytest.mark.parametrize("component", DATA_SETS, ids=str)

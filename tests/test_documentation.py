@@ -170,10 +170,13 @@ def test_the_examples_of_evaluation(
     for folder, seed in (("outputs", 1), ("targets", 2)):
         save(Path(folder) / "1.png", picture(20, 30, seed))
     commands = re.findall(r"^    p2pkit (evaluate .*)$", text, re.MULTILINE)
-    assert len(commands) == 2 and run in commands[0]
+    assert len(commands) == 3 and run in commands[0]
+    Path("labels.toml").write_text('[data]\nname = "procedural_facades"\nsize = 32\npairs = 4\nval_pairs = 2\n')
     for command in commands:
-        outcome = p2pkit(*command.split())
-        assert (outcome.code == 0 and "mae" in outcome.out) or "ssim" in outcome.out, outcome.err
+        few = ["--steps", "2"] if "--fit-segmenter" in command else []
+        outcome = p2pkit(*command.split(), *few)
+        assert outcome.code == 0 and ("mae" in outcome.out or "ssim" in outcome.out or few), outcome.err
+    assert Path("segmenter.safetensors").is_file()
     names: dict[str, Any] = {}
     (example,) = blocks("docs/evaluation.md", "python")
     exec(example, names)

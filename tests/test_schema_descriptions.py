@@ -81,8 +81,8 @@ def paths_in(tables: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
     if isinstance(tables, dict):
         for key, value in tables.items():
             yield (*path, key)
-            # below these a component's parameter is a table of any keys
-            if key != "timm":
+            # below these a component's parameter is a table of any keys, or of those of a component that is not known
+            if key not in ("timm", "of"):
                 yield from paths_in(value, (*path, key))
     elif isinstance(tables, list):
         for index, each in enumerate(tables):

@@ -257,7 +257,7 @@ def test_facades_that_only_a_system_has_touched_are_downloaded(tmp_path: Path, r
     (tmp_path / "facades").mkdir()
     (tmp_path / "facades" / ".DS_Store").write_text("")
     data = f'data={{name = "facades", root = "{tmp_path}/facades", url = "http://localhost:1/none.tar.gz"}}'
-    outcome = p2pkit("check", recipe, "--set", data)
+    outcome = p2pkit("data", "check", recipe, "--set", data)
     assert outcome.code == 2 and "localhost" in outcome.err
 
 

@@ -61,8 +61,10 @@ def register_losses(register: Register) -> None:
 
 @hookimpl
 def register_datasets(register: Register) -> None:
-    """Pairs from files, photos by themselves, planes of volumes, pairs from the facades archive, or drawn."""
-    from p2pkit.builtin.datasets.facades import Facades
+    """Pairs from files and archives, photos, planes of volumes, drawn pairs, and sources that are made of targets."""
+    from p2pkit.builtin.datasets.archives import ArchivePairs
+    from p2pkit.builtin.datasets.cityscapes import Cityscapes
+    from p2pkit.builtin.datasets.from_targets import EdgesFromTargets, GrayFromTargets, HolesFromTargets
     from p2pkit.builtin.datasets.paired_folders import PairedFolders
     from p2pkit.builtin.datasets.photos import Photos
     from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
@@ -75,8 +77,17 @@ def register_datasets(register: Register) -> None:
     register("unpaired_folders", UnpairedFolders)
     register("photos", Photos)
     register("volume_slices", VolumeSlices)
-    register("facades", Facades)
+    register("pix2pix_archive", ArchivePairs)
+    register("facades", partial(ArchivePairs, archive="facades"))
+    register("maps", partial(ArchivePairs, archive="maps"))
+    register("edges2shoes", partial(ArchivePairs, archive="edges2shoes"))
+    register("edges2handbags", partial(ArchivePairs, archive="edges2handbags"))
+    register("night2day", partial(ArchivePairs, archive="night2day"))
+    register("cityscapes", Cityscapes)
     register("procedural_facades", ProceduralFacades)
+    register("edges_from_targets", EdgesFromTargets)
+    register("gray_from_targets", GrayFromTargets)
+    register("holes_from_targets", HolesFromTargets)
 
 
 @hookimpl

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import click
 from p2pkit.cli.main import announce
 from p2pkit.cli.options import JSON, RECIPE, SET
 from p2pkit.cli.tables import print_classes, print_facts, print_text
-from p2pkit.errors import DataError, P2PKitError, counted, listed
+from p2pkit.errors import DataError, MissingData, P2PKitError, counted, listed
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import print_line
 
@@ -40,7 +41,8 @@ CLASSES = 12
 def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Check RECIPE without training it; of a folder of image pairs the recipe that `p2pkit init` makes for it.
 
-    Prints what the data set holds, and of each network its parameters, output size and receptive field.
+    Prints what the data set holds, and of each network its parameters, output size and receptive field. Nothing is
+    downloaded: where the data is not there, it prints how to get it, and checks all the rest.
     """
     announce(f"check {recipe}")
     from p2pkit.recipe.resolve import read_recipe
@@ -60,10 +62,19 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     from p2pkit.build import load_data
     from p2pkit.data.checks import SKIP
     from p2pkit.distributed.accelerator import choose_device, described
+    from p2pkit.downloads.download import without_downloads
 
     device = described(choose_device(None))
     print_line(f"device: {device}, which a run would take")
-    checked = _check_data(resolved, load_data(resolved, refuse_problems=False))
+    try:
+        with without_downloads():
+            loaded = load_data(resolved, refuse_problems=False)
+    except MissingData as missing:
+        if not missing.remedy:
+            raise
+        _check_without_data(resolved, missing, {"recipe": str(resolved.document.file), "device": device}, as_json)
+        return
+    checked = _check_data(resolved, loaded)
     data = _about_data(resolved, checked)
     about = {"ok": not checked.troubles, "recipe": str(resolved.document.file), "device": device, "data": data}
     for notice in (*(f"skipped: {each}" for each in checked.skipped), *data["notices"]):
@@ -82,6 +93,36 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     else:
         click.echo()
         _print_networks(resolved, networks)
+
+
+def _check_without_data(recipe: Recipe, missing: MissingData, about: Mapping[str, Any], as_json: bool) -> None:
+    """Say what is missing and how to get it, and look at the networks for images such as the data is said to hold."""
+    from p2pkit.build import augmentation, load_data
+    from p2pkit.components.registry import Registered
+    from p2pkit.components.signature import table_model
+    from p2pkit.data.checks import HeaderCheck
+    from p2pkit.data.stand_in import StandIn, guessed_header
+    from p2pkit.recipe.recipe import Chosen
+    from p2pkit.settings import height_width
+
+    size = height_width(recipe.transform.load_size or recipe.transform.crop_size or 256)
+    like = missing.stands_in or guessed_header([*recipe.sources], recipe.encoding is not None, size)
+    stand_in = Registered(recipe.data.name, partial(StandIn, like, recipe.loader.batch_size), "p2pkit", "")
+    tried = replace(recipe, data=Chosen("datasets", stand_in, table_model(stand_in, "datasets")(split=0)))
+    data = load_data(tried)
+    headers = HeaderCheck(data, augmentation(recipe), recipe.loader.batch_size > 1)
+    headers.scan(recipe.data.name)
+    networks = _about_networks(tried, _Checked(data, headers))
+    if as_json:
+        print_line(f"NOTICE: {missing}")
+        absent = {"name": recipe.data.name, "missing": missing.missing, "remedy": missing.remedy}
+        click.echo(json.dumps(finite({"ok": True, **about, "data": absent, "networks": networks}), indent=2))
+        return
+    print_facts([("data", f"{recipe.data.name}, NOT THERE: nothing of it is checked")])
+    print_text(f"NOTICE: {missing}")
+    print_text(f"its networks, as if images were stored with {_sides(like.source[:2])} (height x width):")
+    click.echo()
+    _print_networks(recipe, networks)
 
 
 @dataclass
@@ -170,7 +211,7 @@ def _about_data(recipe: Recipe, checked: _Checked) -> dict[str, Any]:
     ]  # fmt: skip
     notices = [notice for notice in data.notices if notice not in data.problems] + checked.notices
     return {
-        "name": recipe.data.name, "sets": sets, "sides": sides, "classes": classes, "notices": notices,
+        "name": recipe.data.name, "missing": None, "sets": sets, "sides": sides, "classes": classes, "notices": notices,
         "skipped": checked.skipped, "troubles": checked.troubles,
     }  # fmt: skip
 

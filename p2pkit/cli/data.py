@@ -45,10 +45,20 @@ def command() -> None:
 @command.command("fetch", short_help="Download a data set by name.")
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Download the data set NAME to where its recipes look for it, unless it is there."""
+    """Download the data set NAME to where its recipes look for it, unless it is there.
+
+    NAME may also be a recipe (a file, or PLUGIN:RECIPE), whose data goes to where that looks for it.
+    """
     from p2pkit.components.catalogue import create
 
-    pairs = create("datasets", name, split="train")
+    if ":" in name or Path(name).suffix == ".toml":
+        from p2pkit.build import load_data
+        from p2pkit.recipe.document import recipe_file
+        from p2pkit.recipe.resolve import read_recipe
+
+        pairs = load_data(read_recipe(recipe_file(name))).train
+    else:
+        pairs = create("datasets", name, split="train")
     for notice in getattr(pairs, "notices", ()):
         print_line(f"NOTICE: {notice}")
     click.echo(visible(f"{name}: {counted(len(pairs), 'training pair')}"))
@@ -57,7 +67,11 @@ def fetch(name: str) -> None:
 @command.command("check", short_help="Read every pair of a recipe's data.")
 @RECIPE
 @SET
-def check(recipe: Path, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Also write a picture of a few pairs as the "
+    "networks see them: resized, augmented, cropped, flipped.",
+)  # fmt: skip
+def check(recipe: Path, overrides: tuple[str, ...], sheet: Path | None) -> None:
     """Read every pair of RECIPE's data set, and list all that cannot be trained on."""
     announce(f"data check {recipe}")
     from p2pkit.recipe.resolve import read_recipe
@@ -84,6 +98,11 @@ def check(recipe: Path, overrides: tuple[str, ...]) -> None:
     for tables in count_classes(data, parts.sources, every=True):
         print_classes(tables)
         problems += filter(None, [problem_of(tables)])
+    if sheet:
+        from p2pkit.contact_sheets import write_contact_sheet
+
+        write_contact_sheet(parts, sheet)
+        print_line(f"pairs as the networks see them: {sheet}")
     if bad:
         problems.append(str(cannot_be_used(len(bad), count, bad)))
     if problems:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -23,11 +23,12 @@ from p2pkit.components.signature import (
     is_plain,
     parameters_model,
     plain,
+    splits_of,
     table_model,
     validate,
 )
 from p2pkit.components.type_words import type_text
-from p2pkit.contracts import Component
+from p2pkit.contracts import Component, Split
 from p2pkit.errors import P2PKitError, RecipeError, UnknownComponent
 
 ARGS = re.compile(r"^(?:Args|Arguments):\n(?P<entries>(?:[ \t]+.*(?:\n|$)|[ \t]*\n)*)", re.MULTILINE)
@@ -42,7 +43,7 @@ def create(kind: str, name: str, /, **parameters: Any) -> Component:
     """Build the component of ``kind`` (``"generators"``, or ``"generator"``) called ``name``.
 
     ``parameters`` are its own and those that the assembly supplies (``source_channels``, ``split`` ...), the latter
-    ignored by a component that does not ask for them.
+    ignored by a component that does not ask for them. Of a data set without the ``split`` that is asked for, it is ().
 
     Raises:
         UnknownComponent: nothing has that name.
@@ -54,6 +55,8 @@ def create(kind: str, name: str, /, **parameters: Any) -> Component:
 
 def create_registered(registered: Registered, kind: str, parameters: Mapping[str, Any]) -> Component:
     """What :func:`create` does, for a component that need not be in a registry."""
+    if kind == "datasets" and parameters.get("split") in frozenset(get_args(Split)) - splits_of(registered):
+        return ()
     own = {key: value for key, value in parameters.items() if key not in SUPPLIED[kind]}
     model = parameters_model(registered, kind)
     try:

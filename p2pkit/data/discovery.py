@@ -12,7 +12,7 @@ from unicodedata import normalize
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
 from p2pkit.data.fingerprints import contents
 from p2pkit.data.split_names import SIDES, SPLIT_AND_SIDE, like_another_split, of_one_side, split_of
-from p2pkit.errors import DataError, counted
+from p2pkit.errors import DataError, MissingData, counted
 from p2pkit.images.discovery import is_system_folder
 from p2pkit.images.formats import installed
 from p2pkit.images.reading import image_header, read_image
@@ -63,10 +63,12 @@ def split_folder(root: Path, split: Split) -> Path | None:
 
 
 def refuse_missing(root: Path) -> None:
-    """Raise DataError when ``root``, a data set's, is not a folder."""
-    if not root.is_dir():
-        found = "this is a file, not a folder" if root.exists() else "there is no such folder"
-        raise DataError(f"{root}: {found}; check data.root")
+    """Raise DataError when ``root``, a data set's, is not a folder; MissingData where there is nothing."""
+    if root.is_dir():
+        return
+    if root.exists():
+        raise DataError(f"{root}: this is a file, not a folder; check data.root")
+    raise MissingData(f"{root}: there is no such folder; check data.root")
 
 
 def refuse_splits_among(folder: Path, files: Iterable[Path], own: Split | None = None, of_sides: bool = False) -> None:

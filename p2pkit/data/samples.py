@@ -332,7 +332,8 @@ class Data:
                         rule, first = self.values[side].rule, getattr(self.first, side, None)
                         first = self.first.image(side) if first is None else first
                         assert first is not None
-                        more = isinstance(image, StoredPixels) or image.dtype != first.dtype
+                        more = isinstance(image, StoredPixels) and bool(image.profile or not image.taken)
+                        more |= image.dtype != first.dtype
                         more |= rule in ("auto", "percentiles", "labels")
                         more |= rule == "default" and image.dtype.itemsize > 1
                         used = float(image.max()) - float(image.min())

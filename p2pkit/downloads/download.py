@@ -7,6 +7,9 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import cast
@@ -32,6 +35,9 @@ DIGITS = 18
 """How many a size may have."""
 
 
+_ALLOWED = ContextVar("downloads are allowed", default=True)
+
+
 class Unreachable(Unavailable):
     """A server that does not answer, does not give the file out, or breaks off time and again."""
 
@@ -52,6 +58,21 @@ class _Stale(_BrokenOff):
     """What is there already does not belong to what the server has now."""
 
 
+@contextmanager
+def without_downloads() -> Iterator[None]:
+    """Let nothing be downloaded meanwhile, for commands that only look: :func:`download` raises Unreachable."""
+    token = _ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
+def downloads_allowed() -> bool:
+    """Whether :func:`download` may be called; if not, say what it would bring."""
+    return _ALLOWED.get()
+
+
 def download(
     url: str, file: Path, md5: str | None = None, sha256: str | None = None, timeout: float = 15.0, shown: bool = True,
     most: int | None = None,
@@ -69,6 +90,8 @@ def download(
     """
     if not url.lower().startswith(("http://", "https://")):
         raise DataError(f"cannot download {url}: expected an address that begins with http:// or https://")
+    if not downloads_allowed() and not file.is_file():
+        raise Unreachable(f"{file} is not there, and this command downloads nothing; a run downloads it from {url}")
     with os_errors_described(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked(file, shown):

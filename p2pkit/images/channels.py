@@ -13,7 +13,7 @@ from p2pkit.contracts import Sample, SampleHeader, Shape, dtype_range
 from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.lab import lab_pixels
-from p2pkit.images.pixels import as_indices, nothing_there, stored
+from p2pkit.images.pixels import StoredPixels, as_indices, nothing_there, stored
 from p2pkit.settings import LAB_AB, LAB_RANGES
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -39,6 +39,8 @@ class Taking(NamedTuple):
         Raises:
             DataError: they have no such channels; the message begins with ``key``.
         """
+        if isinstance(pixels, StoredPixels) and pixels.taken and pixels.taken == self.channels:
+            return pixels
         if self.palette in ("indices", "labels"):
             pixels = as_indices(pixels)
             if self.palette == "indices" and pixels.shape[2] != 1:
@@ -61,9 +63,9 @@ class Taking(NamedTuple):
         if where is not None:  # what was computed of it would pass for a value
             value = self.nodata if self.nodata is not None else getattr(pixels, "nodata", None)
             assert value is not None
-            if self.channels in LAB_RANGES:  # where any number may be a value
-                value = math.nan
-            made = stored(np.array(made), nodata=value, profile=getattr(made, "profile", ""))
+            profile, taken = getattr(made, "profile", ""), getattr(made, "taken", "")
+            value = math.nan if taken else value  # any number may be a value of Lab
+            made = stored(np.array(made), nodata=value, profile=profile, taken=taken)
             made[where.any(axis=2)] = value
         return made
 

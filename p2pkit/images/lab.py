@@ -55,7 +55,7 @@ def lab_pixels(pixels: NDArray[Any], key: str, taken: str) -> NDArray[Any]:
     image = normalize(pixels, key, reading=Reading(masked=True), remedies=_REMEDIES)
     lab = lab_from_rgb(((image + 1) / 2).expand(3, -1, -1)[None])[0]
     values = (lab[:1] if taken == LAB_L else lab[1:]).permute(1, 2, 0).contiguous().numpy()
-    return stored(values, profile=getattr(pixels, "profile", ""))
+    return stored(values, profile=getattr(pixels, "profile", ""), taken=taken)
 
 
 class Colours(NamedTuple):

@@ -40,13 +40,15 @@ class StoredPixels(NDArrayOfAny):
     """What the colours of the file are meant in (the name of its ICC profile ...), unless it is sRGB; else empty."""
     inverted: int | None = None
     """Where the file has 0 for white: what a pixel and the number that the file has for it add up to; else None."""
+    taken: str = ""
+    """What has been taken of the file's channels, where it cannot be taken of itself again ("lab_L"); else empty."""
     indices: NDArray[Any] | None = None
     """The numbers [H, W] of the colours in the file's palette, where pixels are colours of one; else None. Parts that
     are made by slices of rows and columns keep theirs, whatever else is made of pixels has none."""
 
     def __array_finalize__(self, origin: Any) -> None:
         """Take over what ``origin``, of which this is a view or a part, says."""
-        for name in ("bits", "nodata", "profile", "inverted"):
+        for name in ("bits", "nodata", "profile", "inverted", "taken"):
             setattr(self, name, getattr(origin, name, getattr(type(self), name)))
 
     def __getitem__(self, place: Any) -> Any:
@@ -66,14 +68,14 @@ class StoredPixels(NDArrayOfAny):
 
 def stored(
     pixels: NDArray[Any], bits: int = 0, nodata: float | None = None, profile: str = "", inverted: int | None = None,
-    indices: NDArray[Any] | None = None,
+    indices: NDArray[Any] | None = None, taken: str = "",
 ) -> NDArray[Any]:  # fmt: skip
     """``pixels`` with what their file says of them (see :class:`StoredPixels`); as they are where it says nothing."""
-    if not bits and nodata is None and not profile and inverted is None and indices is None:
+    if not bits and nodata is None and not profile and inverted is None and indices is None and not taken:
         return np.asarray(pixels)
     described = np.asarray(pixels).view(StoredPixels)
     described.bits, described.nodata, described.profile, described.inverted = bits, nodata, profile, inverted
-    described.indices = indices
+    described.indices, described.taken = indices, taken
     return described
 
 

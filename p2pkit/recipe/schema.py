@@ -27,6 +27,8 @@ from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, OPTIONAL_COMPONEN
 PUBLISHED = Path(__file__).with_name("schema.json")
 """The schema of the built-ins, a part of the package; ``python -m p2pkit.recipe.schema`` prints it."""
 ONE_NETWORK = {"$ref": "#/$defs/optimizer_of_one_network"}
+LIKE_SECTION = "x-p2pkit-section"
+"""In the JSON Schema of a component's parameter: it is a table as that section of recipes is."""
 NO_TABLE = {"not": {"type": "object"}}
 SECTIONS: Mapping[str, str] = {
     "data": "The data set: where the images come from, and how they become pairs.",
@@ -135,6 +137,8 @@ class _Schema:
         schema = self._of_model(table_model(manager().registry(one.kind).get(one.name), one.kind))
         keys: dict[str, Any] = schema.get("properties", {})
         for each in one.parameters:
+            if section := keys[each.name].pop(LIKE_SECTION, None):
+                keys[each.name] = {"$ref": f"#/properties/{section}"}
             keys[each.name]["description"] = each.help or f"{each.type}, of {one.name}, which says no more of it."
         return keys
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pkit.builtin.datasets import facades
+from p2pkit.builtin.datasets import archives
 from p2pkit.downloads import download, watching
 from tests.hostile.attacks import MB, Attack
 
@@ -69,8 +69,8 @@ def _served(folder: Path, answer: Answer) -> Iterator[None]:
         patch.setenv("no_proxy", "*")
         patch.setattr(download, "PAUSE_SECONDS", 0.0)
         patch.setattr(watching, "GRACE_SECONDS", 0.2)
-        patch.setattr(facades, "download", _impatient)
-        facades._fetch.cache_clear()
+        patch.setattr(archives, "download", _impatient)
+        archives._fetch.cache_clear()
         (folder / "address").write_text(f"http://127.0.0.1:{listener.getsockname()[1]}/data.tar.gz")
         threading.Thread(target=accept, daemon=True).start()
         yield
@@ -85,7 +85,7 @@ def _facades(folder: Path, *options: str) -> list[object]:
         f'[data]\nname = "facades"\nroot = "{folder / "f"}"\nurl = "{(folder / "address").read_text()}"\nmd5 = ""\n'
     )
     (folder / "r.toml").write_text(recipe)
-    return [*options, "check", folder / "r.toml"]
+    return [*options, "data", "check", folder / "r.toml"]
 
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -37,11 +37,3 @@ def register_encodings(register: Register) -> None:
     from p2pkit_hd.encoding import ClassAndBoundary
 
     register("class_and_boundary", ClassAndBoundary)
-
-
-@hookimpl
-def register_datasets(register: Register) -> None:
-    """Cityscapes in its own folders."""
-    from p2pkit_hd.cityscapes import Cityscapes
-
-    register("cityscapes", Cityscapes)

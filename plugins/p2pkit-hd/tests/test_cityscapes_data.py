@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from street_scenes import street
 
+from p2pkit.builtin.datasets import cityscapes
 from p2pkit.errors import DataError
-from p2pkit_hd.cityscapes import Cityscapes
 from tests.conftest import Call
 
+Cityscapes = partial(cityscapes.Cityscapes, labels="instanceIds")
 NAME = "lindau/lindau_000001_000019"
 
 

@@ -32,6 +32,12 @@ def shard(recipe: Path, overrides: tuple[str, ...], out: Path, pairs_per_shard: 
         print_line(f"NOTICE: {notice}")
     if data.train.targets is not None:
         raise DataError(f"{data.train.origin} is unpaired; shards hold pairs")
+    first = data.first
+    if any(getattr(first.image(side), "taken", "") for side in first.header.sides):
+        raise DataError(
+            "shards hold files as they are, and Lab, which the recipe takes of them, is taken as they are read; add "
+            "--set source.channels=rgb --set target.channels=rgb"
+        )
     sets = {samples.split: samples for samples in data.sets if len(samples)}
     made = make_shards(sets, data.fingerprint, out, pairs_per_shard)
     there = "" if made else "all is there already: "

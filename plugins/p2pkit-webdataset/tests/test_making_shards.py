@@ -65,6 +65,15 @@ def test_unpaired_data_is_not_sharded(recipe: Path, pairs: Path, tmp_path: Path,
     assert outcome.code == 2 and "unpaired; shards hold pairs" in outcome.err and not (tmp_path / "shards").exists()
 
 
+def test_lab_is_taken_of_shards_and_not_written_to_them(recipe: Path, tmp_path: Path, program: Call) -> None:
+    lab = ("--set", 'source.channels="lab_L"', "--set", 'target.channels="lab_ab"')
+    outcome = program("data", "shard", recipe, "--out", tmp_path / "shards", *lab)
+    assert outcome.code == 2 and "add --set source.channels=rgb --set target.channels=rgb" in outcome.err
+    rgb = ("--set", 'source.channels="rgb"', "--set", 'target.channels="rgb"')
+    assert program("data", "shard", recipe, "--out", tmp_path / "shards", *lab, *rgb).code == 0
+    train(program, recipe, tmp_path / "run", f'data={{name="webdataset", root="{tmp_path / "shards"}"}}', *lab[1::2])
+
+
 def test_what_is_written(shards: Path, recipe: Path, pairs: Path) -> None:
     files = [f"train/shard-00000{number}.tar" for number in range(3)]
     assert sorted(contents(shards)) == [
