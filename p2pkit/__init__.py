@@ -1,8 +1,9 @@
 """p2pkit: image-to-image translation as a toolkit.
 
 The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for
-metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``contact_sheet``, ``create`` and
-``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
+metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``contact_sheet``, ``import_checkpoint`` and
+``export_checkpoint`` for checkpoints of the reference implementations, ``create`` and ``components``, and ``hookimpl``
+for plugins. docs/plugins.md lists the modules that a plugin may import.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from p2pkit.contact_sheets import contact_sheet
     from p2pkit.evaluations import Evaluation, compare, evaluate
     from p2pkit.inference.translator import Translator, load_model
+    from p2pkit.reference.exporting import export_checkpoint
+    from p2pkit.reference.importing import import_checkpoint
     from p2pkit.resumed_runs import resume
     from p2pkit.runs import TrainingResult, train
     from p2pkit.segmenters import fit_segmenter
@@ -33,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
     "WeightedLoss", "__version__", "compare", "components", "contact_sheet", "contracts", "create", "errors",
-    "evaluate", "fit_segmenter", "hookimpl", "load_data", "load_model", "resume", "sweep", "train",
+    "evaluate", "export_checkpoint", "fit_segmenter", "hookimpl", "import_checkpoint", "load_data", "load_model",
+    "resume", "sweep", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -42,6 +46,7 @@ _HOMES = {
     "compare": "p2pkit.evaluations", "contact_sheet": "p2pkit.contact_sheets",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "fit_segmenter": "p2pkit.segmenters",
+    "export_checkpoint": "p2pkit.reference.exporting", "import_checkpoint": "p2pkit.reference.importing",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
     "resume": "p2pkit.resumed_runs", "sweep": "p2pkit.sweeps.sweep", "train": "p2pkit.runs",
 }  # fmt: skip

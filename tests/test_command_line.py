@@ -114,7 +114,7 @@ def test_a_component_is_shown_whole_by_its_name(p2pkit: Call) -> None:
     assert shown.code == 0 and shown.out.startswith("unet (generator, p2pkit ")
     words = " ".join(shown.out.split())
     assert "unet.py:" in words and "Depth 8 at width 64 is the paper's network for 256x256" in words
-    assert "depth whole number from 2 to 12 8 halvings on the way down; in a run that does not set it as many" in words
+    assert "depth whole number from 2 to 8 halvings on the way down; 12 in a run that does not set it as many" in words
     assert "dropout float from 0 to below 1 0.5 probability" in words
     assert "Args:" not in words
     (described,) = p2pkit("components", "unet", "--json").json

@@ -73,7 +73,7 @@ def test_it_needs_neither_torch_nor_the_plugin(model: Path) -> None:
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "damaged or incomplete"),
         (lambda file: file.write_bytes(file.read_bytes()[:500]), "damaged or incomplete"),
         (lambda file: save_file(load_file(file), file), "not a p2pkit model"),
-        (lambda file: change(file, format_version=3), "Upgrade p2pkit"),
+        (lambda file: change(file, format_version=4), "Upgrade p2pkit"),
         (lambda file: change(file, header={}), "header of the model file is damaged"),
     ],
     ids=["missing", "empty", "truncated", "header cut", "foreign", "newer", "headless"],

@@ -165,7 +165,7 @@ def test_each_of_several_samples_has_noise_of_its_own(norm: str, model: Path, tm
         (lambda file: file.write_bytes(b""), "damaged or incomplete"),
         (lambda file: file.write_bytes(file.read_bytes()[:-100]), "damaged or incomplete"),
         (lambda file: save_file(load_file(file), file), "not a p2pkit model"),
-        (lambda file: change(file, format_version=3), "Upgrade p2pkit"),
+        (lambda file: change(file, format_version=4), "Upgrade p2pkit"),
         (lambda file: change(file, header={}), "header of the model file is damaged"),
         (lambda file: change_header(file, generator="vanished", distribution="p2pkit-x"), "pip install p2pkit-x"),
         (lambda file: change_header(file, parameters={"depth": 5}), "cannot be rebuilt"),

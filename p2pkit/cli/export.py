@@ -10,7 +10,7 @@ import click
 from p2pkit.cli.main import announce
 from p2pkit.cli.tables import STATISTICS
 from p2pkit.contracts import Normalisation
-from p2pkit.errors import RecipeError, visible
+from p2pkit.errors import ExportError, RecipeError, visible
 from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     "form",
     metavar="NAME",
     default="onnx",
-    help="An exporter: onnx, torch_program or a plugin's. [default: onnx]",
+    help="An exporter: onnx, torch_program or a plugin's; or reference, a checkpoint for the PyTorch reference. "
+    "[default: onnx]",
 )
 @click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option(
@@ -46,11 +47,35 @@ def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, 
     The file takes images of any size and number. It is compared with the model, and left there only if they agree.
     """
     announce(f"export {model}", "cpu")
+    from p2pkit.reference.exporting import FORMAT
+
+    if form == FORMAT:
+        _refuse_options(norm, dropout, settings)
+        _export_checkpoint(model, out)
+        return
     from p2pkit.export.exporting import export_model
 
     exported = export_model(model, out, form, cast(Normalisation | None, norm), dropout, _parameters(settings))
     _report(exported)
     click.echo(visible(str(out)))
+
+
+def _refuse_options(norm: str | None, dropout: bool, settings: tuple[str, ...]) -> None:
+    given = [name for name, value in (("--norm", norm), ("--dropout", dropout), ("--set", settings)) if value]
+    if given:
+        raise ExportError(f"{given[0]}: a checkpoint of the reference has weights alone, so leave it out")
+
+
+def _export_checkpoint(model: Path, out: Path) -> None:
+    from p2pkit.reference.exporting import export_checkpoint
+
+    exported = export_checkpoint(model, out)
+    for notice in exported.notices:
+        print_line(f"NOTICE: {notice}")
+    print_line(f"read again and compared with the model: largest difference {exported.difference:.1e}")
+    for file in (exported.generator, exported.discriminator):
+        if file is not None:
+            click.echo(visible(str(file)))
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ UNSAID = {
     "source_fill": "none, sources with such values are refused",
     "target_ending": "none, they were no files",
     "encoding": "none, sources are taken as they are",
+    "discriminator": "none in this file",
     "size": "several in training",
     "resize": "none, sources keep their size",
     "source_size": "not known, so files of two images side by side are not recognised",

@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate": "p2pkit.cli.evaluate",
     "sweep": "p2pkit.cli.sweep",
     "export": "p2pkit.cli.export",
+    "import": "p2pkit.cli.import_checkpoint",
     "inspect": "p2pkit.cli.inspect",
     "data": "p2pkit.cli.data",
 }

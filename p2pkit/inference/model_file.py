@@ -24,31 +24,38 @@ from p2pkit.utils.tensor_file import Contents, DamagedFile, read_contents, read_
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT_VERSION = 2
-"""Files of version 1 have no checksum of their header, and the oldest none of their weights."""
+FORMAT_VERSION, WITHOUT_DISCRIMINATOR = 3, 2
+"""Files without a discriminator are of version 2, which earlier versions of p2pkit read too. Those of version 1 have no
+checksum of their header, and the oldest none of their weights."""
 FILE_NAME = "model.safetensors"
 """What a run calls its model file."""
 RECIPE = "recipe.toml"
 """What it calls the recipe that it goes by, written when it begins."""
 _KEY = "p2pkit"
+_DISCRIMINATOR = "discriminator."
+"""What its tensors are called by, where the header has a discriminator; all others are the generator's."""
 _CHECKSUM, _OWN_CHECKSUM = "sha256_of_the_weights", "sha256_of_the_rest"
 _NOT_A_HEADER, _COPY = "the header of the model file is damaged", "Copy or download it anew"
 _TENSORS = frozenset(["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"])
 """The types of tensors that networks have, as safetensors calls them."""
 
 
-def write_model(file: Path, weights: dict[str, Tensor], header: ModelHeader) -> None:
-    """Write a model file, whole or not at all.
+def write_model(
+    file: Path, weights: Mapping[str, Tensor], header: ModelHeader, discriminator: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write a model file, whole or not at all; with the weights of the ``discriminator`` where the header has one.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    assert (discriminator is None) == (header.discriminator is None)
+    together = {**weights, **{_DISCRIMINATOR + name: tensor for name, tensor in (discriminator or {}).items()}}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in together.items()}
     # one key alone: safetensors writes several in any order, and equal models should be equal files
     described = {
-        "format_version": FORMAT_VERSION,
+        "format_version": WITHOUT_DISCRIMINATOR if discriminator is None else FORMAT_VERSION,
         _CHECKSUM: checksum(tensors),
         "header": header.model_dump(mode="json"),
     }
@@ -92,7 +99,13 @@ def read_header(file: Path) -> ModelHeader:
 
 
 def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
-    """Header and weights of a model file; raises also where the weights are not those that were written."""
+    """Header and generator's weights of a model file; raises also where the weights are not those that were written."""
+    header, networks = read_model_networks(file)
+    return header, networks["generator"]
+
+
+def read_model_networks(file: Path) -> tuple[ModelHeader, dict[str, dict[str, Tensor]]]:
+    """Header and weights of each network in a model file, "generator" and maybe "discriminator"; raises likewise."""
     with _errors_told(file):
         contents, weights = read_tensors(file)
     header, written = _parse(file, contents)
@@ -100,7 +113,13 @@ def read_model(file: Path) -> tuple[ModelHeader, dict[str, Tensor]]:
         raise ModelFileError(
             f"{file}: the weights are damaged: their checksum is not the one in the header. Copy or download it anew"
         )
-    return header, weights
+    if header.discriminator is None:
+        return header, {"generator": weights}
+    networks: dict[str, dict[str, Tensor]] = {"generator": {}, "discriminator": {}}
+    for name, tensor in weights.items():
+        network = "discriminator" if name.startswith(_DISCRIMINATOR) else "generator"
+        networks[network][name.removeprefix(_DISCRIMINATOR)] = tensor
+    return header, networks
 
 
 def refuse_not_finite(file: Path, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

@@ -51,13 +51,17 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-class EncodingHeader(Header):
-    """What the generator's sources are encoded with, and who offers it."""
+class ComponentHeader(Header):
+    """What a component is made by, and who offers it."""
 
     name: Name
     parameters: dict[Name, Any]
     distribution: Distribution
     distribution_version: Version
+
+
+class EncodingHeader(ComponentHeader):
+    """What the generator's sources are encoded with."""
 
 
 class ResizeHeader(Header):
@@ -126,7 +130,7 @@ class SourceHeader(Header):
 
 
 class OriginHeader(Header):
-    """The model whose weights a run began with (``train.init_from``)."""
+    """The model whose weights a run began with (``train.init_from``), or the checkpoint that was imported."""
 
     path: Annotated[str, Field(max_length=10_000)]
     step: Step
@@ -163,6 +167,8 @@ class ModelHeader(Header):
     """The ending of the training targets' files, such as ".tif"; empty when they were no files."""
     encoding: EncodingHeader | None = None
     """What sources are encoded with before the generator sees them; None when it sees them as they are."""
+    discriminator: ComponentHeader | None = None
+    """The discriminator whose weights are in the file too, for runs that begin with it; None where there is none."""
     size: tuple[Side, Side] | None = None
     """Height and width of the images in training; None when they were of several sizes."""
     scale: Annotated[int, Field(gt=0, le=256)] = 1
@@ -177,7 +183,7 @@ class ModelHeader(Header):
     """How sources were planes of volumes, where they were."""
     policy: Policy = Policy()
     init_from: OriginHeader | None = None
-    """The model whose weights its training began with, where it was one."""
+    """The model whose weights its training began with, or the checkpoint that it was imported from."""
     recipe: Annotated[str, Field(max_length=10_000_000)] = ""
     """The resolved recipe, as TOML."""
     data: Annotated[str, Field(max_length=100_000)] = ""
@@ -267,6 +273,7 @@ def contradictions(header: ModelHeader) -> Iterator[str]:
     for called, parameters in (
         ("parameters", header.parameters),
         *(("encoding.parameters", one.encoding.parameters) for one in sources if one.encoding),
+        *([("discriminator.parameters", header.discriminator.parameters)] if header.discriminator else []),
     ):
         if not _is_usual(parameters):
             yield f"{called}: expected numbers that are finite, and no tables within {DEEPEST} others"

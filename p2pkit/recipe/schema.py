@@ -138,7 +138,7 @@ class _Schema:
         keys: dict[str, Any] = schema.get("properties", {})
         for each in one.parameters:
             if section := keys[each.name].pop(LIKE_SECTION, None):
-                keys[each.name] = {"$ref": f"#/properties/{section}"}
+                keys[each.name] = {"anyOf": [{"$ref": f"#/properties/{section}"}]}
             keys[each.name]["description"] = each.help or f"{each.type}, of {one.name}, which says no more of it."
         return keys
 

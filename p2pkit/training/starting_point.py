@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
 from p2pkit.errors import ModelFileError, RecipeError, listed
-from p2pkit.inference.model_file import checksum, find_model, read_model, refuse_not_finite
+from p2pkit.inference.model_file import checksum, find_model, read_model_networks, refuse_not_finite
 from p2pkit.inference.model_header import ModelHeader, OriginHeader
 from p2pkit.run_records import Environment, read_record
 from p2pkit.training.checkpoint import read_networks
@@ -47,7 +47,8 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """A trained model whose weights a run begins with; of a run folder with its other networks too."""
+    """A trained model whose weights a run begins with; of a run folder with its other networks too, and with the
+    discriminator where the model file has one."""
 
     path: Path
     header: ModelHeader
@@ -63,16 +64,21 @@ class StartingPoint:
                 of another run.
         """
         file = find_model(path)
-        header, weights = read_model(file)
-        refuse_not_finite(file, weights, {})
-        others = _beside(file, header, weights) if path.is_dir() else {}
-        return cls(file.parent if path.is_dir() else file, header, {**others, "generator": weights})
+        header, networks = read_model_networks(file)
+        for weights in networks.values():
+            refuse_not_finite(file, weights, {})
+        others = _beside(file, header, networks["generator"]) if path.is_dir() else {}
+        return cls(file.parent if path.is_dir() else file, header, {**others, **networks})
 
     @property
     def origin(self) -> OriginHeader:
         """What a model file says of it."""
         digest = checksum(dict(self.networks["generator"]))
         return OriginHeader(path=str(self.path.absolute()), step=self.header.step, sha256_of_weights=digest)
+
+    def weights_of(self, network: str) -> dict[str, Tensor]:
+        """The tensors of a network by the names that they have without an encoding or augmentation around it."""
+        return {_WRAPPED.sub("", key): tensor for key, tensor in self.networks.get(network, {}).items()}
 
     def with_ranges(self, data: Data, report: Callable[[str], Any] = str) -> Data:
         """``data`` in the model's ranges of values, where the recipe says nothing of a side and its type is the same.
@@ -127,14 +133,15 @@ class StartingPoint:
             if not any(one.is_meta for one in network.parameters()):
                 network.load_state_dict({**network.state_dict(), **fit.fitting})
             reports.append(fit.report(name))
-        if unlike := self._unlike(wanted):
-            reports.append(f"{KEY}: {unlike}")
+        reports += [
+            f"{KEY}: {unlike}" for unlike in (self._unlike(wanted), self._unlike_discriminator(wanted)) if unlike
+        ]
         return replace(parts, header=wanted.model_copy(update={"init_from": self.origin})), reports
 
     def fit(self, name: str, network: nn.Module, wanted: ModelHeader) -> Fit:
         """What of the weights called ``name`` fits ``network``, by names and shapes, for sources and targets as
         ``wanted`` has them."""
-        saved = {_WRAPPED.sub("", key): tensor for key, tensor in self.networks[name].items()}
+        saved = self.weights_of(name)
         images = (self.header.target_channels, wanted.target_channels) if name == "discriminator" else (0, 0)
         encoded, now_encoded = (any(one.encoding for one in header.each_source) for header in (self.header, wanted))
         fit = Fit({}, [], [])
@@ -158,9 +165,21 @@ class StartingPoint:
 
     def _unlike(self, wanted: ModelHeader) -> str:
         """How the recipe's generator differs from the model's in its parameters, as the keys that would mend it."""
-        there, here = self.header.parameters, wanted.parameters
-        keys = [f"generator.{key} = {value!r}" for key, value in there.items() if here.get(key, value) != value]
-        return f"the model has {', '.join(keys)}" if keys else ""
+        return _differing("generator", self.header.parameters, wanted.parameters)
+
+    def _unlike_discriminator(self, wanted: ModelHeader) -> str:
+        """The same of the discriminator, where the model file has one."""
+        there = self.header.discriminator
+        return (
+            _differing("discriminator", there.parameters, wanted.recipe_tables().get("discriminator", {}))
+            if there
+            else ""
+        )
+
+
+def _differing(network: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    keys = [f"{network}.{key} = {value!r}" for key, value in there.items() if here.get(key, value) != value]
+    return f"the model has {', '.join(keys)}" if keys else ""
 
 
 def _beside(file: Path, header: ModelHeader, weights: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -78,6 +78,13 @@ INSPECTED: dict[str, Sequence[Any]] = {
         "one_hot",
         {"name": "one_hot", "parameters": {}, "distribution": "a b", "distribution_version": "0"},
     ),
+    "discriminator": (
+        {"name": "patchgan"},
+        "patchgan",
+        {"name": "\x1b[2J", "parameters": {}, "distribution": "a", "distribution_version": "0"},
+        {"name": "patchgan", "parameters": {"width": NAN}, "distribution": "a", "distribution_version": "0"},
+        {"name": "patchgan", "parameters": DEEP, "distribution": "a", "distribution_version": "0"},
+    ),
     "size": ([0, 256], [-1, -1], [256], [2**40, 2**40], "256"),
     "scale": (0, -1, 10**9, 1.5, None),
     "resize": (

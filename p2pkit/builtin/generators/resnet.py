@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.networks.layers import HAS_BIAS, Norm, enlarging_end, initialise, norm_layer
+from p2pkit.networks.reference import Shapes, norm_in
 
 HALVINGS = 2
+FIRST_BLOCK = 4 + 3 * HALVINGS
+"""The place of the first residual block among the layers."""
 
 
 class ResNet(nn.Module):
@@ -24,7 +28,12 @@ class ResNet(nn.Module):
         width: channels of the first layer; the residual blocks have four times as many.
         norm: normalisation.
         dropout: probability inside the residual blocks, the generator's noise.
+        bias: whether convolutions before a norm have a bias; unless set, all but those before batch norm. The PyTorch
+            reference's is false without a norm.
     """
+
+    reference_size = 256
+    """The side to which the PyTorch reference resizes images unless it is told otherwise."""
 
     size_multiple = 2**HALVINGS
     smallest_size = 2 * size_multiple  # the residual blocks reflect one pixel, so two must be left
@@ -37,15 +46,16 @@ class ResNet(nn.Module):
         width: Annotated[int, Field(gt=0)] = 64,
         norm: Norm = "batch",
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        bias: bool | None = None,
         scale: int = 1,
     ) -> None:
         super().__init__()
-        bias = HAS_BIAS[norm]
+        bias = HAS_BIAS[norm] if bias is None else bias
         layers = [nn.ReflectionPad2d(3), nn.Conv2d(source_channels, width, 7, bias=bias), *_activated(norm, width)]
         for _ in range(HALVINGS):
             layers += [nn.Conv2d(width, 2 * width, 3, 2, 1, bias=bias), *_activated(norm, 2 * width)]
             width *= 2
-        layers += [_ResidualBlock(width, norm, dropout) for _ in range(blocks)]
+        layers += [_ResidualBlock(width, norm, dropout, bias) for _ in range(blocks)]
         for _ in range(HALVINGS):
             up = nn.ConvTranspose2d(width, width // 2, 3, 2, 1, output_padding=1, bias=bias)
             layers += [up, *_activated(norm, width // 2)]
@@ -58,6 +68,31 @@ class ResNet(nn.Module):
         self.layers = nn.Sequential(*layers)
         initialise(self)
 
+    @staticmethod
+    def from_reference(shapes: Shapes) -> dict[str, Any] | None:
+        """The parameters of the PyTorch reference's ResNet with tensors of these ``shapes``; None for other networks.
+
+        Its dropout is 0.5 wherever it has one, by which the second convolution of a block is the seventh layer.
+        """
+        blocks = 0
+        while f"model.{FIRST_BLOCK + blocks}.conv_block.1.weight" in shapes:
+            blocks += 1
+        first = shapes.get("model.1.weight", ())
+        last = shapes.get(f"model.{FIRST_BLOCK + blocks + 3 * HALVINGS + 1}.weight", ())
+        if not blocks or len(first) != 4 or len(last) != 4:
+            return None
+        norm = norm_in(shapes, "model.1", "model.2")
+        dropout = 0.0 if f"model.{FIRST_BLOCK}.conv_block.5.weight" in shapes else 0.5
+        return {
+            "source_channels": first[1], "target_channels": last[0], "blocks": blocks, "width": first[0],
+            "dropout": dropout, "norm": norm, "bias": norm == "instance",
+        }  # fmt: skip
+
+    def reference_layers(self) -> Mapping[str, str]:
+        """What the PyTorch reference calls the layers that have tensors; they have the same places there."""
+        names = (name for name, _ in self.layers.named_modules())
+        return {f"layers.{name}": f"model.{name.replace('layers', 'conv_block')}" for name in names}
+
     def forward(self, source: Tensor) -> Tensor:
         """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].
 
@@ -68,9 +103,8 @@ class ResNet(nn.Module):
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
+    def __init__(self, channels: int, norm: Norm, dropout: float, bias: bool) -> None:
         super().__init__()
-        bias = HAS_BIAS[norm]
         layers = [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), *_activated(norm, channels)]
         if dropout:
             layers.append(nn.Dropout(dropout))

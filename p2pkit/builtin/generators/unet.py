@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import gcd
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ from p2pkit.networks.layers import (
     output_layers,
     upsample,
 )
+from p2pkit.networks.reference import Shapes, norm_in
 
 WIDEST = 8
 """Blocks grow to this many times the width (64 to 512 in the paper)."""
@@ -46,7 +47,13 @@ class UNet(nn.Module):
             three. The PyTorch reference's have it outside of the innermost: [2, 3, 4] at depth 8, [2, 3] at depth 7.
         upsampling: "transposed" convolutions as in the paper, or nearest-neighbour "resize" and a 3x3 convolution,
             which leave no checkerboard.
+        bias: whether convolutions have a bias, the last always does. Unless set, those before instance norm or no norm
+            do, but for the outermost and the innermost on the way down; the PyTorch reference's is true with instance
+            norm and false without a norm.
     """
+
+    reference_size = 256
+    """The side to which the PyTorch reference resizes images unless it is told otherwise."""
 
     def __init__(
         self,
@@ -59,9 +66,11 @@ class UNet(nn.Module):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
         dropout_blocks: Sequence[Annotated[int, Field(ge=1)]] = (1, 2, 3),
         upsampling: Upsampling = "transposed",
+        bias: bool | None = None,
         scale: int = 1,
     ) -> None:
         super().__init__()
+        has_bias = HAS_BIAS[norm] if bias is None else bias
         self.size_multiple = self.smallest_size = 2**depth
         self.skips = skips
         widths: list[int] = []
@@ -70,13 +79,13 @@ class UNet(nn.Module):
         encoders, decoders, channels = list[nn.Module](), list[nn.Module](), source_channels
         for level, wider in enumerate(widths):
             normalised = 0 < level < depth - 1
-            convolution = nn.Conv2d(channels, wider, 4, 2, 1, bias=normalised and HAS_BIAS[norm])
+            convolution = nn.Conv2d(channels, wider, 4, 2, 1, bias=has_bias and (normalised or bias is True))
             layers = [nn.LeakyReLU(0.2), convolution] if level else [convolution]
             encoders.append(nn.Sequential(*layers, *([norm_layer(norm, wider)] if normalised else [])))
             channels = wider
         for level in range(depth - 1, 0, -1):
             from_below = widths[level] * (2 if skips and level < depth - 1 else 1)
-            layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, HAS_BIAS[norm])]
+            layers = [nn.ReLU(), *upsample(from_below, widths[level - 1], upsampling, has_bias)]
             layers.append(norm_layer(norm, widths[level - 1]))
             if dropout and depth - level in dropout_blocks:
                 layers.append(nn.Dropout(dropout))
@@ -100,6 +109,36 @@ class UNet(nn.Module):
         common = gcd(*size)
         found = min(DEEPEST, (common & -common).bit_length() - 1)
         return {"depth": found} if found >= max(2, min(4, min(size).bit_length() - 1)) else {}
+
+    @staticmethod
+    def from_reference(shapes: Shapes) -> dict[str, Any] | None:
+        """The parameters of the PyTorch reference's U-Net with tensors of these ``shapes``; None for other networks.
+
+        Dropout is not among them: its layers have no tensors, and are in no other's way.
+        """
+        outermost = "model.model"
+        first, last = shapes.get(f"{outermost}.0.weight", ()), shapes.get(f"{outermost}.3.weight", ())
+        depth, block = 1, f"{outermost}.1.model"
+        while f"{block}.1.weight" in shapes:
+            depth, block = depth + 1, f"{block}.3.model"
+        if len(first) != 4 or len(last) != 4 or depth < 3:
+            return None
+        norm = norm_in(shapes, f"{outermost}.1.model.1", f"{outermost}.1.model.2")
+        return {
+            "source_channels": first[1], "target_channels": last[1], "depth": depth, "width": first[0],
+            "dropout_blocks": list(range(2, depth - 3)), "norm": norm, "bias": norm == "instance",
+        }  # fmt: skip
+
+    def reference_layers(self) -> Mapping[str, str]:
+        """What the PyTorch reference calls the layers that have tensors, each within the block outside of it."""
+        depth, block = len(self.encoders), "model.model.1.model"
+        layers = {"encoders.0.0": "model.model.0", f"decoders.{depth - 1}.1": "model.model.3"}
+        for level in range(1, depth):
+            up = 3 if level == depth - 1 else 5
+            layers |= {f"encoders.{level}.{place}": f"{block}.{place}" for place in (1, 2)}
+            layers |= {f"decoders.{depth - 1 - level}.{place}": f"{block}.{up + place - 1}" for place in (1, 2)}
+            block += ".3.model"
+        return layers
 
     def forward(self, source: Tensor) -> Tensor:
         """Source [N, Cs, H, W] in [-1, 1] to target [N, Ct, scale * H, scale * W] in [-1, 1].

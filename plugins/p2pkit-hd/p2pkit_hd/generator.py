@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from p2pkit.networks.layers import initialise
+from p2pkit.networks.reference import Shapes
 from p2pkit_hd.pyramid import halved
+
+FIRST, DOUBLING = 4, 3
+"""In the authors' list of layers: the place behind the first convolution, and how many a halving or doubling is."""
+HALVINGS_OF_RESNET = 2
 
 Width = Annotated[int, Field(gt=0)]
 Blocks = Annotated[int, Field(ge=0)]
@@ -59,6 +65,11 @@ class HDGenerator(nn.Module):
         target: Tensor = self.output(self.trunk(source))
         return target
 
+    def reference_layers(self) -> Mapping[str, str]:
+        """What the authors' implementation calls the layers that have tensors; the output is in the last enhancer."""
+        layers = {f"trunk.{name}": there for name, there in self.trunk.reference_layers().items()}
+        return {**layers, "output.1": self.trunk.reference_end}
+
 
 class HDGlobal(HDGenerator):
     """pix2pixHD's global network: halvings down to ``width * 2^halvings`` channels, residual blocks, doublings.
@@ -76,6 +87,18 @@ class HDGlobal(HDGenerator):
         self, source_channels: int, target_channels: int, width: Width = 64, halvings: Halvings = 4, blocks: Blocks = 9
     ) -> None:
         super().__init__(TrunkSettings(source_channels, width, halvings, blocks), target_channels)
+
+    @staticmethod
+    def from_reference(shapes: Shapes) -> dict[str, Any] | None:
+        """The parameters of the authors' "global" generator with tensors of these ``shapes``; None for other networks.
+
+        With two halvings it is the network that p2pkit calls ``resnet``, with instance norm and without dropout.
+        """
+        trunk = _trunk_in(shapes)
+        end = f"model.{FIRST + 2 * DOUBLING * trunk['halvings'] + trunk['blocks'] + 1}.weight" if trunk else ""
+        if trunk is None or len(shapes.get(end, ())) != 4 or trunk["halvings"] == HALVINGS_OF_RESNET:
+            return None
+        return {**trunk, "target_channels": shapes[end][0]}
 
 
 class HDLocal(HDGenerator):
@@ -106,6 +129,20 @@ class HDLocal(HDGenerator):
         settings = TrunkSettings(source_channels, width, halvings, blocks, enhancers, enhancer_blocks)
         super().__init__(settings, target_channels)
 
+    @staticmethod
+    def from_reference(shapes: Shapes) -> dict[str, Any] | None:
+        """The parameters of the authors' "local" generator with tensors of these ``shapes``; None for others."""
+        trunk, enhancers, blocks = _trunk_in(shapes), 0, 0
+        while f"model{enhancers + 1}_1.1.weight" in shapes:
+            enhancers += 1
+        while f"model1_2.{blocks}.conv_block.1.weight" in shapes:
+            blocks += 1
+        first, end = f"model{enhancers}_1.1.weight", f"model{enhancers}_2.{blocks + DOUBLING + 1}.weight"
+        if trunk is None or len(shapes.get(first, ())) != 4 or len(shapes.get(end, ())) != 4:
+            return None
+        own = {"enhancers": enhancers, "enhancer_blocks": blocks, "width": shapes[first][0]}
+        return {**trunk, **own, "target_channels": shapes[end][0]}
+
 
 class GlobalTrunk(nn.Module):
     """The global network up to its last feature map."""
@@ -126,6 +163,23 @@ class GlobalTrunk(nn.Module):
         features: Tensor = self.layers(source)
         return features
 
+    @property
+    def reference_end(self) -> str:
+        """Where the authors' "global" generator has its output layer."""
+        return f"model.{FIRST + 2 * DOUBLING * self.settings.halvings + self.settings.blocks + 1}"
+
+    def reference_layers(self) -> Mapping[str, str]:
+        """What the authors call its layers: a single list of them, in which residual blocks are one each."""
+        layers, place = {"layers.0.1": "model.1"}, FIRST
+        for number in range(1, len(self.layers)):
+            if isinstance(self.layers[number], _ResidualBlock):
+                layers |= _block_names(f"layers.{number}", f"model.{place}")
+                place += 1
+            else:
+                layers[f"layers.{number}.0"] = f"model.{place}"
+                place += DOUBLING
+        return layers
+
 
 class EnhancedTrunk(nn.Module):
     """A trunk on a source of half the size, and an enhancer around it that adds what the full size shows."""
@@ -143,6 +197,21 @@ class EnhancedTrunk(nn.Module):
         features: Tensor = self.up(self.down(source) + self.coarse(halved(source)))
         return features
 
+    @property
+    def reference_end(self) -> str:
+        """Where the authors' "local" generator has its output layer."""
+        return f"model{self.settings.enhancers}_2.{len(self.up) + DOUBLING}"
+
+    def reference_layers(self) -> Mapping[str, str]:
+        """What the authors call its layers; they count enhancers from the innermost."""
+        layers = {f"coarse.{name}": there for name, there in self.coarse.reference_layers().items()}
+        down, up = (f"model{self.settings.enhancers}_{half}" for half in (1, 2))
+        last = len(self.up) - 1
+        layers |= {"down.0.1": f"{down}.1", "down.1.0": f"{down}.{FIRST}", f"up.{last}.0": f"{up}.{last}"}
+        for number in range(last):
+            layers |= _block_names(f"up.{number}", f"{up}.{number}")
+        return layers
+
 
 def _trunk(settings: TrunkSettings) -> GlobalTrunk | EnhancedTrunk:
     return EnhancedTrunk(settings) if settings.enhancers else GlobalTrunk(settings)
@@ -159,6 +228,23 @@ class _ResidualBlock(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         output: Tensor = values + self.layers(values)
         return output
+
+
+def _trunk_in(shapes: Shapes) -> dict[str, Any] | None:
+    """What the authors' global network has for channels of sources, width, halvings and blocks."""
+    first, halvings, blocks = shapes.get("model.1.weight", ()), 0, 0
+    while f"model.{FIRST + DOUBLING * halvings}.weight" in shapes:
+        halvings += 1
+    place = FIRST + DOUBLING * halvings
+    while f"model.{place + blocks}.conv_block.1.weight" in shapes:
+        blocks += 1
+    if len(first) != 4 or not halvings:
+        return None
+    return {"source_channels": first[1], "width": first[0], "halvings": halvings, "blocks": blocks}
+
+
+def _block_names(here: str, there: str) -> dict[str, str]:
+    return {f"{here}.layers.{place}": f"{there}.conv_block.{place}" for place in (1, 5)}
 
 
 def _first(source_channels: int, channels: int) -> nn.Module:

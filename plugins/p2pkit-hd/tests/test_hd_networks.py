@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import p2pkit
 from p2pkit_hd.discriminator import HDMultiscale
 from p2pkit_hd.generator import EnhancedTrunk, HDGlobal, HDLocal
 from p2pkit_hd.pyramid import halved
@@ -89,3 +91,68 @@ def test_discriminators_of_one_form_look_at_a_pyramid() -> None:
 
 def test_the_edges_of_a_pyramid_are_no_darker() -> None:
     assert torch.allclose(halved(torch.ones(1, 1, 7, 8)), torch.ones(1, 1, 4, 4))
+
+
+def in_the_authors_order(network: HDGlobal | HDLocal) -> dict[str, torch.Tensor]:
+    """A state dict as the authors' code writes it: flat lists of layers, those that only compute counted too."""
+    state = {}
+
+    def put(place: str, convolution: nn.Module) -> None:
+        state.update({f"{place}.{name}": tensor for name, tensor in convolution.state_dict().items()})
+
+    def put_trunk(trunk: nn.Module, last: int) -> None:
+        if isinstance(trunk, EnhancedTrunk):
+            put_trunk(trunk.coarse, last - 1)
+            (_, first, *_), (halving, *_) = trunk.down
+            put(f"model{last}_1.1", first)  # padding, convolution, norm, ReLU
+            put(f"model{last}_1.4", halving)
+            place = put_list(f"model{last}_2", 0, trunk.up)
+        else:
+            put("model.1", trunk.layers[0][1])
+            place = put_list("model", 4, trunk.layers[1:])
+        end[0] = f"{'model' if last == 0 else f'model{last}_2'}.{place + 1}"
+
+    def put_list(name: str, place: int, layers: Any) -> int:
+        for layer in layers:
+            if hasattr(layer, "layers"):  # a residual block is one: padding, convolution, norm, ReLU, and again
+                put(f"{name}.{place}.conv_block.1", layer.layers[1])
+                put(f"{name}.{place}.conv_block.5", layer.layers[5])
+                place += 1
+            else:
+                put(f"{name}.{place}", layer[0])
+                place += 3
+        return place
+
+    end = [""]
+    put_trunk(network.trunk, getattr(network.trunk.settings, "enhancers", 0))
+    put(end[0], network.output[1])
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "parameters"),
+    [
+        ("hd_global", HDGlobal, {"halvings": 3, "blocks": 2}),
+        ("hd_local", HDLocal, {"halvings": 2, "blocks": 3, "enhancers": 1, "enhancer_blocks": 2}),
+        ("hd_local", HDLocal, {"halvings": 2, "blocks": 1, "enhancers": 2, "enhancer_blocks": 1}),
+    ],
+)
+def test_a_checkpoint_of_the_authors_becomes_a_model(
+    name: str, kind: Any, parameters: dict[str, int], tmp_path: Path, plugins: Path
+) -> None:
+    network = kind(5, 3, width=4, **parameters)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, 0.0, 0.1)
+    torch.save(in_the_authors_order(network), tmp_path / "latest_net_G.pth")
+    imported = p2pkit.import_checkpoint(tmp_path / "latest_net_G.pth", tmp_path / "model.safetensors")
+    assert imported.header.generator == name and imported.header.resize is None
+    assert imported.header.parameters == {"width": 4, **parameters}
+    source = torch.rand(1, 5, 64, 96) * 2 - 1
+    with torch.no_grad():
+        expected = network(source)
+    assert (p2pkit.load_model(imported.model, "cpu").tensor(source) - expected).abs().max() < 1e-5
+    p2pkit.export_checkpoint(imported.model, tmp_path / "again.pth")
+    written = torch.load(tmp_path / "again.pth", weights_only=True)
+    expected_state = in_the_authors_order(network)
+    assert written.keys() == expected_state.keys()
+    assert all(written[key].equal(tensor) for key, tensor in expected_state.items())
