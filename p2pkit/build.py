@@ -369,14 +369,11 @@ def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
         scale=spec.scale,
         target_reading=SideHeader(**recipe.target.model_dump(), ranges=spec.sides["target"][1].ranges),
         target_ending=data.train.target_ending,
-        size=None if size is None else height_width(size),
-        resize=resize,
-        source_size=source_size,
+        size=None if size is None else height_width(size), resize=resize, source_size=source_size,
         stored_as=data.train.stored_as,
         recipe=recipe.toml(),
         data=f"{recipe.data.name} {data.fingerprint}",
-        source_channels=data.channels["source_channels"],
-        target_channels=data.channels["target_channels"],
+        source_channels=data.channels["source_channels"], target_channels=data.channels["target_channels"],
     )  # fmt: skip
 
 

@@ -114,31 +114,35 @@ def fit_segmenter(
     Raises:
         P2PKitError: the data cannot be used, its sources are no label maps, or the file is there already.
     """
-    file = Path(file)
     if steps < 1:
         raise RecipeError(f"a segmenter is fitted in 1 step or more; found {steps}")
-    if file.exists():
+    if (file := Path(file)).exists():
         raise RecipeError(f"{file}: it is there already; remove it to fit a segmenter anew, or give another name")
     with open_session(TrainSettings(), device) as session, random_states_kept():
         if session.accelerator.num_processes > 1:
             raise RecipeError("a segmenter is fitted by one process; start p2pkit without torchrun or accelerate")
         found = _recipe(recipe, overrides)
         photos = _photos(found, classes, session.accelerator)
-        header = SegmenterHeader(
-            network=network, channels=photos.data.channels["target_channels"], names=tuple(photos.classes.names),
-            colours=tuple(photos.classes.colours), void=tuple(photos.classes.void),
-            tolerance=None if photos.classes.tolerance == inf else photos.classes.tolerance,
-            data=f"{found.data.name} {photos.data.fingerprint}", steps=steps, seed=found.run.seed,
-        )  # fmt: skip
+        header = _header(found, photos, network, steps)
         set_seed(derived(found.run.seed, "segmenter") % 2**32)
         made = make_network(network, header.channels, len(header.names))
         begun_with = _published_backbone(made) if isinstance(made, FCNResNet50) else ""
         made.to(session.accelerator.device).to(memory_format=torch.channels_last)
         size = _fit(made, photos, steps, LEARNING_RATES[network], session.accelerator.device)
-        header = header.model_copy(update={"size": size, "begun_with": begun_with})
-        header = _measured(header, made.cpu(), photos)
+        header = _measured(header.model_copy(update={"size": size, "begun_with": begun_with}), made.cpu(), photos)
         write_segmenter(file, header, made)
     return header
+
+
+def _header(recipe: Recipe, photos: _Photos, network: NetworkName, steps: int) -> SegmenterHeader:
+    """What the file is to say, but for what fitting finds out."""
+    classes = photos.classes
+    return SegmenterHeader(
+        network=network, channels=photos.data.channels["target_channels"], names=tuple(classes.names),
+        colours=tuple(classes.colours), void=tuple(classes.void),
+        tolerance=None if classes.tolerance == inf else classes.tolerance,
+        data=f"{recipe.data.name} {photos.data.fingerprint}", steps=steps, seed=recipe.run.seed,
+    )  # fmt: skip
 
 
 def _recipe(given: Path | str | Mapping[str, Any], overrides: Overrides) -> Recipe:

@@ -231,3 +231,9 @@ def test_weights_that_layers_copy_are_refused(p2pkit: Call, recipe: Path, tmp_pa
         assert not (tmp_path / "run").exists()
     # nothing asks the discriminator
     train(p2pkit, recipe, tmp_path / "l1", *LUA_SETTINGS, 'losses=[{name="l1"}]')
+
+
+def test_dropout_in_blocks_that_are_not_there_is_refused(recipe: Path, p2pkit: Call) -> None:
+    outcome = p2pkit("check", recipe, "--set", "generator.dropout_blocks=[2,40]")
+    assert outcome.code == 2 and "decoder blocks that may have dropout" in outcome.err
+    assert "Traceback" not in outcome.err

@@ -60,7 +60,6 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         print_facts([("recipe", f"{resolved.document.file}, all keys are valid")])
 
     from p2pkit.build import load_data
-    from p2pkit.data.checks import SKIP
     from p2pkit.distributed.accelerator import choose_device, described
     from p2pkit.downloads.download import without_downloads
 
@@ -74,6 +73,13 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
             raise
         _check_without_data(resolved, missing, {"recipe": str(resolved.document.file), "device": device}, as_json)
         return
+    _check_with_data(resolved, loaded, device, as_json)
+
+
+def _check_with_data(resolved: Recipe, loaded: Data, device: str, as_json: bool) -> None:
+    """Look at all of the data, and at the networks with it."""
+    from p2pkit.data.checks import SKIP
+
     checked = _check_data(resolved, loaded)
     data = _about_data(resolved, checked)
     about = {"ok": not checked.troubles, "recipe": str(resolved.document.file), "device": device, "data": data}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pkit.cli.fit_segmenter import fit, segmenter_options
+from p2pkit.cli.fit_segmenter import fit, refuse_given, segmenter_options
 from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
@@ -47,20 +47,10 @@ LISTED = 5
 @JSON
 @DEVICE
 def command(
-    inputs: tuple[Path, ...],
-    data: tuple[Path, ...],
-    split: Any,
-    metrics: str | None,
-    at: Any,
-    max_images: int | None,
-    fit_segmenter: Path | None,
-    network: str | None,
-    classes: str | None,
-    steps: int | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-    device: str | None,
-) -> None:
+    inputs: tuple[Path, ...], data: tuple[Path, ...], split: Any, metrics: str | None, at: Any, max_images: int | None,
+    fit_segmenter: Path | None, network: str | None, classes: str | None, steps: int | None,
+    overrides: tuple[str, ...], as_json: bool, device: str | None,
+) -> None:  # fmt: skip
     """Measure MODEL (a model.safetensors, the run folder with it, or PLUGIN:MODEL) on data that it was not trained on.
 
     Prints its metrics with 95% confidence intervals, those of trivial translators, and its best and worst images. Two
@@ -68,8 +58,7 @@ def command(
 
     The metric fcn_score needs a segmentation network that knows the data: --fit-segmenter makes one of a RECIPE's.
     """
-    given = {"network": network, "classes": classes, "steps": steps}
-    of_segmenter = {name: value for name, value in given.items() if value is not None}
+    of_segmenter = {"network": network, "classes": classes, "steps": steps}
     if fit_segmenter is not None:
         if data or split or metrics is not None or max_images or at != "model":
             raise click.UsageError(
@@ -77,8 +66,7 @@ def command(
             )
         fit(inputs, fit_segmenter, of_segmenter, device, overrides, as_json)
         return
-    if of_segmenter:
-        raise click.UsageError(f"--{next(iter(of_segmenter))} goes with --fit-segmenter alone")
+    refuse_given(of_segmenter)
     folders = data
     if len(data) == 1 and len(inputs) == 2 and data[0].is_dir():
         inputs, folders = inputs[:1], (*data, *inputs[1:])  # --data SOURCES TARGETS

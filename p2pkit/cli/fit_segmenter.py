@@ -36,17 +36,25 @@ def segmenter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def refuse_given(chosen: dict[str, Any]) -> None:
+    """Refuse options of fitting where nothing is fitted."""
+    for name, value in chosen.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} goes with --fit-segmenter alone")
+
+
 def fit(
     inputs: Sequence[Path], file: Path, chosen: dict[str, Any], device: str | None, overrides: Sequence[str],
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Fit a segmenter with the options ``chosen``, and print what it came to."""
+    """Fit a segmenter with what is not None of the options ``chosen``, and print what it came to."""
     if len(inputs) != 1:
         raise click.UsageError("--fit-segmenter takes one RECIPE or RUN, whose data it is fitted on")
     announce(f"evaluate {inputs[0]} --fit-segmenter", device or "auto")
     from p2pkit.segmenters import fit_segmenter
 
-    header = fit_segmenter(inputs[0], file, device=device, overrides=overrides, **chosen)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    header = fit_segmenter(inputs[0], file, device=device, overrides=overrides, **given)
     if as_json:
         click.echo(json.dumps({"file": str(file), **header.model_dump(mode="json")}, indent=2, allow_nan=False))
         return

@@ -173,7 +173,7 @@ class Measurement:
         What is beyond that range is cut off, as in files. A metric that asks for it gets the ``source`` too.
         """
         self.metric.reset()
-        self._given(self.metric.update, output, target, *self._sources(source))
+        self._given(self.metric.update, output, target, source)
         return self.compute()
 
     def features(self, output: Tensor, target: Tensor, source: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -185,12 +185,7 @@ class Measurement:
                 return output, target, *sources
             return make(output, *sources), make(target, *sources)
 
-        return self._given(made, output, target, *self._sources(source))
-
-    def _sources(self, source: Tensor | None) -> tuple[Tensor, ...]:
-        """The source, for a metric that asks for it."""
-        assert source is not None or not self.takes_source
-        return (source,) if source is not None and self.takes_source else ()
+        return self._given(made, output, target, source)
 
     def update(self, *features: Tensor) -> None:
         """Let a metric over a set take in what :meth:`features` has given."""
@@ -218,13 +213,19 @@ class Measurement:
             found[name] = float(value)
         return found
 
-    def _given(self, take: Callable[..., T], *images: Tensor) -> T:
-        """What ``take`` gives for images in [-1, 1], turned to the metric's values; failures name the metric."""
+    def _given(self, take: Callable[..., T], output: Tensor, target: Tensor, source: Tensor | None) -> T:
+        """What ``take`` gives for images in [-1, 1], turned to the metric's values; failures name the metric.
+
+        The source is given to a metric that asks for it.
+        """
+        assert source is not None or not self.takes_source
+        images = [output, target, source] if source is not None and self.takes_source else [output, target]
         low, high = getattr(self.metric, "value_range", (0.0, 1.0))
-        # networks give images channels last, of which torchmetrics may take views
-        images = tuple(image.contiguous().clamp(-1, 1) for image in images)
-        if (low, high) != (-1.0, 1.0):
-            images = tuple((image + 1) / 2 * (high - low) + low for image in images)
+        for place, image in enumerate(images):
+            # networks give images channels last, of which torchmetrics may take views
+            images[place] = image.contiguous().clamp(-1, 1)
+            if (low, high) != (-1.0, 1.0):
+                images[place] = (images[place] + 1) / 2 * (high - low) + low
         try:
             return take(*images)
         except Exception as error:

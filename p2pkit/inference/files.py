@@ -299,8 +299,7 @@ def _translate_whole(
 
     def read(job: _Job) -> _Image:
         try:
-            pixels = job.source.pixels()
-            source = translator.to_tensor(pixels, job.source.name)
+            source = translator.to_tensor(pixels := job.source.pixels(), job.source.name)
             odd.look_at(pixels, source)
             trained = translator.to_trained_size(source, size)
             beside = (trained if size == "model" else source) if translator.header.colours else None
@@ -320,19 +319,18 @@ def _translate_whole(
             yield from batch
 
     def write(image: _Image) -> tuple[_Job, str | None]:
-        job = image.job
+        job, header = image.job, translator.header
         try:
             for number, output in enumerate(image.outputs):
                 output = translator.from_trained_size(output, image.stored, size)
-                picture = picture_of(translator.header, output, image.beside)
                 # what describes a file is of its size and place
-                like = next(iter(job.source.files), None)
-                like = like if output.shape[1:] == image.stored and not job.source.part else None
+                whole = output.shape[1:] == image.stored and not job.source.part
+                like = next(iter(job.source.files), None) if whole else None
                 with records.written(job.results[number], job.made_with[number]):
-                    write_image(job.results[number], to_pixels(translator.header, picture), like)
+                    write_image(job.results[number], to_pixels(header, picture_of(header, output, image.beside)), like)
+            return job, image.failure
         except DataError as error:
             return job, f"{job.source.name}: {error}"
-        return job, image.failure
 
     with (
         Progress("translating", len(jobs), "image") as progress,

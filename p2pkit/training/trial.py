@@ -238,14 +238,13 @@ def _try_metrics(parts: TrainingParts, batch: Batch) -> None:
         skipping = SkipBadSamples(len(samples), parts.loader.bad_data)
         (source, target, _), _ = skipping.first_usable(0, partial(validation.tensors, samples))[0]
     for each in deepcopy(list(validation.metrics)) if parts.train_set.targets is None else ():
-        images = target.flip(-1)[None], target[None], source[None]  # not the fake, which may be of a smaller crop
+        given, images = source[None], (target.flip(-1)[None], target[None])  # not the fake, it may be of a smaller crop
         if validation.colours:
-            shown, wanted, given = images
-            images = validation.picture(given, shown), validation.picture(given, wanted), given
+            images = validation.picture(given, images[0]), validation.picture(given, images[1])
         if each.over_set:
             for _ in range(2):  # distances of distributions need two
-                each.update(*each.features(*images))
-        validation.collect(found, each, each.compute() if each.over_set else each.of_image(*images))
+                each.update(*each.features(*images, given))
+        validation.collect(found, each, each.compute() if each.over_set else each.of_image(*images, given))
     if validation.settings.monitor:
         validation.refuse_unknown(validation.settings.monitor, found, "validation.monitor")
     deciding = validation.deciding(found) if validation.settings.every is not None else None

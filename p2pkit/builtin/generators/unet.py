@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from p2pkit.errors import RecipeError
 from p2pkit.networks.layers import (
     HAS_BIAS,
     Norm,
@@ -71,6 +72,11 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         has_bias = HAS_BIAS[norm] if bias is None else bias
+        if max(dropout_blocks, default=0) > max(depth - 1, 3):
+            raise RecipeError(
+                f"generator: dropout_blocks = {list(dropout_blocks)}, and depth {depth} has {depth - 1} decoder blocks "
+                "that may have dropout, of which the innermost is 1"
+            )
         self.size_multiple = self.smallest_size = 2**depth
         self.skips = skips
         widths: list[int] = []
