@@ -112,9 +112,7 @@ def recipe(pairs: Path, seed: int, steps: int, variant: dict[str, Any]) -> dict[
         "validation": {"baseline": "none", "every": 10**6},
         "train": {"max_steps": steps, "checkpoint_every": 100, "sample_every": steps},
     }
-    for section, keys in variant.items():
-        tables[section] |= keys
-    return tables
+    return tables | variant
 
 
 def train_ours(pairs: Path, out: Path, seed: int, steps: int, variant: dict[str, Any]) -> None:
@@ -135,7 +133,10 @@ def train_ours(pairs: Path, out: Path, seed: int, steps: int, variant: dict[str,
 
 def variant_of(arm: str) -> dict[str, Any]:
     """The keys of a published variant, over the defaults."""
-    return {"generator": {"dropout_blocks": [2, 3]}} if arm == "reference" else {}
+    if arm == "default":
+        return {}
+    losses = [{"name": "gan", "order": "fake_real"}, {"name": "l1", "weight": 100}]
+    return {"generator": {"name": "unet", "depth": 7, "dropout_blocks": [2, 3]}, "losses": losses}
 
 
 def scores(outputs: Path, targets: Path, lpips: Path | None) -> dict[str, float]:

@@ -232,6 +232,8 @@ def data_for(
         tables["data"] = read_recipe(data).data.table()
     for one in header.sources:  # in the order of the model's channels, whatever that of the data
         tables.setdefault("source", {}).setdefault(one.name, {})
+    if "data" not in tables:
+        raise RecipeError("the model does not say its data; give it: --data RECIPE, or --data SOURCES --data TARGETS")
     recipe = _recipe(tables, metrics, overrides)
     loaded = _with_or_without_train_set(recipe).with_ranges(header.ranges)
     if isinstance(data, tuple):

@@ -45,6 +45,7 @@ from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.runs import open_session
 from p2pkit.settings import TrainSettings
+from p2pkit.utils.atomic import refuse_unwritable
 from p2pkit.utils.progress import Progress, print_line
 from p2pkit.utils.seeds import derived, random_states_kept
 
@@ -54,6 +55,8 @@ LEARNING_RATES: Mapping[NetworkName, float] = {"small": 1e-2, "fcn_resnet50": 3e
 """The highest of Adam's; one cycle (Smith and Topin 2018) rises to it and falls to nothing."""
 LOOKED_AT = 1000
 """Classes are found in at most so many label maps, evenly spread; the photos that measure a segmenter are no more."""
+COMPARED = 20
+"""Classes that were given are compared with the colours of at most so many label maps, evenly spread."""
 EVERY = 20
 """After so many steps progress says the loss, for which a device is waited for."""
 
@@ -112,17 +115,17 @@ def fit_segmenter(
         What the file says: the classes, and the scores of real photos.
 
     Raises:
-        P2PKitError: the data cannot be used, its sources are no label maps, or the file is there already.
+        P2PKitError: the data or its label maps cannot be used, or the file is there or cannot be written.
     """
     if steps < 1:
         raise RecipeError(f"a segmenter is fitted in 1 step or more; found {steps}")
     if (file := Path(file)).exists():
         raise RecipeError(f"{file}: it is there already; remove it to fit a segmenter anew, or give another name")
+    refuse_unwritable(file)
     with open_session(TrainSettings(), device) as session, random_states_kept():
         if session.accelerator.num_processes > 1:
             raise RecipeError("a segmenter is fitted by one process; start p2pkit without torchrun or accelerate")
-        found = _recipe(recipe, overrides)
-        photos = _photos(found, classes, session.accelerator)
+        photos = _photos(found := _recipe(recipe, overrides), classes, session.accelerator)
         header = _header(found, photos, network, steps)
         set_seed(derived(found.run.seed, "segmenter") % 2**32)
         made = make_network(network, header.channels, len(header.names))
@@ -173,6 +176,13 @@ def _photos(recipe: Recipe, classes: str | Path | None, accelerator: Accelerator
         data = with_found_values(data, sides, accelerator)
     parts = build_sources(recipe, data)
     found = label_classes(classes) if classes is not None else _classes(data, parts[0])
+    if len(found.names) == 1:
+        raise DataError(
+            f"the label maps have one class alone, {found.names[0]}, and nothing is to be told apart; if numbers of "
+            "classes are a small part of source.range, set that to those that there are"
+        )
+    if classes is not None:
+        _notice_other_colours(data, found)
     named = ", ".join(found.names[:20]) + (" ..." if len(found.names) > 20 else "")
     print_line(f"classes: {len(found.names)} ({named}){f', {len(found.void)} colours of none' if found.void else ''}")
     return _Photos(data, augmentation(recipe, parts, scale=data.spec.scale), found)
@@ -204,6 +214,21 @@ def _classes(data: Data, source: SourcePart) -> LabelClasses:
             "thin ones may be missing. Give them (--classes) to be sure"
         )
     return found
+
+
+def _notice_other_colours(data: Data, classes: LabelClasses) -> None:
+    """Say so where most pixels of label maps have none of the colours of the ``classes`` that were given."""
+    shares = list[float]()
+    for index in range(0, len(data.train), -(-len(data.train) // COMPARED)):
+        sample = _usable(data, partial(data.train.read, index))
+        if sample is not None:
+            shares.append(classes.share_of_none((data.spec.tensors(sample).source[None] + 1) / 2))
+    share = sum(shares) / max(1, len(shares))
+    if share > 0.5:
+        print_line(
+            f"NOTICE: {share:.0%} of the pixels of the label maps have none of the colours of these classes, and are "
+            "taken for the nearest; are they the classes of this data?"
+        )
 
 
 def _usable(data: Data, read: Callable[[], T]) -> T | None:

@@ -66,6 +66,7 @@ def test_networks_are_those_of_the_data_as_it_would_be(
     found = p2pkit("check", no_data(recipe, name, f'{more}\nobtain = "Ask"'), "--json").json
     assert found["networks"]["generator"]["source"] == [channels, 16, 16]
     assert found["data"]["name"] == name and "Ask" in found["data"]["remedy"]
+    assert ("check data.of.root" in found["data"]["missing"]) == ('"none"' in more)
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import p2pkit as library
 from p2pkit import hookspecs
-from p2pkit.cli.main import COMMANDS
+from p2pkit.cli.main import COMMANDS, program
 from p2pkit.components.host import configure
 from p2pkit.recipe.resolve import COMPONENT_LISTS, COMPONENTS, SETTINGS
 from p2pkit.settings import FIXED_KEYS
@@ -80,6 +81,35 @@ def test_the_recipe_reference_names_every_key() -> None:
 def test_the_readme_names_every_command() -> None:
     text = (REPOSITORY / "README.md").read_text()
     assert [name for name in COMMANDS if f"p2pkit {name}" not in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_commands_are_shown_with_options_that_they_have(document: Path) -> None:
+    text = document.read_text().replace("\\\n", "")  # a line that goes on in the next
+    for line in re.findall(r"^ {4}(?:for .* do |.* -m )?(p2pkit [a-z].*)$", text, re.MULTILINE):
+        assert "\\" not in line, line
+        command: click.Command | None = program
+        words = re.split(r"[\s;]+", line.partition("#")[0])
+        for word in words[1:]:
+            if isinstance(command, click.Group) and not word.startswith("-"):
+                command = command.get_command(click.Context(command), word)
+        if command is not None:  # else it is a plugin's
+            options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+            given = {word.partition("=")[0] for word in words if word.startswith("--")}
+            assert given <= {*options, "--help"}, line
+
+
+def test_options_of_the_reference_are_given_as_keys_that_exist(p2pkit: Call, tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "importing.md").read_text()
+    text = page.partition("## Its options, as keys")[2].partition("\n## ")[0]
+    file = tmp_path / "base.toml"
+    losses = '[[losses]]\nname = "gan"\n[[losses]]\nname = "l1"\n'
+    file.write_text(f'{losses}[data]\nname = "side_by_side"\nroot = "data"\n[optimizer]\nname = "adam"\n')
+    rows = [keys for line in text.splitlines() if (keys := re.findall(r"`([a-z_0-9]+\.[a-z_0-9.]+ = [^`]+)`", line))]
+    assert len(rows) > 12
+    for keys in rows:
+        outcome = p2pkit("show", file, *(word for key in keys for word in ("--set", key.replace(" = ", "="))))
+        assert outcome.code == 0, outcome.err
 
 
 def test_every_hook_is_documented() -> None:

@@ -263,3 +263,60 @@ def test_an_export_says_where_the_noise_of_the_reference_is_another(p2pkit: Call
     with torch.no_grad():
         expected = without_noise(theirs)(source)
     assert (toolkit.load_model(model, "cpu", dropout=False).tensor(source) - expected).abs().max() < 1e-5
+
+
+def test_what_is_read_is_not_written_over(p2pkit: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small_checkpoints(tmp_path)
+    generator, discriminator, model = "latest_net_G.pth", "latest_net_D.pth", tmp_path / "m.safetensors"
+    assert p2pkit("import", generator, "--out", model).code == 0
+    Path("link.pth").symlink_to(generator)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for arguments in (
+        ("import", generator, "--out", tmp_path / generator),
+        ("import", generator, "--out", "link.pth"),
+        ("import", generator, "--discriminator", discriminator, "--out", discriminator),
+        *(("export", "m.safetensors", "--format", form, "--out", model) for form in ("onnx", "reference")),
+    ):
+        refused = p2pkit(*arguments)
+        assert refused.code == 2 and "it is what is read, and would be gone" in refused.err
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_only_what_nobody_has_said_is_said_to_be_assumed(tmp_path: Path) -> None:
+    network = reference.shaken(reference.UNet(5, 2, "batch", True))  # so shallow a one has no dropout in the reference
+    checkpoint, model = reference.save(network, tmp_path / "g.pth"), tmp_path / "model.safetensors"
+    assumed = toolkit.import_checkpoint(checkpoint, model).assumed
+    assert any("256x256" in line for line in assumed) and not any("dropout" in line for line in assumed)
+    said = toolkit.import_checkpoint(checkpoint, model, size=(32, 64))
+    assert said.assumed == assumed[1:] and said.header.parameters["dropout"] == 0
+    assert toolkit.import_checkpoint(checkpoint, model, size="source").assumed == assumed[1:]
+    with pytest.raises(toolkit.errors.ModelFileError, match="its layers are those of dropout = 0"):
+        toolkit.import_checkpoint(checkpoint, model, dropout=0.5)
+
+
+def test_an_imported_model_asks_for_data_and_a_checkpoint_for_import(p2pkit: Call, tmp_path: Path) -> None:
+    small_checkpoints(tmp_path)
+    checkpoint, model = tmp_path / "latest_net_G.pth", tmp_path / "model.safetensors"
+    assert p2pkit("import", checkpoint, "--out", model).code == 0
+    asked = p2pkit("evaluate", model)
+    assert asked.code == 2 and "--data RECIPE, or --data SOURCES --data TARGETS" in asked.err
+    asked = p2pkit("translate", checkpoint, tmp_path, "--out", tmp_path / "out")
+    assert asked.code == 2 and "p2pkit import makes one" in asked.err
+
+
+def test_an_export_says_what_its_channels_are(recipe: Path, pairs: Path, tmp_path: Path) -> None:
+    lab = toolkit.train(
+        recipe, out=tmp_path / "lab", device="cpu",
+        overrides=["train.max_steps=1", 'source.channels="lab_L"', 'target.channels="lab_ab"'],
+    )  # fmt: skip
+    assert any("CIELAB" in line for line in toolkit.export_checkpoint(lab.run_dir, tmp_path / "lab.pth").notices)
+    sides = {name: tmp_path / "several" / "train" / name for name in ("b", "a", "target")}
+    for number, folder in enumerate(sides.values()):
+        folder.mkdir(parents=True)
+        for name in ("1.png", "2.png"):
+            Image.fromarray(picture(16, 16, number)).save(folder / name)
+    data = f'data={{name="paired_folders", root="{tmp_path / "several"}", source=["b", "a"], split=0}}'
+    several = toolkit.train(recipe, out=tmp_path / "run", device="cpu", overrides=[data, "train.max_steps=1"])
+    notices = toolkit.export_checkpoint(several.run_dir, tmp_path / "several.pth").notices
+    assert any("the sources b, a are one image there" in line for line in notices)

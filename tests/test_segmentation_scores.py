@@ -20,7 +20,7 @@ from p2pkit.errors import DataError
 from p2pkit.evaluation.validation import Measurement
 from p2pkit.networks.label_classes import confusion, scores
 from p2pkit.networks.segmenter import KEY, read_segmenter
-from tests.conftest import Call, lines, save, train
+from tests.conftest import Call, lines, picture, save, train
 from tests.segmenters import black_and_white
 from tests.test_many_processes import launch
 
@@ -165,6 +165,37 @@ def test_photos_as_sources_are_refused(tmp_path: Path, p2pkit: Call) -> None:
     assert not (tmp_path / "s.safetensors").exists()
 
 
+@pytest.mark.parametrize("classes", [None, "one.csv"])
+def test_one_class_alone_is_refused(
+    classes: str | None, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segmenter of one class would find every output perfect."""
+    monkeypatch.chdir(tmp_path)
+    for index in range(4):
+        save(Path("pairs/train/source") / f"{index}.png", np.full((32, 32, 3), 100, np.uint8))
+        save(Path("pairs/train/target") / f"{index}.png", picture(32, 32, index))
+    Path("one.csv").write_text("wall,100,100,100\nvoid,0,0,0\n")
+    Path("r.toml").write_text(f'{FACADES.split("[data]")[0]}[data]\nname = "paired_folders"\nroot = "pairs"\n')
+    chosen = ("--classes", classes) if classes else ()
+    outcome = p2pkit("evaluate", "r.toml", "--fit-segmenter", "s.safetensors", "--steps", "1", *chosen)
+    assert outcome.code == 2 and "one class alone" in outcome.err and not Path("s.safetensors").exists()
+
+
+def test_classes_of_other_data_are_noticed(tmp_path: Path, p2pkit: Call) -> None:
+    (tmp_path / "r.toml").write_text(FACADES)
+    (tmp_path / "gray.csv").write_text("dark,40,40,40\nlight,200,200,200\n")
+    for classes, noticed in (("cmp_facades", False), (str(tmp_path / "gray.csv"), True)):
+        outcome = p2pkit("evaluate", tmp_path / "r.toml", "--fit-segmenter", tmp_path / f"{noticed}.safetensors",
+                         "--steps", "1", "--classes", classes, "--device", "cpu")  # fmt: skip
+        assert outcome.code == 0 and ("are they the classes of this data?" in outcome.err) == noticed, outcome.err
+
+
+def test_a_segmenter_that_cannot_be_written_is_not_fitted(tmp_path: Path, p2pkit: Call) -> None:
+    (tmp_path / "r.toml").write_text(FACADES)
+    outcome = p2pkit("evaluate", tmp_path / "r.toml", "--fit-segmenter", tmp_path / "r.toml" / "s.safetensors")
+    assert outcome.code == 2 and "cannot write" in outcome.err and "fitting" not in outcome.err
+
+
 def test_compressed_label_maps_have_the_classes_of_their_flat_colours(tmp_path: Path) -> None:
     rng, recipe = np.random.default_rng(0), tmp_path / "r.toml"
     colours = np.array([[0, 0, 170], [0, 85, 255], [255, 170, 0]], np.uint8)
@@ -231,6 +262,15 @@ def test_headers_that_contradict_are_refused(old: str, new: str, tmp_path: Path)
     save_file(load_file(file), file, metadata={KEY: described.replace(old, new)})
     with pytest.raises(DataError, match="the segmenter is damaged"):
         read_segmenter(file)
+
+
+def test_sources_that_are_no_label_maps_of_the_classes_are_refused(tmp_path: Path, p2pkit: Call) -> None:
+    """Before training begins: of photos the nearest colours would be taken for labels."""
+    file, recipe = black_and_white(tmp_path / "s.safetensors", None), tmp_path / "r.toml"
+    recipe.write_text(f'{FACADES}[[metrics]]\nname = "fcn_score"\nsegmenter = "{file}"\n')
+    outcome = p2pkit("run", recipe, "--out", tmp_path / "run")
+    assert outcome.code == 2 and "have no colour of the segmenter's classes" in outcome.err
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_folders_do_not_tell_sources(tmp_path: Path, p2pkit: Call) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pkit.errors import WriteError
 from p2pkit.run_dir import RunDir
-from p2pkit.utils.atomic import atomic_write, remove_unfinished, unfinished
+from p2pkit.utils.atomic import atomic_write, refuse_replacing, refuse_unwritable, remove_unfinished, unfinished
 
 WRITING = """
 import sys, time
@@ -107,3 +108,33 @@ def test_a_new_file_has_the_rights_that_the_system_gives(tmp_path: Path) -> None
     with atomic_write(tmp_path / "written") as aside:
         aside.write_text("x")
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["fifo", "link"])
+def test_no_file_that_a_user_names_takes_the_place_of_what_is_none(name: str, tmp_path: Path) -> None:
+    """As root nothing else keeps /dev/null from becoming a file."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    with pytest.raises(WriteError, match="a device, FIFO or socket is there"):
+        refuse_replacing(tmp_path / name, [])
+    with pytest.raises(WriteError, match="a device, FIFO or socket is there"):
+        refuse_replacing(Path("/dev/stdout"), [])
+
+
+@pytest.mark.parametrize("name", ["folder", "", ".", "file/below"])
+def test_what_cannot_be_written_is_said_before_the_work(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("a file")
+    before = names_in(tmp_path)
+    with pytest.raises(WriteError, match="cannot write"), atomic_write(tmp_path / name):
+        pytest.fail("the work that comes before has begun")
+    with pytest.raises(WriteError, match="cannot write"):
+        refuse_unwritable(tmp_path / name)
+    assert names_in(tmp_path) == before
+
+
+def test_asking_whether_a_file_can_be_written_leaves_it_alone(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("a file")
+    refuse_unwritable(tmp_path / "there")
+    refuse_unwritable(tmp_path / "new" / "one")
+    assert (tmp_path / "there").read_text() == "a file" and names_in(tmp_path / "new") == []

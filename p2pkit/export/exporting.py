@@ -18,16 +18,18 @@ from torch import Tensor, nn
 
 from p2pkit import __version__
 from p2pkit.components.catalogue import create
+from p2pkit.components.host import manager
 from p2pkit.contracts import Normalisation, Policy, ValueRange
 from p2pkit.errors import ExportError, P2PKitError
 from p2pkit.export.contract import Exportable, Exporter, ExportInput
 from p2pkit.export.noise import describe_noise, drawn_noise, noise_inputs
 from p2pkit.export.standalone import Standalone
+from p2pkit.inference.model_file import find_model
 from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import infer
 from p2pkit.inference.translator import load_model
 from p2pkit.networks.fitting import fitting_size
-from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.atomic import atomic_write, refuse_replacing
 
 TOLERANCE = 1e-4
 """The largest difference to the model, in images in [-1, 1], with which a file is left there."""
@@ -74,8 +76,9 @@ def export_model(
         ModelFileError: the model cannot be read.
         UnknownComponent, RecipeError: there is no such exporter, or it takes no such parameters.
         ExportError: the generator cannot be written so, or what was written does not do what the model does.
-        WriteError: the disk is full, or writing is not allowed.
+        WriteError: the disk is full, writing is not allowed, or the model is what would be written over.
     """
+    refuse_replacing(file, [find_model(manager().model_file(model))])
     translator = load_model(model, "cpu", norm, dropout)
     exporter: Exporter = create("exporters", form, **(parameters or {}))
     generator, header = translator.generator, translator.header

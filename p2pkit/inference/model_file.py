@@ -188,7 +188,10 @@ def _errors_told(file: Path) -> Iterator[None]:
     try:
         yield
     except DamagedFile as error:
-        raise ModelFileError(f"{file}: the model file cannot be read, it is damaged or incomplete: {error}") from error
+        hint = "; of a reference implementation's checkpoint p2pkit import makes one" if file.suffix == ".pth" else ""
+        raise ModelFileError(
+            f"{file}: the model file cannot be read, it is damaged or incomplete: {error}{hint}"
+        ) from error
     except OSError as error:
         # a share may say that a file is not there although it is
         if file.parent.is_dir() and is_listed(file):

@@ -68,6 +68,16 @@ class LabelClasses:
             nearest = torch.minimum(distance, nearest)
         return found
 
+    def share_of_none(self, image: Tensor) -> float:
+        """The share of the pixels of label maps [N, C, H, W] in [0, 1] that have nearly no colour of these.
+
+        Little of label maps, of which JPEG and resizing mix the edges alone; nearly all of photos and of other classes.
+        """
+        colours = [*self.colours, *self.void]
+        tolerance = NEAR / 255 if self.tolerance == math.inf else self.tolerance
+        near = LabelClasses([""] * len(colours), colours, tolerance=tolerance)
+        return (near.numbers(image) < 0).double().mean().item()
+
 
 class ColourCount:
     """Counts the colours of label maps, by which their classes are found."""

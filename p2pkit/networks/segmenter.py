@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from p2pkit.errors import DataError, P2PKitError, first_line, visible
+from p2pkit.errors import DataError, P2PKitError, counted, first_line, visible
 from p2pkit.networks.label_classes import MOST_CLASSES, LabelClasses
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.tensor_file import DamagedFile, read_tensors
@@ -147,7 +147,8 @@ class Segmenter:
         """
         if photo.shape[1] != self.header.channels:
             found, expected = photo.shape[1], self.header.channels
-            raise DataError(f"the segmenter was fitted on photos of {expected} channels; found {found}; fit one anew")
+            fitted = counted(expected, "channel")
+            raise DataError(f"the segmenter was fitted on photos of {fitted}; found {found}; fit one anew")
         for number, (known, _) in enumerate(self._recent):
             if torch.equal(known, photo):
                 self._recent.append(self._recent.pop(number))
@@ -177,13 +178,14 @@ def read_segmenter(file: Path) -> Segmenter:
         DataError: the file is missing, damaged, or not a segmenter.
         ReadError: the system does not let it be read now.
     """
-    how = f"p2pkit evaluate RECIPE --fit-segmenter {shlex.quote(str(file))} makes one"
+    how = "p2pkit evaluate RECIPE --fit-segmenter FILE makes one"
     try:
         contents, weights = read_tensors(file)
     except DamagedFile as error:
         raise DataError(f"{file}: it cannot be read, it is damaged or no segmenter: {error}; {how}") from error
     except OSError as error:
-        raise DataError(f"{file}: there is no such file of a segmenter; {how}") from error
+        here = how.replace("FILE", shlex.quote(str(file)))
+        raise DataError(f"{file}: there is no such file of a segmenter; {here}") from error
     if KEY not in contents.metadata:
         raise DataError(f"{file}: a safetensors file, but not a segmenter; {how}")
     try:

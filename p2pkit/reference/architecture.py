@@ -72,8 +72,8 @@ def network_in(file: Path, kind: str, channels: tuple[int, ...] = (), chosen: Ma
             network = create(kind, registered.name, **parameters, **supplied)
     except P2PKitError as error:
         raise ModelFileError(f"{file}: {registered.name} of {registered.origin}: {shortened(error)}") from error
-    refuse_not_finite(file, state, {})
     network.load_state_dict(_by_own_names(file, registered, network, state))
+    refuse_not_finite(file, network.state_dict(), {})  # what was finite in 64 bits need not be so in 32
     own = {name: value for name, value in parameters.items() if name not in SUPPLIED[kind]}
     values = plain(validate(parameters_model(registered, kind), own))
     return Found(registered, told, values, network.eval().requires_grad_(False))
@@ -122,6 +122,8 @@ def _by_own_names(file: Path, registered: Registered, network: nn.Module, state:
             wrong.append(f"{called} {list(expected.shape)} is not in the file")
         elif given.shape != expected.shape:
             wrong.append(f"{called} is {list(given.shape)} in the file, expected {list(expected.shape)}")
+        elif expected.is_floating_point() and not given.is_floating_point():
+            wrong.append(f"{called} is of {given.dtype} in the file, expected {expected.dtype}")
         else:
             weights[name] = given.to(expected.dtype)
     wrong += [f"{name} {list(state[name].shape)} is one more in the file" for name in state.keys() - names.values()]
@@ -134,9 +136,15 @@ def _by_own_names(file: Path, registered: Registered, network: nn.Module, state:
 
 
 def _unknown(file: Path, kind: str, state: StateDict) -> str:
+    """Why nothing was found; whether it is of the other network of a pair, which is easily given in its place."""
     known = [each.name for each in manager().registry(kind) if hasattr(each.factory, "from_reference")]
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    other, channels = ("discriminators", (0, 0)) if kind == "generators" else ("generators", ())
+    like = next((registered.name for registered, _ in _guesses(file, other, shapes, channels)), None)
+    if like:
+        hint = f"they are like those of the {SINGULAR[other]} {like}; give the file of the {SINGULAR[kind]}"
+    else:
+        hint = f"known are those of {', '.join(known)} (the PyTorch reference's)"
+        hint += ", and with the plugin p2pkit-hd pix2pixHD's generators" if kind == "generators" else ""
     tensors = listed([f"{name} {list(tensor.shape)}" for name, tensor in state.items()], SHOWN)
-    return (
-        f"{file}: no {SINGULAR[kind]} here has such tensors; known are those of {', '.join(known)} (the PyTorch "
-        "reference's), and with the plugin p2pkit-hd pix2pixHD's generators:" + tensors
-    )
+    return f"{file}: no {SINGULAR[kind]} here has such tensors; {hint}:{tensors}"

@@ -61,6 +61,12 @@ def _read(file: Path) -> tuple[Any, int]:
         size = stream.seek(0, 2)
         _refuse_packed(file, stream, size)
         stream.seek(0)
+        if stream.read(9)[8:] == b"{":  # behind the length of its header
+            raise ModelFileError(
+                f"{file}: a safetensors file, not one of torch.save; a model of p2pkit is none to import, and of "
+                "another program's tensors torch.save(safetensors.torch.load_file(FILE), OUT) makes one"
+            )
+        stream.seek(0)
         try:
             with warnings.catch_warnings(action="ignore"):
                 return torch.load(stream, map_location="cpu", weights_only=True), size

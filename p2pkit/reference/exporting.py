@@ -25,7 +25,7 @@ from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.reference import OfReference
 from p2pkit.reference.architecture import Found, network_in, reference_names
 from p2pkit.training.starting_point import StartingPoint
-from p2pkit.utils.atomic import atomic_write
+from p2pkit.utils.atomic import atomic_write, refuse_replacing
 
 FORMAT = "reference"
 """What ``p2pkit export --format`` calls it."""
@@ -57,9 +57,10 @@ def export_checkpoint(model: str | Path, file: str | Path) -> ExportedCheckpoint
     Raises:
         ModelFileError: the model cannot be read.
         ExportError: the reference implementations have no such generator.
-        WriteError: the disk is full, or writing is not allowed.
+        WriteError: the disk is full, writing is not allowed, or the model is what would be written over.
     """
     file, given, notices = Path(file), manager().model_file(model), list[str]()
+    refuse_replacing(file, [find_model(given)])
     start = StartingPoint.read(given)
     header = start.header
     network, seen = rebuild(find_model(given), header, dict(start.networks["generator"])), header.source_channels
@@ -67,6 +68,11 @@ def export_checkpoint(model: str | Path, file: str | Path) -> ExportedCheckpoint
         notices.append("the encoding of sources is not in the file: give the network what is encoded")
         network, seen = network.network, cast(Any, network.encoding).channels
     channels, size = (seen, header.target_channels), header.size or (SIDE, SIDE)
+    if header.sources:
+        named = ", ".join(one.name for one in header.each_source)
+        notices.append(f"the sources {named} are one image there, their channels behind one another in this order")
+    if header.colours:
+        notices.append("its sources and outputs are channels of CIELAB, not colours; see p2pkit inspect")
     difference, found = _write(f"{model}: its generator {header.generator!r}", network, file, channels, size)
     notices += _differences(header, found)
     beside: Path | None = None
@@ -85,7 +91,8 @@ def _write(
     kind: str = "generators",
 ) -> tuple[float, Found]:  # fmt: skip
     """Write a network, and read it again; the largest difference, and what was read."""
-    refused = f"{what} is not one that a reference implementation has, so nothing was written"
+    refused = f"{what} is not one that a reference implementation has"
+    refused += ", so nothing was written" if kind == "generators" else ""
     if not hasattr(network, "reference_layers"):
         raise ExportError(refused)
     with atomic_write(file) as aside:

@@ -22,6 +22,7 @@ from p2pkit.inference.model_header import (
 )
 from p2pkit.reference.architecture import Found, network_in
 from p2pkit.settings import height_width
+from p2pkit.utils.atomic import refuse_replacing
 
 CHANNELS = {1: "gray", 3: "rgb"}
 """What the PyTorch reference makes of every image that it reads, by the channels of its networks."""
@@ -58,9 +59,10 @@ def import_checkpoint(
     Raises:
         ModelFileError: a file cannot be read, needs more than tensors, or is of no network known here
             (architecture.network_in).
-        WriteError: the disk is full, or writing is not allowed.
+        WriteError: the disk is full, writing is not allowed, or ``out`` is one of the checkpoints.
     """
     file, out = Path(checkpoint), Path(out)
+    refuse_replacing(out, [file, *([] if discriminator is None else [Path(discriminator)])])
     generator = network_in(file, "generators", chosen={} if dropout is None else {"dropout": dropout})
     channels = (generator.told["source_channels"], generator.told["target_channels"])
     beside = None if discriminator is None else network_in(Path(discriminator), "discriminators", channels)
@@ -74,7 +76,7 @@ def import_checkpoint(
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
         raise ModelFileError(f"{file}: there can be no model of it: {visible(reason)}") from error
     write_model(out, generator.network.state_dict(), header, None if beside is None else beside.network.state_dict())
-    return Imported(out, header, list(_assumed(generator, resized, dropout is None)))
+    return Imported(out, header, list(_assumed(generator, resized, dropout is None, size is None)))
 
 
 def _header(file: Path, generator: Found, beside: Found | None, resized: tuple[int, int] | None) -> ModelHeader:
@@ -119,16 +121,16 @@ def _component(found: Found) -> ComponentHeader:
     )  # fmt: skip
 
 
-def _assumed(generator: Found, resized: tuple[int, int] | None, by_default: bool) -> Iterator[str]:
-    """What a checkpoint does not say."""
+def _assumed(generator: Found, resized: tuple[int, int] | None, usual_dropout: bool, usual_size: bool) -> Iterator[str]:
+    """What a checkpoint does not say, and no option has said."""
     own = generator.parameters
-    if by_default and own.get("dropout") and "dropout" not in generator.told:
+    if usual_dropout and own.get("dropout") and "dropout" not in generator.told:
         where = f" in the decoder blocks {own['dropout_blocks']} from the innermost" if "dropout_blocks" in own else ""
         yield f"trained with dropout of {own['dropout']}{where}, as by default; --dropout 0 if it was trained without"
-    if resized:
+    if usual_size and resized:
         height, width = resized
         yield f"sources are resized to {height}x{width} (height x width) as by default; --size if it was another size"
-    else:
+    elif usual_size:
         yield "sources keep their size; --size if they were resized"
     yield "values of 8 bits, 0 to 255, are -1 to 1, for sources and targets"
     source, target = (generator.told[f"{side}_channels"] for side in ("source", "target"))

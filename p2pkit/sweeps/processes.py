@@ -17,7 +17,7 @@ from typing import Any
 
 from p2pkit.errors import visible
 from p2pkit.utils.atomic import os_errors_described
-from p2pkit.utils.opening import read_regular
+from p2pkit.utils.opening import open_regular
 from p2pkit.utils.progress import Progress, clock, print_line
 from p2pkit.utils.signals import Interrupted, Interruption
 
@@ -164,6 +164,8 @@ def _stop(running: Mapping[int, _Running]) -> None:
 
 def _tail(log: Path) -> str:
     try:
-        return read_regular(log).decode(errors="replace")[-TAIL:]
+        with open_regular(log) as file:
+            file.seek(max(0, log.stat().st_size - TAIL))
+            return file.read(TAIL).decode(errors="replace")
     except OSError:
         return ""

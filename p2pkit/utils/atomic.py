@@ -29,6 +29,7 @@ _WHAT_TO_DO = {
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: _FORBIDDEN,
+    errno.EISDIR: "give the name of a file",
     errno.ELOOP: "a link lies there, and nothing is written where links lead; remove it",
 }
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.part")
@@ -40,10 +41,12 @@ def atomic_write(file: Path) -> Iterator[Path]:
     """Give a path beside ``file`` to write to; rename it to ``file`` at the end, or remove it when something fails.
 
     Raises:
-        WriteError: the disk is full, or writing is not allowed; the message names the file.
+        WriteError: the disk is full, writing is not allowed, or a folder is there; the message names the file.
     """
-    aside = unfinished(file)
     with os_errors_described(file), ExitStack() as held:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        aside = unfinished(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             claim = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
@@ -63,6 +66,29 @@ def atomic_write(file: Path) -> Iterator[Path]:
             with suppress(OSError):  # what fails now must not hide what has failed before
                 aside.unlink(missing_ok=True)
             raise
+
+
+class _Enough(Exception):  # noqa: N818 - no error
+    """Ends what was begun, which is then removed."""
+
+
+def refuse_unwritable(file: Path) -> None:
+    """Raise WriteError where ``file`` cannot be written, before the long work whose result it is to hold."""
+    with suppress(_Enough), atomic_write(file):
+        raise _Enough
+
+
+def refuse_replacing(file: Path, read: Iterable[Path]) -> None:
+    """Raise WriteError where a ``file`` that a user wants written would take the place of what is to stay.
+
+    That is one of those that the command has ``read``, or no regular file, such as /dev/null, which root may replace.
+    """
+    if (file.exists() and not file.is_file() and not file.is_dir()) or file.parent == Path("/dev"):
+        raise WriteError(f"cannot write {file}: a device, FIFO or socket is there, no file; give another name")
+    for one in read:
+        with suppress(OSError):  # one of them is not there
+            if file.samefile(one):
+                raise WriteError(f"cannot write {file}: it is what is read, and would be gone; give another name")
 
 
 def unfinished(path: Path) -> Path:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests import reference_networks as reference
@@ -181,6 +182,13 @@ _FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "complex numbers": (saved(_with("model.1.bias", lambda: torch.zeros(2, dtype=torch.complex64))), "complex64"),
     "a sparse tensor": (saved(_with("model.1.weight", lambda: torch.zeros(2, 3, 7, 7).to_sparse())), "sparse"),
     "NaN": (saved(_with("model.1.bias", lambda: torch.full((2,), float("nan")))), "NaN or infinite"),
+    "what is infinite in 32 bits": (
+        saved(_with("model.1.bias", lambda: torch.full((2,), 1e300, dtype=torch.float64))),
+        "NaN or infinite",
+    ),
+    "whole numbers for weights": (saved(_with("model.1.bias", lambda: torch.zeros(2).long())), "is of torch.int64"),
+    "a safetensors file": (lambda file: save_file(small(), file), "a safetensors file"),
+    "a discriminator": (saved(lambda: reference.discriminator("basic", "batch").state_dict()), "give the file of the"),
     "a network too wide for its file": (saved(_wide), "more memory"),
     "a network too deep": (saved(_deep), "depth"),
     "one tensor more": (saved(_with("model.99.weight", lambda: torch.zeros(2))), "one more in the file"),
@@ -197,7 +205,8 @@ ATTACKS += [
 ]
 ATTACKS.append(
     Attack(
-        FAMILY, "its discriminator is a generator", settled=unharmed, says=["no discriminator here"],
+        FAMILY, "its discriminator is a generator", settled=unharmed,
+        says=["no discriminator here", "those of the generator resnet"],
         prepare=lambda folder: imported(folder, saved(small), "--discriminator", folder / CALLED),
     )
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The archives of pairs that the authors of pix2pix give out (Isola et al. 2017, appendix 6.3.2)."""
+"""The archives of pairs that the authors of pix2pix give out (Isola et al. 2017, section 6.2)."""
 
 from __future__ import annotations
 

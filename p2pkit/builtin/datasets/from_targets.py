@@ -67,7 +67,8 @@ class FromTargets:
             found = p2pkit.create("datasets", name, **parameters, split=split)
         except MissingData as error:
             like = error.stands_in or SampleHeader(GUESSED, GUESSED, "")
-            raise MissingData(f"data.of: {error.missing}", error.remedy, self._of_target(like)) from error
+            missing = error.missing.replace("data.root", "data.of.root")
+            raise MissingData(f"data.of: {missing}", error.remedy, self._of_target(like)) from error
         except RecipeError as error:
             raise RecipeError(f"data.of: {error}") from error
         if getattr(found, "paired", True) is False:

@@ -41,7 +41,7 @@ class UNet(nn.Module):
         depth: halvings on the way down; in a run that does not set it as many as its crop allows, up to 8.
         width: channels of the first block; blocks double them up to eight times that.
         skips: concatenate each encoder block's output to its mirror's input; without them it is the encoder-decoder
-            that the paper compares with (section 4.2.1).
+            that the paper compares with (section 4.3).
         norm: normalisation; there is none on the first block and none on the innermost, where one pixel is left.
         dropout: probability on the decoder blocks of ``dropout_blocks``, the generator's noise.
         dropout_blocks: which decoder blocks have dropout, counted from the innermost, which is 1; the paper's first
@@ -120,7 +120,7 @@ class UNet(nn.Module):
     def from_reference(shapes: Shapes) -> dict[str, Any] | None:
         """The parameters of the PyTorch reference's U-Net with tensors of these ``shapes``; None for other networks.
 
-        Dropout is not among them: its layers have no tensors, and are in no other's way.
+        Dropout is not among them: its layers have no tensors, and are in no other's way. Up to depth 5 there is none.
         """
         outermost = "model.model"
         first, last = shapes.get(f"{outermost}.0.weight", ()), shapes.get(f"{outermost}.3.weight", ())
@@ -129,10 +129,10 @@ class UNet(nn.Module):
             depth, block = depth + 1, f"{block}.3.model"
         if len(first) != 4 or len(last) != 4 or depth < 3:
             return None
-        norm = norm_in(shapes, f"{outermost}.1.model.1", f"{outermost}.1.model.2")
+        norm, blocks = norm_in(shapes, f"{outermost}.1.model.1", f"{outermost}.1.model.2"), list(range(2, depth - 3))
         return {
             "source_channels": first[1], "target_channels": last[1], "depth": depth, "width": first[0],
-            "dropout_blocks": list(range(2, depth - 3)), "norm": norm, "bias": norm == "instance",
+            "norm": norm, "bias": norm == "instance", "dropout_blocks": blocks, **({} if blocks else {"dropout": 0.0}),
         }  # fmt: skip
 
     def reference_layers(self) -> Mapping[str, str]:

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from p2pkit.builtin.label_tables import Known, label_classes
-from p2pkit.errors import RecipeError
+from p2pkit.errors import DataError, RecipeError
 from p2pkit.networks.label_classes import confusion, scores
 from p2pkit.networks.segmenter import read_segmenter
+
+UNLIKE = 0.95
+"""Sources of which a larger share has none of the colours of the classes are no label maps of them."""
 
 
 class _OfConfusion:
@@ -53,7 +56,16 @@ class FCNScore(_OfConfusion):
         self.computed_with = {**self._segmenter.computed_with, "classes": str(self._count)}
 
     def features(self, image: Tensor, source: Tensor) -> Tensor:
-        """The confusion [K, K + 1] of images [N, C, H, W] that are to show the label maps ``source`` [N, Cs, h, w]."""
+        """The confusion [K, K + 1] of images [N, C, H, W] that are to show the label maps ``source`` [N, Cs, h, w].
+
+        Raises:
+            DataError: hardly a pixel of the label maps has the colour of a class, so that they are none, or of others.
+        """
+        if (share := self._segmenter.classes.share_of_none(source)) > UNLIKE:
+            raise DataError(
+                f"{share:.0%} of the pixels of a source have no colour of the segmenter's classes; sources must be "
+                "label maps with these: fit a segmenter on this data, or leave the metric out"
+            )
         if not image.isfinite().all():
             return torch.full_like(self._table, torch.nan)
         truth, found = self._segmenter.classes.numbers(source), self._segmenter(image)
