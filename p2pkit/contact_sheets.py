@@ -10,6 +10,7 @@ import torch
 
 from p2pkit.build import build_without_weights, load_data
 from p2pkit.data.loader import Example, Examples
+from p2pkit.errors import WriteError
 from p2pkit.images.writing import write_picture
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.resolve import read_recipe
@@ -26,16 +27,23 @@ def contact_sheet(
 ) -> None:
     """Write a picture of ``samples`` pairs of a recipe's train set, evenly spread, as the networks see them.
 
-    Each row has source and target, a mask if there is one, and the same in another epoch where that differs.
-    ``overrides`` are as in :func:`p2pkit.train`.
+    Each row has source and target (of "lab_ab" the photo that it gives), a mask if there is one, and the same in
+    another epoch where that differs. ``overrides`` are as in :func:`p2pkit.train`.
 
     Raises:
         RecipeError: the recipe is missing or invalid.
         DataError: the data is missing, or no pair can be used.
-        WriteError: the disk is full, or writing is not allowed.
+        WriteError: the disk is full, writing is not allowed, or ``file`` does not end in .png.
     """
+    refuse_other_endings(file)
     resolved = read_recipe(recipe, overrides)
     write_contact_sheet(build_without_weights(resolved, load_data(resolved)), file, samples)
+
+
+def refuse_other_endings(file: Path) -> None:
+    """Raise WriteError where ``file`` is not called as a PNG, which a sheet always is."""
+    if file.suffix.lower() != ".png":
+        raise WriteError(f"{file}: a contact sheet is a PNG image; give it a name that ends in .png")
 
 
 def write_contact_sheet(parts: TrainingParts, file: Path, samples: int = ROWS) -> None:
@@ -77,7 +85,8 @@ def _row(parts: TrainingParts, seen: list[Example]) -> Row:
     images = []
     for (tensors, _, _), said in zip(seen, EPOCHS, strict=False):
         neighbours = (parts.train_set.planes or {}).get("neighbours", 0)
-        shown = [*pictures(tensors.source, parts.sources, neighbours), ("target", tensors.target)]
+        target = parts.validation.picture(tensors.source[None], tensors.target[None])[0]
+        shown = [*pictures(tensors.source, parts.sources, neighbours), ("target", target)]
         if tensors.mask is not None:
             shown.append(("mask", tensors.mask * 2 - 1))
         images += [(name + said, image) for name, image in shown]

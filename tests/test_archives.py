@@ -180,3 +180,19 @@ def test_drawn_facades_take_their_place_when_the_recipe_says_so(
     data = json.loads((run / "environment.json").read_text())["data"]
     assert "PROCEDURAL FACADES" in data["notices"][0]
     assert data["fingerprint"].startswith("procedural_facades")
+
+
+def test_what_lies_where_they_go_is_seen_before_the_download(
+    facades_recipe: Path, site: Site, tmp_path: Path, p2pkit: Call
+) -> None:
+    root, settings = tmp_path / "datasets" / "facades", ("--set", f'data.url="{site.url}"', "--set", 'data.md5=""')
+    root.parent.mkdir()
+    root.symlink_to(tmp_path / "nowhere")
+    outcome = p2pkit("data", "check", facades_recipe, *settings)
+    assert outcome.code == 2 and "move it away, or set data.root" in outcome.err and not site.asked
+    root.unlink()
+    root.mkdir()
+    (root / ".DS_Store").touch()  # what a Mac leaves is kept, and in nobody's way
+    outcome = p2pkit("data", "check", facades_recipe, *settings)
+    assert outcome.code == 0, outcome.err
+    assert {path.name for path in root.iterdir()} == {".DS_Store", "train", "val"}

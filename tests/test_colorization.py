@@ -26,6 +26,7 @@ from p2pkit.inference.model_file import read_model, write_model
 from p2pkit.networks.fitting import resize
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.settings import LAB_AB, LAB_L, LAB_RANGES
+from p2pkit.sweeps.pictures import write_page
 from tests.conftest import REPOSITORY, Call, forget_accelerator, lines, picture, save, train
 
 PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -155,8 +156,14 @@ def test_losses_see_colours_and_metrics_pictures(run: Path, p2pkit: Call, tmp_pa
     assert any("validation/lab_b" in line for line in lines(run))
 
 
-def test_sample_grids_show_pictures(run: Path) -> None:
-    grid = np.asarray(Image.open(sorted((run / "samples").iterdir())[-1])).astype(int)
+@pytest.mark.parametrize("of", ["run", "sweep"])
+def test_sample_grids_show_pictures(run: Path, tmp_path: Path, of: str) -> None:
+    file = tmp_path / "page.png"
+    if of == "sweep":
+        write_page(file, "a sweep", [("row", run)], "test", "cpu")
+    else:
+        file = sorted((run / "samples").iterdir())[-1]
+    grid = np.asarray(Image.open(file)).astype(int)
     shown = np.asarray(Image.open(run.parent / "photos" / "test" / "0.png")).astype(int)
     places = [column for column in range(grid.shape[1]) if (grid[60:70, column] != 255).any()]
     target = max(places) + 1 - 4 * SIDE  # images of 32 pixels are shown at 128
@@ -300,7 +307,8 @@ def test_one_of_several_sources_is_the_lightness(tmp_path: Path, p2pkit: Call) -
 def test_the_recipe_of_the_page_is_the_one_that_ships(tmp_path: Path) -> None:
     (recipe,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs" / "colorization.md").read_text(), re.DOTALL)
     (tmp_path / "page.toml").write_text(recipe)
-    page, shipped = read_recipe(tmp_path / "page.toml"), read_recipe("p2pkit:colorization")
+    shipped = read_recipe("p2pkit:colorization")
+    page = read_recipe(tmp_path / "page.toml", {"data.obtain": shipped.data.values.obtain})
     for section in ("data", "source", "target"):
         assert getattr(page, section) == getattr(shipped, section)
     assert page.loader.batch_size == shipped.loader.batch_size == 4

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 import p2pkit as library
+from p2pkit.downloads.download import without_downloads
 from p2pkit.errors import DataError, MissingData
-from tests.conftest import Call, picture, save
+from tests.conftest import REPOSITORY, Call, picture, save
 
 COLOURS = np.array([(128, 64, 128), (70, 130, 180), (0, 0, 142)], np.uint8)
 
@@ -46,6 +47,19 @@ def test_check_still_finds_what_else_is_wrong(recipe: Path, tmp_path: Path, p2pk
     file.write_text(file.read_text().replace("load_size = 20\ncrop_size = 16", "load_size = 20\ncrop_size = 18"))
     outcome = p2pkit("check", file)
     assert outcome.code == 2 and "18" in outcome.err and "crop_size" in outcome.err
+
+
+RECIPES = [f"p2pkit:{file.stem}" for file in sorted((REPOSITORY / "recipes").glob("*.toml"))]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_how_to_get_its_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with without_downloads():
+        try:
+            library.load_data(name)
+        except MissingData as error:
+            assert error.remedy, error  # without which p2pkit check does not pass
 
 
 @pytest.mark.parametrize(
@@ -129,6 +143,8 @@ def test_a_contact_sheet_shows_pairs_as_the_networks_see_them(recipe: Path, tmp_
     outcome = p2pkit("data", "check", recipe, "--sheet", sheet)
     assert outcome.code == 0 and str(sheet) in outcome.err
     assert columns(sheet) == (4, 6), "six pairs, in two epochs, since crops and flips differ"
+    outcome = p2pkit("data", "check", recipe, "--sheet", "sheet.jpg")
+    assert outcome.code == 2 and "ends in .png" in outcome.err and "reading" not in outcome.err
     plain = tmp_path / "plain.png"
     still = {"transform.crop_size": 20, "transform.flip": False}
     library.contact_sheet(recipe, plain, still, samples=3)

@@ -121,7 +121,8 @@ def test_of_any_data_set_whatever_it_gives_and_which_sets_it_has(pairs: Path) ->
     ("parameters", "message"),
     [
         ({"of": {"root": "x"}}, "data.of: expected the table of a data set"),
-        ({"of": {"name": "photo", "root": "x"}}, "did you mean 'photos'"),
+        ({"of": {"name": "photo", "root": "x"}}, "data.of: datasets: nothing is called 'photo'; did you mean 'photos'"),
+        ({"of": {**DRAWN, "split": "val"}}, "data.of.split: a run takes each split"),
         ({"of": {"name": "photos"}}, "data.of: photos.root: missing"),
         ({"of": {**DRAWN, "pears": 3}}, "pears: unknown key"),
         ({"of": {"name": "unpaired_folders", "root": "{root}"}}, "is unpaired; give its targets by themselves"),

@@ -93,6 +93,7 @@ def a_row_that_changed_is_told(at: Path, p2pkit: Call, trained: list[Any]) -> No
     table = written(at, "losses.toml", f"{LOSSES}set.losses = [{{ name = 'l1', weight = 100.0 }}]\n{MEASURED}")
     outcome = p2pkit("sweep", table, "--json", "--device", "cpu")
     assert outcome.code == 0 and "to do" not in outcome.err
+    assert "NOTICE: 'L1', 'L1+cGAN': rows of the same recipe" in outcome.err
     assert "row 'L1+cGAN', seed 0, has changed" in outcome.err and "'no such data': rows no longer" in outcome.err
     assert "losses.0.name: 'gan' before, 'l1' now" in outcome.err
     first, second = outcome.json["rows"]
@@ -115,6 +116,10 @@ def another_table_shares_its_runs(at: Path, p2pkit: Call, there: Any) -> None:
     found = [float(line[f"mae{end}"]) for end in ("", "_low", "_high")]
     assert found == pytest.approx([mean, mean - half, mean + half])
 
+    # a record that is damaged is made anew, whatever lies in the folder where the sweep is started
+    for record in Path(row["runs"][0]["run_dir"]).glob("evaluation-*.json"):
+        record.write_text("{")
+    (at / "queue.py").write_text("raise SystemExit('of another program')")
     # whoever resumes a run with other settings makes it another one
     (Path(row["runs"][1]["run_dir"]) / "changes.jsonl").write_text("{}\n")
     outcome = p2pkit("sweep", at / "seeds.toml", "--device", "cpu")
@@ -208,6 +213,12 @@ def test_two_sweeps_do_not_share_a_folder(at: Path, recipe: Path, p2pkit: Call) 
         ('extends = "small.toml"\n[grid]\ntrain.max_steps = 3', "grid.train.max_steps: found 3, expected a list"),
         (LOSSES + '[[evaluate.metrics]]\nname = "psnrr"', "did you mean 'psnr'?"),
         ("extends = ", "this is not valid TOML"),
+        (LOSSES.replace("[[rows]]", 'name = "../elsewhere"\n[[rows]]', 1), "expected the name of a folder"),
+        (LOSSES.replace("[[rows]]", 'name = "Runs"\n[[rows]]', 1), "and none of runs, logs"),
+        (LOSSES + "[evaluate]\nmetrics = []", "evaluate.metrics: found [], expected a list"),
+        ('extends = "small.toml"\nset.metrics = []\n[[rows]]\nname = "A"', "metrics: there are none to measure it by"),
+        (f'extends = "small.toml"\n[grid]\nrun.name = ["{"x" * 120}"]', "write [[rows]] with names in its place"),
+        ('extends = "small.toml"\n[grid]\n' + "".join(f"a{axis} = {[*range(90)]}\n" for axis in range(7)), "than 1000"),
     ],
     ids=str,
 )  # fmt: skip
@@ -223,6 +234,24 @@ def test_a_grid_has_a_row_for_each_combination(at: Path, recipe: Path) -> None:
     assert len(rows) == 4 and len({run.digest for of_row in rows.values() for run in of_row}) == 4
     (run,) = rows["A, losses.1.weight=20, optimizer.lr=0.1"]
     assert (run.keys["losses.1.weight"], run.keys["optimizer.lr"], run.keys["run.seed"]) == (20.0, 0.1, 0)
+
+
+def test_a_grid_of_tables_and_of_lists_of_them(at: Path, recipe: Path) -> None:
+    grid = (
+        'losses = [[{ name = "l1" }], [{ name = "gan" }, { name = "l1" }]]\ngenerator = [{ width = 4 }, { width = 8 }]'
+    )
+    rows = read_table(written(at, "table.toml", f'extends = "small.toml"\n[grid]\n{grid}')).rows
+    (run,) = rows['losses=[{"name" = "l1"}], generator={"width" = 8}']
+    assert len(rows) == 4 and run.keys["generator.width"] == 8 and "losses.1.name" not in run.keys
+
+
+def test_rows_that_are_alike_are_one_run_in_a_folder_that_may_be_made(at: Path, recipe: Path) -> None:
+    name = "\N{CJK UNIFIED IDEOGRAPH-20000}" * 100
+    text = f'extends = "small.toml"\n[[rows]]\nname = "{name}"\n[[rows]]\nname = "B"\nset.train.max_steps = 4'
+    table = read_table(written(at, "table.toml", text))
+    (folder,) = table.folders(at).values()
+    folder.mkdir()
+    assert table.alike == [[name, "B"]]
 
 
 def test_layers_of_a_table_join(at: Path, recipe: Path) -> None:

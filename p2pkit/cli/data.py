@@ -68,7 +68,7 @@ def fetch(name: str) -> None:
 @RECIPE
 @SET
 @click.option(
-    "--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Also write a picture of a few pairs as the "
+    "--sheet", type=click.Path(path_type=Path, dir_okay=False), help="Also write a PNG of a few pairs as the "
     "networks see them: resized, augmented, cropped, flipped.",
 )  # fmt: skip
 def check(recipe: Path, overrides: tuple[str, ...], sheet: Path | None) -> None:
@@ -77,6 +77,11 @@ def check(recipe: Path, overrides: tuple[str, ...], sheet: Path | None) -> None:
     from p2pkit.recipe.resolve import read_recipe
 
     resolved = read_recipe(recipe, overrides)
+
+    from p2pkit.contact_sheets import refuse_other_endings, write_contact_sheet
+
+    if sheet:
+        refuse_other_endings(sheet)
 
     from p2pkit.build import augmentation, build_without_weights, load_data
     from p2pkit.cli.tables import print_classes
@@ -99,8 +104,6 @@ def check(recipe: Path, overrides: tuple[str, ...], sheet: Path | None) -> None:
         print_classes(tables)
         problems += filter(None, [problem_of(tables)])
     if sheet:
-        from p2pkit.contact_sheets import write_contact_sheet
-
         write_contact_sheet(parts, sheet)
         print_line(f"pairs as the networks see them: {sheet}")
     if bad:

@@ -53,12 +53,19 @@ def bare(kind: Any, metadata: Iterable[Any] = ()) -> tuple[Any, list[Any]]:
 
 def written(value: Any) -> str:
     """A value as TOML writes it; what is too long to be shown whole, and takes tomlkit minutes, as Python does."""
-    if isinstance(value, dict | list) and len(shown := repr(value)) > 2000:
-        return shown
+    if isinstance(value, dict | list):
+        return shown if len(shown := repr(value)) > 2000 else inline(value)
     try:
         return str(tomlkit.item(value).as_string())
     except (TypeError, ValueError):
         return repr(value)
+
+
+def inline(value: Any) -> str:
+    """A value as TOML writes it on one line, however long: what follows ``key =``, with tables in braces."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{written(key)} = {inline(item)}' for key, item in value.items())}}}"
+    return f"[{', '.join(map(inline, value))}]" if isinstance(value, list | tuple) else written(value)
 
 
 NOUNS: Mapping[Any, tuple[str, str]] = {

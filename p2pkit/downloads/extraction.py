@@ -52,7 +52,7 @@ class _Member(NamedTuple):
 def extract(archive: Path, folder: Path) -> None:
     """Unpack a .tar, .tar.gz, .tgz or .zip as ``folder``, without the one top folder that all members may share.
 
-    ``folder`` appears when all is unpacked. One that is there already and not empty is kept as is. File modes, owners
+    ``folder`` appears when all is unpacked. One that is :func:`is_filled` already is kept as is. File modes, owners
     and times are not carried over.
 
     Raises DataError, and leaves nothing behind, when the archive is missing, damaged or of another kind, has links,
@@ -66,7 +66,7 @@ def extract(archive: Path, folder: Path) -> None:
     with os_errors_described(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if folder.is_dir() and any(folder.iterdir()):
+            if is_filled(folder):
                 return
             unpacking = folder.with_name(folder.name + ".unpacking")
             if unpacking.exists():
@@ -80,9 +80,14 @@ def extract(archive: Path, folder: Path) -> None:
                 shutil.rmtree(unpacking, ignore_errors=True)
 
 
+def is_filled(folder: Path) -> bool:
+    """Whether a folder is there and holds something, but for hidden files such as a Mac puts everywhere."""
+    return folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
+
+
 def _unpack(archive: Path, into: Path) -> None:
     size, written, folders = archive.stat().st_size, 0, set[PurePosixPath]()
-    with archive.open("rb") as raw, Progress(f"Unpacking {archive.name}", None, unit="files") as progress:
+    with archive.open("rb") as raw, Progress(f"Unpacking {archive.name}", None, unit="file") as progress:
         members = _zip_members(raw) if archive.suffix.lower() == ".zip" else _tar_members(raw, archive.suffix.lower())
         for count, member in enumerate(members, start=1):
             _check(archive, member)
@@ -102,10 +107,12 @@ def _put_in_place(archive: Path, unpacked: Path, folder: Path) -> None:
     entries = list(unpacked.iterdir())
     if not entries:
         raise DataError(f"nothing to unpack in {archive}: it is empty; delete it and get it again")
+    content = entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
     if folder.is_dir():
+        for hidden in folder.iterdir():
+            hidden.replace(content / hidden.name)
         folder.rmdir()  # Windows renames onto no folder, not even an empty one
-    only = len(entries) == 1 and entries[0].is_dir()
-    (entries[0] if only else unpacked).rename(folder)
+    content.rename(folder)
 
 
 def _tar_members(raw: IO[bytes], suffix: str) -> Iterator[_Member]:

@@ -62,10 +62,14 @@ def _shown(folder: Path, split: Split | None, device: str | None) -> list[Shown]
     recipe, data = data_for(translator.header, None, metrics=[])
     samples = chosen_set(data, split)
     sizes = Augmentation(recipe.transform, recipe.run.seed, translator.parts, scale=translator.header.scale)
+    colours = translator.header.colours
     count, found = min(SAMPLES, len(samples)), []
     for place in range(count):
         sample = samples[place * len(samples) // count]
         tensors = sizes.test(data.spec.tensors(sample))
         sources = pictures(tensors.source, translator.parts, (samples.planes or {}).get("neighbours", 0))
-        found.append(Shown(sample.key, sources, translator.tensor(tensors.source[None])[0], tensors.target))
+        source, pair = tensors.source[None], []
+        for image in (translator.tensor(source), tensors.target[None]):
+            pair.append((image if colours is None else colours.picture(source, image))[0])
+        found.append(Shown(sample.key, sources, *pair))
     return found

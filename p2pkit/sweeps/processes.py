@@ -59,8 +59,8 @@ class Places:
     def environment(self, place: int) -> dict[str, str]:
         """The variables of the process in a ``place``, from 0 on. Threads that are set already stay."""
         variables = {"OMP_NUM_THREADS": str(self.threads), **os.environ}
-        # what is imported here is to be imported there, a folder of plugins too
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        # what is imported here is to be imported there, a folder of plugins too, and nothing else (-P)
+        variables["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         if self.gpus:
             variables["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
         return variables
@@ -86,7 +86,7 @@ class _Running:
             job.log.parent.mkdir(parents=True, exist_ok=True)
             log = job.log.open("wb")
         with log:
-            command = [sys.executable, "-m", "p2pkit.sweeps.job", json.dumps(job.what)]
+            command = [sys.executable, "-P", "-m", "p2pkit.sweeps.job", json.dumps(job.what)]
             # in a session of its own: Ctrl-C reaches this process alone, which ends the others, once
             process = subprocess.Popen(
                 command, env=dict(variables), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True

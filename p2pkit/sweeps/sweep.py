@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from p2pkit.run_records import SweepRecord, read_record
 from p2pkit.sweeps.pictures import write_page
 from p2pkit.sweeps.processes import Job, Places, run_jobs
 from p2pkit.sweeps.results import RowResult, SweepResult
-from p2pkit.sweeps.table import Run, Table, as_overrides, read_table
+from p2pkit.sweeps.table import LOGS, RUNS, Run, Table, as_overrides, read_table
 from p2pkit.utils.atomic import os_errors_described, write_json
 from p2pkit.utils.opening import limits, read_regular
 from p2pkit.utils.progress import print_line, process_count
@@ -61,22 +61,32 @@ def sweep(
     results = folder / found.name
     with os_errors_described(results):
         results.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise RunDirError(
-            f"{folder}: another sweep is running in it; wait for its end, or choose another --out"
-        ) from error
-    try:
-        _tell_changes(found, results / PLAN, folder / "runs")
-        failures = _do(found, folder, jobs, device)
-        result = _gathered(found, folder, failures)
+    with _alone_in(folder):
+        for notice in _alike(found):
+            print_line(notice)
+        _tell_changes(found, results / PLAN, folder / RUNS)
+        folders = found.folders(folder / RUNS)
+        failures = _do(found, folder, folders, jobs, device)
+        result = _gathered(found, results, folders, failures)
         result.write()
         if shown := [(row.name, Path(row.runs[0]["run_dir"])) for row in result.rows if row.runs[0]["metrics"]]:
             title = f"{found.name}, seed {found.seeds[0]}, {result.measured_on}"
             write_page(results / "pictures.png", title, shown, found.evaluate.split, device)
         return result
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Raise RunDirError where another sweep is running in ``folder``, and keep others out."""
+    lock = FileLock(folder / ".lock", blocking=False)
+    with os_errors_described(folder / ".lock"):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            what = f"{folder}: another sweep is running in it; wait for its end, or choose another --out"
+            raise RunDirError(what) from error
+    try:
+        yield
     finally:
         lock.release()
 
@@ -113,42 +123,49 @@ def _tell_changes(table: Table, plan: Path, runs: Path) -> None:
         write_json(plan, now)
 
 
-def _do(table: Table, folder: Path, count: int | None, device: str | None) -> dict[Path, str]:
+def _do(table: Table, out: Path, folders: Mapping[str, Path], count: int | None, device: str | None) -> dict[Path, str]:
     """Do what is missing; why runs have failed, by folder."""
-    runs, jobs, all_of_them = folder / "runs", dict[Path, Job](), set[Path]()
-    failures = dict[Path, str]()
+    jobs, failures = dict[Path, Job](), dict[Path, str]()
     disabled, only, trees = manager().chosen
     for run in (run for of_row in table.rows.values() for run in of_row):
-        place = run.folder(runs)
-        all_of_them.add(place)
+        place = folders[run.digest]
+        if place in jobs:
+            continue
         if (place / "changes.jsonl").exists():
             other = "it was resumed with other settings (changes.jsonl), and is not what the row says"
             failures[place] = f"{place}: {other}; move that folder away, and sweep again"
-        elif not (place / table.record).exists():
+        elif not _is_measured(place / table.record):
             what = {
                 "plugins": [disabled, only, list(map(str, trees))], "recipe": run.recipe, "overrides": run.overrides,
                 "folder": str(place), "device": device, "record": table.record,
                 "evaluate": table.evaluate.model_dump(),
             }  # fmt: skip
-            log = folder / "logs" / f"{place.name}.log"
+            log = out / LOGS / f"{place.name}.log"
             jobs[place] = Job(f"{run.row}, seed {run.seed}", place, log, what)
-    done = len(all_of_them) - len(jobs) - len(failures)
+    done = len(folders) - len(jobs) - len(failures)
     if not jobs:
         return failures
     places = Places.found(count, device, len(jobs))
     each = f"GPUs {', '.join(places.gpus)}" if places.gpus else f"{counted(places.threads, 'thread')} each"
     there = f" ({done} {'is' if done == 1 else 'are'} there)" if done else ""
-    print_line(f"{counted(len(jobs), 'run')} to do{there}, {places.count} at a time, {each}; logs: {folder / 'logs'}")
+    print_line(f"{counted(len(jobs), 'run')} to do{there}, {places.count} at a time, {each}; logs: {out / LOGS}")
     return {**failures, **run_jobs(list(jobs.values()), places, done)}
 
 
-def _gathered(table: Table, folder: Path, failures: Mapping[Path, str]) -> SweepResult:
+def _is_measured(record: Path) -> bool:
+    """Whether the record is there, and whole."""
+    with suppress(P2PKitError):
+        return bool(read_record(record, SweepRecord))
+    return False
+
+
+def _gathered(table: Table, results: Path, folders: Mapping[str, Path], failures: Mapping[Path, str]) -> SweepResult:
     """The table, from what the run folders say."""
     rows, records = list[RowResult](), list[tuple[Run, dict[str, Any]]]()
     for name, of_row in table.rows.items():
         runs = []
         for run in of_row:
-            place, record = run.folder(folder / "runs"), dict[str, Any]()
+            place, record = folders[run.digest], dict[str, Any]()
             error = failures.get(place)
             if error is None:
                 try:
@@ -165,7 +182,13 @@ def _gathered(table: Table, folder: Path, failures: Mapping[Path, str]) -> Sweep
         first = records[0][1]
         others = {row: values for row, values in first["rows"].items() if row != first["row"]}
         measured_on = f"{first['set']}, {counted(first['images'], 'image')}"
-    return SweepResult(folder / table.name, rows, others, measured_on, _notices(records))
+    return SweepResult(results, rows, others, measured_on, [*_alike(table), *_notices(records)])
+
+
+def _alike(table: Table) -> list[str]:
+    """What is told of rows that differ in name alone, as they do where a key is set to what the recipe has."""
+    names = [", ".join(map(repr, rows)) for rows in table.alike]
+    return [f"NOTICE: {each}: rows of the same recipe, and so of the same runs" for each in names]
 
 
 def _notices(records: Sequence[tuple[Run, Mapping[str, Any]]]) -> list[str]:

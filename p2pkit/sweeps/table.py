@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,21 +17,30 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, Validat
 from p2pkit.components.host import manager
 from p2pkit.components.issues import issues_in, report
 from p2pkit.components.signature import validate
-from p2pkit.components.type_words import written
+from p2pkit.components.type_words import inline
 from p2pkit.contracts import Split
-from p2pkit.errors import P2PKitError, RecipeError
+from p2pkit.errors import P2PKitError, RecipeError, counted
 from p2pkit.recipe.document import Overrides, flattened, parsed, recipe_file
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.settings import Section
 from p2pkit.utils.opening import limits, open_regular, over, parsed_toml, read_regular
+from p2pkit.utils.progress import shortened
 
 MOST_RUNS = 1000
 """Of a table with more, a mistake in its grid is more likely than that they are meant."""
+RUNS, LOGS = OWN_FOLDERS = ("runs", "logs")
+"""What a sweep keeps beside the folders of tables: run folders, and what their runs have printed."""
 
 
 def _checked_name(value: str) -> str:
     if not value.strip() or not value.isprintable() or len(value) > 100:
         raise ValueError("a name on one line, of 1 to 100 characters")
+    return value
+
+
+def _checked_folder(value: str) -> str:
+    if set(value) & set("/\\") or not value.strip(". ") or value.casefold() in OWN_FOLDERS:
+        raise ValueError(f"the name of a folder, without / and \\, and none of {', '.join(OWN_FOLDERS)}")
     return value
 
 
@@ -53,7 +63,7 @@ class EvaluateSettings(Section):
 
     split: Split | None = None
     """The set; unless given, test, or val where there is no test set."""
-    metrics: list[dict[str, Any]] | None = None
+    metrics: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
     """[[evaluate.metrics]], as [[metrics]] of a recipe; unless given, those of each row's recipe."""
     max_images: PositiveInt | None = None
     """At most so many images, the first of the set."""
@@ -64,8 +74,8 @@ class TableSettings(Section):
 
     extends: str
     """The recipe that all rows build on: a file, from this one's folder on, or PLUGIN:RECIPE."""
-    name: Name | None = None
-    """What the table is called; unless given, as its file."""
+    name: Annotated[Name, AfterValidator(_checked_folder)] | None = None
+    """What the table is called, and the folder of its results; unless given, as its file."""
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, default_factory=lambda: [0])]
     """``run.seed`` of the runs that each row has."""
     set: Annotated[dict[str, Any], Field(default_factory=dict)]
@@ -97,7 +107,7 @@ class Run:
 
     def folder(self, runs: Path) -> Path:
         """The run folder below ``runs``, which may be there already under the name of another table's row."""
-        plain = re.sub(r"[^\w+.-]+", "_", self.row).strip("._")[:60]
+        plain = re.sub(r"[^\w+.-]+", "_", self.row).strip("._").encode()[:120].decode(errors="ignore")
         return next(iter(sorted(runs.glob(f"*-{self.digest}"))), runs / f"{plain}-seed{self.seed}-{self.digest}")
 
 
@@ -111,6 +121,21 @@ class Table:
     rows: dict[str, list[Run]]
     """The runs of each row, one a seed."""
     evaluate: EvaluateSettings
+
+    def folders(self, runs: Path) -> dict[str, Path]:
+        """The run folders below ``runs`` by :attr:`Run.digest`: rows that are alike have one."""
+        found = dict[str, Path]()
+        for run in (run for of_row in self.rows.values() for run in of_row):
+            found.setdefault(run.digest, run.folder(runs))
+        return found
+
+    @property
+    def alike(self) -> list[list[str]]:
+        """The rows that stand for the same runs, in groups."""
+        called = dict[str, list[str]]()
+        for name, of_row in self.rows.items():
+            called.setdefault(of_row[0].digest, []).append(name)
+        return [names for names in called.values() if len(names) > 1]
 
     @property
     def record(self) -> str:
@@ -149,7 +174,10 @@ def read_table(named: Path | str, overrides: Overrides = ()) -> Table:
         try:
             if any("run.seed" in flattened({".".join(path): value}) for path, value in map(parsed, changes)):
                 raise RecipeError("run.seed: a table has seeds = [...], for all rows; take run.seed out of the row")
-            tables = read_recipe(recipe, changes).tables()
+            resolved = read_recipe(recipe, changes)
+            tables = resolved.tables()
+            if settings.evaluate.metrics is None and not resolved.metrics:
+                raise RecipeError("metrics: there are none to measure it by; name some in [[evaluate.metrics]]")
             if settings.evaluate.metrics is not None:
                 read_recipe(recipe, [*changes, *as_overrides({"metrics": settings.evaluate.metrics})])
         except P2PKitError as error:
@@ -161,18 +189,19 @@ def read_table(named: Path | str, overrides: Overrides = ()) -> Table:
             rows[row.name].append(Run(row.name, seed, recipe, [*changes, f"run.seed={seed}"], keys))
     if wrong:
         raise RecipeError("\n".join(wrong))
-    return Table(file, settings.name or file.stem, settings.seeds, rows, settings.evaluate)
+    return Table(file, _name(file, settings), settings.seeds, rows, settings.evaluate)
 
 
 def as_overrides(values: Mapping[str, Any]) -> list[str]:
     """What is set, as --set takes it, so that layers may set the same table one after another."""
-    return [f"{key}={_inline(value)}" for key, value in values.items()]
+    return [f"{key}={inline(value)}" for key, value in values.items()]
 
 
-def _inline(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{written(key)} = {_inline(item)}' for key, item in value.items())}}}"
-    return f"[{', '.join(map(_inline, value))}]" if isinstance(value, list | tuple) else written(value)
+def _name(file: Path, settings: TableSettings) -> str:
+    try:
+        return settings.name or _checked_folder(file.stem)
+    except ValueError as error:
+        raise RecipeError(f"{file}: a table that is called as its file, expected {error}; write name = ...") from error
 
 
 def _settings(file: Path) -> TableSettings:
@@ -205,20 +234,31 @@ def _report(error: ValidationError, tables: Mapping[str, Any]) -> list[str]:
 
 def _with_grid(file: Path, settings: TableSettings) -> list[RowSettings]:
     """The rows; with a grid, one for each row and each combination of values, called by these."""
-    axes = flattened(settings.grid) if settings.grid else {}
+    axes = dict(_axes(settings.grid))
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
             raise RecipeError(f"{file}: grid.{key}: found {values!r}, expected a list of values")
     if not settings.rows and not axes:
         raise RecipeError(f"{file}: it has no rows; write [[rows]], and below it a name and what to set, or a [grid]")
+    of_file = [*settings.rows] or [RowSettings(name="grid", set={})]
+    count, seeds = len(of_file) * prod(map(len, axes.values())), len(settings.seeds)
+    if count * seeds > MOST_RUNS:
+        what = f"{counted(count, 'row')} with {counted(seeds, 'seed')}"
+        raise RecipeError(f"{file}: {what} are more than {MOST_RUNS} runs; take some out")
     rows = list[RowSettings]()
-    for row in [*settings.rows] or [RowSettings(name="grid", set={})]:
-        for values in product(*axes.values()):
-            chosen = dict(zip(axes, values, strict=True))
-            names = [row.name] * bool(settings.rows) + [f"{key}={written(value)}" for key, value in chosen.items()]
-            rows.append(RowSettings(name=", ".join(names), extends=row.extends, set={**row.set, **chosen}))
-    if len(rows) * len(settings.seeds) > MOST_RUNS:
-        raise RecipeError(
-            f"{file}: {len(rows)} rows with {len(settings.seeds)} seeds are more than {MOST_RUNS} runs; take some out"
-        )
+    for row, values in product(of_file, product(*axes.values())):
+        chosen = dict(zip(axes, values, strict=True))
+        names = [row.name] * bool(settings.rows) + [f"{key}={inline(value)}" for key, value in chosen.items()]
+        try:
+            name = _checked_name(", ".join(names))
+        except ValueError as error:
+            found = f"a row called {shortened(', '.join(names), 200)!r}, expected {error}"
+            raise RecipeError(f"{file}: grid: {found}; write [[rows]] with names in its place") from error
+        rows.append(RowSettings(name=name, extends=row.extends, set={**row.set, **chosen}))
     return rows
+
+
+def _axes(grid: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The lists of values by dotted key; a value may be a table or a list of tables itself."""
+    for name, values in grid.items():
+        yield from _axes(values, f"{above}{name}.") if isinstance(values, dict) else [(f"{above}{name}", values)]

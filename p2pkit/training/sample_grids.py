@@ -83,6 +83,7 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     columns = max((row.columns[: len(row.images)] for row in rows), key=len)  # not every row has a mask
     headings = [_wrapped(name, font, column - GAP) for name in columns]
     above = TOP + (max(map(len, headings)) - 1) * LINE
+    title = _plain(title)
     width = GAP + max(len(columns) * column, round(font.getlength(title)) + GAP)
     height = above + sum(images[0].height + LINE + GAP for images in shown)
     grid = Image.new("RGB", (width, height), "white")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 from p2pkit.downloads.download import Unreachable, WrongChecksum, download, downloads_allowed
-from p2pkit.downloads.extraction import extract
+from p2pkit.downloads.extraction import extract, is_filled
 from p2pkit.errors import DataError, MissingData, RecipeError, WriteError
 from p2pkit.utils.progress import print_line
 
@@ -118,8 +119,10 @@ class ArchivePairs:
 
 def _missing(archive: str, root: Path, url: str, md5: str) -> MissingData | None:
     """Have the pairs of an archive in ``root``; where that cannot be, what is missing and how to get it."""
-    if root.is_dir() and any(not path.name.startswith(".") for path in root.iterdir()):
+    if is_filled(root):
         return None
+    if os.path.lexists(root) and not root.is_dir():
+        raise DataError(f"{root}: the {archive} go into this folder, and it is none; move it away, or set data.root")
     known = ARCHIVES[archive]
     stands_in = SampleHeader((*known.size, 3), (*known.size, 3), archive)
     if not downloads_allowed():

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 import p2pkit
 from p2pkit.contracts import Sample, SampleHeader, Shape, Split, dtype_range
 from p2pkit.data.adapter import as_header, as_sample
-from p2pkit.errors import MissingData, RecipeError
+from p2pkit.errors import MissingData, RecipeError, UnknownComponent
 from p2pkit.images.edges import GRAY, canny, luminance, slopes
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -63,13 +63,15 @@ class FromTargets:
         parameters = dict(of)
         if not isinstance(name := parameters.pop("name", None), str):
             raise RecipeError('data.of: expected the table of a data set, such as {name = "photos", root = "photos"}')
+        if "split" in parameters:
+            raise RecipeError("data.of.split: a run takes each split of the data set by itself; take this key out")
         try:
             found = p2pkit.create("datasets", name, **parameters, split=split)
         except MissingData as error:
             like = error.stands_in or SampleHeader(GUESSED, GUESSED, "")
             missing = error.missing.replace("data.root", "data.of.root")
             raise MissingData(f"data.of: {missing}", error.remedy, self._of_target(like)) from error
-        except RecipeError as error:
+        except (RecipeError, UnknownComponent) as error:
             raise RecipeError(f"data.of: {error}") from error
         if getattr(found, "paired", True) is False:
             raise RecipeError(f'data.of: {name} is unpaired; give its targets by themselves, as name = "photos"')
