@@ -240,7 +240,10 @@ def test_ranges_that_cannot_be(p2pkit: Call, tmp_path: Path) -> None:
         ("source.range=[]", '[low, high], a list with one of these for each channel, "auto" or "type"'),
         ("source.range=[[9,0], [0,1], [0,1]]", "the lower number first, then a higher one"),
         ('source.range="automatic"', '[low, high], a list with one of these for each channel, "auto" or "type"'),
-        ('source.channels="first 0"', '"rgb", "gray", or "first N" with a number from 1 on, such as "first 3"'),
+        (
+            'source.channels="first 0"',
+            '"rgb", "gray", "lab_L", "lab_ab", or "first N" with a number from 1 on, such as "first 3"',
+        ),
         ('target.alpha="#12345"', '"drop", "white", "black", or a colour of six digits, "#rrggbb"'),
     ],
 )

@@ -11,7 +11,6 @@ import click
 from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import STATISTICS, print_facts
 from p2pkit.errors import counted, visible
-from p2pkit.settings import LAB_AB
 from p2pkit.utils.jsonl import finite
 
 UNKNOWN = "not known"
@@ -71,7 +70,7 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
         [
             ("file", f"{file}, {outline.size / 1e6:.1f} MB"),
             ("weights", f"{outline.values / 1e6:.3f} M values ({kinds}) in {counted(outline.tensors, 'tensor')}"),
-            *([("pictures", COLOURS)] if outline.header.target_reading.channels == LAB_AB else []),
+            *([("pictures", COLOURS)] if outline.header.colours else []),
             *((name.replace("_", " "), _shown(value, UNSAID.get(name, UNKNOWN))) for name, value in header.items()),
             *sources,
             ("recipe", f"{counted(len(text.splitlines()), 'line')}, with --recipe" if text else UNKNOWN),
