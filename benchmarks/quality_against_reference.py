@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +25,6 @@ from PIL import Image
 ARMS = ("peer", "default", "reference")
 METRICS = ("psnr", "lpips", "ssim", "mae")
 SIZE, BATCH = 128, 4
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571}
-"""Student's t for a two-sided 95% interval of a mean over so many seeds."""
 
 
 def side_by_side(data: Path, out: Path) -> Path:
@@ -147,15 +144,6 @@ def scores(outputs: Path, targets: Path, lpips: Path | None) -> dict[str, float]
     return dict(p2pkit.compare(outputs, targets, metrics=list(METRICS), overrides=overrides).rows["outputs"])
 
 
-def interval(values: list[float]) -> str:
-    """Mean and 95% interval over seeds."""
-    mean = statistics.mean(values)
-    if len(values) < 2:
-        return f"{mean:.4f}"
-    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{mean:.4f} ± {half:.4f}"
-
-
 def main() -> None:
     """Train what is not there, print the scores of each seed, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,6 +165,8 @@ def main() -> None:
     (out / "targets").mkdir(parents=True, exist_ok=True)
     for file in sorted((pairs / "test").iterdir()):
         halves(file)[1].save(out / "targets" / f"{file.stem}.png")
+    from p2pkit.sweeps.results import mean_over
+
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in given.arms}
     for seed in given.seeds:
         for arm in given.arms:
@@ -194,7 +184,7 @@ def main() -> None:
             print(arm, seed, found[arm][-1], flush=True)
     print(f"{given.steps} steps | " + " | ".join(METRICS))
     for arm, rows in found.items():
-        print(arm, *(interval([row[name] for row in rows]) for name in METRICS), sep=" | ")
+        print(arm, *(mean_over([row[name] for row in rows]) for name in METRICS), sep=" | ")
 
 
 if __name__ == "__main__":

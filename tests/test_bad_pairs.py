@@ -16,9 +16,10 @@ from PIL import Image
 from p2pkit import build
 from p2pkit.contracts import PairedDataset, Sample
 from p2pkit.data.loader import EpochSampler
-from p2pkit.inference.model_file import checksum, read_model
+from p2pkit.inference.model_file import read_model
 from p2pkit.recipe.recipe import Chosen
 from p2pkit.utils.progress import Progress, print_line
+from p2pkit.utils.tensor_file import checksum
 from tests.conftest import Call, Outcome, lines, picture, save
 
 SKIP = ("--set", 'loader.bad_data="skip"')

@@ -19,7 +19,7 @@ from p2pkit.inference.model_header import ModelHeader, contradictions
 from p2pkit.utils.atomic import atomic_write
 from p2pkit.utils.opening import ReadError, is_listed
 from p2pkit.utils.progress import print_line
-from p2pkit.utils.tensor_file import Contents, DamagedFile, read_contents, read_tensors
+from p2pkit.utils.tensor_file import Contents, DamagedFile, checksum, read_contents, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,17 +197,6 @@ def _errors_told(file: Path) -> Iterator[None]:
         if file.parent.is_dir() and is_listed(file):
             raise ReadError(f"cannot read {file}: {error.strerror}; once it can be read, try again") from error
         raise ModelFileError(f"{file}: there is no such model file; check the path") from error
-
-
-def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
-    """The SHA-256 of a text and of tensors on the CPU, in the order of their names."""
-    from torch import uint8
-
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].contiguous().reshape(-1).view(uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _parse(file: Path, contents: Contents) -> tuple[ModelHeader, str | None]:

@@ -26,7 +26,7 @@ from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
 from p2pkit.images.volumes import is_volume
-from p2pkit.inference.model_file import checksum, find_model, read_model
+from p2pkit.inference.model_file import find_model, read_model
 from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
 from p2pkit.inference.pictures import picture_of, to_pixels
@@ -40,6 +40,7 @@ from p2pkit.networks.encoding import SourceEncoding, SourcePart, resize_sources
 from p2pkit.networks.fitting import in_fast_layout, resize
 from p2pkit.settings import TransformSettings
 from p2pkit.utils.progress import print_line
+from p2pkit.utils.tensor_file import checksum
 
 if TYPE_CHECKING:
     from p2pkit.inference.files import FileOptions, Report

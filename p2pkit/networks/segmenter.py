@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shlex
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from p2pkit.errors import DataError, P2PKitError, counted, first_line, visible
 from p2pkit.networks.label_classes import MOST_CLASSES, LabelClasses
 from p2pkit.utils.atomic import atomic_write
-from p2pkit.utils.tensor_file import DamagedFile, read_tensors
+from p2pkit.utils.tensor_file import DamagedFile, checksum, read_tensors
 
 FORMAT_VERSION = 1
 KEY = "p2pkit_segmenter"
@@ -131,7 +130,7 @@ class Segmenter:
         self.header, self.classes = header, header.classes
         self._network = network.requires_grad_(False).eval()
         self._recent = list[tuple[Tensor, Tensor]]()
-        self.computed_with = {"network": header.network, "weights": f"sha256 {_sha256(network.state_dict())[:16]}"}
+        self.computed_with = {"network": header.network, "weights": f"sha256 {checksum(network.state_dict())[:16]}"}
 
     def __deepcopy__(self, _: Any) -> Segmenter:
         return self
@@ -166,7 +165,11 @@ def write_segmenter(file: Path, header: SegmenterHeader, network: nn.Module) -> 
     from safetensors.torch import save_file
 
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    described = {"format_version": FORMAT_VERSION, "sha256": _sha256(weights), "header": header.model_dump(mode="json")}
+    described = {
+        "format_version": FORMAT_VERSION,
+        "sha256": checksum(weights),
+        "header": header.model_dump(mode="json"),
+    }
     with atomic_write(file) as aside:
         save_file(weights, aside, metadata={KEY: json.dumps(described)})
 
@@ -194,7 +197,7 @@ def read_segmenter(file: Path) -> Segmenter:
             raise ValueError(f"its format version is {described['format_version']!r}; upgrade p2pkit to read it")
         header = SegmenterHeader.model_validate_json(json.dumps(described["header"]))
         _refuse_contradictions(header)
-        if described["sha256"] != _sha256(weights):
+        if described["sha256"] != checksum(weights):
             raise ValueError("the checksum of its weights is wrong")
         return Segmenter(header, _with_weights(header, weights))
     except ValidationError as error:
@@ -225,13 +228,6 @@ def _with_weights(header: SegmenterHeader, weights: Mapping[str, Tensor]) -> nn.
             raise ValueError(f"{name} is missing, of another shape or type, or not finite")
     network.load_state_dict({name: weights[name] for name in expected}, assign=True)
     return network
-
-
-def _sha256(weights: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(weights.items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _block(fewer: int, more: int, stride: int = 1) -> nn.Sequential:

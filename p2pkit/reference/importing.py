@@ -11,7 +11,7 @@ import tomlkit
 from pydantic import ValidationError
 
 from p2pkit.errors import ModelFileError, counted, first_line, visible
-from p2pkit.inference.model_file import checksum, write_model
+from p2pkit.inference.model_file import write_model
 from p2pkit.inference.model_header import (
     ComponentHeader,
     ModelHeader,
@@ -23,6 +23,7 @@ from p2pkit.inference.model_header import (
 from p2pkit.reference.architecture import Found, network_in
 from p2pkit.settings import height_width
 from p2pkit.utils.atomic import refuse_replacing
+from p2pkit.utils.tensor_file import checksum
 
 CHANNELS = {1: "gray", 3: "rgb"}
 """What the PyTorch reference makes of every image that it reads, by the channels of its networks."""

@@ -98,16 +98,11 @@ class _Running:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    @property
-    def last_line(self) -> str:
-        lines = _tail(self.job.log).splitlines()
-        return lines[-1].strip() if lines else ""
-
-    @property
-    def fraction(self) -> float:
-        """How much of its training is done, as far as its log says."""
-        found = re.findall(r"^training: (\d+)/(\d+) ", _tail(self.job.log), re.MULTILINE)
-        return int(found[-1][0]) / max(1, int(found[-1][1])) if found else 0.0
+    def look(self) -> tuple[str, float]:
+        """The last line of its log, and how much of its training is done, as far as that says."""
+        text = _tail(self.job.log)
+        found = re.findall(r"^training: (\d+)/(\d+) ", text, re.MULTILINE)
+        return _last_line(text), int(found[-1][0]) / max(1, int(found[-1][1])) if found else 0.0
 
     def failure(self) -> str:
         """Why it has failed; "" where it has not."""
@@ -117,7 +112,7 @@ class _Running:
         if code < 0:
             return f"signal {-code} ended it, as the system does where memory runs out; the log: {self.job.log}"
         _, mark, message = f"\n{text}".rpartition("\nError: ")
-        return visible(" ".join(message.split())) if mark else f"{self.last_line}; the log: {self.job.log}"
+        return visible(" ".join(message.split())) if mark else f"{_last_line(text)}; the log: {self.job.log}"
 
 
 def run_jobs(jobs: Sequence[Job], places: Places, done: int) -> dict[Path, str]:
@@ -146,8 +141,8 @@ def run_jobs(jobs: Sequence[Job], places: Places, done: int) -> dict[Path, str]:
                 if failure := one.failure():
                     failures[one.job.folder] = failure
                 print_line(f"{one.job.called}: {f'failed: {failure}' if failure else f'done in {took}'}")
-            notes = [f"{one.job.called}: {one.last_line}" for one in running.values()]
-            part = sum(one.fraction for one in running.values())
+            seen = [(one.job.called, *one.look()) for one in running.values()]
+            notes, part = [f"{called}: {line}" for called, line, _ in seen], sum(share for _, _, share in seen)
             progress.advance(len(ended), notes, (progress.done + len(ended) + part) / total)
     if interruption.signal:
         what = "interrupted; what ran has written a checkpoint, and the same command goes on from there"
@@ -160,6 +155,11 @@ def _stop(running: Mapping[int, _Running]) -> None:
         one.stop()
     for one in running.values():
         one.process.wait()
+
+
+def _last_line(text: str) -> str:
+    lines = text.splitlines()
+    return lines[-1].strip() if lines else ""
 
 
 def _tail(log: Path) -> str:

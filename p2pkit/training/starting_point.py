@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from p2pkit.contracts import ValueRange, dtype_range
 from p2pkit.data.samples import BySide, Data
 from p2pkit.errors import ModelFileError, RecipeError, listed
-from p2pkit.inference.model_file import checksum, find_model, read_model_networks, refuse_not_finite
+from p2pkit.inference.model_file import find_model, read_model_networks, refuse_not_finite
 from p2pkit.inference.model_header import ModelHeader, OriginHeader
 from p2pkit.run_records import Environment, read_record
 from p2pkit.training.checkpoint import read_networks
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA
+from p2pkit.utils.tensor_file import checksum
 
 KEY = "train.init_from"
 SHOWN = 6
@@ -169,12 +170,9 @@ class StartingPoint:
 
     def _unlike_discriminator(self, wanted: ModelHeader) -> str:
         """The same of the discriminator, where the model file has one."""
-        there = self.header.discriminator
-        return (
-            _differing("discriminator", there.parameters, wanted.recipe_tables().get("discriminator", {}))
-            if there
-            else ""
-        )
+        if (there := self.header.discriminator) is None:
+            return ""
+        return _differing("discriminator", there.parameters, wanted.recipe_tables().get("discriminator", {}))
 
 
 def _differing(network: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

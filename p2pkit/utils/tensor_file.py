@@ -126,3 +126,14 @@ def _entry(said: Mapping[str, Any]) -> Entry:
     if prod(filter(None, shape)) >= 2**60 or prod(shape) * (int(bits[0]) // 8 if bits else 1) != end - begin:
         raise ValueError(f"a tensor of shape {shape} at {begin} to {end}")
     return Entry(dtype, tuple(shape), begin, end)
+
+
+def checksum(weights: Mapping[str, Tensor], text: str = "") -> str:
+    """The SHA-256 of a text and of tensors on the CPU, in the order of their names."""
+    from torch import uint8
+
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].contiguous().reshape(-1).view(uint8).numpy().data)
+    return digest.hexdigest()

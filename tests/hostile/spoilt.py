@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from p2pkit.inference.model_file import checksum
+from p2pkit.utils.tensor_file import checksum
 from tests.conftest import untrained_model
 from tests.model_files import change, change_header, described
 
