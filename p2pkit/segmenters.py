@@ -130,7 +130,7 @@ def fit_segmenter(
         set_seed(derived(found.run.seed, "segmenter") % 2**32)
         made = make_network(network, header.channels, len(header.names))
         begun_with = _published_backbone(made) if isinstance(made, FCNResNet50) else ""
-        made.to(session.accelerator.device).to(memory_format=torch.channels_last)
+        made.to(session.accelerator.device)
         size = _fit(made, photos, steps, LEARNING_RATES[network], session.accelerator.device)
         header = _measured(header.model_copy(update={"size": size, "begun_with": begun_with}), made.cpu(), photos)
         write_segmenter(file, header, made)
@@ -283,7 +283,7 @@ def _fit(network: nn.Module, photos: _Photos, steps: int, rate: float, device: t
 def _loss(network: nn.Module, group: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> Tensor:
     """The mean cross-entropy of the pixels that count, of photos of one size."""
     photos, numbers = (torch.stack(each).to(device) for each in zip(*group, strict=True))
-    logits = network(photos.to(memory_format=torch.channels_last))
+    logits = network(photos)
     return F.cross_entropy(logits, numbers, ignore_index=-1, reduction="sum") / (numbers >= 0).sum().clamp(min=1)
 
 

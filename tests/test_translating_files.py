@@ -19,7 +19,6 @@ from p2pkit.images.outputs import SIDECAR
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
 from p2pkit.inference.translator import Translator, load_model
-from p2pkit.networks.fitting import in_fast_layout
 from tests.conftest import REPOSITORY, Call, picture, save
 
 
@@ -46,9 +45,7 @@ def test_a_wide_network_gives_the_same_floats_in_any_batch(model: Path) -> None:
     torch.manual_seed(0)
     options = {"depth": 5, "width": 48, "upsampling": "resize"}
     generator = library_unet(**options)
-    translator = Translator(
-        in_fast_layout(generator, torch.device("cpu")), read_header(model), read_header(model).policy
-    )
+    translator = Translator(generator, read_header(model), read_header(model).policy)
     images = torch.rand(8, 3, 64, 96) * 2 - 1
     together = translator(images, seed=1)
     for index in range(8):

@@ -18,7 +18,6 @@ from p2pkit.data.readers import LOOK_EVERY_SECONDS, batches_of
 from p2pkit.data.samples import Samples
 from p2pkit.errors import DataError, P2PKitError, counted
 from p2pkit.images import formats
-from p2pkit.networks.fitting import in_fast_layout
 from p2pkit.settings import LoaderSettings
 from p2pkit.utils.seeds import derived
 from p2pkit.utils.signals import SIGNALS
@@ -237,10 +236,10 @@ def batches(
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the networks are, in the layout that is fastest there."""
+    """The batch where the networks are."""
     source, target = batch.source.to(device, non_blocking=True), batch.target.to(device, non_blocking=True)
     mask = batch.mask if batch.mask is None else batch.mask.to(device, non_blocking=True)
-    return Batch(in_fast_layout(source, device), in_fast_layout(target, device), batch.keys, mask)
+    return Batch(source, target, batch.keys, mask)
 
 
 def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:

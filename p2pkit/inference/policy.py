@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from p2pkit.contracts import Policy as Policy  # its home is with what needs no torch
 from p2pkit.errors import P2PKitError
 from p2pkit.inference.statistics import BatchNorm, ImageStatistics, after_normalising, normalises_each_image
-from p2pkit.networks.fitting import fitting_size, in_fast_layout, reflected
+from p2pkit.networks.fitting import fitting_size, reflected
 from p2pkit.networks.latent import Latent, SpatialNoise
 from p2pkit.networks.noise import dropout_mask, normal_noise
 from p2pkit.utils.seeds import derived
@@ -78,7 +78,7 @@ def infer(
     if statistics is not None:
         statistics.begin()
     with torch.inference_mode():
-        output: Tensor = network(in_fast_layout(padded, padded.device))
+        output: Tensor = network(padded)
     scale = output.shape[2] // rows
     if scale == 0 or output.shape[2:] != (scale * rows, scale * columns):
         given, expected = "{}x{}".format(*output.shape[2:]), f"{rows}x{columns}"

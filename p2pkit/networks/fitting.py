@@ -1,10 +1,10 @@
-"""Fitting images to a network: resizing, the sizes that it takes, and the memory layout that is fastest."""
+"""Fitting images to a network: resizing, and the sizes that it takes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +14,9 @@ from torchvision.transforms.v2 import functional as vision
 from p2pkit.contracts import Resampling, SizedGenerator
 from p2pkit.errors import DataError
 
-LayoutT = TypeVar("LayoutT", Tensor, nn.Module)
 _BICUBIC = vision.InterpolationMode.BICUBIC
 CUBIC_REACH = 2.0
 """Bicubic interpolation takes pixels less than so many pixels away; where it makes images smaller, of the result's."""
-
-
-def in_fast_layout(what: LayoutT, device: torch.device) -> LayoutT:
-    """Images or a network in the memory layout that is fastest on ``device``: channels last on a CPU."""
-    # oneDNN's convolutions run up to 1.8 times as fast so; the values are the same
-    return what.to(memory_format=torch.channels_last) if device.type == "cpu" else what
 
 
 def fitting_size(generator: nn.Module, size: Sequence[int]) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
-from p2pkit.networks.fitting import in_fast_layout
+from p2pkit.networks.small_maps import multiply_small_maps
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
 from p2pkit.training.parts import TrainingParts
@@ -68,12 +68,12 @@ def refuse_untrainable(origin: str, method: Method, name: str) -> None:
 
 
 def to_device(parts: TrainingParts, device: torch.device) -> None:
-    """Put networks and losses on ``device``, in the layout that is fastest there."""
+    """Put networks and losses on ``device``, with what is fastest there."""
     for network in networks_of(parts):
-        in_fast_layout(network.to(device), device)
+        multiply_small_maps(network.to(device))
     for loss in parts.losses:
         if isinstance(module := getattr(loss.loss, "component", None), nn.Module):
-            in_fast_layout(module.to(device), device)
+            module.to(device)
 
 
 def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:

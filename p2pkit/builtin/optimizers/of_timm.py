@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from timm.optim import OptimInfo, create_optimizer_v2
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 LEARNING_RATE, BETAS, MOMENTUM = 2e-4, (0.5, 0.999), 0.9
@@ -28,6 +28,8 @@ def of_timm(info: OptimInfo) -> Callable[..., Optimizer]:
     """A factory of the optimizer that ``info`` describes, with those parameters that it has."""
 
     def make(params: Iterable[nn.Parameter], **options: Any) -> Optimizer:
+        if info.opt_class in (Adam, AdamW, SGD):
+            options["fused"] = True  # one pass over the weights, which are more than caches hold
         optimizer: Optimizer = create_optimizer_v2(params, info.name, **options)
         return optimizer
 
