@@ -1,9 +1,9 @@
 """p2pkit: image-to-image translation as a toolkit.
 
 The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for
-metrics, ``fit_segmenter`` for one of them, ``load_model``, ``load_data``, ``contact_sheet``, ``import_checkpoint`` and
-``export_checkpoint`` for checkpoints of the reference implementations, ``create`` and ``components``, and ``hookimpl``
-for plugins. docs/plugins.md lists the modules that a plugin may import.
+metrics, ``fit_segmenter`` for one of them, ``bench`` for the rate of training, ``load_model``, ``load_data``,
+``contact_sheet``, ``import_checkpoint`` and ``export_checkpoint`` for checkpoints of the reference implementations,
+``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from p2pkit.hookspecs import hookimpl
 from p2pkit.images import formats
 
 if TYPE_CHECKING:
+    from p2pkit.benchmarks.bench import Benchmark, bench
     from p2pkit.build import load_data
     from p2pkit.components.catalogue import create
     from p2pkit.components.host import PluginManager
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from p2pkit.sweeps.sweep import sweep
 
 __all__ = [
-    "Batch", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
-    "WeightedLoss", "__version__", "compare", "components", "contact_sheet", "contracts", "create", "errors",
+    "Batch", "Benchmark", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
+    "WeightedLoss", "__version__", "bench", "compare", "components", "contact_sheet", "contracts", "create", "errors",
     "evaluate", "export_checkpoint", "fit_segmenter", "hookimpl", "import_checkpoint", "load_data", "load_model",
     "resume", "sweep", "train",
 ]  # fmt: skip
@@ -43,6 +44,7 @@ __all__ = [
 _HOMES = {
     "Evaluation": "p2pkit.evaluations", "SweepResult": "p2pkit.sweeps.results", "TrainingResult": "p2pkit.runs",
     "Translator": "p2pkit.inference.translator",
+    "Benchmark": "p2pkit.benchmarks.bench", "bench": "p2pkit.benchmarks.bench",
     "compare": "p2pkit.evaluations", "contact_sheet": "p2pkit.contact_sheets",
     "create": "p2pkit.components.catalogue", "evaluate": "p2pkit.evaluations",
     "fit_segmenter": "p2pkit.segmenters",

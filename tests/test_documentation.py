@@ -283,3 +283,12 @@ def test_the_example_of_resuming_with_changes(recipe: Path, tmp_path: Path, monk
     names: dict[str, Any] = {}
     exec(example, names)
     assert names["result"].step == 120
+
+
+def test_the_example_of_measuring_speed(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shoes.toml").write_text(recipe.read_text())
+    names: dict[str, Any] = {}
+    (example,) = blocks("docs/performance.md", "python")
+    exec(example, names)
+    assert names["found"].batch_size == 2 and names["found"].steps == 5
