@@ -8,6 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from p2pkit.contracts import Batch
+from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, lines, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -31,3 +33,22 @@ def test_a_model_trained_on_a_gpu_translates_on_a_cpu(p2pkit: Call, recipe: Path
     model = train(p2pkit, recipe, tmp_path / "run") / "model.safetensors"
     outcome = p2pkit("translate", model, pairs / "test", "--out", tmp_path / "out", "--device", "cpu")
     assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    "extra", [(), ("train.ema_decay=0.9", "optimizer.clip_gradient_norm=0.5", "train.precision=bf16")]
+)
+def test_no_step_waits_for_the_gpu(
+    extra: tuple[str, ...], p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer._train_step
+
+    def watched(self: Trainer, batch: Batch) -> None:
+        torch.cuda.set_sync_debug_mode("error" if self.state.step else "default")  # what happens once may wait
+        try:
+            step(self, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(Trainer, "_train_step", watched)
+    train(p2pkit, recipe, tmp_path / "run", "loader.batch_size=1", "train.max_steps=8", *extra)

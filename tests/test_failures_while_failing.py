@@ -26,6 +26,7 @@ from p2pkit.contracts import Batch
 from p2pkit.data.readers import _Watch, batches_of
 from p2pkit.errors import DataError
 from p2pkit.inference.model_file import read_header
+from p2pkit.training.ending import Ending
 from p2pkit.training.outputs import Outputs
 from p2pkit.training.trainer import Trainer
 from tests.conftest import Call, steps_of_checkpoints, train
@@ -290,13 +291,13 @@ def test_a_callback_that_fails_and_a_full_disk(
 def test_a_loss_that_is_not_finite_and_a_lost_share(
     recipe: Path, tmp_path: Path, p2pkit: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep = Trainer._stop_before_it_spreads
+    keep = Ending.before_it_spreads
 
-    def lost(self: Trainer, *arguments: Any) -> Any:
+    def lost(self: Ending, *arguments: Any) -> Any:
         with failing_writes(1, errno.ESTALE):
-            keep(self, *arguments)
+            return keep(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_stop_before_it_spreads", lost)
+    monkeypatch.setattr(Ending, "before_it_spreads", lost)
     exploding = ("optimizer.name=sgd", "optimizer.lr=1e3", "generator.norm=none", "discriminator.norm=none")
     outcome = p2pkit("run", recipe, "--out", tmp_path / "run", *words(*exploding, "train.max_steps=400"))
     assert outcome.code == 2 and "Lower optimizer.lr" in outcome.err and os.strerror(errno.ESTALE) in outcome.err

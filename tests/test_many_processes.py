@@ -34,7 +34,7 @@ WITHOUT_STATISTICS = (
 def launch(*arguments: object, processes: int = 2) -> subprocess.Popen[str]:
     """Start some processes under torchrun, whose agent ends all when one has failed."""
     words = ("--nproc_per_node", str(processes), "-m", "p2pkit", *map(str, arguments), "--device", "cpu")
-    return _start([*LAUNCH, *words], {})
+    return start_program([*LAUNCH, *words], {})
 
 
 def launch_alone(rank: int, port: int, *arguments: object) -> subprocess.Popen[str]:
@@ -46,10 +46,10 @@ def start_alone(rank: int, port: int, *arguments: object) -> subprocess.Popen[st
     """The same with any program of Python's."""
     place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return _start([sys.executable, *map(str, arguments)], {**place, **meeting})
+    return start_program([sys.executable, *map(str, arguments)], {**place, **meeting})
 
 
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+def start_program(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

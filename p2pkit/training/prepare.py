@@ -13,13 +13,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.small_maps import multiply_small_maps
 from p2pkit.training.checkpoint import Trained
+from p2pkit.training.ema import MovingAverage
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.state_dicts import own_state
@@ -93,10 +93,8 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     networks: dict[str, nn.Module] = {}
     for name in method.networks:
         networks[name] = accelerator.unwrap_model(getattr(method, name))
-    decay = parts.train.ema_decay
-    if decay is not None:
-        ema = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        networks[EMA] = AveragedModel(networks["generator"], multi_avg_fn=ema)
+    if parts.train.ema_decay is not None:
+        networks[EMA] = MovingAverage(networks["generator"], parts.train.ema_decay, accelerator.device)
     stateful: dict[str, Stateful] = {}
     for name, each in {"method": method, "schedule": parts.schedule, **parts.callbacks}.items():
         if isinstance(each, Stateful):

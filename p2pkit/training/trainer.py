@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -24,7 +23,7 @@ from p2pkit.distributed.collectives import (
     on_every_process,
     on_main_process,
 )
-from p2pkit.errors import CallbackError, DataError, NotFiniteError, P2PKitError, WriteError
+from p2pkit.errors import CallbackError, DataError, NotFiniteError, WriteError
 from p2pkit.evaluation.baselines import measure_beside_trivial
 from p2pkit.evaluation.driver import Driver, StopRequested
 from p2pkit.networks.fitting import refuse_unfitting
@@ -32,9 +31,9 @@ from p2pkit.run_dir import RunDir
 from p2pkit.settings import Limits, steps_in
 from p2pkit.training.callbacks import Callbacks, RunView
 from p2pkit.training.checkpoint import read_checkpoint, refuse_different, set_aside_after
-from p2pkit.training.ending import told_with
+from p2pkit.training.ending import Ending, FailedStep
+from p2pkit.training.finite import MOST_PENDING, deferred_checks
 from p2pkit.training.metrics_log import drop_lines, short_losses
-from p2pkit.training.not_finite import keep_step
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
@@ -62,7 +61,7 @@ class Trainer:
 
         ``began`` is when the time that ``train.max_time`` limits began, by time.monotonic(); now by default.
         """
-        self.parts, self.accelerator, self.folder, self.resume_command = parts, accelerator, folder, resume_command
+        self.parts, self.accelerator, self.folder = parts, accelerator, folder
         self._began = time.monotonic() if began is None else began
         crops = parts.augmentation.settings.crops_per_image
         self.steps_per_epoch = steps_per_epoch(len(parts.train_set), parts.loader, accelerator.num_processes, crops)
@@ -86,6 +85,7 @@ class Trainer:
         self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
         generator = self.ema.module if self.ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
+        self.ending = Ending(self.outputs, self.interruption, resume_command)
         self._last_means: dict[str, float] = {}
         self._first_means: dict[str, float] = {}
 
@@ -132,9 +132,10 @@ class Trainer:
             except DataError as error:
                 if self.accelerator.num_processes > 1 and not isinstance(error, SharedDataError):
                     raise  # the others do not know of it, and no checkpoint is written without them
-                raise self._with_checkpoint(error) from error
+                self._refuse_not_finite()
+                raise self.ending.with_checkpoint(error, self.state) from error
             except WriteError as error:
-                raise WriteError(f"{error}\n{self._last_checkpoint()}") from error
+                raise WriteError(f"{error}\n{self.ending.last_checkpoint()}") from error
 
     def _train(self) -> None:
         state = self.state
@@ -146,6 +147,7 @@ class Trainer:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodWithStart):
                 self.parts.method.on_train_start()
+            self.update.checks = deferred_checks(self.accelerator, self.trained)
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, time.monotonic() - self._began)
@@ -155,6 +157,8 @@ class Trainer:
                     break
                 assert isinstance(found, Loaded)
                 self._train_step(found.batch)
+                if state.expected is None or len(self.update.checks or ()) >= MOST_PENDING:
+                    self._refuse_not_finite()
                 if state.expected is None:
                     self._keep_time_to_measure(self._driver())
                     progress.later = sum(state.expected or ())
@@ -204,21 +208,29 @@ class Trainer:
 
     def _batches(self) -> Iterator[Loaded | DataError | None]:
         """This process's share of each batch; last what is wrong, which is not raised; None after a signal."""
-        parts, rank, processes = self.parts, self.accelerator.process_index, self.accelerator.num_processes
-        examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
-        shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
-        sampler = EpochSampler(
-            len(parts.train_set), parts.loader.batch_size, parts.run.seed, self.state.step, rank, processes, shards,
-            parts.augmentation.settings.crops_per_image, len(parts.train_set.targets or ()),
-        )  # fmt: skip
+        loaded = batches(*self._reading(self.state.step), self.parts.loader, lambda: bool(self.interruption.signal))
         try:
-            for loaded in batches(examples, sampler, parts.loader, lambda: bool(self.interruption.signal)):
-                sides, keys = loaded.batch.source.shape[2:], ", ".join(loaded.batch.keys)
+            for each in loaded:
+                sides, keys = each.batch.source.shape[2:], ", ".join(each.batch.keys)
                 refuse_unfitting(self.trained.networks["generator"], sides, keys)
-                yield loaded
+                yield each
             yield None
         except DataError as error:
             yield error
+
+    def _reading(self, step: int) -> tuple[Examples, EpochSampler]:
+        """The samples as they are read in training, and which of them make up this process's batches from a step on."""
+        parts, rank, processes = self.parts, self.accelerator.process_index, self.accelerator.num_processes
+        examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
+        shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
+        return examples, EpochSampler(
+            len(parts.train_set), parts.loader.batch_size, parts.run.seed, step, rank, processes, shards,
+            parts.augmentation.settings.crops_per_image, len(parts.train_set.targets or ()),
+        )  # fmt: skip
+
+    def _read_again(self, step: int) -> Batch:
+        """This process's share of the batch of a step that has been made, in this process."""
+        return next(batches(*self._reading(step), self.parts.loader.model_copy(update={"workers": 0}))).batch
 
     def _train_step(self, batch: Batch) -> None:
         state = self.state
@@ -228,23 +240,40 @@ class Trainer:
         try:
             self.parts.method.train_step(self.update.batch, self.update)
         except NotFiniteError as error:
-            self._stop_before_it_spreads(batch, error)
+            failed = FailedStep(state.step, batch.keys, self.update.progress, state.identity)
+            raise self.ending.before_it_spreads(error, failed, lambda: batch) from error
         if self.ema is not None:
             self.ema.update_parameters(self.trained.networks["generator"])
         state.step += 1
         state.window.add(self.update.take_terms())
         state.metrics, state.finished = {}, False
 
+    def _refuse_not_finite(self) -> None:
+        """End the run where a step since the last look was not finite; waits for the device, unless all are known."""
+        checks = self.update.checks
+        if checks is None or (update := checks.first_not_finite()) is None:
+            return
+        failed = FailedStep(update.step, update.keys, update.progress, self.state.identity)
+        try:
+            update.refuse(self.accelerator)
+        except NotFiniteError as error:
+            again = partial(self._read_again, update.step)
+            raise self.ending.before_it_spreads(error, failed, again) from error
+
     def _write_what_is_due(self) -> None:
         settings, every, step = self.parts.train, self.parts.validation.settings.every, self.state.step
-        if step % settings.log_every == 0 and self.state.window:
-            self._log()
-        if step % settings.sample_every == 0:
-            self.outputs.sample(step)
+        logged, sampled = step % settings.log_every == 0, step % settings.sample_every == 0
         measured = every is not None and step % steps_in(every, self.steps_per_epoch) == 0
+        saved = step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0
+        if logged or sampled or measured or saved:
+            self._refuse_not_finite()
+        if logged and self.state.window:
+            self._log()
+        if sampled:
+            self.outputs.sample(step)
         ahead = self.state.expected[0] if self.state.expected else 0.0
         improved = measured and not self._is_over(ahead) and self._measure()  # the end measures by itself
-        if improved or step % steps_in(settings.checkpoint_every, self.steps_per_epoch) == 0:
+        if improved or saved:
             self._save()
 
     def _call_callbacks(self, event: str) -> None:
@@ -261,7 +290,8 @@ class Trainer:
         reason, failure = self.callbacks.shared(self.accelerator)
         self.state.stopped = self.state.stopped or reason
         if failure:
-            raise self._with_checkpoint(CallbackError(failure))
+            self._refuse_not_finite()
+            raise self.ending.with_checkpoint(CallbackError(failure), self.state)
 
     def _save(self) -> None:
         """Write a checkpoint, unless it is there; it also holds why callbacks want the run to end by now."""
@@ -329,6 +359,7 @@ class Trainer:
             self._stop(int(signal))
 
     def _stop(self, signal: int) -> NoReturn:
+        self._refuse_not_finite()
         step = self.state.step
         try:
             self._save()
@@ -336,54 +367,16 @@ class Trainer:
             raise WriteError(f"interrupted at step {step}, of which no checkpoint can be written: {error}") from error
         with suppress(Exception):  # trackers that fail must not hide why the run ends
             self.accelerator.end_training()
-        raise Interrupted(signal, f"interrupted at step {step}; {self._how_to_resume()}")
+        raise Interrupted(signal, f"interrupted at step {step}; {self.ending.how_to_resume(step)}")
 
     def _stop_at_bad_data(self, message: str) -> NoReturn:
         """End the run on all processes, each of which reports what any of them has met."""
         messages = all_gather_text(self.accelerator, message)
         raise SharedDataError("\n".join(text for text in messages if text))
 
-    def _with_checkpoint(self, error: P2PKitError) -> P2PKitError:
-        """``error`` and how to resume, once a checkpoint is written; as it is before the first step."""
-        if self.state.step == 0:
-            return error
-
-        def write() -> str:
-            self.outputs.save(self.state, {})
-            data = isinstance(error, DataError)
-            lead = "The data ends the run. Once it is mended, go on: " if data else "The run ends: "
-            return lead + self._how_to_resume(data)
-
-        return told_with(error, write, self.interruption, self._last_checkpoint)
-
-    def _how_to_resume(self, although_data_changed: bool = False) -> str:
-        command = self.resume_command(although_data_changed)
-        return f"a checkpoint of step {self.state.step} is written. To resume:\n  {command}"
-
-    def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
-        """Leave the step that has led to a loss that is NaN or infinite, and report all that is known of it."""
-        left = self.folder.not_finite(step := self.state.step + 1)
-        first = NotFiniteError(
-            f"step {step}: {error}. The files were {', '.join(batch.keys)}. Lower optimizer.lr, set "
-            "optimizer.clip_gradient_norm, or look at the files."
-        )
-
-        def keep() -> str:
-            keep_step(self.accelerator, left, batch, self.update.progress, self.trained, self.state.identity)
-            return (
-                "The batch and the networks as they were are kept; to see where it began:\n"
-                f"  p2pkit replay {shlex.quote(str(left))}\n{self._last_checkpoint()}"
-            )
-
-        raise told_with(first, keep, self.interruption, self._last_checkpoint) from error
-
-    def _last_checkpoint(self) -> str:
-        if (saved_at := self.outputs.saved_at) < 0:
-            return "No checkpoint had been written"
-        return f"The checkpoint of step {saved_at} is good; to resume from there:\n  {self.resume_command(False)}"
-
     def _finish(self) -> dict[str, float]:
         state, accelerator = self.state, self.accelerator
+        self._refuse_not_finite()
         if state.window:
             self._log()
         self._save()

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
-from p2pkit.distributed.collectives import all_reduce_max
-from p2pkit.errors import NotFiniteError, RecipeError
+from p2pkit.errors import RecipeError
 from p2pkit.run_contracts import Position, Schedule
+from p2pkit.training.finite import DeferredChecks, PendingUpdate, refuse_gradient, refuse_loss
 from p2pkit.utils.seeds import derived
 
 
@@ -50,6 +50,10 @@ class Updater:
     accumulate: int = 1
     rates: dict[str, list[float]] = field(default_factory=dict)
     """The learning rate of each group of each optimizer, as the optimizer was made."""
+    checks: DeferredChecks | None = None
+    """Looks at the numbers of updates on the device; None to look at them before each."""
+    step: int = 0
+    """Steps that have been made."""
     progress: float = 0.0
     """How far the run is, from 0 to 1."""
     batch: Batch = field(init=False)
@@ -66,7 +70,7 @@ class Updater:
         Raises:
             RecipeError: a loss on gradients meets a network that has no second derivative.
             NotFiniteError: on any process the sum, or a gradient's norm, is infinite or NaN; no network of these
-                has been changed by then.
+                has been changed by then. Not with ``checks``, which leave this update out and all after it.
         """
         names = [networks] if isinstance(networks, str) else list(networks)
         if self.accumulate > 1:
@@ -76,7 +80,8 @@ class Updater:
         if not terms:
             return
         total = torch.stack(list(map(Tensor.float, terms.values()))).sum()
-        self._refuse_not_finite(" and the ".join(names), total, terms)
+        if self.checks is None:
+            refuse_loss(self.accelerator, names, total, terms)
         if self.accumulate == 1:
             for name in names:
                 self.optimizers[name].zero_grad()
@@ -84,8 +89,7 @@ class Updater:
         for parameter in fixed:
             # only now, since DistributedDataParallel waits for all gradients; optimizers pass over what has none
             parameter.grad = None
-        for name in names:
-            self._check_gradients(name, self.optimizers[name], terms)
+        self._check_gradients(names, total, terms)
         scaler = self.accelerator.scaler
         for name in names:
             if scaler is None:
@@ -131,29 +135,34 @@ class Updater:
                 "discriminator.backbone, say), or leave that loss out"
             ) from error
 
-    def _refuse_not_finite(self, network: str, total: Tensor, terms: Terms) -> None:
-        finite = bool(total.isfinite())
-        if not all_reduce_max(self.accelerator, [not finite])[0]:
-            return
-        values = "; this process's share is"
-        if not finite:
-            values = ": " + ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
-        raise NotFiniteError(f"the loss of the {network} is not a finite number{values}")
+    def _check_gradients(self, networks: Sequence[str], total: Tensor, terms: Terms) -> None:
+        """Scale the gradients down to the norms that the recipe allows; refuse those that would spoil the weights."""
+        norms = dict(self._gradient_norms(networks))
+        if self.checks is not None:
+            known, keys = {name: term.detach() for name, term in terms.items()}, self.batch.keys
+            update = PendingUpdate(self.step, self.progress, keys, networks, known, total.detach(), norms)
+            self.checks.add(update)
+        elif self.accelerator.scaler is None:
+            for name, norm in norms.items():
+                refuse_gradient(name, norm, terms)
+        for name, norm in norms.items():
+            limit = self.clip_gradient_norm[name]
+            if limit is not None:
+                clip_grads_with_norm_(self._parameters(name), limit, norm)
 
-    def _check_gradients(self, network: str, optimizer: Any, terms: Terms) -> None:
-        """Scale the gradients down to the norm that the recipe allows; refuse those that would spoil the weights."""
-        limit, scaled = self.clip_gradient_norm[network], self.accelerator.scaler is not None
-        if limit is None and scaled:
-            return  # the scaler looks for what is not finite itself, and leaves such a step out
-        # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
-        self.accelerator.unscale_gradients(optimizer)
-        parameters = list(chain.from_iterable(map(itemgetter("params"), optimizer.param_groups)))
-        norm = get_total_norm(list(filter(torch.is_tensor, map(attrgetter("grad"), parameters))))
-        if not scaled and not norm.isfinite():
-            losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
-            raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
-        if limit is not None:
-            clip_grads_with_norm_(parameters, limit, norm)
+    def _gradient_norms(self, networks: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        """The norm of each network's gradient, where it is of use."""
+        for name in networks:
+            if self.clip_gradient_norm[name] is None and self.accelerator.scaler is not None:
+                continue  # the scaler looks for what is not finite itself, and leaves such a step out
+            # not accelerator.clip_grad_norm_, which unscales the gradients of every optimizer
+            self.accelerator.unscale_gradients(self.optimizers[name])
+            gradients = list(filter(torch.is_tensor, map(attrgetter("grad"), self._parameters(name))))
+            # torch's norm of nothing is on the CPU
+            yield name, get_total_norm(gradients) if gradients else torch.zeros((), device=self.accelerator.device)
+
+    def _parameters(self, network: str) -> list[nn.Parameter]:
+        return list(chain.from_iterable(map(itemgetter("params"), self.optimizers[network].param_groups)))
 
     def set_position(self, position: Position) -> None:
         """Take note of how far the run is, and set the learning rates to what the schedule says there.
@@ -161,7 +170,7 @@ class Updater:
         Raises:
             RecipeError: the schedule gives what no rate can be multiplied by.
         """
-        self.progress, factor = position.progress, self.schedule(position)
+        self.step, self.progress, factor = position.step, position.progress, self.schedule(position)
         if not 0 <= factor < math.inf:
             raise RecipeError(f"the schedule gives {factor!r} at step {position.step}, expected a number of at least 0")
         if position.step < self.warmup:
