@@ -18,12 +18,14 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from p2pkit.components.catalogue import create
+from p2pkit.components.host import manager
 from p2pkit.components.signature import build_component, defined, plain, splits_of, supplied_names
 from p2pkit.contracts import Component, Method, Resampling, Split, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
 from p2pkit.data.colours import colours_of
-from p2pkit.data.samples import BySide, Data, Samples, SideValues
+from p2pkit.data.samples import Data, Samples
+from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, MissingData, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.images.pixels import Reading
@@ -71,8 +73,9 @@ def load_data(
         made, notices = settled_sets(made, chosen.origin, chosen.values.split, recipe.run.seed)
     values, ranges, taking = _values(recipe)
     whole, cache = chosen.values.fingerprint == "whole", recipe.loader.cache
+    made_by = f"{chosen.table()} {manager().code_behind(chosen.registered.distribution)}" if cache == "disk" else ""
     for split, dataset in made.items():
-        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole))
+        sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole, made_by))
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
@@ -93,8 +96,7 @@ def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
     """What a recipe says of the values and ranges of each side, and what is taken of the channels of files."""
     values, ranges, taking = BySide(), BySide(), dict[str, Any]()
     sides: dict[str, Any] = {"source": recipe.source, "target": recipe.target}
-    for name, settings in recipe.sources.items():
-        sides[f"source.{name}"] = settings
+    sides |= {f"source.{name}": settings for name, settings in recipe.sources.items()}
     for side, settings in sides.items():
         given = settings.range or (None if settings.percentiles else LAB_RANGES.get(settings.channels or ""))
         rule, channels, ranges[side] = str(given or "default"), (), None
@@ -132,9 +134,8 @@ def augmentation(
 
     Without the ``channels`` of both sides there is only what sizes depend on: ``[transform]``.
     """
-    augmentations = []
-    for chosen in recipe.augmentations if channels is not None else ():
-        augmentations.append(NamedAugmentation(chosen.origin, make(chosen, **(channels or {}))))
+    chosen = recipe.augmentations if channels is not None else ()
+    augmentations = [NamedAugmentation(each.origin, make(each, **(channels or {}))) for each in chosen]
     plain_parts = tuple(map(methodcaller("_replace", encoding=None), parts))  # for workers, which may be spawned
     return Augmentation(recipe.transform, recipe.run.seed, plain_parts, augmentations, scale)
 
@@ -168,8 +169,7 @@ def build(
     for kind in ("generator", "discriminator", "method", "encoding", "schedule"):
         if (chosen := getattr(recipe, kind)) is not None:
             origins[kind] = chosen.origin
-    for name, chosen in recipe.encodings.items():
-        origins[f"encoding.{name}"] = chosen.origin
+    origins |= {f"encoding.{name}": chosen.origin for name, chosen in recipe.encodings.items()}
     for loss, chosen in zip(losses, recipe.losses, strict=True):
         origins[f"losses.{loss.name}"] = chosen.origin
     augmented = augmentation(recipe, networks.sources[0], data.channels, data.spec.scale)

@@ -225,7 +225,9 @@ def data_for(
     tables = {name: trained[name] for name in OF_DATA if name in trained}
     # what data sets draw depends on it; trackers may not be here
     tables["run"] = {name: trained["run"][name] for name in ("name", "seed") if name in trained.get("run", {})}
-    tables["loader"] = {**tables.get("loader", {}), "cache": False}  # each image is read once
+    loader = tables.get("loader", {})
+    # each image is read once, so that memory would keep them for nobody
+    tables["loader"] = {**loader, "cache": "disk" if loader.get("cache") == "disk" else "none"}
     if isinstance(data, tuple):
         tables["data"] = _folders(*data)
     elif data is not None:

@@ -78,6 +78,14 @@ BadData = Literal["stop", "skip"]
 Interval = PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d* epochs?$", title='text such as "5 epochs"')]
 
 
+LoaderCache = Literal["none", "memory", "disk", "device"]
+
+
+def _checked_cache(value: Any) -> Any:
+    """``value``, with the present words for true and false, which the recipes in the folders of earlier runs have."""
+    return ("memory" if value else "none") if isinstance(value, bool) else value
+
+
 class Section(BaseModel):
     """A recipe section of fixed keys; an unknown key is an error. What is written below a key is its description."""
 
@@ -210,8 +218,9 @@ class LoaderSettings(Section):
     """Pairs in a step, over all processes together; 1 in the paper's runs."""
     workers: NonNegativeInt = 2
     """Processes that read ahead, for each process that trains; 0 reads in that one itself."""
-    cache: bool = False
-    """Keep every decoded pair in memory (each worker its own), for small data that is costly to read."""
+    cache: Annotated[LoaderCache, BeforeValidator(_checked_cache)] = "none"
+    """Keep decoded or drawn samples: in "memory", each process its own; on "disk", for all processes and later runs; on
+    the "device" too, where they are augmented then, without workers."""
     bad_data: BadData = "stop"
     """What a pair that cannot be used does to a run: end it, or give its place to the next one that can."""
     timeout: Duration = "10m"

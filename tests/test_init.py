@@ -358,10 +358,10 @@ def test_a_machine_with_a_gpu_gets_the_papers_settings(p2pkit: Call) -> None:
     recipe = tomllib.loads(recipe_for("data", Machine("a CUDA GPU", 8, 10**11)).text)
     assert recipe["transform"] == {"load_size": 286, "crop_size": 256, "flip": False}
     assert recipe["generator"] == {"name": "unet"} and recipe["train"]["epochs"] == 200
-    assert recipe["loader"] == {"batch_size": 1, "workers": 0, "cache": True}
+    assert recipe["loader"] == {"batch_size": 1, "workers": 0, "cache": "memory"}
     assert "optimizer" not in recipe and recipe["validation"]["every"] == "10 epochs"
     little = tomllib.loads(recipe_for("data", Machine("a CUDA GPU", 8, 10**7)).text)
-    assert little["loader"] == {"batch_size": 1, "workers": 4, "cache": False}
+    assert little["loader"] == {"batch_size": 1, "workers": 4, "cache": "none"}
     slow = tomllib.loads(recipe_for("data", Machine("", 2, 10**11)).text)
     assert slow["transform"] == {"load_size": 143, "crop_size": 128, "flip": False}
     assert slow["train"]["max_time"] == "4m30s" and slow["generator"]["width"] == 32

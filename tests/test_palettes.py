@@ -69,7 +69,7 @@ def test_numbers_are_turned_upright_with_their_colours() -> None:
     )
 
 
-@pytest.mark.parametrize("cache", ["true", "false"])
+@pytest.mark.parametrize("cache", ["memory", "none", "disk", "device"])
 def test_a_run_takes_the_numbers_of_palettes(cache: str, labels: Path, tmp_path: Path, p2pkit: Call) -> None:
     few = ("train.max_steps=3", f"loader.cache={cache}")
     gray = train(p2pkit, labels, tmp_path / "gray", *few)

@@ -38,7 +38,7 @@ load_size = 64
 crop_size = 64
 flip = false
 [loader]
-cache = true
+cache = "memory"
 [generator]
 name = "unet"
 depth = 3

@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_weights_with_and_without_workers(
     alone = weights(train(p2pkit, recipe, tmp_path / "alone"))
     again = weights(train(p2pkit, recipe, tmp_path / "again"))
     workers = weights(train(p2pkit, recipe, tmp_path / "workers", "loader.workers=2"))
-    cached = weights(train(p2pkit, recipe, tmp_path / "cached", "loader.cache=true"))
+    cached = weights(train(p2pkit, recipe, tmp_path / "cached", "loader.cache=memory"))
     other = weights(train(p2pkit, recipe, tmp_path / "other", "run.seed=1"))
     assert same(alone, again) and same(alone, workers) and same(alone, cached)
     assert not same(alone, other)

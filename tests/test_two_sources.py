@@ -136,8 +136,9 @@ def test_a_killed_run_resumes_exactly(trained: Path, tmp_path: Path, p2pkit: Cal
 
 
 def test_workers_and_cache_change_nothing(trained: Path, tmp_path: Path, p2pkit: Call) -> None:
-    for name, settings in (("workers", ["loader.workers=2"]), ("cache", ["loader.workers=1", "loader.cache=true"])):
-        run = train(p2pkit, trained.with_name("two.toml"), tmp_path / name, *settings)
+    caches = [(cache, ["loader.workers=1", f"loader.cache={cache}"]) for cache in ("memory", "disk", "disk", "device")]
+    for number, (name, settings) in enumerate([("workers", ["loader.workers=2"]), *caches]):
+        run = train(p2pkit, trained.with_name("two.toml"), tmp_path / f"{number}", *settings)
         assert networks(run) == networks(trained), name
 
 

@@ -16,7 +16,8 @@ import p2pkit as library
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Batch, Sample
 from p2pkit.data.augmentation import as_weights
-from p2pkit.data.samples import BySide, Data, Samples, SideValues
+from p2pkit.data.samples import Data, Samples
+from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.networks.encoding import Encoded, SourcePart
 from p2pkit.networks.fitting import resize, resize_mask

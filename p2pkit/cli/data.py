@@ -77,6 +77,8 @@ def check(recipe: Path, overrides: tuple[str, ...], sheet: Path | None) -> None:
     from p2pkit.recipe.resolve import read_recipe
 
     resolved = read_recipe(recipe, overrides)
+    if resolved.loader.cache == "disk":  # the files are what is to be read
+        resolved = replace(resolved, loader=resolved.loader.model_copy(update={"cache": "none"}))
 
     from p2pkit.contact_sheets import refuse_other_endings, write_contact_sheet
 

@@ -213,6 +213,15 @@ class PluginManager:
         """The plugins that could not be loaded, or of which a hook failed."""
         return [plugin for plugin in self.plugins if plugin.problem]
 
+    def code_behind(self, distribution: str) -> str:
+        """A text that changes with the code that samples of its data sets may depend on, that of image formats too."""
+        of = []
+        for plugin in self.plugins:
+            its_own = plugin.distribution in (OWN_DISTRIBUTION, distribution)
+            if its_own or "register_image_formats" in plugin.hooks:
+                of.append(f"{plugin.origin} {digest_of_code(plugin.module)}")
+        return " ".join(of)
+
     def _implementations(self, hook: str) -> Iterator[tuple[Plugin, Callable[..., Any]]]:
         for implementation in getattr(self._host.hook, hook).get_hookimpls():
             plugin = self._loaded[implementation.plugin_name]

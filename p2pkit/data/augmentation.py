@@ -75,8 +75,7 @@ class SampleSpec(NamedTuple):
             image = getattr(sample, side) if side in Sample._fields else sample.image(side)
             if image is not None:
                 tensors.append(normalize(image, f"{sample.key}, its {side.replace('.', ' ')}", values, reading))
-        target = tensors.pop() if len(tensors) > 1 and sample.target is not None else tensors[-1]
-        source = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+        source, target = joined(tensors, sample.target is not None)
         with_weights = self.has_mask or (measured and self.sides["target"][1].fill is not None)
         weights = self._weights(sample, measured, target) if with_weights else None
         # whatever stands where nothing counts, nobody is to see it: a discriminator, or what looks at neighbourhoods
@@ -96,6 +95,12 @@ class SampleSpec(NamedTuple):
                     factor = weights.shape[1] // there.shape[1]
                     weights = weights * there.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
         return weights if missing or self.has_mask else None
+
+
+def joined(images: Sequence[Tensor], has_target: bool) -> tuple[Tensor, Tensor]:
+    """Source and target of the images of a sample, in the order of its sides: several sources one after another."""
+    sources = images[:-1] if has_target and len(images) > 1 else images
+    return sources[0] if len(sources) == 1 else torch.cat(tuple(sources)), images[-1]
 
 
 def as_weights(mask: NDArray[Any], key: str, values: ValueRange | None = None) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from operator import attrgetter
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
@@ -25,6 +23,7 @@ from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
+from p2pkit.utils.paths import cache_folder
 from p2pkit.utils.progress import Progress
 
 SHOWN, SHOWN_IN_NOTICE = 50, 3
@@ -286,15 +285,12 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
     A file may be repaired without a change of its size, so those that could not be read are looked at each time.
     """
     known, refs, digest = HeaderScan(), sample_refs(data), hashlib.sha256(identity.encode()).hexdigest()[:32]
-    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not caches.is_absolute():  # such ones are to be ignored, says who has thought of that variable
-        caches = Path("~/.cache")
-    cache = caches / "p2pkit" / "headers" / f"{digest}.json"
+    caches = cache_folder()
+    cache = caches and caches / "headers" / f"{digest}.json"
     sets: Sequence[DatasetWithHeaders] = data.sets
-    # nobody knows of a home folder; it is not there, not allowed, no file, or damaged
-    with suppress(RuntimeError, OSError, ValueError):
-        cache = cache.expanduser()
-        cached = HeaderScan.model_validate_json(cache.read_bytes() if cache.is_file() else b"")
+    # it is not there, not allowed, no file, or damaged
+    with suppress(OSError, ValueError):
+        cached = HeaderScan.model_validate_json(cache.read_bytes() if cache and cache.is_file() else b"")
         if cached.count == len(refs):
             known, refs = cached, cached.unread
     if not refs:
@@ -323,6 +319,6 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
             groups[kind] = group
     headers.groups = list(groups.values())
     with suppress(WriteError):  # the next run reads the headers again
-        if cache.is_absolute():
+        if cache is not None:
             write_text(cache, headers.model_dump_json())
     return headers, messages

@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from p2pkit.contracts import Batch
 from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.device_cache import DeviceCache
 from p2pkit.data.readers import LOOK_EVERY_SECONDS, batches_of
 from p2pkit.data.samples import Samples
-from p2pkit.errors import DataError, P2PKitError, counted
+from p2pkit.errors import DataError, P2PKitError, RecipeError, counted
 from p2pkit.images import formats
 from p2pkit.settings import LoaderSettings
 from p2pkit.utils.seeds import derived
@@ -51,22 +52,28 @@ class Examples(Dataset[Example | P2PKitError]):
     """Augmented tensors of the samples of a data set; what is wrong with one is returned, not raised.
 
     A worker process that raises buries the message under its own traceback. Targets of an unpaired data set are
-    examples of their own, augmented apart from the sources.
+    examples of their own, augmented apart from the sources. With a ``device`` they are made there, of samples that stay
+    there, if ``settings.cache`` says so.
     """
 
     def __init__(
-        self, samples: Samples, spec: SampleSpec, augmentation: Augmentation, settings: LoaderSettings
-    ) -> None:
+        self, samples: Samples, spec: SampleSpec, augmentation: Augmentation, settings: LoaderSettings,
+        device: torch.device | None = None,
+    ) -> None:  # fmt: skip
         self._samples, self._spec, self._augmentation = samples, spec, augmentation
         self._bad_samples = SkipBadSamples(len(samples), settings.bad_data)
         self._last: dict[tuple[int, int], tuple[Tensors, str]] = {}
         """The sample of which further crops follow."""
+        self._on_device = DeviceCache(samples, spec, device) if device and settings.cache == "device" else None
+        if self._on_device and device and device.type != "cpu" and augmentation.augmentations:
+            drawn = "[[augmentations]] may draw on the device, where no draw is a function of the seed alone"
+            raise RecipeError(f'loader.cache = "device": {drawn}; set it to "memory" or "disk"')
         self._targets: Examples | None = None
         if samples.targets is not None:
             # what is known of several sources is not true of targets
             parts = augmentation.parts if len(augmentation.parts) < 2 else ()
             apart = replace(augmentation, seed=derived(augmentation.seed, "targets"), parts=parts)
-            self._targets = Examples(samples.targets, spec, apart, settings)
+            self._targets = Examples(samples.targets, spec, apart, settings, device)
 
     def __getstate__(self) -> dict[str, Any]:
         # first of all: a worker that is spawned, not forked, reads files with the plugins of this process
@@ -79,8 +86,11 @@ class Examples(Dataset[Example | P2PKitError]):
         def augmented(candidate: int) -> tuple[Tensors, str]:
             found = self._last.get((epoch, candidate))
             if found is None:
-                pair = self._samples.read(candidate, epoch)
-                found = self._spec.tensors(pair), pair.key
+                if self._on_device is not None:
+                    found = self._on_device.tensors(candidate)
+                else:
+                    pair = self._samples.read(candidate, epoch)
+                    found = self._spec.tensors(pair), pair.key
                 if self._augmentation.settings.crops_per_image > 1:
                     self._last = {(epoch, candidate): found}
             tensors, key = found
@@ -218,14 +228,15 @@ def batches(
         DataError: a pair cannot be used and none may take its place, the images of a batch differ in size, or a worker
             has been killed or gives nothing for ``loader.timeout``.
     """
-    workers = settings.workers
+    made_there = settings.cache == "device"  # where other processes have no business
+    workers = 0 if made_there else settings.workers
     loader: DataLoader[Any] = DataLoader(
         examples,
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=collate,
         worker_init_fn=_start_worker,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available() and not made_there,
         timeout=LOOK_EVERY_SECONDS if workers else 0,
     )
     for batch in batches_of(loader, settings.timeout, asked) if workers else loader:

@@ -21,7 +21,7 @@ from p2pkit.settings import seconds_in
 
 LOOK_EVERY_SECONDS = 1
 """While a batch is awaited, it is seen so often whether the workers live; the DataLoader's ``timeout``."""
-_LOWER = "Lower loader.workers, loader.batch_size or transform.crop_size, or leave loader.cache off"
+_LOWER = 'Lower loader.workers, loader.batch_size or transform.crop_size, or set loader.cache to "none" or "disk"'
 KILLED = f"a process that reads pairs has been killed ({{}}), mostly because memory ran out, in /dev/shm too. {_LOWER}"
 _REASONS = (
     (re.compile(r"DataLoader worker \(pid"), KILLED),

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
 from p2pkit.data.augmentation import SampleSpec, refuse_unlike, scale_of
 from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.sample_cache import DiskCache, MemoryCache, SampleCache
+from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
-from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, PLAIN_READING, SMALLEST_SIDE, Reading, StoredPixels
-from p2pkit.settings import BadData
-from p2pkit.utils.seeds import derived, seeded
+from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE, StoredPixels
+from p2pkit.settings import BadData, LoaderCache
+from p2pkit.utils.seeds import derived, following_draws, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
@@ -46,10 +46,11 @@ class Samples:
     """
 
     def __init__(
-        self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair", cache: bool = False,
-        taking: Mapping[str, Taking] | None = None, whole: bool = False,
+        self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair",
+        cache: LoaderCache = "none", taking: Mapping[str, Taking] | None = None, whole: bool = False, made_by: str = "",
     ) -> None:  # fmt: skip
-        """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` keeps what has been read.
+        """``origin`` is what messages call the data set, ``seed`` the run's; ``cache`` says where what has been
+        read is kept, and ``made_by`` what samples depend on beside their data, for a cache that outlives the process.
 
         ``taking`` is what is taken of the channels of files, by side; several sources come in the order that it has
         them in, with what it says of "source" for those that it does not name. ``whole``: the fingerprint is of whole
@@ -67,7 +68,14 @@ class Samples:
         self.names_files = hasattr(getattr(dataset, "whole_set", dataset), "source_files")
         self._dataset, self._seed, self._kind, self._whole, self._fingerprint = dataset, seed, kind, whole, ""
         self.taking = taking or {}
-        self._cache: dict[int, Sample] | None = {} if cache else None
+        self._cache: SampleCache | None = MemoryCache() if cache in ("memory", "device") else None
+        self._drawn_once, self._on_disk = cache != "none", ""
+        """What samples on a disk are made by, until their cache is opened."""
+        if cache == "disk" and (self.names_files or callable(getattr(dataset, "fingerprint", None))):
+            self._on_disk = made_by or origin
+        elif cache == "disk" and kind == "pair":
+            untold = f"{origin} has neither fingerprint() nor source_files, which tell when its samples are others"
+            self.notices = [*self.notices, f'loader.cache = "disk": {untold}; none are kept']
         one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
         if not one_by_one or not hasattr(dataset, "__len__"):
             found = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
@@ -75,7 +83,8 @@ class Samples:
         if kind == "pair" and getattr(dataset, "paired", True) is False:
             if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
                 raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
-            self._kind, self.targets = "source", Samples(dataset, origin, split, seed, "target", cache, None, whole)
+            self._kind = "source"
+            self.targets = Samples(dataset, origin, split, seed, "target", cache, None, whole, made_by)
         of_targets = kind == "target"
         self._read: Callable[[int], Any] = dataset.target if of_targets else dataset.__getitem__
         self._length = int(dataset.targets if of_targets else self._call("len()", dataset.__len__))
@@ -93,24 +102,32 @@ class Samples:
     def __len__(self) -> int:
         return self._length
 
-    def __getstate__(self) -> dict[str, Any]:
-        # what has been read is not sent to a worker
-        return {**vars(self), "_cache": None if self._cache is None else {}}
-
     def read(self, index: int, epoch: int = 0) -> Sample:
         """The sample at ``index``, as a data set that draws has it in ``epoch``: a function of seed, epoch and index.
 
-        With the cache it is that of the first epoch, whoever comes to it first, and when.
+        With a cache it is that of the first epoch, whoever comes to it first, and when.
 
         Raises:
             DataError: it cannot be read, or is not of a form that p2pkit takes.
         """
         if not 0 <= index < self._length:
             raise IndexError(f"there is no sample {index} among {self._length}")
-        if self._cache is not None and index in self._cache:
-            return self._cache[index]
-        with seeded(derived(self._seed, self._kind, 0 if self._cache is not None else epoch, index)):
+        cache, own = self._opened_cache(), derived(self._seed, self._kind, 0 if self._drawn_once else epoch, index)
+        if cache is not None and (kept := cache.get(index, self._seed)) is not None:
+            return kept
+        with seeded(own):
             given = self._call(f"[{index}]", self._read, index)
+            following = following_draws() if cache is not None else None
+        sample = self._as_sample(given, index)
+        if cache is not None:
+            with seeded(own):
+                cache.put(index, self._seed, sample, drawn=following != following_draws())
+        return sample
+
+    __getitem__ = read
+
+    def _as_sample(self, given: Any, index: int) -> Sample:
+        """What the data set has ``given`` at ``index`` as p2pkit takes it; raises DataError."""
         ready = type(given) is Sample and self._kind == "pair" and given.key.isascii() and bool(given.key)
         ready = ready and given.mask is None
         for image in given[:2] if ready else ():
@@ -127,11 +144,16 @@ class Samples:
             from p2pkit.images.channels import arranged
 
             sample = arranged(sample, self.taking)
-        if self._cache is not None:
-            self._cache[index] = sample
         return sample
 
-    __getitem__ = read
+    def _opened_cache(self) -> SampleCache | None:
+        """What keeps the samples, None where nothing does; on a disk under a name that tells what they are made of."""
+        if self._on_disk:
+            # of data without a fingerprint samples are looked at, which is to be without the cache
+            made_by, self._on_disk = self._on_disk, ""
+            what = f"{self.split} {self._kind} {self.taking}", self.fingerprint(), self.files_stamp
+            self._cache = DiskCache.of([made_by, *what])
+        return self._cache
 
     def draws(self) -> bool:
         """Whether the data set draws from the global random states where it gives a sample, the first for one."""
@@ -141,7 +163,7 @@ class Samples:
                 if reading and self._length:
                     with suppress(DataError):
                         self._call("[0]", self._read, 0)
-                following.append((random.random(), np.random.random(), float(torch.rand(()))))
+                following.append(following_draws())
         return following[0] != following[1] or (self.targets is not None and self.targets.draws())
 
     def fingerprint(self) -> str:
@@ -209,25 +231,6 @@ class Samples:
     def _placed(self, what: str) -> str:
         """What messages call a part of the set."""
         return f"{self.origin}: {what} of its {self.split} {self._kind + 's' if self._kind != 'pair' else 'set'}"
-
-
-class SideValues(NamedTuple):
-    """What a recipe says of the values of one side."""
-
-    rule: str = "type"
-    """Where the range is from: "declared", "percentiles", "auto", "type" (the pixels'), "default" ("type" for pixels
-    of 8 bits, else "auto"), or "labels" (one in which the numbers of classes keep apart)."""
-    percentiles: tuple[float, float] | None = None
-    reading: Reading = PLAIN_READING
-    encoded: bool = False
-    """They are numbers for an encoding, which mean the same in files of any type."""
-
-
-class BySide(dict[str, Any]):
-    """What is known of each side; of a source without an entry ("source.NAME"), what is known of "source"."""
-
-    def __missing__(self, side: str) -> Any:
-        return self.get("source" if side.startswith("source.") else side)
 
 
 @dataclass(frozen=True)

@@ -244,12 +244,19 @@ def normalize(
     )
     if reading.ranges or reading.logarithmic:
         _scale(tensor, key, reading.ranges or ((low, high),), reading.logarithmic)
+        tensor.clamp_(-1.0, 1.0)
     else:
-        tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0)
-    tensor = tensor.clamp_(-1.0, 1.0).float()
+        to_unit_range(tensor, (low, high))
+    tensor = tensor.float()
     if where is None or reading.fill is not None:
         return tensor
     return tensor.masked_fill_(torch.from_numpy(where.transpose(2, 0, 1)), 0.0)
+
+
+def to_unit_range(tensor: Tensor, values: ValueRange) -> Tensor:
+    """``tensor``, changed in place: ``values`` (low, high) become -1 and 1, and what lies outside is clipped."""
+    low, high = values
+    return tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0).clamp_(-1.0, 1.0)
 
 
 def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:

@@ -171,11 +171,11 @@ def _loader(look: Look, machine: Machine) -> Choices:
     decoded = f"decoded, all pairs take {as_bytes(look.bytes)}"
     if look.bytes <= machine.free // SHARE_OF_MEMORY:
         yield Choice("loader", "workers", 0, "pairs are kept in memory, and each worker would keep its own")
-        yield Choice("loader", "cache", True, f"{decoded}, less than a quarter of free memory: each is read once")
+        yield Choice("loader", "cache", "memory", f"{decoded}, less than a quarter of free memory: each is read once")
     else:
         workers = min(4, max(1, machine.cores - 1)) if machine.gpu else max(1, machine.cores // 2)
         yield Choice("loader", "workers", workers, "processes that decode images while a step is made")
-        yield Choice("loader", "cache", False, f"{decoded}, more than a quarter of free memory")
+        yield Choice("loader", "cache", "none", f"{decoded}, more than a quarter of free memory")
     pixels = max(height * width for side in look.sides.values() for height, width in side.sizes)
     if pixels > LARGE:
         yield _remark(

@@ -151,7 +151,7 @@ def _memory(choices: Sequence[Choice], look: Look) -> str:
     recipe = read_recipe(tables)
     parts = build_without_weights(recipe, load_data(recipe))
     count = sum(parameter.numel() for network in networks_of(parts) for parameter in network.parameters())
-    kept = f", and pairs kept in memory {as_bytes(look.bytes)}" if recipe.loader.cache else ""
+    kept = f", and pairs kept in memory {as_bytes(look.bytes)}" if recipe.loader.cache in ("memory", "device") else ""
     trained = as_bytes(STATE * count)
     return f"networks of {count / 1e6:.1f} M parameters take about {trained} as they are trained{kept}"
 

@@ -221,7 +221,7 @@ class Trainer:
     def _reading(self, step: int) -> tuple[Examples, EpochSampler]:
         """The samples as they are read in training, and which of them make up this process's batches from a step on."""
         parts, rank, processes = self.parts, self.accelerator.process_index, self.accelerator.num_processes
-        examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader)
+        examples = Examples(parts.train_set, parts.spec, parts.augmentation, parts.loader, self.accelerator.device)
         shards: Sequence[int] | None = getattr(parts.train_set, "shards", None)
         return examples, EpochSampler(
             len(parts.train_set), parts.loader.batch_size, parts.run.seed, step, rank, processes, shards,

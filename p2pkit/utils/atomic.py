@@ -37,8 +37,10 @@ UNFINISHED = re.compile(r"\..+\.[0-9a-f]+\.part")
 
 
 @contextmanager
-def atomic_write(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path, durable: bool = True) -> Iterator[Path]:
     """Give a path beside ``file`` to write to; rename it to ``file`` at the end, or remove it when something fails.
+
+    What is not ``durable`` may be other bytes after a power cut: it is not synced to the disk.
 
     Raises:
         WriteError: the disk is full, writing is not allowed, or a folder is there; the message names the file.
@@ -57,10 +59,12 @@ def atomic_write(file: Path) -> Iterator[Path]:
             mode = os.fstat(claim).st_mode
             yield aside
             aside.chmod(mode)  # safetensors makes a file of its own, which nobody else may read
-            sync(aside)
+            if durable:
+                sync(aside)
             held.close()  # Windows renames no open file
             aside.replace(file)
-            sync(file.parent)
+            if durable:
+                sync(file.parent)
         except BaseException:
             held.close()
             with suppress(OSError):  # what fails now must not hide what has failed before

@@ -43,6 +43,17 @@ def usable_path(value: Path, *, folder: Path = Path()) -> Path:
     return path
 
 
+def cache_folder() -> Path | None:
+    """The folder of p2pkit in the user's cache, which need not be there; None where nobody knows of a home folder."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not caches.is_absolute():  # such ones are to be ignored, says who has thought of that variable
+        caches = Path("~/.cache")
+    try:
+        return caches.expanduser() / "p2pkit"
+    except RuntimeError:
+        return None
+
+
 def in_other_form(path: Path) -> Path:
     """The path, or where nothing is called so, one that is there and differs in the form of Unicode alone."""
     if str(path).isascii() or path.exists():

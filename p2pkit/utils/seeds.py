@@ -55,6 +55,16 @@ def seeded(seed: int) -> Iterator[None]:
         torch.default_generator.set_state(before[2])
 
 
+def following_draws() -> tuple[float, float, float]:
+    """What comes next from the global random states of :func:`seeded`, by which it is seen whether something was drawn.
+
+    They move on by that.
+    """
+    import torch
+
+    return random.random(), float(np.random.random()), float(torch.rand(()))
+
+
 @contextmanager
 def random_states_kept() -> Iterator[None]:
     """Put Python's, NumPy's and PyTorch's global random states back at the end, those of all devices."""

@@ -24,7 +24,7 @@ from tests.hostile.attacks import Attack
 ENDINGS = (".png", ".bmp", ".tif", ".jpg", ".webp", ".gif", ".npy")
 EDITS: Mapping[str, Any] = {
     "run.seed": 7, "run.name": "another", "data.direction": "BtoA", "data.split": 0.5, "data.fingerprint": "whole",
-    "loader.batch_size": 1, "loader.workers": 1, "loader.cache": True, "loader.bad_data": "skip",
+    "loader.batch_size": 1, "loader.workers": 1, "loader.cache": "memory", "loader.bad_data": "skip",
     "transform.flip": False, "transform.load_size": 18, "transform.keep_aspect": True, "transform.crops_per_image": 2,
     "generator.width": 6, "generator.depth": 2, "discriminator.width": 6, "losses.0.weight": 2.0,
     "losses.1.weight": 1e3, "optimizer.lr": 0.01, "optimizer.betas": [0.9, 0.9], "optimizer.weight_decay": 0.1,

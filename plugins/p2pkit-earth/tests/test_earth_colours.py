@@ -24,7 +24,7 @@ root = "{root}"
 
 [loader]
 workers = 0
-cache = true
+cache = "memory"
 
 [transform]
 load_size = {side}

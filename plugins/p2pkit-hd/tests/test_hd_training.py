@@ -208,7 +208,7 @@ def test_two_processes_train_both_phases_as_one_does(
 @pytest.mark.slow
 def test_two_hundred_steps_at_256x512_learn_the_streets(tmp_path: Path, program: Call) -> None:
     root = write_cityscapes(tmp_path / "cityscapes", 60, 6, 256, 512)
-    settings = (f"data.root={root}", "train.max_steps=200", "loader.cache=true", "loader.workers=0")
+    settings = (f"data.root={root}", "train.max_steps=200", "loader.cache=memory", "loader.workers=0")
     words = [word for setting in settings for word in ("--set", setting)]
     outcome = program("run", "hd:small", "--out", tmp_path / "run", *words, "--device", "cpu")
     assert outcome.code == 0, outcome.err
