@@ -28,9 +28,11 @@ def advice_on(found: Benchmark, recipe: Recipe, device: str) -> list[str]:
 def _of_data(found: Benchmark, recipe: Recipe) -> Iterator[str]:
     if (share := found.share(WAITING)) <= MUCH_WAITING:
         return
-    workers, cached = recipe.loader.workers, recipe.loader.cache not in (False, "none")
+    workers, cached = recipe.loader.workers, recipe.loader.cache != "none"
     wait = f"{share:.0%} of a step is waiting for data"
-    ways = [] if cached else ["keep decoded pairs (loader.cache), if there is room for them"]
+    ways = (
+        [] if cached else ['keep decoded pairs (loader.cache = "memory", or "disk" for all processes and later runs)']
+    )
     if workers == 0 and found.cores > 1:
         ways.insert(0, "let other processes read ahead (loader.workers = 2)")
     elif workers and found.idle_cores >= 1:

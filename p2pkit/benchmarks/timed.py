@@ -9,19 +9,22 @@ from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from accelerate import Accelerator
 from torch import nn
 
 from p2pkit.contracts import Batch, MethodWithStart, Terms, TermsOfPart
 from p2pkit.data.loader import Loaded
-from p2pkit.errors import NotFiniteError, P2PKitError, RecipeError
+from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.run_dir import RunDir
 from p2pkit.runs import open_session, prepare_run
 from p2pkit.settings import Limits
+from p2pkit.training.ending import E, Ending, FailedStep
+from p2pkit.training.finite import deferred_checks
 from p2pkit.training.parts import TrainingParts
+from p2pkit.training.state import RunState
 from p2pkit.training.trainer import Trainer
 from p2pkit.training.trial import try_training
 from p2pkit.training.update import Updater
@@ -92,6 +95,18 @@ class _TimedUpdater(Updater):
             super().__call__(networks, terms, fixed)
 
 
+class _NothingKept(Ending):
+    """Of a run whose folder is gone with the command."""
+
+    def with_checkpoint(self, error: E, state: RunState) -> E:
+        return error
+
+    def before_it_spreads(
+        self, error: NotFiniteError, failed: FailedStep, batch: Callable[[], Batch]
+    ) -> NotFiniteError:
+        return NotFiniteError(f"step {failed.before + 1}: {error}. Lower optimizer.lr, or look at the files")
+
+
 class TimedTrainer(Trainer):
     """A trainer whose steps are asked for one by one; :attr:`stopwatch` has what they spend their time on.
 
@@ -102,6 +117,7 @@ class TimedTrainer(Trainer):
     def __init__(self, parts: TrainingParts, accelerator: Accelerator, folder: RunDir) -> None:
         super().__init__(parts, accelerator, folder)
         self.stopwatch = Stopwatch()
+        self.ending = _NothingKept(self.outputs, self.interruption, self.ending.resume_command)
         self.limits = Limits(FAR, None, self.steps_per_epoch)
         given = {each.name: getattr(self.update, each.name) for each in fields(Updater) if each.init}
         self.update = _TimedUpdater(**given, stopwatch=self.stopwatch)
@@ -111,6 +127,7 @@ class TimedTrainer(Trainer):
         for name, network in {name: getattr(parts.method, name) for name in parts.method.networks}.items():
             network.register_forward_pre_hook(lambda *_, name=name: self.stopwatch.begin(self._forward_of(name)))
             network.register_forward_hook(lambda *_: self.stopwatch.end())
+        self.update.checks = deferred_checks(accelerator, self.trained)
         self._loaded = cast(Generator[Any, None, None], self._batches())
         if isinstance(parts.method, MethodWithStart):
             parts.method.on_train_start()
@@ -141,6 +158,7 @@ class TimedTrainer(Trainer):
                 self._call_callbacks("on_step_end")
         if self.state.step % self.parts.train.log_every == 0:
             with self.stopwatch.on(LOGGING):
+                self._refuse_not_finite()
                 self._log()
 
     def close(self) -> None:
@@ -160,14 +178,6 @@ class TimedTrainer(Trainer):
                 return step(*arguments, **keywords)
 
         return timed
-
-    def _stop_before_it_spreads(self, batch: Batch, error: NotFiniteError) -> NoReturn:
-        # nothing is kept of it: the folder is gone with the command
-        step = self.state.step + 1
-        raise NotFiniteError(f"step {step}: {error}. Lower optimizer.lr, or look at the files") from error
-
-    def _with_checkpoint(self, error: P2PKitError) -> P2PKitError:
-        return error
 
 
 @contextmanager
