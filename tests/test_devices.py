@@ -68,6 +68,20 @@ def test_the_first_line_is_there_before_torch(tmp_path: Path) -> None:
         assert done.stderr.startswith(f"p2pkit {package.__version__}: {command[0]}"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_that_wait_soon_sleep_unless_it_is_set_otherwise(given: dict[str, str], found: str) -> None:
+    printing = "import atexit, os; atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT')))"
+    program = f"{printing}; from p2pkit.cli.main import main; main(['--version'])"
+    others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**others, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == found
+
+
 def test_gpus_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
     # no machine that tests run on has several, and what is chosen there is all that matters here
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

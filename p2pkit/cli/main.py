@@ -61,6 +61,8 @@ MEANT = {
     "list": "components",
 }
 """The field's words for what some commands do."""
+SPIN_COUNT = "1000"
+"""How often a thread of OpenMP looks for work before it sleeps: libgomp's own number where threads outnumber cores."""
 
 
 class Commands(click.Group):
@@ -151,6 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM. With --json what went
     wrong is printed on stdout too, as {"error": MESSAGE}.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # 300 times as often is usual, so that threads keep each other, readers and other programs from the cores; it is
+        # read as PyTorch is loaded
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
     # nothing that is printed controls the terminal: results, messages, tracebacks, what plugins print; None is closed
