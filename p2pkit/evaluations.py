@@ -20,6 +20,7 @@ from p2pkit.build import load_data, make, validation
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Split, ValueRange
 from p2pkit.data.augmentation import Augmentation
+from p2pkit.data.checks import unsettled
 from p2pkit.data.discovery import split_folders
 from p2pkit.data.found_values import find_values, values_beyond
 from p2pkit.data.samples import LITTLE, Data, Samples
@@ -165,7 +166,7 @@ def compare(
     with _processes("cpu") as accelerator:
         recipe = _recipe({"data": _folders(outputs, targets)}, metrics, overrides)
         loaded = on_every_process(accelerator, lambda: _to_measure(load_data(recipe)))
-        if loaded.unsettled():
+        if unsettled(loaded):
             loaded = loaded.with_ranges(on_every_process(accelerator, partial(_one_range, loaded)))
         if loaded.spec.scale > 1:
             raise DataError(

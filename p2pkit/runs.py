@@ -19,7 +19,7 @@ from p2pkit import __version__
 from p2pkit.build import augmentation, build, load_data, make
 from p2pkit.components.host import digest_of_code, manager
 from p2pkit.components.signature import plain
-from p2pkit.data.checks import HeaderCheck
+from p2pkit.data.checks import HeaderCheck, unsettled
 from p2pkit.data.class_table import refuse_foreign_numbers
 from p2pkit.data.found_values import with_found_values
 from p2pkit.data.samples import Data
@@ -241,7 +241,7 @@ def prepare_run(
     elif recipe.train.init_from is not None:
         start = on_every_process(accelerator, partial(StartingPoint.read, manager().model_file(recipe.train.init_from)))
         data = start.with_ranges(data, print_line if accelerator.is_main_process else str)
-    if folder is None and (sides := data.unsettled()):
+    if folder is None and (sides := unsettled(data)):
         data = with_found_values(data, sides, accelerator)
     if not recipe.names_metrics:
         recipe = with_perceptual_metric(recipe, data, accelerator)

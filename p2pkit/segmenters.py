@@ -19,6 +19,7 @@ from p2pkit.build import augmentation, build_sources, load_data
 from p2pkit.builtin.label_tables import label_classes
 from p2pkit.builtin.weights import published_file, read_weights
 from p2pkit.data.augmentation import Augmentation, Tensors
+from p2pkit.data.checks import unsettled
 from p2pkit.data.found_values import with_found_values
 from p2pkit.data.samples import Data, Samples
 from p2pkit.errors import DataError, RecipeError, Unavailable, counted, first_line
@@ -172,7 +173,7 @@ def _photos(recipe: Recipe, classes: str | Path | None, accelerator: Accelerator
     if data.train.targets is not None or data.first.header.parts:
         what = "the data is unpaired" if data.train.targets is not None else "the data has several sources"
         raise RecipeError(f"{what}, and a segmenter is fitted on photos with one label map each")
-    if sides := data.unsettled():
+    if sides := unsettled(data):
         data = with_found_values(data, sides, accelerator)
     parts = build_sources(recipe, data)
     found = label_classes(classes) if classes is not None else _classes(data, parts[0])

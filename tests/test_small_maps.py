@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p2pkit.networks.small_maps import MOST_POSITIONS, multiply_small_maps
+from p2pkit.networks.layers import MOST_POSITIONS, multiply_small_maps
 
 SHAPES = {
     "4x4, halved": (nn.Conv2d, {"kernel_size": 4, "stride": 2, "padding": 1}),

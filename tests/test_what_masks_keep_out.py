@@ -16,6 +16,7 @@ import p2pkit as library
 from p2pkit.components.catalogue import create
 from p2pkit.contracts import Batch, Sample
 from p2pkit.data.augmentation import as_weights
+from p2pkit.data.checks import unsettled
 from p2pkit.data.samples import Data, Samples
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, RecipeError
@@ -119,7 +120,7 @@ def test_samples_of_other_sources_do_not_end_the_look_at_values() -> None:
     data = Data(
         Samples(_Several(given), "it", "train"), *none, none[1], "skip", values, BySide(source=None, target=None)
     )
-    assert data.unsettled() == []
+    assert unsettled(data) == []
     with pytest.raises(DataError, match="b: its sources, with their channels, are depth 3, other 3, those of a"):
         data.spec.tensors(data.train[1])
 

@@ -12,20 +12,24 @@ from itertools import repeat
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 from pydantic import BaseModel
 from torch import nn
 
-from p2pkit.contracts import DatasetWithHeaders, SampleHeader, Split
+from p2pkit.contracts import DatasetWithHeaders, Sample, SampleHeader, Split
 from p2pkit.data.augmentation import Augmentation, refuse_unlike, scale_of
 from p2pkit.data.loader import ONE_SIZE
-from p2pkit.data.samples import Data
+from p2pkit.data.samples import LITTLE, Data
 from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
+from p2pkit.images.pixels import StoredPixels
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.utils.atomic import write_text
 from p2pkit.utils.paths import cache_folder
 from p2pkit.utils.progress import Progress
 
+FEW = 8
+"""Of so many images, evenly spread, a run looks at the values, and at more where they are odd."""
 SHOWN, SHOWN_IN_NOTICE = 50, 3
 """How many bad samples an error lists, and how many a notice."""
 SKIP = 'To train without them, set loader.bad_data = "skip"'
@@ -322,3 +326,29 @@ def _scan_headers(data: Data, identity: str) -> tuple[HeaderScan, list[str]]:
         if cache is not None:
             write_text(cache, headers.model_dump_json())
     return headers, messages
+
+
+def unsettled(data: Data) -> list[str]:
+    """The sides whose range is to be found, or of which one of a few images has odd values, or says more."""
+    found = set[str]() if data.first.mask is None else {"mask"}
+    for samples in filter(None, (data.train, data.train.targets)):
+        # of shards the first alone, since each has to be fetched whole
+        count = samples.shards[0] if len(getattr(samples, "shards", ())) else len(samples)
+        for place in range(0, count, max(1, count // FEW)):
+            with suppress(DataError):  # it is reported, or skipped, where it is needed
+                sample = samples[place]
+                refuse_unlike(sample.header, data.first.header, data.to_one_size)
+                for side in sample.header.sides:
+                    image = getattr(sample, side) if side in Sample._fields else sample.image(side)
+                    if image is None or side in found:
+                        continue
+                    rule, first = data.values[side].rule, getattr(data.first, side, None)
+                    first = data.first.image(side) if first is None else first
+                    assert first is not None
+                    more = isinstance(image, StoredPixels) and bool(image.profile or not image.taken)
+                    more |= image.dtype != first.dtype or rule in ("auto", "percentiles", "labels")
+                    more |= rule == "default" and image.dtype.itemsize > 1
+                    used = float(image.max()) - float(image.min())
+                    if more or used < LITTLE * np.ptp(data.value_range(side)):
+                        found.add(side)
+    return sorted(found)

@@ -1,4 +1,4 @@
-"""Samples kept as they have been decoded or drawn: in the memory of a process, or in files that all processes share."""
+"""Samples kept on a disk as they have been decoded or drawn, for all processes and later runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import PIL
@@ -31,37 +30,6 @@ FORGOTTEN_AFTER_SECONDS = 60 * 86400
 """What no run has used for so long is removed by the next one."""
 _CHECKSUM_BYTES = 4
 _SETS = re.compile("[0-9a-f]{32}")
-
-
-class SampleCache(Protocol):
-    """What keeps samples by their index. What is drawn at random goes with the seed of the run as well."""
-
-    def get(self, index: int, seed: int) -> Sample | None:
-        """The sample at ``index``; None where it is not there."""
-        ...
-
-    def put(self, index: int, seed: int, sample: Sample, drawn: bool) -> None:
-        """Keep a sample; ``drawn`` says that it depends on the seed."""
-        ...
-
-
-class MemoryCache:
-    """Samples in the memory of one process, of one run."""
-
-    def __init__(self) -> None:
-        self._samples = dict[int, Sample]()
-
-    def get(self, index: int, seed: int) -> Sample | None:
-        """The sample at ``index``; None where it is not there."""
-        return self._samples.get(index)
-
-    def put(self, index: int, seed: int, sample: Sample, drawn: bool) -> None:
-        """Keep a sample."""
-        self._samples[index] = sample
-
-    def __reduce__(self) -> tuple[type[MemoryCache], tuple[()]]:
-        # what has been read is not sent to a worker
-        return MemoryCache, ()
 
 
 @dataclass

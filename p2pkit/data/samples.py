@@ -14,25 +14,23 @@ import numpy as np
 from torch.utils.data import IterableDataset
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
-from p2pkit.data.augmentation import SampleSpec, refuse_unlike, scale_of
+from p2pkit.data.augmentation import SampleSpec, scale_of
 from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.data.sample_cache import DiskCache, MemoryCache, SampleCache
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
-from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE, StoredPixels
+from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE
 from p2pkit.settings import BadData, LoaderCache
 from p2pkit.utils.seeds import derived, following_draws, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
+    from p2pkit.data.sample_cache import DiskCache
     from p2pkit.images.channels import Taking
 
 DERIVED = ("auto", "percentiles", "default", "labels")
 """The rules by which the range of a side is, or may be, found in the pixels."""
 ANY_RANGE, ANY_LOGARITHMIC = (0.0, 1.0), (1.0, 2.0)
 """Serve where pixels are only to be looked at."""
-FEW = 8
-"""Of so many images, evenly spread, a run looks at the values, and at more where they are odd."""
 LITTLE = 0.2
 """Values that take up less than this share of the range that becomes [-1, 1] are reported."""
 
@@ -68,7 +66,8 @@ class Samples:
         self.names_files = hasattr(getattr(dataset, "whole_set", dataset), "source_files")
         self._dataset, self._seed, self._kind, self._whole, self._fingerprint = dataset, seed, kind, whole, ""
         self.taking = taking or {}
-        self._cache: SampleCache | None = MemoryCache() if cache in ("memory", "device") else None
+        self._kept: dict[int, Sample] | None = {} if cache in ("memory", "device") else None
+        self._disk: DiskCache | None = None
         self._drawn_once, self._on_disk = cache != "none", ""
         """What samples on a disk are made by, until their cache is opened."""
         if cache == "disk" and (self.names_files or callable(getattr(dataset, "fingerprint", None))):
@@ -76,13 +75,7 @@ class Samples:
         elif cache == "disk" and kind == "pair":
             untold = f"{origin} has neither fingerprint() nor source_files, which tell when its samples are others"
             self.notices = [*self.notices, f'loader.cache = "disk": {untold}; none are kept']
-        one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
-        if not one_by_one or not hasattr(dataset, "__len__"):
-            found = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
-            raise RecipeError(f"{found}; expected a map-style data set")
-        if kind == "pair" and getattr(dataset, "paired", True) is False:
-            if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
-                raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
+        if kind == "pair" and _is_unpaired(dataset, origin):
             self._kind = "source"
             self.targets = Samples(dataset, origin, split, seed, "target", cache, None, whole, made_by)
         of_targets = kind == "target"
@@ -102,6 +95,10 @@ class Samples:
     def __len__(self) -> int:
         return self._length
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what has been read is not sent to a worker
+        return {**vars(self), "_kept": None if self._kept is None else {}}
+
     def read(self, index: int, epoch: int = 0) -> Sample:
         """The sample at ``index``, as a data set that draws has it in ``epoch``: a function of seed, epoch and index.
 
@@ -112,16 +109,20 @@ class Samples:
         """
         if not 0 <= index < self._length:
             raise IndexError(f"there is no sample {index} among {self._length}")
-        cache, own = self._opened_cache(), derived(self._seed, self._kind, 0 if self._drawn_once else epoch, index)
-        if cache is not None and (kept := cache.get(index, self._seed)) is not None:
-            return kept
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        disk, own = self._opened_disk(), derived(self._seed, self._kind, 0 if self._drawn_once else epoch, index)
+        if disk is not None and (found := disk.get(index, self._seed)) is not None:
+            return found
         with seeded(own):
             given = self._call(f"[{index}]", self._read, index)
-            following = following_draws() if cache is not None else None
+            following = following_draws() if disk is not None else None
         sample = self._as_sample(given, index)
-        if cache is not None:
+        if self._kept is not None:
+            self._kept[index] = sample
+        if disk is not None:
             with seeded(own):
-                cache.put(index, self._seed, sample, drawn=following != following_draws())
+                disk.put(index, self._seed, sample, drawn=following != following_draws())
         return sample
 
     __getitem__ = read
@@ -146,14 +147,16 @@ class Samples:
             sample = arranged(sample, self.taking)
         return sample
 
-    def _opened_cache(self) -> SampleCache | None:
-        """What keeps the samples, None where nothing does; on a disk under a name that tells what they are made of."""
+    def _opened_disk(self) -> DiskCache | None:
+        """What keeps the samples on a disk, under a name that tells what they are made of; None where nothing does."""
         if self._on_disk:
+            from p2pkit.data.sample_cache import DiskCache
+
             # of data without a fingerprint samples are looked at, which is to be without the cache
             made_by, self._on_disk = self._on_disk, ""
             what = f"{self.split} {self._kind} {self.taking}", self.fingerprint(), self.files_stamp
-            self._cache = DiskCache.of([made_by, *what])
-        return self._cache
+            self._disk = DiskCache.of([made_by, *what])
+        return self._disk
 
     def draws(self) -> bool:
         """Whether the data set draws from the global random states where it gives a sample, the first for one."""
@@ -231,6 +234,19 @@ class Samples:
     def _placed(self, what: str) -> str:
         """What messages call a part of the set."""
         return f"{self.origin}: {what} of its {self.split} {self._kind + 's' if self._kind != 'pair' else 'set'}"
+
+
+def _is_unpaired(dataset: Any, origin: str) -> bool:
+    """Whether sources and targets of a data set are counted apart; RecipeError where it cannot be read by index."""
+    one_by_one = hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset)
+    if not one_by_one or not hasattr(dataset, "__len__"):
+        lacking = f"{origin} makes a {type(dataset).__name__}, which lacks len() or [index]"
+        raise RecipeError(f"{lacking}; expected a map-style data set")
+    if getattr(dataset, "paired", True) is not False:
+        return False
+    if not callable(getattr(dataset, "target", None)) or not isinstance(getattr(dataset, "targets", None), int):
+        raise RecipeError(f"{origin} has paired = False, but not both target(index) and targets, their number")
+    return True
 
 
 @dataclass(frozen=True)
@@ -318,32 +334,6 @@ class Data:
         scale = 1 if self.train.targets is not None else scale_of(first) or 1
         return SampleSpec(first, sides, self.mask_range, has_mask, scale, self.to_one_size)
 
-    def unsettled(self) -> list[str]:
-        """The sides whose range is to be found, or of which one of a few images has odd values, or says more."""
-        found = set[str]() if self.first.mask is None else {"mask"}
-        for samples in filter(None, (self.train, self.train.targets)):
-            # of shards the first alone, since each has to be fetched whole
-            count = samples.shards[0] if len(getattr(samples, "shards", ())) else len(samples)
-            for place in range(0, count, max(1, count // FEW)):
-                with suppress(DataError):  # it is reported, or skipped, where it is needed
-                    sample = samples[place]
-                    refuse_unlike(sample.header, self.first.header, self.to_one_size)
-                    for side in sample.header.sides:
-                        image = getattr(sample, side) if side in Sample._fields else sample.image(side)
-                        if image is None or side in found:
-                            continue
-                        rule, first = self.values[side].rule, getattr(self.first, side, None)
-                        first = self.first.image(side) if first is None else first
-                        assert first is not None
-                        more = isinstance(image, StoredPixels) and bool(image.profile or not image.taken)
-                        more |= image.dtype != first.dtype
-                        more |= rule in ("auto", "percentiles", "labels")
-                        more |= rule == "default" and image.dtype.itemsize > 1
-                        used = float(image.max()) - float(image.min())
-                        if more or used < LITTLE * np.ptp(self.value_range(side)):
-                            found.add(side)
-        return sorted(found)
-
     def value_range(self, side: str) -> ValueRange:
         """The range of values of a side that becomes [-1, 1]."""
         image = getattr(self.first, side) if side in Sample._fields else self.first.image(side)
@@ -367,11 +357,8 @@ class Data:
     @cached_property  # it looks at every file
     def fingerprint(self) -> str:
         """A text that changes when any of the sets does."""
-        prints = []
-        for samples in (self.train, self.val, self.test):
-            if len(samples):
-                prints.append(f"{'' if samples is self.train else f'{samples.split} '}{samples.fingerprint()}")
-        return " + ".join(prints)
+        sets = filter(len, (self.train, self.val, self.test))
+        return " + ".join(f"{'' if each is self.train else f'{each.split} '}{each.fingerprint()}" for each in sets)
 
     @property
     def problems(self) -> list[str]:
@@ -381,8 +368,8 @@ class Data:
     @property
     def notices(self) -> list[str]:
         """What the data set wants everybody to know, and what its sets mean for validation."""
-        notices = dict.fromkeys(chain.from_iterable(map(attrgetter("notices"), self.sets)))
-        notices.update(dict.fromkeys([*self.set_notices, *self.found_notices]))
+        of_sets = chain.from_iterable(map(attrgetter("notices"), self.sets))
+        notices = dict.fromkeys([*of_sets, *self.set_notices, *self.found_notices])
         if self.bad_data == "skip":
             notices |= dict.fromkeys(self.problems)
         if not len(self.validation):

@@ -38,7 +38,7 @@ from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
 from p2pkit.networks.encoding import SourceEncoding, SourcePart, resize_sources
 from p2pkit.networks.fitting import resize
-from p2pkit.networks.small_maps import multiply_small_maps
+from p2pkit.networks.layers import multiply_small_maps
 from p2pkit.settings import TransformSettings
 from p2pkit.utils.progress import print_line
 from p2pkit.utils.tensor_file import checksum

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from p2pkit.build import build_sources
 from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.checks import unsettled
 from p2pkit.data.found_values import find_values
 from p2pkit.data.samples import Data
 from p2pkit.images.writing import write_picture
@@ -22,7 +23,7 @@ def write_pairs(file: Path, recipe: Recipe, data: Data) -> None:
         DataError: none of them can be used.
         WriteError: the disk is full, or writing is not allowed.
     """
-    data = data.with_ranges(find_values(data, sides).ranges) if (sides := data.unsettled()) else data
+    data = data.with_ranges(find_values(data, sides).ranges) if (sides := unsettled(data)) else data
     parts, spec, count = build_sources(recipe, data), data.spec, min(ROWS, len(data.train))
     skipping, rows = SkipBadSamples(len(data.train), "skip"), list[Row]()
 

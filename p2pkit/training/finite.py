@@ -6,66 +6,22 @@ that are not finite nothing moves any more, and which one it was is read where t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW
 
-from p2pkit.distributed.collectives import all_reduce_max
-from p2pkit.errors import NotFiniteError
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.ema import MovingAverage
+from p2pkit.training.update import PendingUpdate
 
 DEFERRED_ON = frozenset({"cuda"})
 """Devices that work behind the program, and whose fused optimizers leave a step out by a number on the device."""
 MOST_PENDING = 256
 """Updates after which they are looked at, however long it is until a line of metrics."""
-
-
-def refuse_loss(accelerator: Accelerator, networks: Sequence[str], total: Tensor, terms: Mapping[str, Tensor]) -> None:
-    """Raise NotFiniteError where ``total``, the sum of ``terms``, is NaN or infinite on any process; all call it."""
-    finite = bool(total.isfinite())
-    if not all_reduce_max(accelerator, [not finite])[0]:
-        return
-    values = "; this process's share is"
-    if not finite:
-        values = ": " + ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
-    raise NotFiniteError(f"the loss of the {' and the '.join(networks)} is not a finite number{values}")
-
-
-def refuse_gradient(network: str, norm: Tensor, terms: Mapping[str, Tensor]) -> None:
-    """Raise NotFiniteError where the ``norm`` of a network's gradient is NaN or infinite."""
-    if not norm.isfinite():
-        losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
-        raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
-
-
-@dataclass(frozen=True)
-class PendingUpdate:
-    """An update whose numbers nobody has looked at."""
-
-    step: int
-    """Steps that had been made before its own."""
-    progress: float
-    """How far the run was."""
-    keys: Sequence[str]
-    """The samples of this process's share of the batch."""
-    networks: Sequence[str]
-    terms: Mapping[str, Tensor]
-    total: Tensor
-    norms: Mapping[str, Tensor]
-    """Of each network's gradient, as all processes have it."""
-
-    def refuse(self, accelerator: Accelerator) -> NoReturn:
-        """Raise the NotFiniteError that a look before the update would have raised; every process calls it."""
-        refuse_loss(accelerator, self.networks, self.total, self.terms)
-        for network, norm in self.norms.items():
-            refuse_gradient(network, norm, self.terms)
-        raise NotFiniteError(f"a gradient of the {' and the '.join(self.networks)} is not finite on another process")
 
 
 class DeferredChecks:

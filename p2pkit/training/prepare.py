@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
-from p2pkit.networks.small_maps import multiply_small_maps
+from p2pkit.networks.layers import multiply_small_maps
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.ema import MovingAverage
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer

@@ -29,10 +29,10 @@ from p2pkit.evaluation.driver import Driver, StopRequested
 from p2pkit.networks.fitting import refuse_unfitting
 from p2pkit.run_dir import RunDir
 from p2pkit.settings import Limits, steps_in
+from p2pkit.training import finite
 from p2pkit.training.callbacks import Callbacks, RunView
 from p2pkit.training.checkpoint import read_checkpoint, refuse_different, set_aside_after
 from p2pkit.training.ending import Ending, FailedStep
-from p2pkit.training.finite import MOST_PENDING, deferred_checks
 from p2pkit.training.metrics_log import drop_lines, short_losses
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
@@ -147,7 +147,8 @@ class Trainer:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodWithStart):
                 self.parts.method.on_train_start()
-            self.update.checks = deferred_checks(self.accelerator, self.trained)
+            if self.accelerator.device.type in finite.DEFERRED_ON:
+                self.update.checks = finite.deferred_checks(self.accelerator, self.trained)
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, time.monotonic() - self._began)
@@ -157,7 +158,7 @@ class Trainer:
                     break
                 assert isinstance(found, Loaded)
                 self._train_step(found.batch)
-                if state.expected is None or len(self.update.checks or ()) >= MOST_PENDING:
+                if state.expected is None or len(self.update.checks or ()) >= finite.MOST_PENDING:
                     self._refuse_not_finite()
                 if state.expected is None:
                     self._keep_time_to_measure(self._driver())

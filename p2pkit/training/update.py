@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
-from p2pkit.errors import RecipeError
+from p2pkit.distributed.collectives import all_reduce_max
+from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.run_contracts import Position, Schedule
-from p2pkit.training.finite import DeferredChecks, PendingUpdate, refuse_gradient, refuse_loss
 from p2pkit.utils.seeds import derived
+
+if TYPE_CHECKING:
+    from p2pkit.training.finite import DeferredChecks
 
 
 def parts_of(batch: Batch, count: int, seed: int) -> Iterator[Batch]:
@@ -33,6 +36,48 @@ def parts_of(batch: Batch, count: int, seed: int) -> Iterator[Batch]:
         own = slice(index * size, (index + 1) * size)
         mask = None if batch.mask is None else batch.mask[own]
         yield Batch(batch.source[own], batch.target[own], batch.keys[own], mask)
+
+
+def refuse_loss(accelerator: Accelerator, networks: Sequence[str], total: Tensor, terms: Mapping[str, Tensor]) -> None:
+    """Raise NotFiniteError where ``total``, the sum of ``terms``, is NaN or infinite on any process; all call it."""
+    finite = bool(total.isfinite())
+    if not all_reduce_max(accelerator, [not finite])[0]:
+        return
+    values = "; this process's share is"
+    if not finite:
+        values = ": " + ", ".join(f"{name} = {float(term.detach())}" for name, term in terms.items())
+    raise NotFiniteError(f"the loss of the {' and the '.join(networks)} is not a finite number{values}")
+
+
+def refuse_gradient(network: str, norm: Tensor, terms: Mapping[str, Tensor]) -> None:
+    """Raise NotFiniteError where the ``norm`` of a network's gradient is NaN or infinite."""
+    if not norm.isfinite():
+        losses = ", ".join(f"{name} = {float(term.detach()):.4g}" for name, term in terms.items())
+        raise NotFiniteError(f"the gradient of the {network} is not finite, although its losses are: {losses}")
+
+
+@dataclass(frozen=True)
+class PendingUpdate:
+    """An update whose numbers nobody has looked at."""
+
+    step: int
+    """Steps that had been made before its own."""
+    progress: float
+    """How far the run was."""
+    keys: Sequence[str]
+    """The samples of this process's share of the batch."""
+    networks: Sequence[str]
+    terms: Mapping[str, Tensor]
+    total: Tensor
+    norms: Mapping[str, Tensor]
+    """Of each network's gradient, as all processes have it."""
+
+    def refuse(self, accelerator: Accelerator) -> NoReturn:
+        """Raise the NotFiniteError that a look before the update would have raised; every process calls it."""
+        refuse_loss(accelerator, self.networks, self.total, self.terms)
+        for network, norm in self.norms.items():
+            refuse_gradient(network, norm, self.terms)
+        raise NotFiniteError(f"a gradient of the {' and the '.join(self.networks)} is not finite on another process")
 
 
 @dataclass
