@@ -251,7 +251,8 @@ def without_time(record: bytes) -> bytes:
 
 
 def test_patience_in_the_recipe_is_early_stopping_in_short(recipe: Path, tmp_path: Path, p2pkit: Call) -> None:
-    settings = ("train.max_steps=40", "validation.every=2", "optimizer.lr=0.02")
+    # a rate by which no weight moves, so that no metric improves
+    settings = ("train.max_steps=40", "validation.every=2", "optimizer.lr=1e-30")
     short = train(p2pkit, recipe, tmp_path / "short", *settings, "validation.patience=2")
     long = train(p2pkit, recipe, tmp_path / "long", *settings, 'callbacks=[{name = "early_stopping", patience = 2}]')
     assert lines(short) == lines(long) and lines(short)[-1]["step"] < 40

@@ -69,7 +69,8 @@ def test_two_processes_give_the_networks_of_one(p2pkit: Call, recipe: Path, tmp_
     )
     assert any(key.endswith("parametrizations.weight.0._u") for key in one)
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-5)
+        # half of what Adam moves a weight by in a step, however small its gradient: some are rounding alone
+        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-4)
 
 
 @pytest.mark.slow
