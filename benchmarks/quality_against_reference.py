@@ -98,7 +98,7 @@ def recipe(pairs: Path, seed: int, steps: int, variant: dict[str, Any]) -> dict[
     tables: dict[str, Any] = {
         "run": {"name": "against_reference", "seed": seed, "trackers": []},
         "data": {"name": "side_by_side", "root": str(pairs), "direction": "AtoB", "split": 0},
-        "loader": {"batch_size": BATCH, "workers": 0, "cache": True},
+        "loader": {"batch_size": BATCH, "workers": 0, "cache": "memory"},
         "transform": {"load_size": round(SIZE * 286 / 256), "crop_size": SIZE, "flip": True},
         "generator": {"name": "unet", "depth": 7},
         "discriminator": {"name": "patchgan_70"},

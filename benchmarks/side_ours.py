@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
-from turns import serve
+from turns import LEFT_OUT, Task, serve
 
 from p2pkit.benchmarks.machine import counted_flop, matrix_ceiling, waiting_for
 from p2pkit.benchmarks.timed import timed_trainer
@@ -18,10 +17,6 @@ from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.translator import load_model
 from p2pkit.recipe.resolve import read_recipe
-
-Task = Generator[Any, bool, None]
-LEFT_OUT = 4
-"""Batches at the beginning of a turn that are not counted: workers have read them ahead."""
 
 
 def tables(pairs: str, batch_size: int, workers: int, load_size: int) -> dict[str, Any]:

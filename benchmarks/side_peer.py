@@ -6,18 +6,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import torch
-from turns import serve
+from turns import LEFT_OUT, Task, serve
 
 from p2pkit.benchmarks.machine import counted_flop, waiting_for
-
-Task = Generator[Any, bool, None]
-LEFT_OUT = 4
-"""As on the other side."""
 
 
 def options(peer: str, device: str, training: bool, words: str) -> Any:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
+
+from p2pkit.benchmarks.machine import cpu_seconds
 
 POLL_SECONDS = 0.01
 SMALL = """
@@ -68,23 +69,17 @@ def _started(command: list[str], reached: Callable[[], bool] | None) -> dict[str
     assert started.stdout is not None
     try:
         started.stdout.read(1)
-        measured = {"first_line": time.perf_counter() - began, "first_line_cpu": _cpu_seconds(started.pid)}
+        measured = {
+            "first_line": time.perf_counter() - began,
+            "first_line_cpu": cpu_seconds(psutil.Process(started.pid)),
+        }
         if reached is None:
             started.stdout.read()  # to its end; it is not waited for yet, so that its times are known
         else:
             while not reached():
                 assert started.poll() is None, "the run has ended before its first step"
                 time.sleep(POLL_SECONDS)
-        return measured | {"done": time.perf_counter() - began, "done_cpu": _cpu_seconds(started.pid)}
+        return measured | {"done": time.perf_counter() - began, "done_cpu": cpu_seconds(psutil.Process(started.pid))}
     finally:
         started.kill()
         started.wait()
-
-
-def _cpu_seconds(process: int) -> float:
-    """CPU seconds of a process and its children so far."""
-    total, parent = 0.0, psutil.Process(process)
-    for each in (parent, *parent.children(recursive=True)):
-        times: Any = each.cpu_times()
-        total += times.user + times.system
-    return float(total)

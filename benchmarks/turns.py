@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ LEAST_TURNS = 7
 """From which on the interval of a median is one of 95% or more."""
 COVERAGE = 0.95
 SPIN = "while True: pass"
+LEFT_OUT = 4
+"""Batches at the beginning of a turn of loading that are not counted: workers have read them ahead."""
+Task = Generator[Any, bool, None]
+"""What a side does (see :func:`serve`)."""
 
 
 class Side:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -104,14 +104,17 @@ def _core_seconds() -> tuple[float, float, float]:
     spent = psutil.cpu_times()._asdict()
     idle = spent.pop("idle") + spent.pop("iowait", 0.0)
     busy = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)  # which are user's too
-    own, process = 0.0, psutil.Process()
+    return busy, idle, cpu_seconds(psutil.Process())
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds so far of a process and its children."""
+    spent = 0.0
     for each in (process, *process.children(recursive=True)):
-        try:
+        with suppress(psutil.Error):  # it has just ended
             times = each.cpu_times()
-        except psutil.Error:  # it has just ended
-            continue
-        own += times.user + times.system
-    return busy, idle, own
+            spent += times.user + times.system
+    return spent
 
 
 def core_count() -> int:

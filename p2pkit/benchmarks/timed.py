@@ -22,7 +22,6 @@ from p2pkit.run_dir import RunDir
 from p2pkit.runs import open_session, prepare_run
 from p2pkit.settings import Limits
 from p2pkit.training.ending import E, Ending, FailedStep
-from p2pkit.training.finite import deferred_checks
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.state import RunState
 from p2pkit.training.trainer import Trainer
@@ -127,7 +126,7 @@ class TimedTrainer(Trainer):
         for name, network in {name: getattr(parts.method, name) for name in parts.method.networks}.items():
             network.register_forward_pre_hook(lambda *_, name=name: self.stopwatch.begin(self._forward_of(name)))
             network.register_forward_hook(lambda *_: self.stopwatch.end())
-        self.update.checks = deferred_checks(accelerator, self.trained)
+        self._defer_checks()
         self._loaded = cast(Generator[Any, None, None], self._batches())
         if isinstance(parts.method, MethodWithStart):
             parts.method.on_train_start()

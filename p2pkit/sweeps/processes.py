@@ -51,7 +51,9 @@ class Places:
     @classmethod
     def found(cls, count: int | None, device: str | None, runs: int) -> Places:
         """A run for each GPU, or for two cores; or ``count`` of them, which share these."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        from p2pkit.benchmarks.machine import core_count  # it imports torch
+
+        cores = core_count()
         gpus = _gpus() if device in (None, "auto", "cuda") else []
         count = max(1, min(count or len(gpus) or cores // CORES_EACH, runs))
         return cls(count, gpus, max(1, cores // count))

@@ -81,13 +81,12 @@ class DeferredChecks:
 def deferred_checks(accelerator: Accelerator, trained: Trained) -> DeferredChecks | None:
     """What looks at updates on the device of ``accelerator``; None where the program looks before each of them.
 
-    That is on other devices, in fp16, whose scaler leaves steps out by itself, and with optimizers that cannot leave
-    one out by a number on the device.
+    That is in fp16, whose scaler leaves steps out by itself, and with optimizers that cannot leave one out by a number
+    on the device.
     """
     optimizers = [optimizer.optimizer for optimizer in trained.optimizers.values()]
-    if accelerator.device.type not in DEFERRED_ON or accelerator.scaler is not None:
-        return None
-    return DeferredChecks(accelerator, trained) if all(map(_takes_found_inf, optimizers)) else None
+    deferred = accelerator.scaler is None and all(map(_takes_found_inf, optimizers))
+    return DeferredChecks(accelerator, trained) if deferred else None
 
 
 def _takes_found_inf(optimizer: Any) -> bool:

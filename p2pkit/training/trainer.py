@@ -147,8 +147,7 @@ class Trainer:
                 self._write_what_is_due()  # a run that was stopped in the middle of it resumes there
             elif isinstance(self.parts.method, MethodWithStart):
                 self.parts.method.on_train_start()
-            if self.accelerator.device.type in finite.DEFERRED_ON:
-                self.update.checks = finite.deferred_checks(self.accelerator, self.trained)
+            self._defer_checks()
             # a bad pair behind the last step is none of this run's business
             for found in () if self._is_over() else self._batches():
                 signal, state.seconds = self._agree(found, time.monotonic() - self._began)
@@ -168,6 +167,11 @@ class Trainer:
                 progress.advance(1, self._notes(), self.limits.position(state.step, state.seconds).progress)
                 if self._is_over():
                     break
+
+    def _defer_checks(self) -> None:
+        """Have a device that works behind the program look at updates itself."""
+        if self.accelerator.device.type in finite.DEFERRED_ON:
+            self.update.checks = finite.deferred_checks(self.accelerator, self.trained)
 
     def _agree(self, found: Loaded | DataError | None, seconds: float) -> tuple[int, float]:
         """The signal that any process has got, and the time of the slowest; ends the run where any has bad data."""
