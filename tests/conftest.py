@@ -93,14 +93,22 @@ Call = Callable[..., Outcome]
 
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the user's that is empty, and forgotten after the test, as are the folders of its plugins."""
+    """A cache of the user's that is empty, and forgotten after the test, as are its plugins and their folders."""
     folder, paths = tmp_path_factory.mktemp("cache"), list(sys.path)
     with pytest.MonkeyPatch.context() as patch:  # a test's own is undone before the program is configured anew
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+    forget_modules(tmp_path_factory.getbasetemp())
     if sys.path != paths:  # a monkeypatch that is undone behind --plugins-dir puts it back
         sys.path[:] = paths
         configure()
+
+
+def forget_modules(folder: Path) -> None:
+    """Have what was imported from ``folder`` read anew: plugins of two tests may go by one name."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

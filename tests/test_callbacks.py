@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +78,11 @@ def register_metrics(register: object) -> None:
 
 
 @pytest.fixture
-def watch(tmp_path: Path) -> Iterator[Path]:
+def watch(tmp_path: Path) -> Path:
     """A folder for --plugins-dir with these."""
     folder = distribution(tmp_path / "plugins", "watch", "1.5", {"watch": "watch"})
     (folder / "watch.py").write_text(WATCH)
-    yield folder
-    sys.modules.pop("watch", None)
+    return folder
 
 
 class Diary:

@@ -59,8 +59,6 @@ def install(tmp_path: Path) -> Iterator[Install]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield plugin
-    for name in [name for name in sys.modules if name.startswith("plugin_")]:
-        del sys.modules[name]
     configure()
 
 

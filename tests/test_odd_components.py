@@ -55,6 +55,5 @@ def test_what_a_component_is_not_is_reported_before_a_run(
     folder = distribution(tmp_path / "plugins", "p2pkit-odd", "0.4", {"odd": "plugin_odd"})
     (folder / "plugin_odd.py").write_text(IMPORTS + code + "\n" + offer)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "plugin_odd", raising=False)
     outcome = p2pkit("--plugins-dir", folder, "run", recipe, "--set", f"{kind.removesuffix('s')}.name=odd")
     assert outcome.code == 2 and reason in outcome.err, outcome.err

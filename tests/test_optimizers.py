@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,12 +54,11 @@ def register_schedules(register):
 
 
 @pytest.fixture
-def odd(tmp_path: Path) -> Iterator[Path]:
+def odd(tmp_path: Path) -> Path:
     """A folder for --plugins-dir with these."""
     folder = distribution(tmp_path / "plugins", "odd-ones", "0.7", {"odd": "odd_ones"})
     (folder / "odd_ones.py").write_text(ODD)
-    yield folder
-    sys.modules.pop("odd_ones", None)
+    return folder
 
 
 @pytest.mark.parametrize(

@@ -255,12 +255,6 @@ def source_tree(folder: Path, sources: str, versions: str = "") -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    yield
-    sys.modules.pop("p2pkit_flat", None)
-
-
 @pytest.mark.parametrize("sources", [".", "src"])
 def test_a_source_tree_is_loaded_by_its_folder_or_by_the_one_above(
     sources: str, p2pkit: Call, recipe: Path, tmp_path: Path

@@ -157,7 +157,6 @@ def refused(
     offer = f'\n@p2pkit.hookimpl\ndef register_{kind}(register):\n    register("odd", Odd)\n'
     (plugins / "plugin_odd.py").write_text(f"import p2pkit\nimport torch\nfrom torch import nn\n{code}\n{offer}")
     patch.setattr(sys, "path", list(sys.path))
-    patch.delitem(sys.modules, "plugin_odd", raising=False)
     out = ("--out", folder / "run") if command == "run" else ()
     return p2pkit("--plugins-dir", plugins, command, recipe, *out, "--set", TABLES[kind])
 
