@@ -19,7 +19,7 @@ import p2pkit as library
 from p2pkit.errors import P2PKitError, RecipeError
 from p2pkit.export.standalone import Standalone
 from p2pkit.inference.policy import Policy, infer
-from p2pkit.networks.layers import multiply_small_maps
+from p2pkit.networks.fast_convolutions import speed_up_convolutions
 from p2pkit.training.sync_norm import with_synchronised_norm
 from tests.conftest import SMALLEST, Call, picture, save, train, untrained_model
 
@@ -134,7 +134,7 @@ def test_norms_with_an_activation_are_gathered_from_tiles_and_synchronised(tmp_p
     network = translate.generator.train()
     synchronised = with_synchronised_norm(generator("efficientnet_lite0"), torch.device("cpu"))
     synchronised.load_state_dict(network.state_dict())
-    multiply_small_maps(synchronised)  # as in the other, so that both round alike
+    speed_up_convolutions(synchronised)  # as in the other, so that both round alike
     both = (infer(one, images(3, 64, 64), Policy("running", False), [0, 1]) for one in (network, synchronised))
     assert torch.equal(*both)
 

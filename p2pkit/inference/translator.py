@@ -37,8 +37,8 @@ from p2pkit.inference.statistics import ImageStatistics
 from p2pkit.inference.tiled import translate_tiled
 from p2pkit.inference.tiles import Tiling
 from p2pkit.networks.encoding import SourceEncoding, SourcePart, resize_sources
+from p2pkit.networks.fast_convolutions import speed_up_convolutions
 from p2pkit.networks.fitting import resize
-from p2pkit.networks.layers import multiply_small_maps
 from p2pkit.settings import TransformSettings
 from p2pkit.utils.progress import print_line
 from p2pkit.utils.tensor_file import checksum
@@ -385,5 +385,5 @@ def load_model(
         norm=norm or header.policy.norm,
         dropout=header.policy.dropout if dropout is None else dropout,
     )
-    multiply_small_maps(generator.to(chosen))
+    speed_up_convolutions(generator.to(chosen))
     return Translator(generator, header, policy, precision)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
-from p2pkit.networks.layers import multiply_small_maps
+from p2pkit.networks.fast_convolutions import speed_up_convolutions
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.ema import MovingAverage
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
@@ -70,7 +70,7 @@ def refuse_untrainable(origin: str, method: Method, name: str) -> None:
 def to_device(parts: TrainingParts, device: torch.device) -> None:
     """Put networks and losses on ``device``, with what is fastest there."""
     for network in networks_of(parts):
-        multiply_small_maps(network.to(device))
+        speed_up_convolutions(network.to(device))
     for loss in parts.losses:
         if isinstance(module := getattr(loss.loss, "component", None), nn.Module):
             module.to(device)

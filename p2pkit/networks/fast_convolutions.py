@@ -1,0 +1,144 @@
+"""How a CPU computes convolutions that have many weights, where there is a faster way than its convolution library's.
+
+Of small maps they are one product of matrices: the innermost layers of a U-Net have large weights and maps of a few
+pixels, so that reading weights is nearly all they do. With the columns of the map as the other matrix (unfold, fold)
+each weight is read once, which the library does not come near. Those of stride 1, most of what a PatchGAN and a ResNet
+compute, go Winograd's way (networks/winograd).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from p2pkit.networks import winograd
+
+Layer = nn.Conv2d | nn.ConvTranspose2d
+MOST_POSITIONS = 64
+"""Of the smaller map, in the whole batch. From 256 on the library is as fast, on AVX2 and on AVX-512."""
+FEWEST_WEIGHTS = 2**17
+"""Below, a layer takes less time than it takes to arrange its map in columns."""
+FEWEST_CHANNELS = 128
+"""That go in and come out. With fewer, Winograd's way takes more time to look at tiles than it saves."""
+
+
+def speed_up_convolutions(network: nn.Module) -> None:
+    """Let the plain convolutions of ``network`` that have many weights take the faster way wherever there is one.
+
+    Parameters, buffers and their names stay, and so do the results, but for rounding.
+    """
+    for module in network.modules():
+        # not those of subclasses, which may compute something else
+        if not isinstance(module, Layer) or type(module) not in _FASTER:
+            continue
+        usual = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        if usual and module.weight.numel() >= FEWEST_WEIGHTS:
+            module.__class__ = _FASTER[type(module)]
+
+
+class _Conv2d(nn.Conv2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in torch
+        size = _side(self, input, 2), _side(self, input, 3)
+        if not _fits(self, input, size):
+            return super().forward(input)
+        if _is_small(input, size):
+            return self._multiply(input, size)
+        if not _winograd_is_faster(self, input):
+            return super().forward(input)
+        output = winograd.convolve(input, self.weight, int(self.padding[0]))
+        return output if self.bias is None else output.add_(self.bias.view(1, -1, 1, 1))
+
+    def _multiply(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        assert not isinstance(self.padding, str)
+        patches = F.unfold(images, self.kernel_size, self.dilation, self.padding, self.stride)
+        patches = patches.transpose(1, 2).reshape(-1, patches.shape[1])
+        output: Tensor = _Product.apply(patches, self.weight.reshape(self.out_channels, -1), True)
+        output = output.view(len(images), math.prod(size), -1).transpose(1, 2).reshape(len(images), -1, *size)
+        return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+
+
+class _ConvTranspose2d(nn.ConvTranspose2d):
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in torch
+        size, smaller = (_enlarged(self, input, 2), _enlarged(self, input, 3)), input.shape[2:]
+        usual = output_size is None and min(size) > 0
+        if not usual or not _fits(self, input, smaller) or not _is_small(input, smaller):
+            return super().forward(input, output_size)
+        assert not isinstance(self.padding, str)
+        pixels = input.flatten(2).transpose(1, 2).reshape(-1, self.in_channels)
+        patches = _Product.apply(pixels, self.weight.reshape(self.in_channels, -1), False)
+        patches = patches.view(len(input), -1, self.weight[0].numel()).transpose(1, 2)
+        output = F.fold(patches, size, self.kernel_size, self.dilation, self.padding, self.stride)
+        return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+
+
+class _Product(Function):
+    """Of few rows and many weights, whose gradients are taken in the order that reads the weights row by row.
+
+    PyTorch's own choose the order by strides, and take ten times as long for some.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, transpose: bool) -> Tensor:
+        rows, ctx.transpose = rows.contiguous(), transpose
+        ctx.save_for_backward(rows, weights)
+        return rows @ (weights.t() if transpose else weights)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        rows, weights = ctx.saved_tensors
+        slope = slope.contiguous()
+        of_rows = slope @ (weights if ctx.transpose else weights.t()) if ctx.needs_input_grad[0] else None
+        of_weights = None
+        if ctx.needs_input_grad[1]:
+            of_weights = slope.t() @ rows if ctx.transpose else rows.t() @ slope
+        return of_rows, of_weights, None
+
+
+_FASTER: dict[type, type] = {nn.Conv2d: _Conv2d, nn.ConvTranspose2d: _ConvTranspose2d}
+
+
+def _fits(layer: Layer, images: Tensor, smaller: Sequence[int]) -> bool:
+    """Whether ``layer`` can take ``images`` here, with a map of the size ``smaller`` on the small side."""
+    if images.ndim != 4 or images.shape[1] != layer.in_channels or min(smaller) < 1 or not len(images):
+        return False  # torch says what is wrong
+    if images.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return images.dtype == layer.weight.dtype
+
+
+def _is_small(images: Tensor, smaller: Sequence[int]) -> bool:
+    return len(images) * math.prod(smaller) <= MOST_POSITIONS
+
+
+def _winograd_is_faster(layer: nn.Conv2d, images: Tensor) -> bool:
+    """Whether it is for this layer, and exact to float32's rounding."""
+    if layer.stride != (1, 1) or layer.dilation != (1, 1) or layer.padding[0] != layer.padding[1]:
+        return False
+    square = layer.kernel_size[0] == layer.kernel_size[1] and layer.kernel_size[0] in winograd.KERNELS
+    wide = min(layer.in_channels, layer.out_channels) >= FEWEST_CHANNELS
+    return square and wide and images.dtype == torch.float32
+
+
+def _side(layer: nn.Conv2d, images: Tensor, axis: int) -> int:
+    kernel, stride, padding, dilation = _of_axis(layer, axis)
+    side = images.shape[axis] if axis < images.ndim else 0
+    return (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _enlarged(layer: nn.ConvTranspose2d, images: Tensor, axis: int) -> int:
+    kernel, stride, padding, dilation = _of_axis(layer, axis)
+    side = images.shape[axis] if axis < images.ndim else 0
+    return (side - 1) * stride - 2 * padding + dilation * (kernel - 1) + layer.output_padding[axis - 2] + 1
+
+
+def _of_axis(layer: Layer, axis: int) -> tuple[int, int, int, int]:
+    assert not isinstance(layer.padding, str)
+    found = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+    kernel, stride, padding, dilation = (each[axis - 2] for each in found)
+    return kernel, stride, padding, dilation
