@@ -50,6 +50,29 @@ def test_values_and_gradients_are_torchs(shape: str, count: int) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
+OF_FEW_OUTPUTS = {
+    "4x4": nn.Conv2d(64, 1, 4, 1, 1),
+    "uneven": nn.Conv2d(64, 3, (2, 5), 1, (0, 3)),
+    "without a bias": nn.Conv2d(64, 3, 3, bias=False),
+    "doubled": nn.ConvTranspose2d(64, 3, 4, 2, 1),
+    "stretched": nn.ConvTranspose2d(64, 2, (3, 2), (2, 3), (1, 0), dilation=(1, 2), bias=False),
+}
+
+
+@pytest.mark.parametrize("shape", OF_FEW_OUTPUTS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_outputs_are_torchs(shape: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    plain = copy.deepcopy(OF_FEW_OUTPUTS[shape]).double()
+    spread = copy.deepcopy(plain)
+    speed_up_convolutions(spread)
+    images = torch.rand(count, 64, 17, 15, dtype=torch.float64)
+    expected = after_a_step(plain, images)
+    monkeypatch.setattr(type(plain), "forward", lambda *_: pytest.fail("torch's own was called"))
+    for found, wanted in zip(after_a_step(spread, images), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
 def test_they_are_multiplied_where_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(128, 128, 4, 2, 1), nn.ConvTranspose2d(128, 128, 4, 2, 1))
     speed_up_convolutions(network)
@@ -85,6 +108,7 @@ def test_others_stay_as_they_are() -> None:
 
     others = [
         nn.Conv2d(512, 512, 4, 2, 1, groups=2), nn.Conv2d(512, 512, 3, padding="same"), nn.Conv2d(8, 8, 4, 2, 1),
+        nn.Conv2d(64, 1, 4, 2), nn.Conv2d(64, 1, 3, padding=3), nn.Conv2d(64, 1, 1), nn.Conv2d(15, 1, 4),
         nn.Conv2d(512, 512, 3, padding=1, padding_mode="reflect"), Own(512, 512, 4), nn.Conv1d(512, 512, 4),
         nn.utils.parametrizations.spectral_norm(nn.Conv2d(128, 128, 4)),
     ]  # fmt: skip

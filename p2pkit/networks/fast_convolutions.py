@@ -1,9 +1,10 @@
-"""How a CPU computes convolutions that have many weights, where there is a faster way than its convolution library's.
+"""How a CPU computes convolutions where there is a faster way than its convolution library's.
 
 Of small maps they are one product of matrices: the innermost layers of a U-Net have large weights and maps of a few
 pixels, so that reading weights is nearly all they do. With the columns of the map as the other matrix (unfold, fold)
 each weight is read once, which the library does not come near. Those of stride 1, most of what a PatchGAN and a ResNet
-compute, go Winograd's way (networks/winograd).
+compute, go Winograd's way (networks/winograd). Where few channels come out, as of the last layer of a generator or a
+PatchGAN, each pixel is multiplied where it is, and the products are added up where they belong (fold).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FEWEST_CHANNELS = 128
 
 
 def speed_up_convolutions(network: nn.Module) -> None:
-    """Let the plain convolutions of ``network`` that have many weights take the faster way wherever there is one.
+    """Let the plain convolutions of ``network`` take the faster way wherever there is one.
 
     Parameters, buffers and their names stay, and so do the results, but for rounding.
     """
@@ -38,7 +39,7 @@ def speed_up_convolutions(network: nn.Module) -> None:
         if not isinstance(module, Layer) or type(module) not in _FASTER:
             continue
         usual = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        if usual and module.weight.numel() >= FEWEST_WEIGHTS:
+        if usual and (module.weight.numel() >= FEWEST_WEIGHTS or _gives_little(module)):
             module.__class__ = _FASTER[type(module)]
 
 
@@ -49,32 +50,43 @@ class _Conv2d(nn.Conv2d):
             return super().forward(input)
         if _is_small(input, size):
             return self._multiply(input, size)
+        if _gives_little(self):
+            return self._spread(input, size)
         if not _winograd_is_faster(self, input):
             return super().forward(input)
-        output = winograd.convolve(input, self.weight, int(self.padding[0]))
-        return output if self.bias is None else output.add_(self.bias.view(1, -1, 1, 1))
+        return _with_bias(self, winograd.convolve(input, self.weight, int(self.padding[0])))
 
     def _multiply(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         assert not isinstance(self.padding, str)
         patches = F.unfold(images, self.kernel_size, self.dilation, self.padding, self.stride)
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1])
         output: Tensor = _Product.apply(patches, self.weight.reshape(self.out_channels, -1), True)
-        output = output.view(len(images), math.prod(size), -1).transpose(1, 2).reshape(len(images), -1, *size)
-        return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+        output = output.view(len(images), math.prod(size), -1).transpose(1, 2)
+        return _with_bias(self, output.reshape(len(images), -1, *size))
+
+    def _spread(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """As the transposed convolution by the same kernels turned round."""
+        weights = self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels)
+        assert not isinstance(self.padding, str)
+        padding = self.kernel_size[0] - 1 - self.padding[0], self.kernel_size[1] - 1 - self.padding[1]
+        return _with_bias(self, F.fold(weights @ images.flatten(2), size, self.kernel_size, 1, padding))
 
 
 class _ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in torch
         size, smaller = (_enlarged(self, input, 2), _enlarged(self, input, 3)), input.shape[2:]
         usual = output_size is None and min(size) > 0
-        if not usual or not _fits(self, input, smaller) or not _is_small(input, smaller):
+        if not usual or not _fits(self, input, smaller) or not (_is_small(input, smaller) or _gives_little(self)):
             return super().forward(input, output_size)
         assert not isinstance(self.padding, str)
-        pixels = input.flatten(2).transpose(1, 2).reshape(-1, self.in_channels)
-        patches = _Product.apply(pixels, self.weight.reshape(self.in_channels, -1), False)
-        patches = patches.view(len(input), -1, self.weight[0].numel()).transpose(1, 2)
+        weights = self.weight.reshape(self.in_channels, -1)
+        if _is_small(input, smaller):
+            pixels = input.flatten(2).transpose(1, 2).reshape(-1, self.in_channels)
+            patches = _Product.apply(pixels, weights, False).view(len(input), -1, weights.shape[1]).transpose(1, 2)
+        else:
+            patches = weights.t() @ input.flatten(2)
         output = F.fold(patches, size, self.kernel_size, self.dilation, self.padding, self.stride)
-        return output if self.bias is None else output + self.bias.view(1, -1, 1, 1)
+        return _with_bias(self, output)
 
 
 class _Product(Function):
@@ -103,6 +115,10 @@ class _Product(Function):
 _FASTER: dict[type, type] = {nn.Conv2d: _Conv2d, nn.ConvTranspose2d: _ConvTranspose2d}
 
 
+def _with_bias(layer: Layer, output: Tensor) -> Tensor:
+    return output if layer.bias is None else output.add_(layer.bias.view(1, -1, 1, 1))
+
+
 def _fits(layer: Layer, images: Tensor, smaller: Sequence[int]) -> bool:
     """Whether ``layer`` can take ``images`` here, with a map of the size ``smaller`` on the small side."""
     if images.ndim != 4 or images.shape[1] != layer.in_channels or min(smaller) < 1 or not len(images):
@@ -114,6 +130,18 @@ def _fits(layer: Layer, images: Tensor, smaller: Sequence[int]) -> bool:
 
 def _is_small(images: Tensor, smaller: Sequence[int]) -> bool:
     return len(images) * math.prod(smaller) <= MOST_POSITIONS
+
+
+def _gives_little(layer: Layer) -> bool:
+    """Whether the products of a pixel with all of a kernel's weights are no more than its channels, and go to many."""
+    products = layer.out_channels * math.prod(layer.kernel_size)
+    if products > layer.in_channels or math.prod(layer.kernel_size) == 1:
+        return False
+    if isinstance(layer, nn.ConvTranspose2d):
+        return True
+    assert not isinstance(layer.padding, str)
+    within = all(padding < side for padding, side in zip(layer.padding, layer.kernel_size, strict=True))
+    return within and layer.stride == layer.dilation == (1, 1)
 
 
 def _winograd_is_faster(layer: nn.Conv2d, images: Tensor) -> bool:
