@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from p2pkit.components.catalogue import create
 from p2pkit.networks import winograd
 from p2pkit.networks.fast_convolutions import MOST_POSITIONS, speed_up_convolutions
+from tests.conftest import Call, train
 
 SHAPES = {
     "4x4, halved": (nn.Conv2d, {"kernel_size": 4, "stride": 2, "padding": 1}),
@@ -214,3 +219,55 @@ def test_winograds_way_in_inference_mode_and_in_threads() -> None:
         found = list(threads.map(layer, maps * 8))
     for mine, images in zip(found, maps * 8, strict=True):
         assert rounding(mine, plain(images)) < 5e-6
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+@pytest.mark.parametrize(
+    ("kind", "name", "options", "size"),
+    [
+        ("generators", "unet", {"depth": 6, "width": 32, "dropout": 0.0}, 64),
+        ("generators", "resnet", {"width": 32, "blocks": 1, "dropout": 0.0}, 32),
+        ("discriminators", "patchgan_70", {"width": 32}, 96),
+        ("discriminators", "patchgan_16", {"width": 128}, 48),
+    ],
+)
+def test_slopes_of_whole_networks(
+    kind: str, name: str, options: dict[str, Any], size: int, norm: str, count: int
+) -> None:
+    torch.manual_seed(0)
+    network = create(kind, name, source_channels=3, target_channels=3, norm=norm, **options)
+    plain = copy.deepcopy(network).double()
+    speed_up_convolutions(network)
+    images = [torch.randn(count, 3, size, size) for _ in range(1 if kind == "generators" else 2)]
+    outputs = network(*images), plain(*(image.double() for image in images))
+    assert rounding(*outputs) < 1e-5
+    for output in outputs:
+        (output * torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view(output.shape)).sum().backward()
+    pairs = zip(network.parameters(), plain.parameters(), strict=True)
+    slopes = [(mine.grad, theirs.grad) for mine, theirs in pairs if mine.ndim > 1]  # a bias before a norm has none
+    assert len(slopes) >= 3
+    for found, expected in slopes:
+        assert found is not None and expected is not None
+        # an activation whose input is all but 0 may take the other slope
+        assert float((found - expected).norm() / expected.norm()) < 0.01
+
+
+def test_losses_over_20_steps_are_those_of_plain_convolutions(
+    p2pkit: Call, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (
+        "transform.load_size=96", "transform.crop_size=96", "loader.batch_size=1", "train.max_steps=20",
+        "train.sample_every=20", "train.checkpoint_every=20", "generator={depth=5, width=16}",
+        'discriminator={name="patchgan_70", width=64}', 'optimizer={name="sgd", lr=1e-4}',
+    )  # fmt: skip
+    losses = []  # at a low rate: an activation whose input is all but 0 takes the other slope sooner or later
+    for run in ("fast", "plain"):
+        lines = (train(p2pkit, recipe, tmp_path / run, *settings) / "metrics.jsonl").read_text().splitlines()
+        steps = [json.loads(line) for line in lines]
+        losses.append([[value for key, value in step.items() if "/" in key and "lr" not in key] for step in steps])
+        monkeypatch.setattr("p2pkit.training.prepare.speed_up_convolutions", lambda network: None)
+    assert len(losses[0]) >= 20
+    assert losses[0] != losses[1]
+    for fast, plain in zip(*losses, strict=True):
+        assert fast == pytest.approx(plain, rel=1e-3)

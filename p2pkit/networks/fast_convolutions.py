@@ -62,7 +62,9 @@ class _Conv2d(nn.Conv2d):
         patches = patches.transpose(1, 2).reshape(-1, patches.shape[1])
         output: Tensor = _Product.apply(patches, self.weight.reshape(self.out_channels, -1), True)
         output = output.view(len(images), math.prod(size), -1).transpose(1, 2)
-        return _with_bias(self, output.reshape(len(images), -1, *size))
+        # a view of one image has strides that PyTorch's batch norm takes for either layout, and gives wrong slopes for
+        output = output.clone(memory_format=torch.contiguous_format)
+        return _with_bias(self, output.view(len(images), -1, *size))
 
     def _spread(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """As the transposed convolution by the same kernels turned round."""
