@@ -213,8 +213,10 @@ def test_winograds_way_in_inference_mode_and_in_threads() -> None:
     plain = copy.deepcopy(layer)
     speed_up_convolutions(layer)
     maps = [torch.randn(1, 128, 20 + index, 21) for index in range(4)]
+    winograd._matrices.cache_clear()
     with torch.inference_mode():
         layer(torch.randn(2, 128, 40, 40))
+    layer(maps[0]).sum().backward()
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(layer, maps * 8))
     for mine, images in zip(found, maps * 8, strict=True):

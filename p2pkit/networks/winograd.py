@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional
 
 KERNELS = (3, 4)
 """The sides of kernels that the tiles are large enough for."""
@@ -55,27 +55,19 @@ class _Matrices:
 @functools.cache
 def _matrices(kernel: int) -> _Matrices:
     """By Toom and Cook's construction. A point's factor is shared between tile and kernel, so that both round alike."""
-    points = torch.tensor(POINTS, dtype=torch.float64)
-    tile = torch.zeros(TILE, TILE, dtype=torch.float64)
-    kernels = torch.zeros(TILE, kernel, dtype=torch.float64)
-    output = torch.zeros(TILE + 1 - kernel, TILE, dtype=torch.float64)
+    points = np.array(POINTS)
+    tile, kernels = np.zeros((TILE, TILE)), np.zeros((TILE, kernel))
+    output = np.zeros((TILE + 1 - kernel, TILE))
     for index, point in enumerate(points):
-        others = torch.cat([points[:index], points[index + 1 :]])
-        tile[index, :-1] = _polynomial(others)
-        kernels[index] = point ** torch.arange(kernel) / (point - others).prod()
-        output[:, index] = point ** torch.arange(len(output))
-    tile[-1] = _polynomial(points)
+        others = np.delete(points, index)
+        tile[index, :-1] = np.poly(others)[::-1]  # the coefficients of the product of all (x - other)
+        kernels[index] = point ** np.arange(kernel) / np.prod(point - others)
+        output[:, index] = point ** np.arange(len(output))
+    tile[-1] = np.poly(points)[::-1]
     kernels[-1, -1] = output[-1, -1] = 1
-    factor = (tile.abs().amax(1) / kernels.abs().amax(1)).sqrt()[:, None]
-    return _Matrices(*(torch.kron(each, each).float() for each in (tile / factor, kernels * factor, output)))
-
-
-def _polynomial(roots: Tensor) -> Tensor:
-    """The coefficients of the product of all (x - root), that of x**0 first."""
-    coefficients = torch.ones(1, dtype=roots.dtype)
-    for root in roots:
-        coefficients = functional.pad(coefficients, (1, 0)) - root * functional.pad(coefficients, (0, 1))
-    return coefficients
+    factor = np.sqrt(np.abs(tile).max(axis=1) / np.abs(kernels).max(axis=1))[:, None]
+    both = (np.float32(np.kron(each, each)) for each in (tile / factor, kernels * factor, output))
+    return _Matrices(*map(torch.from_numpy, both))
 
 
 class _Scratch(threading.local):
@@ -89,7 +81,7 @@ class _Scratch(threading.local):
         size = math.prod(shape)
         if purpose not in self.held or len(self.held[purpose]) < size:
             with torch.inference_mode(False):  # what is made in that mode cannot be written to outside of it
-                self.held[purpose] = torch.empty(size)
+                self.held[purpose] = torch.empty(size, dtype=torch.float32, device="cpu")
         return self.held[purpose][:size].view(shape)
 
 
@@ -203,7 +195,8 @@ class _Convolution(Function):
         ctx.save_for_backward(images, weight, kernels)
         ctx.padding = padding
         sides = [side + 2 * padding + 1 - weight.shape[2] for side in images.shape[2:]]
-        output = torch.empty(len(images), len(weight), *sides, memory_format=_layout(images))
+        shape = len(images), len(weight), *sides
+        output = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=_layout(images))
         for block in _blocks(output, weight.shape[2], padding):
             products = _product(block.values(images), kernels.transpose(1, 2), "products")
             block.put(products, output)
