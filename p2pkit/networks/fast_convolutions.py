@@ -10,7 +10,6 @@ PatchGAN, each pixel is multiplied where it is, and the products are added up wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,10 +44,9 @@ def speed_up_convolutions(network: nn.Module) -> None:
 
 class _Conv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in torch
-        size = _side(self, input, 2), _side(self, input, 3)
-        if not _fits(self, input, size):
+        if not _fits(self, input) or min(size := _size(self, input)) < 1:
             return super().forward(input)
-        if _is_small(input, size):
+        if len(input) * math.prod(size) <= MOST_POSITIONS:
             return self._multiply(input, size)
         if _gives_little(self):
             return self._spread(input, size)
@@ -76,13 +74,13 @@ class _Conv2d(nn.Conv2d):
 
 class _ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in torch
-        size, smaller = (_enlarged(self, input, 2), _enlarged(self, input, 3)), input.shape[2:]
-        usual = output_size is None and min(size) > 0
-        if not usual or not _fits(self, input, smaller) or not (_is_small(input, smaller) or _gives_little(self)):
+        is_small = len(input) * math.prod(input.shape[2:]) <= MOST_POSITIONS
+        usual = output_size is None and _fits(self, input) and min(size := _size(self, input)) > 0
+        if not usual or not (is_small or _gives_little(self)):
             return super().forward(input, output_size)
         assert not isinstance(self.padding, str)
         weights = self.weight.reshape(self.in_channels, -1)
-        if _is_small(input, smaller):
+        if is_small:
             pixels = input.flatten(2).transpose(1, 2).reshape(-1, self.in_channels)
             patches = _Product.apply(pixels, weights, False).view(len(input), -1, weights.shape[1]).transpose(1, 2)
         else:
@@ -121,17 +119,27 @@ def _with_bias(layer: Layer, output: Tensor) -> Tensor:
     return output if layer.bias is None else output.add_(layer.bias.view(1, -1, 1, 1))
 
 
-def _fits(layer: Layer, images: Tensor, smaller: Sequence[int]) -> bool:
-    """Whether ``layer`` can take ``images`` here, with a map of the size ``smaller`` on the small side."""
-    if images.ndim != 4 or images.shape[1] != layer.in_channels or min(smaller) < 1 or not len(images):
+def _fits(layer: Layer, images: Tensor) -> bool:
+    """Whether ``layer`` can take ``images``, on a CPU and as they are."""
+    if images.ndim != 4 or images.shape[1] != layer.in_channels or not images.numel():
         return False  # torch says what is wrong
     if images.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     return images.dtype == layer.weight.dtype
 
 
-def _is_small(images: Tensor, smaller: Sequence[int]) -> bool:
-    return len(images) * math.prod(smaller) <= MOST_POSITIONS
+def _size(layer: Layer, images: Tensor) -> tuple[int, int]:
+    """Height and width of the output."""
+    found = []
+    for axis, side in enumerate(images.shape[2:]):
+        own = layer.kernel_size, layer.dilation, layer.stride, layer.padding
+        kernel, dilation, stride, padding = (int(each[axis]) for each in own)
+        reach = dilation * (kernel - 1) + 1 - 2 * padding
+        if isinstance(layer, nn.ConvTranspose2d):
+            found.append((side - 1) * stride + reach + layer.output_padding[axis])
+        else:
+            found.append((side - reach) // stride + 1)
+    return found[0], found[1]
 
 
 def _gives_little(layer: Layer) -> bool:
@@ -153,22 +161,3 @@ def _winograd_is_faster(layer: nn.Conv2d, images: Tensor) -> bool:
     square = layer.kernel_size[0] == layer.kernel_size[1] and layer.kernel_size[0] in winograd.KERNELS
     wide = min(layer.in_channels, layer.out_channels) >= FEWEST_CHANNELS
     return square and wide and images.dtype == torch.float32
-
-
-def _side(layer: nn.Conv2d, images: Tensor, axis: int) -> int:
-    kernel, stride, padding, dilation = _of_axis(layer, axis)
-    side = images.shape[axis] if axis < images.ndim else 0
-    return (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-
-
-def _enlarged(layer: nn.ConvTranspose2d, images: Tensor, axis: int) -> int:
-    kernel, stride, padding, dilation = _of_axis(layer, axis)
-    side = images.shape[axis] if axis < images.ndim else 0
-    return (side - 1) * stride - 2 * padding + dilation * (kernel - 1) + layer.output_padding[axis - 2] + 1
-
-
-def _of_axis(layer: Layer, axis: int) -> tuple[int, int, int, int]:
-    assert not isinstance(layer.padding, str)
-    found = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-    kernel, stride, padding, dilation = (each[axis - 2] for each in found)
-    return kernel, stride, padding, dilation
