@@ -317,6 +317,8 @@ class TrainSettings(Section):
     """A model file or a run folder whose weights the networks begin with, as far as they fit."""
     accumulate: PositiveInt = 1
     """Into how many parts a process's share of a batch is cut; they are made one after another, for one step."""
+    activation_checkpointing: bool = False
+    """Keep fewer activations, and compute them again going backwards: less memory, more time, the same numbers."""
     sync_norm: bool = False
     """Batch norm's statistics over the batches of all processes."""
     collective_timeout: Duration = "10m"

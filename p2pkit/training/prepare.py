@@ -18,6 +18,7 @@ from p2pkit.contracts import Method, Stateful
 from p2pkit.errors import P2PKitError, RecipeError, did_you_mean, in_one_line
 from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fast_convolutions import speed_up_convolutions
+from p2pkit.training.activation_checkpointing import checkpoint_activations
 from p2pkit.training.checkpoint import Trained
 from p2pkit.training.ema import MovingAverage
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
@@ -79,6 +80,8 @@ def to_device(parts: TrainingParts, device: torch.device) -> None:
 def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     """Make the method's networks, which are on the device, ready to train; the method then holds them so."""
     method, optimizers = parts.method, {}
+    if parts.train.activation_checkpointing:
+        checkpoint_activations(networks_of(parts))
     for name in method.networks:
         network = getattr(method, name)
         mend_gradients(network)
