@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -176,11 +177,20 @@ def test_a_closed_standard_output_stops_no_plugin(write: Write) -> None:
     assert ended.returncode == 0 and "Traceback" not in ended.stderr and "left out" not in ended.stderr
 
 
+FAIL = "cli.command('fail')(lambda: [__import__('sys').__stdout__.write('some'), 1 / 0])"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_standard_output_is_no_plugins_fault() -> None:
-    command = shlex.join([sys.executable, "-m", "p2pkit", "components"])
-    ended = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2 and "No space left on device" in ended.stderr and "builtin" not in ended.stderr
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("command", "code"), [("components", 2), ("fail", 1)])
+def test_a_full_standard_output_is_no_plugins_fault(command: str, code: int, unbuffered: str, write: Write) -> None:
+    folder = write(HOOKED.format(hook="register_commands", argument="cli", body=FAIL))
+    call = shlex.join([sys.executable, "-m", "p2pkit", "--plugins-dir", str(folder), command])
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(f"{call} >/dev/full", shell=True, env=env, capture_output=True, text=True, check=False)
+    full = "No space left on device" in ended.stderr
+    assert "builtin" not in ended.stderr and "Exception ignored" not in ended.stderr
+    assert (full and ended.returncode == 2) or (code, ended.returncode, unbuffered) == (1, 1, ""), ended.stderr
 
 
 @pytest.mark.parametrize(

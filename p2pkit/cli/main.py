@@ -94,7 +94,7 @@ class Commands(click.Group):
                 sys.stdout.flush()
             return result
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left for Python to flush there
+            _flush_or_drop_output()
             return 0
 
     def _ask_plugins(self, ctx: click.Context, for_commands: bool = False) -> None:
@@ -147,6 +147,16 @@ def announce(work: str, device: str | None = None) -> None:
         print_line(f"p2pkit {__version__}: {work}{on} (loading PyTorch ...)")
 
 
+def _flush_or_drop_output() -> None:
+    """Leave nothing for Python to flush at its end, which exits with 120 where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, AttributeError):
+        pass  # it is closed
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
 
@@ -175,9 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 found = {**getattr(error, "details", {}), "error": message.removeprefix("Error: ")}
                 with suppress(OSError):
                     click.echo(json.dumps(finite(found), indent=2))
+    if code:
+        _flush_or_drop_output()
     if code and process_count() > 1:
-        # a process group that others have left may hang or abort when it is taken down, and spoil the exit code
-        with suppress(OSError):
-            sys.stdout.flush()
-        os._exit(code)
+        os._exit(code)  # a process group that others have left may hang or abort when it is taken down
     sys.exit(code)
