@@ -94,7 +94,8 @@ def replay(left: Path, device: str | None = None) -> Iterator[str]:
     folder = RunDir.open(left.absolute().parent.parent)
     recipe = read_recipe(folder.recipe)
     accelerator = make_accelerator(recipe.train, device)
-    parts = build(recipe, load_data(recipe).with_ranges(folder.ranges()))
+    plain = replace(recipe, train=recipe.train.model_copy(update={"compile": False}))  # layers are looked at one by one
+    parts = build(plain, load_data(recipe).with_ranges(folder.ranges()))
     to_device(parts, accelerator.device)
     trainer = Trainer(parts, accelerator, folder)
     if unlike := differing(left_by(left), recipe.document.text, in_use(recipe)[0]):
@@ -130,7 +131,8 @@ def _resume(session: Session, begun: Recipe, changes: Changes, folder: RunDir, a
             since.run, written, versions, data.fingerprint, beginning(folder.environment())
         )  # fmt: skip
         notices += _over(trainer, recipe)
-        start = this_start(described(accelerator.device), accelerator.num_processes, code)
+        device, processes = described(accelerator.device), accelerator.num_processes
+        start = this_start(device, processes, code, parts.train.compile)
         notices += since.unlike(start)
         on_main_process(accelerator, lambda: folder.begin_again(since.run, start))
         if accelerator.is_main_process:

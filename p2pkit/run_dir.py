@@ -38,7 +38,7 @@ AN_OLD_FILE = 60
 _OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 EXACTNESS = (
     "device", "gpus", "cuda", "gpu_driver", "processor", "cpu_capability", "threads", "processes", "python",
-    "libraries", "plugin_code", "p2pkit_commit",
+    "libraries", "plugin_code", "p2pkit_commit", "compiled",
 )  # fmt: skip
 """What :func:`this_start` says that bytes depend on."""
 
@@ -198,8 +198,10 @@ class RunDir:
         return {side: (low, high) for side, (low, high) in recorded.items()}
 
 
-def this_start(device: str, processes: int, code: Mapping[str, str]) -> dict[str, Any]:
+def this_start(device: str, processes: int, code: Mapping[str, str], compiled: bool = False) -> dict[str, Any]:
     """When, where and by what a run starts: on a ``device`` in words, in ``processes``, with plugins' ``code``.
+
+    ``compiled`` says whether its networks are.
 
     None stands for what cannot be known.
     """
@@ -210,6 +212,7 @@ def this_start(device: str, processes: int, code: Mapping[str, str]) -> dict[str
         "gpu_driver": None, "p2pkit_commit": None, "directory_commit": None, "processes": processes,
         "python": platform.python_version(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "libraries": dict(zip(LIBRARIES, map(version, LIBRARIES), strict=True)), "plugin_code": code,
+        "compiled": compiled,
     }  # fmt: skip
     for name, file, expression in (
         ("processor", "/proc/cpuinfo", r"model name\s*: (.+)"),

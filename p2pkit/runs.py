@@ -36,6 +36,7 @@ from p2pkit.recipe.resolve import read_recipe, with_metric
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir, beginning, this_start
 from p2pkit.settings import TrainSettings
+from p2pkit.training.compiling import why_not_compiled
 from p2pkit.training.identity import Identity
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import to_device
@@ -176,7 +177,8 @@ def start_run(session: Session, recipe: Recipe, overrides: Overrides, out: Path 
         nonlocal identity
         folder = RunDir.create(out, recipe.run.name)
         held.enter_context(folder.held())
-        start = this_start(described(accelerator.device), accelerator.num_processes, code)
+        device, processes = described(accelerator.device), accelerator.num_processes
+        start = this_start(device, processes, code, parts.train.compile)
         environment = {"id": identity.run, **_environment(recipe, data, overrides, parts.header, start)}
         identity = replace(identity, began_with=beginning(environment))
         folder.begin(parts.header.recipe, recipe.document.text, environment)
@@ -256,6 +258,9 @@ def prepare_run(
     elif origin is not None:
         parts = replace(parts, header=parts.header.model_copy(update={"init_from": OriginHeader(**origin)}))
     to_device(parts, accelerator.device)
+    if parts.train.compile and (why := why_not_compiled(accelerator.device)):
+        print_line(f"NOTICE: train.compile: the networks are not compiled, which cannot be done here: {why}")
+        parts = replace(parts, train=parts.train.model_copy(update={"compile": False}))
     return recipe, data, parts
 
 

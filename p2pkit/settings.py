@@ -319,6 +319,8 @@ class TrainSettings(Section):
     """Into how many parts a process's share of a batch is cut; they are made one after another, for one step."""
     activation_checkpointing: bool = False
     """Keep fewer activations, and compute them again going backwards: less memory, more time, the same numbers."""
+    compile: bool = False
+    """Compile the networks (torch.compile), which is meant for GPUs and takes minutes before the first step."""
     sync_norm: bool = False
     """Batch norm's statistics over the batches of all processes."""
     collective_timeout: Duration = "10m"

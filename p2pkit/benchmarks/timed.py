@@ -119,7 +119,7 @@ class TimedTrainer(Trainer):
         self.ending = _NothingKept(self.outputs, self.interruption, self.ending.resume_command)
         self.limits = Limits(FAR, None, self.steps_per_epoch)
         given = {each.name: getattr(self.update, each.name) for each in fields(Updater) if each.init}
-        self.update = _TimedUpdater(**given, stopwatch=self.stopwatch)
+        self.update = self.steps.update = _TimedUpdater(**given, stopwatch=self.stopwatch)
         for optimizer in self.trained.optimizers.values():
             inner: Any = getattr(optimizer, "optimizer", optimizer)  # behind Accelerate's, which a scaler passes by
             inner.step = self._timed(inner.step)

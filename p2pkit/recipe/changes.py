@@ -16,7 +16,7 @@ from p2pkit.utils.opening import parsed_toml
 
 _OPTIONS = "lr|betas|eps|momentum|weight_decay"
 CHANGEABLE = re.compile(
-    r"train\.(epochs|max_steps|max_time|accumulate|checkpoint_every|keep_checkpoints|sample_every|log_every"
+    r"train\.(epochs|max_steps|max_time|accumulate|compile|checkpoint_every|keep_checkpoints|sample_every|log_every"
     r"|collective_timeout)"
     rf"|optimizer(\.\w+)?\.({_OPTIONS}|clip_gradient_norm)"
     r"|schedule\.\w+|losses\.\d+\.weight|loader\.(workers|cache|bad_data|timeout)|run\.trackers"
@@ -24,7 +24,7 @@ CHANGEABLE = re.compile(
 )
 """The dotted keys."""
 IN_WORDS = (
-    "limits, accumulation and logging in [train], the optimizers' options, [schedule], weights of losses, "
+    "limits, accumulation, compile and logging in [train], the optimizers' options, [schedule], weights of losses, "
     "workers, cache, bad_data and timeout in [loader], run.trackers, and every, patience, baseline and "
     "max_images in [validation]"
 )

@@ -20,6 +20,7 @@ from p2pkit.inference.statistics import InstanceNorm
 from p2pkit.networks.fast_convolutions import speed_up_convolutions
 from p2pkit.training.activation_checkpointing import checkpoint_activations
 from p2pkit.training.checkpoint import Trained
+from p2pkit.training.compiling import compile_network
 from p2pkit.training.ema import MovingAverage
 from p2pkit.training.optimizer_state import optimizer_state, restore_optimizer
 from p2pkit.training.parts import TrainingParts
@@ -41,7 +42,7 @@ def mend_gradients(network: nn.Module) -> None:
 
 
 def _with_contiguous_gradient(module: nn.Module, given: object, output: Tensor) -> None:
-    if output.requires_grad:
+    if output.requires_grad and not torch.compiler.is_compiling():  # which computes gradients its own way
         output.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
 
 
@@ -85,6 +86,8 @@ def prepare_networks(parts: TrainingParts, accelerator: Accelerator) -> Trained:
     for name in method.networks:
         network = getattr(method, name)
         mend_gradients(network)
+        if parts.train.compile:
+            compile_network(network)
         if parts.train.sync_norm and accelerator.num_processes > 1:
             network = with_synchronised_norm(network, accelerator.device)
         optimizer = parts.optimizers[name](params=list(network.parameters()))

@@ -9,13 +9,12 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
 from accelerate import Accelerator
-from torch.optim.swa_utils import AveragedModel
 
 from p2pkit.contracts import Batch, MethodWithStart
-from p2pkit.data.loader import ONE_SIZE, EpochSampler, Examples, Loaded, batches, on_device, steps_per_epoch
+from p2pkit.data.loader import ONE_SIZE, EpochSampler, Examples, Loaded, batches, steps_per_epoch
 from p2pkit.distributed.collectives import (
     SharedDataError,
     all_gather_text,
@@ -38,6 +37,7 @@ from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
 from p2pkit.training.state import Best, RunState
+from p2pkit.training.steps import Steps
 from p2pkit.training.trackers import tracked
 from p2pkit.training.update import Updater
 from p2pkit.utils.progress import Progress
@@ -82,8 +82,9 @@ class Trainer:
         listens = hasattr(parts.schedule, "on_validation_end")
         called = {"schedule": parts.schedule, **parts.callbacks} if listens else parts.callbacks
         self.callbacks = Callbacks(called, parts.origins)
-        self.ema = cast(AveragedModel | None, self.trained.networks.get(EMA))
-        generator = self.ema.module if self.ema else self.trained.networks["generator"]
+        self.steps = Steps(parts, self.trained, self.update)
+        ema: Any = self.trained.networks.get(EMA)
+        generator = ema.module if ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
         self.ending = Ending(self.outputs, self.interruption, resume_command)
         self._last_means: dict[str, float] = {}
@@ -241,16 +242,13 @@ class Trainer:
         state = self.state
         self.update.seed = seed_step(self.parts.run.seed, state.step, self.accelerator.process_index)
         self.update.set_position(self.limits.position(state.step, state.seconds))
-        self.update.batch = on_device(batch, self.accelerator.device)
         try:
-            self.parts.method.train_step(self.update.batch, self.update)
+            terms = self.steps.make(batch)
         except NotFiniteError as error:
             failed = FailedStep(state.step, batch.keys, self.update.progress, state.identity)
             raise self.ending.before_it_spreads(error, failed, lambda: batch) from error
-        if self.ema is not None:
-            self.ema.update_parameters(self.trained.networks["generator"])
         state.step += 1
-        state.window.add(self.update.take_terms())
+        state.window.add(terms)
         state.metrics, state.finished = {}, False
 
     def _refuse_not_finite(self) -> None:
