@@ -38,7 +38,7 @@ AN_OLD_FILE = 60
 _OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")
 EXACTNESS = (
     "device", "gpus", "cuda", "gpu_driver", "processor", "cpu_capability", "threads", "processes", "python",
-    "libraries", "plugin_code", "p2pkit_commit", "compiled",
+    "libraries", "plugin_code", "p2pkit_commit", "compiled", "tf32",
 )  # fmt: skip
 """What :func:`this_start` says that bytes depend on."""
 
@@ -212,7 +212,7 @@ def this_start(device: str, processes: int, code: Mapping[str, str], compiled: b
         "gpu_driver": None, "p2pkit_commit": None, "directory_commit": None, "processes": processes,
         "python": platform.python_version(), "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "libraries": dict(zip(LIBRARIES, map(version, LIBRARIES), strict=True)), "plugin_code": code,
-        "compiled": compiled,
+        "compiled": compiled, "tf32": _tf32(),
     }  # fmt: skip
     for name, file, expression in (
         ("processor", "/proc/cpuinfo", r"model name\s*: (.+)"),
@@ -227,6 +227,15 @@ def this_start(device: str, processes: int, code: Mapping[str, str], compiled: b
             if folder is not None:
                 found[name] = _commit(folder)
     return found
+
+
+def _tf32() -> dict[str, bool] | None:
+    """Where a GPU may multiply float32 with 10 bits behind the point; None without one, or where that is not known."""
+    if torch.cuda.is_available():
+        convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        with suppress(RuntimeError):  # where a program has set both this and what PyTorch has for it since 2.9
+            return {"TF32 in convolutions": convolutions.allow_tf32, "TF32 in products": products.allow_tf32}
+    return None
 
 
 def _commit(folder: Path) -> str:

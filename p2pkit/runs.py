@@ -23,7 +23,7 @@ from p2pkit.data.checks import HeaderCheck, unsettled
 from p2pkit.data.class_table import refuse_foreign_numbers
 from p2pkit.data.found_values import with_found_values
 from p2pkit.data.samples import Data
-from p2pkit.distributed.accelerator import described, make_accelerator
+from p2pkit.distributed.accelerator import described, deterministic_algorithms, make_accelerator
 from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
 from p2pkit.errors import P2PKitError, RecipeError, Unavailable
 from p2pkit.evaluation.baselines import by_row, not_beaten
@@ -141,20 +141,21 @@ def open_session(
         ProcessLost: another process is gone.
     """
     began = time.monotonic() if began is None else began
-    accelerator = make_accelerator(settings, device)
-    session = Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
-    try:
-        yield session
-    except Exception as error:
-        if accelerator.num_processes == 1:
-            raise
-        from p2pkit.distributed.lost import as_loss
+    with deterministic_algorithms(settings.deterministic):
+        accelerator = make_accelerator(settings, device)
+        session = Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
+        try:
+            yield session
+        except Exception as error:
+            if accelerator.num_processes == 1:
+                raise
+            from p2pkit.distributed.lost import as_loss
 
-        folder = session.folder
-        command = session.how_to_resume(folder.path, False) if folder and folder.has_checkpoint else ""
-        if (lost := as_loss(error, command)) is not None:
-            raise lost from error
-        raise
+            folder = session.folder
+            command = session.how_to_resume(folder.path, False) if folder and folder.has_checkpoint else ""
+            if (lost := as_loss(error, command)) is not None:
+                raise lost from error
+            raise
 
 
 def _resume_call(device: str | None, folder: Path, accept_changed_data: bool) -> str:

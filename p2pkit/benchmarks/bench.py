@@ -19,6 +19,7 @@ from p2pkit.errors import RecipeError
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.training import recorded_steps
 from p2pkit.utils.progress import Progress
 
 WARM_UP = 3
@@ -142,17 +143,18 @@ def _measured(trainer: TimedTrainer, recipe: Recipe, steps: int | None) -> Bench
         trainer.load()  # what was read while nothing was trained
     with counted_flop() as flop:
         trainer.step(trainer.load())
-    for _ in range(WARM_UP - 1):
+    for _ in range(WARM_UP - 1 + (recorded_steps.WARM_UP if target.type == "cuda" else 0)):
         trainer.step(trainer.load())
     load = Load()
     measured = _steps(trainer, steps)
     busy, idle = load.cores()
     parts = measured
     if target.type != "cpu":
-        trainer.stopwatch.wait = waiting_for(target)
+        trainer.tell_parts_apart()
         parts = _steps(trainer, len(measured.seconds))
         notes.append(
-            "the parts are those of steps that wait for the device at each part, scaled to a step that does not"
+            "the parts are those of steps that wait for the device at each part, none of them replayed from a CUDA "
+            "graph, scaled to a step as it is in a run"
         )
     if FORWARD not in parts.spent:
         notes.append("the step runs as one program: its parts cannot be told apart")

@@ -14,6 +14,7 @@ from typing import Any, cast
 from accelerate import Accelerator
 from torch import nn
 
+from p2pkit.benchmarks.machine import waiting_for
 from p2pkit.contracts import Batch, MethodWithStart, Terms, TermsOfPart
 from p2pkit.data.loader import Loaded
 from p2pkit.errors import NotFiniteError, RecipeError
@@ -24,6 +25,7 @@ from p2pkit.settings import Limits
 from p2pkit.training.ending import E, Ending, FailedStep
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.state import RunState
+from p2pkit.training.steps import Steps
 from p2pkit.training.trainer import Trainer
 from p2pkit.training.trial import try_training
 from p2pkit.training.update import Updater
@@ -159,6 +161,11 @@ class TimedTrainer(Trainer):
             with self.stopwatch.on(LOGGING):
                 self._refuse_not_finite()
                 self._log()
+
+    def tell_parts_apart(self) -> None:
+        """Make the steps from now on one operation after another, and wait for the device at each part."""
+        self.steps = Steps(self.parts, self.trained, self.update)
+        self.stopwatch.wait = waiting_for(self.accelerator.device)
 
     def close(self) -> None:
         """End the processes that read ahead."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 import torch
@@ -48,6 +49,24 @@ def described(device: torch.device) -> str:
         index = torch.cuda.current_device() if device.index is None else device.index
         return f"cuda:{index}, {torch.cuda.get_device_name(index)}"
     return f"cpu, threads: {torch.get_num_threads()}" if device.type == "cpu" else str(device)
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Have PyTorch take algorithms that give the same bits each time in the body, where that is ``wanted``.
+
+    It is entered before a GPU is used.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS adds in any order
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def make_accelerator(settings: TrainSettings, device: str | None) -> Accelerator:

@@ -16,17 +16,17 @@ from p2pkit.utils.opening import parsed_toml
 
 _OPTIONS = "lr|betas|eps|momentum|weight_decay"
 CHANGEABLE = re.compile(
-    r"train\.(epochs|max_steps|max_time|accumulate|compile|checkpoint_every|keep_checkpoints|sample_every|log_every"
-    r"|collective_timeout)"
+    r"train\.(epochs|max_steps|max_time|accumulate|checkpoint_every|keep_checkpoints|sample_every|log_every"
+    r"|collective_timeout|compile|cuda_graphs|deterministic)"
     rf"|optimizer(\.\w+)?\.({_OPTIONS}|clip_gradient_norm)"
     r"|schedule\.\w+|losses\.\d+\.weight|loader\.(workers|cache|bad_data|timeout)|run\.trackers"
     r"|validation\.(every|patience|baseline|max_images)"
 )
 """The dotted keys."""
 IN_WORDS = (
-    "limits, accumulation, compile and logging in [train], the optimizers' options, [schedule], weights of losses, "
-    "workers, cache, bad_data and timeout in [loader], run.trackers, and every, patience, baseline and "
-    "max_images in [validation]"
+    "limits, accumulation, logging, compile, cuda_graphs and deterministic in [train], the optimizers' options, "
+    "[schedule], weights of losses, workers, cache, bad_data and timeout in [loader], run.trackers, and every, "
+    "patience, baseline and max_images in [validation]"
 )
 
 

@@ -37,7 +37,8 @@ class DeferredChecks:
         """1.0 from that update on, 0.0 before."""
         self._taken = torch.zeros((), device=accelerator.device)
         """How many of the pending updates came before it."""
-        self._pending: list[PendingUpdate] = []
+        self.pending: list[PendingUpdate] = []
+        """Updates that nobody has looked at; those of a replayed step are put there by what replays it."""
         self._buffers = [*_grouped(trained.networks.values(), accelerator.device)]
         for optimizer in trained.optimizers.values():
             optimizer.optimizer.found_inf = self.left_out
@@ -46,12 +47,12 @@ class DeferredChecks:
                 network.left_out = self.left_out
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self.pending)
 
     @torch.no_grad()
     def add(self, update: PendingUpdate) -> None:
         """Look at an update that is about to be made, without waiting; every process has the same ones."""
-        self._pending.append(update)
+        self.pending.append(update)
         bad = torch.stack([update.total, *update.norms.values()]).isfinite().all().logical_not().float()
         if self.accelerator.num_processes > 1:
             bad = self.accelerator.reduce(bad)
@@ -66,14 +67,14 @@ class DeferredChecks:
 
         Waits for the device, unless nothing has been added since.
         """
-        if not self._pending:
+        if not self.pending:
             return None
         left_out, taken = torch.stack([self.left_out, self._taken]).tolist()
         if left_out:
             for buffers in self._buffers:
                 buffers.put_back()
-            return self._pending[int(taken)]
-        self._pending = []
+            return self.pending[int(taken)]
+        self.pending = []
         self._taken.zero_()
         return None
 

@@ -36,6 +36,7 @@ from p2pkit.training.metrics_log import drop_lines, short_losses
 from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
+from p2pkit.training.recorded_steps import recorded_steps
 from p2pkit.training.state import Best, RunState
 from p2pkit.training.steps import Steps
 from p2pkit.training.trackers import tracked
@@ -170,9 +171,10 @@ class Trainer:
                     break
 
     def _defer_checks(self) -> None:
-        """Have a device that works behind the program look at updates itself."""
+        """Have a device that works behind the program look at updates itself, and replay steps."""
         if self.accelerator.device.type in finite.DEFERRED_ON:
             self.update.checks = finite.deferred_checks(self.accelerator, self.trained)
+            self.steps = recorded_steps(self.steps)
 
     def _agree(self, found: Loaded | DataError | None, seconds: float) -> tuple[int, float]:
         """The signal that any process has got, and the time of the slowest; ends the run where any has bad data."""
