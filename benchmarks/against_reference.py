@@ -32,17 +32,17 @@ HEADER = ("", "p2pkit", "reference", "times as fast", "GFLOP", "GFLOP/s", "of th
 START_UP = ("command", "first line", "its CPU seconds", "first step, or end", "its CPU seconds")
 
 
-def draw(folder: Path) -> tuple[Path, Path]:
+def draw(folder: Path, side: int = SIDE) -> tuple[Path, Path]:
     """Pairs side by side to train on, and images to translate, with the spectrum of photos, so as large as theirs."""
     pairs, images = folder / "pairs", folder / "images"
     random = np.random.default_rng(0)
     (pairs / "train").mkdir(parents=True)
     images.mkdir()
     for index in range(PAIRS):
-        Image.fromarray(_photo(random, SIDE, 2 * SIDE)).save(pairs / "train" / f"{index}.jpg", quality=92)
+        Image.fromarray(_photo(random, side, 2 * side)).save(pairs / "train" / f"{index}.jpg", quality=92)
     for index in range(IMAGES):
         ending = "png" if index % 2 else "jpg"
-        Image.fromarray(_photo(random, SIDE, SIDE)).save(images / f"{index}.{ending}", quality=92)
+        Image.fromarray(_photo(random, side, side)).save(images / f"{index}.{ending}", quality=92)
     return pairs, images
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from turns import LEFT_OUT, Task, serve
+from floor import bandwidth, counted_bytes
+from turns import LEFT_OUT, MOST_BATCHES, Task, serve
 
 from p2pkit.benchmarks.machine import counted_flop, matrix_ceiling, waiting_for
 from p2pkit.benchmarks.timed import timed_trainer
@@ -17,6 +20,7 @@ from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.translator import load_model
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.training.recorded_steps import WARM_UP
 
 
 def tables(pairs: str, batch_size: int, workers: int, load_size: int) -> dict[str, Any]:
@@ -37,23 +41,33 @@ def tables(pairs: str, batch_size: int, workers: int, load_size: int) -> dict[st
     }
 
 
-def train(pairs: str, device: str, batch_size: int, steps: int) -> Task:
-    """Steps of training, on batches that are in memory."""
+def train(
+    pairs: str, device: str, batch_size: int, steps: int, settings: Mapping[str, Any] | None = None,
+    channels_last: bool = False,
+) -> Task:  # fmt: skip
+    """Steps of training, on batches that are in memory, by the recipe with ``settings`` on top of it."""
     wait = waiting_for(choose_device(device))
-    with timed_trainer(read_recipe(tables(pairs, batch_size, 0, 286)), device) as trainer:
-        batches = [trainer.load() for _ in range(steps)]
+    with timed_trainer(read_recipe(tables(pairs, batch_size, 0, 286), settings or {}), device) as trainer:
+        for network in trainer.trained.networks.values() if channels_last else ():
+            network.to(memory_format=torch.channels_last)
+        batches = [trainer.load() for _ in range(min(steps, MOST_BATCHES))]
         trainer.step(batches[0])
         with counted_flop() as flop:
+            trainer.step(batches[0])
+        with counted_bytes(trainer.trained) as moved:
+            trainer.step(batches[0])
+        for _ in range(WARM_UP if choose_device(device).type != "cpu" else 0):  # and what is recorded of a step
             trainer.step(batches[0])
         seconds = None
         while not (yield seconds):
             wait()
             began = time.perf_counter()
-            for batch in batches:
+            for batch in islice(cycle(batches), steps):
                 trainer.step(batch)
             wait()
             seconds = (time.perf_counter() - began) / steps
-        yield {"flop": flop(), "threads": torch.get_num_threads()}
+        recorded, threads = getattr(trainer.steps, "recorded", False), torch.get_num_threads()
+        yield {"flop": flop(), "bytes": moved(), "threads": threads, "recorded": recorded}
 
 
 def load(pairs: str, device: str, batches: int) -> Task:
@@ -98,5 +112,14 @@ def ceiling(device: str) -> Task:
     yield {}
 
 
+def limits(device: str, dtypes: Sequence[str], size: int) -> Task:
+    """At its end: FLOP/s of the fastest matrix product of each type, and bytes/s by copies of ``size`` bytes."""
+    chosen = choose_device(device)
+    while not (yield 0.0):
+        pass
+    rates = {name: matrix_ceiling(chosen, getattr(torch, name)) for name in dtypes}
+    yield {"flop_per_second": rates, "bytes_per_second": bandwidth(chosen, size)}
+
+
 if __name__ == "__main__":
-    serve({"train": train, "load": load, "translate": translate, "ceiling": ceiling})
+    serve({"train": train, "load": load, "translate": translate, "ceiling": ceiling, "limits": limits})

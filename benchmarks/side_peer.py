@@ -6,11 +6,12 @@ import shutil
 import sys
 import tempfile
 import time
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from turns import LEFT_OUT, Task, serve
+from turns import LEFT_OUT, MOST_BATCHES, Task, serve
 
 from p2pkit.benchmarks.machine import counted_flop, waiting_for
 
@@ -36,7 +37,7 @@ def train(pairs: str, device: str, batch_size: int, steps: int, peer: str) -> Ta
 
     model = create_model(found)
     model.setup(found)
-    batches = [batch for _, batch in zip(range(steps), create_dataset(found), strict=False)]
+    batches = [batch for _, batch in zip(range(min(steps, MOST_BATCHES)), create_dataset(found), strict=False)]
 
     def step(batch: Any) -> None:
         model.set_input(batch)
@@ -49,7 +50,7 @@ def train(pairs: str, device: str, batch_size: int, steps: int, peer: str) -> Ta
     while not (yield seconds):
         wait()
         began = time.perf_counter()
-        for batch in batches:
+        for batch in islice(cycle(batches), steps):
             step(batch)
         wait()
         seconds = (time.perf_counter() - began) / steps

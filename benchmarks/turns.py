@@ -20,6 +20,8 @@ COVERAGE = 0.95
 SPIN = "while True: pass"
 LEFT_OUT = 4
 """Batches at the beginning of a turn of loading that are not counted: workers have read them ahead."""
+MOST_BATCHES = 16
+"""That training holds in memory; more steps go through these again."""
 Task = Generator[Any, bool, None]
 """What a side does (see :func:`serve`)."""
 
@@ -34,7 +36,10 @@ class Side:
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True
         )
-        self._answer()  # it is ready, and warm
+
+    def be_ready(self) -> None:
+        """Wait until it is warm."""
+        self._answer()
 
     def turn(self) -> float:
         """The seconds of a unit of its work, of one turn."""
@@ -70,6 +75,8 @@ def sides(*wanted: tuple[str, str, Mapping[str, Any]]) -> Iterator[list[Side]]:
         for each in wanted:
             made.append(Side(*each))
             stack.callback(made[-1].process.kill)
+        for side in made:  # which begin at the same time
+            side.be_ready()
         yield made
 
 
