@@ -321,8 +321,8 @@ class TrainSettings(Section):
     """Keep fewer activations, and compute them again going backwards: less memory, more time, the same numbers."""
     compile: bool = False
     """Compile the networks (torch.compile), which is meant for GPUs and takes minutes before the first step."""
-    cuda_graphs: bool = True
-    """On a GPU, record a step once and replay it where that can be done, which gives the same numbers."""
+    cuda_graphs: bool = False
+    """On a GPU, record a step once and replay it where that can be done."""
     deterministic: bool = False
     """Use algorithms that give the same bits each time on a GPU, which are slower; on a CPU all are so."""
     sync_norm: bool = False

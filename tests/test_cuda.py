@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from p2pkit.contracts import Batch
+from p2pkit.training import recorded_steps
 from p2pkit.training.cuda_recorder import CudaRecorder
 from p2pkit.training.recorded_steps import WARM_UP
 from p2pkit.training.trainer import Trainer
@@ -107,6 +109,13 @@ def test_no_step_waits_for_the_gpu(
 
 
 @pytest.fixture
+def recipe(recipe: Path) -> Path:
+    """A recipe whose steps are to be replayed."""
+    recipe.write_text(recipe.read_text().replace("[train]", "[train]\ncuda_graphs = true"))
+    return recipe
+
+
+@pytest.fixture
 def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A word for each step that is replayed."""
     found, replay = list[str](), CudaRecorder.replay
@@ -117,6 +126,14 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(CudaRecorder, "replay", noted)
     yield found
+
+
+@contextmanager
+def one_operation_after_another() -> Iterator[None]:
+    """All steps in the body are those before one is recorded, with rates on the device, which rounds them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorded_steps, "WARM_UP", 1000)
+        yield
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -130,7 +147,8 @@ def test_replayed_steps_are_those_made_one_operation_after_another(
     settings = (*settings, DETERMINISTIC, "train.max_steps=10", "train.checkpoint_every=5")
     replayed = train(p2pkit, recipe, tmp_path / "replayed", *settings)
     assert len(replays) == 10 - WARM_UP
-    plain = train(p2pkit, recipe, tmp_path / "plain", *settings, "train.cuda_graphs=false")
+    with one_operation_after_another():
+        plain = train(p2pkit, recipe, tmp_path / "plain", *settings)
     assert len(replays) == 10 - WARM_UP
     one, other = weights(replayed), weights(plain)
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -194,7 +212,8 @@ def test_a_recording_that_fails_leaves_a_run_as_it_would_be(
         record(self, waiting)
 
     settings = ("generator.dropout=0.5", DETERMINISTIC, "train.max_steps=8")
-    plain = train(p2pkit, recipe, tmp_path / "plain", *settings, "train.cuda_graphs=false")
+    with one_operation_after_another():
+        plain = train(p2pkit, recipe, tmp_path / "plain", *settings)
     monkeypatch.setattr(CudaRecorder, "record", failing)
     run = train(p2pkit, recipe, tmp_path / "run", *settings)
     one, other = weights(plain), weights(run)
@@ -203,7 +222,8 @@ def test_a_recording_that_fails_leaves_a_run_as_it_would_be(
 
 def test_compiled_networks_are_replayed(p2pkit: Call, recipe: Path, tmp_path: Path, replays: list[str]) -> None:
     settings = ("optimizer.name=sgd", "optimizer.lr=0.001", "generator.dropout=0.5", "train.max_steps=8")
-    plain = weights(train(p2pkit, recipe, tmp_path / "plain", *settings, "train.cuda_graphs=false"))
+    with one_operation_after_another():
+        plain = weights(train(p2pkit, recipe, tmp_path / "plain", *settings))
     compiled = weights(train(p2pkit, recipe, tmp_path / "compiled", *settings, "train.compile=true"))
     assert len(replays) == 8 - WARM_UP
     assert max(float((plain[name] - compiled[name]).abs().max()) for name in plain) < 1e-3

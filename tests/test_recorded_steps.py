@@ -111,6 +111,13 @@ class Rerun:
 
 
 @pytest.fixture
+def recipe(recipe: Path) -> Path:
+    """A recipe whose steps are to be replayed."""
+    recipe.write_text(recipe.read_text().replace("[train]", "[train]\ncuda_graphs = true"))
+    return recipe
+
+
+@pytest.fixture
 def recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Rerun]]:
     """The stand-ins that have been made; with them a CPU does as a GPU does."""
     monkeypatch.setattr(finite, "DEFERRED_ON", frozenset({"cpu"}))
@@ -260,7 +267,7 @@ def test_nothing_is_recorded_where_nobody_wants_it(
         "run", recipe, "--set", "train.max_steps=6", "--set", "train.cuda_graphs=false", "--out", tmp_path / "run"
     )
     assert outcome.code == 0 and NOTICE not in outcome.err
-    assert [each.replays for each in recorders] == [0]
+    assert not recorders
     recorded = train(p2pkit, recipe, tmp_path / "recorded", "train.max_steps=6")
-    assert recorders[1].replays and lines(recorded) == lines(tmp_path / "run")
+    assert recorders[0].replays and lines(recorded) == lines(tmp_path / "run")
     assert_same_state(recorded, tmp_path / "run", 6)

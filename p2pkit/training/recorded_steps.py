@@ -70,14 +70,13 @@ def recorded_steps(steps: Steps) -> Steps:
     """
     parts, update = steps.parts, steps.update
     device = update.accelerator.device
-    if device.type not in RECORDERS:
+    if not parts.train.cuda_graphs or device.type not in RECORDERS:
         return steps
     if update.checks is None:
-        if parts.train.cuda_graphs and update.accelerator.is_main_process:
+        if update.accelerator.is_main_process:
             _report("the program looks at gradients before each update, as in fp16 and with some optimizers")
         return steps
-    # also where nothing is replayed, so that rates are rounded alike
-    made = RecordedSteps(parts, steps.trained, update, RECORDERS[device.type](device), not parts.train.cuda_graphs)
+    made = RecordedSteps(parts, steps.trained, update, RECORDERS[device.type](device))
     if update.accelerator.num_processes > 1:
         made.refuse("several processes exchange gradients in a step")
     elif parts.train.accumulate > 1 or parts.train.activation_checkpointing:
@@ -92,7 +91,7 @@ class RecordedSteps(Steps):
     """Makes steps by replaying one, once it is recorded."""
 
     recorder: Recorder
-    refused: bool
+    refused: bool = False
     """All are made one operation after another."""
     _shapes: list[torch.Size] = field(default_factory=list)
     """Those of the batches of the recorded step, or of the last ones."""
