@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from p2pkit.contracts import Batch
 from p2pkit.data.augmentation import Augmentation, SampleSpec, Tensors
 from p2pkit.data.bad_samples import SkipBadSamples
+from p2pkit.data.batch_memory import AHEAD, Posted, Receiver, Sender
 from p2pkit.data.device_cache import DeviceCache
 from p2pkit.data.readers import LOOK_EVERY_SECONDS, batches_of
 from p2pkit.data.samples import Samples
@@ -230,20 +231,23 @@ def batches(
     """
     made_there = settings.cache == "device"  # where other processes have no business
     workers = 0 if made_there else settings.workers
+    pinned = torch.cuda.is_available() and not made_there
     loader: DataLoader[Any] = DataLoader(
         examples,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_Posting() if workers else collate,
         worker_init_fn=_start_worker,
-        pin_memory=torch.cuda.is_available() and not made_there,
+        pin_memory=pinned and not workers,
+        prefetch_factor=AHEAD if workers else None,
         timeout=LOOK_EVERY_SECONDS if workers else 0,
     )
+    receiver = Receiver(pinned)
     for batch in batches_of(loader, settings.timeout, asked) if workers else loader:
         if isinstance(batch, P2PKitError):
             raise batch
-        source, target, keys, skipped, mask = batch
-        yield Loaded(Batch(source, target, keys, mask), skipped)
+        (source, target, *mask), keys, skipped = (receiver.take(batch), *batch.rest) if workers else batch
+        yield Loaded(Batch(source, target, keys, *mask), skipped)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -253,11 +257,33 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(source, target, batch.keys, mask)
 
 
-def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PKitError:
-    """Sources and targets [N, C, H, W], keys, messages and masks, if any, of a batch.
+class Collated(NamedTuple):
+    """The images of a batch, sources, targets and masks if there are any, its keys, and messages."""
 
-    Its error where it has one, or that its images differ in size.
-    """
+    images: Sequence[Any]
+    keys: list[str]
+    skipped: list[str]
+
+
+def collate(examples: Sequence[Example | P2PKitError]) -> Collated | P2PKitError:
+    """A batch, its images as tensors [N, C, H, W]; its error where it has one, or that its images differ in size."""
+    batch = _collected(examples)
+    return batch if isinstance(batch, P2PKitError) else batch._replace(images=list(map(torch.stack, batch.images)))
+
+
+class _Posting:
+    """Collates in a worker, into memory that is shared with the process that trains."""
+
+    def __init__(self) -> None:
+        self._sender = Sender()
+
+    def __call__(self, examples: Sequence[Example | P2PKitError]) -> Posted | P2PKitError:
+        batch = _collected(examples)
+        return batch if isinstance(batch, P2PKitError) else self._sender.post(batch.images, batch[1:])
+
+
+def _collected(examples: Sequence[Example | P2PKitError]) -> Collated | P2PKitError:
+    """Lists of the images of a batch; its error where it has one, or that its images differ in size."""
     sources, targets, keys, skipped, masks = [], [], [], [], []
     for example in examples:
         if isinstance(example, P2PKitError):
@@ -270,7 +296,7 @@ def collate(examples: Sequence[Example | P2PKitError]) -> tuple[Any, ...] | P2PK
         skipped += example.skipped
         if sources[0].shape != sources[-1].shape or targets[0].shape != targets[-1].shape:
             return _differing_sizes(examples)
-    return torch.stack(sources), torch.stack(targets), keys, skipped, torch.stack(masks) if masks else None
+    return Collated([sources, targets, *([masks] if masks else [])], keys, skipped)
 
 
 def _differing_sizes(examples: Sequence[Example | P2PKitError]) -> P2PKitError:
