@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as vision
 
 from p2pkit import contracts
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, ValueRange
 from p2pkit.errors import DataError, RecipeError, counted, in_one_line
 from p2pkit.images.pixels import Reading, Remedies, normalize, nothing_there
+from p2pkit.networks.bicubic import Window
 from p2pkit.networks.encoding import SourcePart, resize_sources, split_sources
 from p2pkit.networks.fitting import as_size, resize, resize_mask
 from p2pkit.settings import TransformSettings, height_width
@@ -214,37 +213,46 @@ class Augmentation:
         """
         size = sample.source.shape[1], sample.source.shape[2]
         self.refuse_smaller_than_crop(size, key)
-        scale, (loaded, crop, _) = self.scale or sample.target.shape[1] // size[0], self.sizes(size)
-        source, target, mask = self.test(sample, loaded)
-        if self.augmentations:
-            source, target, mask = self._augmented(Tensors(source, target, mask), scale, draw, key)
+        scale, loaded = self.scale or sample.target.shape[1] // size[0], self.sizes(size).loaded
         generator = torch.Generator().manual_seed(derived(self.seed, PURPOSE, *draw))
         down, right, mirror = torch.rand(3, generator=generator).tolist()
-        images = [(source, 1), (target, scale), *([(mask, scale)] if mask is not None else [])]
-        if self.settings.crop_size is not None:
-            # all positions are equally likely
-            top, left = int(down * (source.shape[1] - crop[0] + 1)), int(right * (source.shape[2] - crop[1] + 1))
-            for index, (image, by) in enumerate(images):
-                place = slice(by * top, by * (top + crop[0])), slice(by * left, by * (left + crop[1]))
-                images[index] = image[:, *place], by
-        for index, (image, by) in enumerate(images if self.settings.flip and mirror < 0.5 else ()):
-            images[index] = vision.horizontal_flip(image), by
-        return Tensors(*map(itemgetter(0), images))
+        with _one_thread():
+            if self.augmentations:
+                sample = self._augmented(self._resized(sample, loaded), scale, draw, key)
+                loaded = sample.source.shape[1], sample.source.shape[2]
+            # a crop is all that is computed of a resized image
+            sample = self._resized(sample, loaded, self._crop(loaded, down, right))
+        if self.settings.flip and mirror < 0.5:
+            source, target, mask = sample
+            sample = Tensors(source.flip(-1), target.flip(-1), mask if mask is None else mask.flip(-1))
+        return sample
 
-    def test(self, sample: Tensors, size: tuple[int, int] | None = None) -> Tensors:
-        """Resize sources to the size for tests (see :meth:`sizes`), at which things look as in training, or to another.
+    def _crop(self, loaded: tuple[int, int], down: float, right: float) -> Window | None:
+        """What is cropped from images of the size ``loaded``, at the place that was drawn in [0, 1); None for all."""
+        if self.settings.crop_size is None:
+            return None
+        height, width = height_width(self.settings.crop_size)
+        # all positions are equally likely
+        return Window(int(down * (loaded[0] - height + 1)), int(right * (loaded[1] - width + 1)), height, width)
+
+    def test(self, sample: Tensors) -> Tensors:
+        """Resize sources to the size for tests (see :meth:`sizes`), at which things look as in training.
 
         Targets and masks keep their relation to that.
         """
-        stored = sample.source.shape[1], sample.source.shape[2]
-        size, scale = size or self.sizes(stored).test, self.scale or sample.target.shape[1] // stored[0]
-        of_target, parts = (scale * size[0], scale * size[1]), self.parts
-        if len(parts) > 1:
-            source = resize_sources(sample.source, size, parts)
-        else:
-            source = resize(sample.source, size, parts[0].resampling if parts else "bicubic")
+        return self._resized(sample, self.sizes((sample.source.shape[1], sample.source.shape[2])).test)
+
+    def _resized(self, sample: Tensors, size: tuple[int, int], window: Window | None = None) -> Tensors:
+        """Sources at ``size``, targets and masks in their relation to that; of all of them a ``window`` alone."""
+        scale, parts = self.scale or sample.target.shape[1] // sample.source.shape[1], self.parts
+        of_target, within = (scale * size[0], scale * size[1]), window and window.times(scale)
         mask = None if sample.mask is None else resize_mask(sample.mask, of_target)
-        return Tensors(source, resize(sample.target, of_target), mask)
+        mask = mask if mask is None or within is None else within.of(mask)
+        if len(parts) > 1:
+            source = resize_sources(sample.source, size, parts, window)
+        else:
+            source = resize(sample.source, size, parts[0].resampling if parts else "bicubic", window)
+        return Tensors(source, resize(sample.target, of_target, window=within), mask)
 
     def sizes(self, size: tuple[int, int]) -> Sizes:
         """What images of ``size``, (height, width), are resized to in training and for tests, and cropped to.
@@ -287,7 +295,7 @@ class Augmentation:
                 wrapped[part.name] = wrap(split_sources(images.source, self.parts)[part.name])
             source: Any = wrapped if several else next(iter(wrapped.values()), tv_tensors.Image(images.source))
             masks = () if images.mask is None else (tv_tensors.Mask(images.mask),)
-            with _one_thread(), seeded(derived(self.seed, "augmentation", position, *draw)):
+            with seeded(derived(self.seed, "augmentation", position, *draw)):
                 try:
                     made: Any = augment(source, tv_tensors.Image(images.target), *masks)
                 except Exception as error:

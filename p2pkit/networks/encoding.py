@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import Resampling
+from p2pkit.networks.bicubic import Window
 from p2pkit.networks.fitting import resize
 
 _PASSED_ON = ("size_multiple", "smallest_size", "defaults_for")
@@ -39,10 +40,15 @@ def split_sources(source: Tensor, parts: Sequence[SourcePart]) -> Mapping[str, T
     return {part.name: own for part, own in zip(parts, each, strict=True)}
 
 
-def resize_sources(source: Tensor, size: tuple[int, int], parts: Sequence[SourcePart]) -> Tensor:
-    """Sources [..., C, H, W] in [-1, 1] at ``size``, (height, width), each with its own resampling."""
+def resize_sources(
+    source: Tensor, size: tuple[int, int], parts: Sequence[SourcePart], window: Window | None = None
+) -> Tensor:
+    """Sources [..., C, H, W] in [-1, 1] at ``size``, (height, width), each with its own resampling.
+
+    With a ``window`` only that part of them.
+    """
     each = split_sources(source, parts)
-    return torch.cat([resize(each[part.name], size, part.resampling) for part in parts], dim=-3)
+    return torch.cat([resize(each[part.name], size, part.resampling, window) for part in parts], dim=-3)
 
 
 class SourceEncoding(nn.Module):

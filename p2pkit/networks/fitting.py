@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as vision
 
 from p2pkit.contracts import Resampling, SizedGenerator
 from p2pkit.errors import DataError
+from p2pkit.networks.bicubic import Window, bicubic, bicubic_window, goes_by_products
 
-_BICUBIC = vision.InterpolationMode.BICUBIC
 CUBIC_REACH = 2.0
 """Bicubic interpolation takes pixels less than so many pixels away; where it makes images smaller, of the result's."""
 
@@ -80,12 +80,21 @@ def as_size(size: tuple[int, int]) -> str:
     return str(size[0] if size[0] == size[1] else list(size))
 
 
-def resize(image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic") -> Tensor:
-    """Images [..., C, H, W] in [-1, 1] at ``size``, (height, width); bicubic is antialiased, and clamped to [-1, 1]."""
+def resize(
+    image: Tensor, size: tuple[int, int], resampling: Resampling = "bicubic", window: Window | None = None
+) -> Tensor:
+    """Images [..., C, H, W] in [-1, 1] at ``size``, (height, width); bicubic is antialiased, and clamped to [-1, 1].
+
+    With a ``window`` only that part of the result, whose last bits may then depend on the number of threads.
+    """
     if tuple(image.shape[-2:]) == size:
-        return image
-    interpolation = vision.InterpolationMode.NEAREST_EXACT if resampling == "nearest" else _BICUBIC
-    resized: Tensor = vision.resize(image, list(size), interpolation=interpolation, antialias=True)
+        return image if window is None else window.of(image)
+    if window is not None and resampling == "bicubic" and goes_by_products(image, size):
+        resized = bicubic_window(image, size, window)
+    else:
+        nearest = vision.InterpolationMode.NEAREST_EXACT
+        whole = bicubic(image, size) if resampling == "bicubic" else vision.resize(image, list(size), nearest)
+        resized = whole if window is None else window.of(whole)
     # bicubic overshoots at edges, and [-1, 1] is the contract
     return resized.clamp_(-1.0, 1.0)
 
