@@ -234,14 +234,16 @@ def normalize(
         low, high = values or dtype_range(pixels.dtype)
     except KeyError as error:
         raise DataError(f"{key}: pixels of type {pixels.dtype} have no range of their own; {remedies.range}") from error
-    if values is None and not low <= pixels.min() <= pixels.max() <= high:
+    # integers are within what their type holds
+    if values is None and pixels.dtype.kind not in "iu" and not low <= pixels.min() <= pixels.max() <= high:
         found = f"{pixels.min()} to {pixels.max()}"
         raise DataError(f"{key}: floating-point pixels must lie in [0, 1]; found {found}. For others {remedies.range}")
     precise = torch.float64 if pixels.dtype.itemsize > 2 else torch.float32
+    planes = pixels.transpose(2, 0, 1)
+    # few bytes are faster to rearrange than the floats that they become
+    planes = np.ascontiguousarray(planes) if precise is torch.float32 else planes
     # a copy, whatever the pixels are: they are changed in place below
-    tensor = torch.from_numpy(
-        np.array(pixels.transpose(2, 0, 1), dtype=np.float64 if precise is torch.float64 else np.float32, order="C")
-    )
+    tensor = torch.from_numpy(np.array(planes, dtype=np.float64 if precise is torch.float64 else np.float32, order="C"))
     if reading.ranges or reading.logarithmic:
         _scale(tensor, key, reading.ranges or ((low, high),), reading.logarithmic)
         tensor.clamp_(-1.0, 1.0)
@@ -256,7 +258,8 @@ def normalize(
 def to_unit_range(tensor: Tensor, values: ValueRange) -> Tensor:
     """``tensor``, changed in place: ``values`` (low, high) become -1 and 1, and what lies outside is clipped."""
     low, high = values
-    return tensor.sub_(low).mul_(2.0 / (high - low)).sub_(1.0).clamp_(-1.0, 1.0)
+    tensor = tensor.sub_(low) if low else tensor
+    return tensor.mul_(2.0 / (high - low)).sub_(1.0).clamp_(-1.0, 1.0)
 
 
 def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:
