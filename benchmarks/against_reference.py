@@ -28,6 +28,8 @@ from turns import LEAST_TURNS, busy_cores, in_turns, ratio, sides
 
 PARTS = ("train", "translate", "load", "start-up")
 PAIRS, IMAGES, SIDE = 64, 16, 256
+CACHES = ("none", "memory", "disk")
+"""Where p2pkit's loader keeps what it has decoded; the reference's decodes each time."""
 HEADER = ("", "p2pkit", "reference", "times as fast", "GFLOP", "GFLOP/s", "of the ceiling", "peak memory")
 START_UP = ("command", "first line", "its CPU seconds", "first step, or end", "its CPU seconds")
 
@@ -167,8 +169,9 @@ def main() -> None:
         if "translate" in given.parts:
             translate = {**of, "images": str(images), "out": str(folder)}
             rows["images translated"] = compared("translate", translate, peer, given.turns)
-        if "load" in given.parts:
-            rows["pairs loaded, one worker"] = compared("load", {**of, "batches": PAIRS}, peer, given.turns)
+        for cache in CACHES if "load" in given.parts else ():
+            load = {**of, "batches": PAIRS, "cache": cache}
+            rows[f'pairs loaded, one worker, cache = "{cache}"'] = compared("load", load, peer, given.turns)
         starts: dict[str, Any] = {}
         if "start-up" in given.parts:
             starts = measure_start_up(pairs, images / "0.jpg", folder, given.turns)

@@ -70,13 +70,16 @@ def train(
         yield {"flop": flop(), "bytes": moved(), "threads": threads, "recorded": recorded}
 
 
-def load(pairs: str, device: str, batches: int) -> Task:
-    """Pairs read, resized to 286, cropped to 256 and flipped by one worker."""
+def load(pairs: str, device: str, batches: int, cache: str) -> Task:
+    """Pairs read, resized to 286, cropped to 256 and flipped by one worker, from the second epoch on."""
     recipe = tables(pairs, 1, 1, 286)
+    recipe["loader"] |= {"cache": cache}
     for network in ("generator", "discriminator"):  # nothing goes through them
         recipe[network] = {**recipe[network], "width": 4}
     seconds = None
     with timed_trainer(read_recipe(recipe), device) as trainer:
+        for _ in range(batches):
+            trainer.load()
         while not (yield seconds):
             for _ in range(LEFT_OUT):
                 trainer.load()

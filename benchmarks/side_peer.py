@@ -57,8 +57,8 @@ def train(pairs: str, device: str, batch_size: int, steps: int, peer: str) -> Ta
     yield {"flop": flop(), "threads": torch.get_num_threads()}
 
 
-def load(pairs: str, device: str, batches: int, peer: str) -> Task:
-    """Pairs read, resized to 286, cropped to 256 and flipped by one worker."""
+def load(pairs: str, device: str, batches: int, cache: str, peer: str) -> Task:
+    """Pairs read, resized to 286, cropped to 256 and flipped by one worker; it has no ``cache``."""
     found = options(peer, "cpu", True, f"--model pix2pix --direction AtoB --num_threads 1 --dataroot {pairs}")
     from data import create_dataset
 

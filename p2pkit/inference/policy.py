@@ -151,7 +151,8 @@ class _Norm(_Layer):
             values = torch.batch_norm(values, *how)
         elif values.device.type == "cpu" and not torch.compiler.is_compiling():
             # three times as fast there as instance norm, in the memory layout that images have
-            values = torch.cat([torch.batch_norm(image, *how) for image in torch.split(values, 1)])
+            images = [torch.batch_norm(image, *how) for image in torch.split(values, 1)]
+            values = torch.cat(images) if len(images) > 1 else images[0]
         else:
             values = torch.instance_norm(values, *how)
         for layer in after_normalising(self):
