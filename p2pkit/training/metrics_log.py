@@ -13,10 +13,13 @@ from torch import Tensor
 from p2pkit.utils.jsonl import keep_lines
 from p2pkit.utils.progress import three_digits
 
+ACCURACIES = ("accuracy_real", "accuracy_fake")
+"""What stands beside the terms of a discriminator: which shares of real and fake it takes for what they are."""
+
 
 @dataclass
 class MetricsWindow:
-    """Running means of the loss terms since the last line. Sums stay on their device until a line is written."""
+    """Running means of losses and accuracies since the last line. Sums stay on their device until the next."""
 
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -68,6 +71,8 @@ def short_losses(means: Mapping[str, float]) -> list[str]:
     further: dict[str, float] = {}
     for name, value in means.items():
         network, _, loss = name.partition("/")
+        if loss in ACCURACIES:
+            continue
         term = loss.upper() if re.fullmatch(r"[^_]{2,3}(_\d+)?", loss) else loss
         if network == "discriminator" or name in adversarial:
             term = network[0].upper()

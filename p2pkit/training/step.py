@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from p2pkit.contracts import DiscriminatorOutput, Step, WeightedLoss
 from p2pkit.errors import RecipeError
 from p2pkit.networks.encoding import Encoded
 from p2pkit.training.discriminator_augmentation import DRAWS, AugmentedDiscriminator
+from p2pkit.training.metrics_log import ACCURACIES
 
 
 def unwrap_model(network: nn.Module) -> Any:
@@ -127,13 +128,35 @@ def generator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[
     return terms
 
 
-def discriminator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> dict[str, Tensor]:
+class DiscriminatorTerms(dict[str, Tensor]):
+    """Terms of a discriminator by name, and beside them what is only logged."""
+
+    accuracy: Mapping[str, Tensor] = {}
+    """The shares, from 0 to 1, of logits on the right side of the losses' decision boundary, of real and fake images.
+    """
+
+
+def discriminator_losses(losses: Sequence[WeightedLoss], step: StepContext) -> DiscriminatorTerms:
     """The weighted terms that the losses have for the discriminator, by the losses' names."""
-    terms = {}
+    terms, boundaries = DiscriminatorTerms(), list[float | None]()
     for name, weight, loss in losses:
         if weight and (term := loss.discriminator_loss(step)) is not None:
             terms[name] = weight * term
+            boundaries.append(getattr(getattr(loss, "component", loss), "decision_boundary", 0.0))
+    # as build has it for an adaptive augmentation; that of a critic is None
+    if terms and None not in boundaries and {"pred_real", "pred_fake"} <= vars(step).keys():
+        boundary = next(filter(None, boundaries), 0.0)
+        terms.accuracy = {
+            ACCURACIES[0]: _share(step.pred_real, lambda logits: logits > boundary),
+            ACCURACIES[1]: _share(step.pred_fake, lambda logits: logits <= boundary),
+        }
     return terms
+
+
+@torch.no_grad()
+def _share(output: DiscriminatorOutput, is_right: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean over scales of the share of logits that are right."""
+    return torch.stack([is_right(logits).float().mean() for logits in output.logits]).mean()
 
 
 @contextmanager

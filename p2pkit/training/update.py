@@ -21,6 +21,7 @@ from p2pkit.contracts import Batch, Method, Terms, TermsOfPart
 from p2pkit.distributed.collectives import all_reduce_max
 from p2pkit.errors import NotFiniteError, RecipeError
 from p2pkit.run_contracts import Position, Schedule
+from p2pkit.training.step import DiscriminatorTerms
 from p2pkit.utils.seeds import derived
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Updater:
                 scaler.step(self.optimizers[name].optimizer)
         if scaler is not None:
             scaler.update()
-        for name, term in terms.items():
+        for name, term in {**terms, **getattr(terms, "accuracy", {})}.items():
             self._terms[f"{names[0]}/{name}"] = term.detach().float()
 
     def _accumulate(self, names: Sequence[str], terms: Terms | TermsOfPart) -> Terms:
@@ -153,7 +154,7 @@ class Updater:
         assert callable(terms), "the trial before a run has refused a method that passes terms"
         for name in names:
             self.optimizers[name].zero_grad()
-        means: dict[str, Tensor] = {}
+        means, accuracy = DiscriminatorTerms(), dict[str, Tensor]()
         for index, part in enumerate(parts_of(self.batch, self.accumulate, self.seed)):
             with ExitStack() as stack:
                 for name in names if index < self.accumulate - 1 else ():
@@ -163,8 +164,10 @@ class Updater:
                 if own:
                     mean = torch.stack(list(map(Tensor.float, own.values()))).sum() / self.accumulate
                     self._backward(mean, own)
-            for name, term in own.items():
-                means[name] = means.get(name, torch.zeros_like(term)) + term.detach() / self.accumulate
+            for found, parts in ((means, own), (accuracy, getattr(own, "accuracy", {}))):
+                for name, term in parts.items():
+                    found[name] = found.get(name, torch.zeros_like(term)) + term.detach() / self.accumulate
+        means.accuracy = accuracy
         return means
 
     def _backward(self, total: Tensor, terms: Terms) -> None:
