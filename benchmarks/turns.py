@@ -92,7 +92,7 @@ def serve(make: Mapping[str, Any]) -> None:
     _print({})
     for line in sys.stdin:
         if line.strip() == "end":
-            from p2pkit.benchmarks.machine import peak_memory
+            from p2pkit.utils.memory import peak_memory
 
             _print({**work.send(True), "peak_memory": peak_memory()})
             return

@@ -2,8 +2,9 @@
 
 The public API: ``train`` and ``resume`` for runs, ``sweep`` for tables of them, ``evaluate`` and ``compare`` for
 metrics, ``fit_segmenter`` for one of them, ``bench`` for the rate of training, ``load_model``, ``load_data``,
-``contact_sheet``, ``import_checkpoint`` and ``export_checkpoint`` for checkpoints of the reference implementations,
-``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the modules that a plugin may import.
+``contact_sheet``, ``report`` for the page on a run, ``import_checkpoint`` and ``export_checkpoint`` for checkpoints of
+the reference implementations, ``create`` and ``components``, and ``hookimpl`` for plugins. docs/plugins.md lists the
+modules that a plugin may import.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator, load_model
     from p2pkit.reference.exporting import export_checkpoint
     from p2pkit.reference.importing import import_checkpoint
+    from p2pkit.reports.report import Report, report
     from p2pkit.resumed_runs import resume
     from p2pkit.runs import TrainingResult, train
     from p2pkit.segmenters import fit_segmenter
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from p2pkit.sweeps.sweep import sweep
 
 __all__ = [
-    "Batch", "Benchmark", "DiscriminatorOutput", "Evaluation", "Sample", "SweepResult", "TrainingResult", "Translator",
-    "WeightedLoss", "__version__", "bench", "compare", "components", "contact_sheet", "contracts", "create", "errors",
-    "evaluate", "export_checkpoint", "fit_segmenter", "hookimpl", "import_checkpoint", "load_data", "load_model",
-    "resume", "sweep", "train",
+    "Batch", "Benchmark", "DiscriminatorOutput", "Evaluation", "Report", "Sample", "SweepResult", "TrainingResult",
+    "Translator", "WeightedLoss", "__version__", "bench", "compare", "components", "contact_sheet", "contracts",
+    "create", "errors", "evaluate", "export_checkpoint", "fit_segmenter", "hookimpl", "import_checkpoint",
+    "load_data", "load_model", "report", "resume", "sweep", "train",
 ]  # fmt: skip
 
 _HOMES = {
@@ -50,6 +52,7 @@ _HOMES = {
     "fit_segmenter": "p2pkit.segmenters",
     "export_checkpoint": "p2pkit.reference.exporting", "import_checkpoint": "p2pkit.reference.importing",
     "load_data": "p2pkit.build", "load_model": "p2pkit.inference.translator",
+    "Report": "p2pkit.reports.report", "report": "p2pkit.reports.report",
     "resume": "p2pkit.resumed_runs", "sweep": "p2pkit.sweeps.sweep", "train": "p2pkit.runs",
 }  # fmt: skip
 

@@ -11,11 +11,10 @@ import torch
 from p2pkit.build import build_without_weights, load_data
 from p2pkit.data.loader import Example, Examples
 from p2pkit.errors import WriteError
-from p2pkit.images.writing import write_picture
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.training.parts import TrainingParts
-from p2pkit.training.sample_grids import Row, pictures, sample_grid
+from p2pkit.training.sample_grids import Row, pictures, write_grid
 
 ROWS = 8
 EPOCHS = ("", ", next epoch")
@@ -62,7 +61,7 @@ def write_contact_sheet(parts: TrainingParts, file: Path, samples: int = ROWS) -
     same = all(_equal(*of_pair) for of_pair in seen)
     rows = [_row(parts, of_pair[: 1 if same else 2]) for of_pair in seen]
     title = f"{parts.run.name}: {count} of {_count(parts)} pairs to train on, as the networks see them"
-    write_picture(file, sample_grid(title, rows))
+    write_grid(file, title, rows)
 
 
 def _count(parts: TrainingParts) -> int:

@@ -30,6 +30,8 @@ from p2pkit.utils.jsonl import append_line
 from p2pkit.utils.opening import folders_in, read_regular
 
 ENVIRONMENT = "environment.json"
+GRID = "p2pkit.grid"
+"""The text in a grid of samples (PNG) that says in JSON whose images stand where, and numbers on the outputs."""
 
 LIBRARIES = ("torch", "torchvision", "accelerate", "timm", "safetensors", "numpy", "pillow", "tifffile")
 """Those whose versions a start of a run records."""
@@ -54,6 +56,12 @@ class RunDir:
     """What happened, a JSON line at a time."""
     validation: Path = field(init=False)
     """What the last metrics are of: the set, the number and size of its images, hashes of weights."""
+    validation_pictures: Path = field(init=False)
+    """The best and the worst images of the last metrics, a grid."""
+    status: Path = field(init=False)
+    """How far the run is, what it takes of time and memory, and how it has ended."""
+    report: Path = field(init=False)
+    """The page on the run."""
     bad_data: Path = field(init=False)
     """The skipped log: pairs that could not be used, a JSON line each."""
     checkpoints: Path = field(init=False)
@@ -69,7 +77,8 @@ class RunDir:
             raise RunDirError(f"{self.path}: {found}; choose another name")
         self.recipe, self.metrics = self.path / RECIPE, self.path / "metrics.jsonl"
         self.bad_data, self.checkpoints = self.path / "bad_data.jsonl", self.path / "checkpoints"
-        self.validation = self.path / "validation.json"
+        self.validation, self.validation_pictures = self.path / "validation.json", self.path / "validation.png"
+        self.status, self.report = self.path / "status.json", self.path / "report.html"
         self.model, self.best_model = self.path / FILE_NAME, self.path / "best.safetensors"
 
     @classmethod
@@ -157,8 +166,10 @@ class RunDir:
 
     def begin(self, recipe: str, source: str, environment: Mapping[str, Any]) -> None:
         """Write what a run begins with: the resolved recipe, the recipe as written, what it runs on."""
-        for log in (self.metrics, self.bad_data, self.validation):
-            log.unlink(missing_ok=True)
+        for left in (
+            self.metrics, self.bad_data, self.validation, self.validation_pictures, self.status, self.report,
+        ):  # fmt: skip
+            left.unlink(missing_ok=True)
         # first of all: by that a folder is known as that of a run
         write_text(self.path / ENVIRONMENT, json.dumps(environment, indent=2) + "\n")
         write_text(self.path / "recipe.source.toml", source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError
 
@@ -63,11 +63,42 @@ class Progress(_Record):
     sha256: dict[TensorFile, Sha256]
 
 
+class SideRecord(_Record):
+    """The images of a side, such as "source" or "target"."""
+
+    channels: int
+    dtype: str
+    values: Bounds
+
+
+class SizesRecord(_Record):
+    """The sizes (height, width) of a side's images."""
+
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    different: int
+
+
+class ClassesRecord(_Record):
+    """The classes of a label map: a row of the class and its share in each set."""
+
+    sets: list[str]
+    rows: list[list[str]]
+
+
 class DataRecord(_Record):
     """What a run began with of data."""
 
+    name: str = ""
+    pairs: Step = 0
+    val_pairs: Step = 0
+    test_pairs: Step = 0
+    notices: list[str] = []
     fingerprint: str | None = None
     ranges: dict[str, Bounds] = {}
+    sides: dict[str, SideRecord] = {}
+    sizes: dict[str, SizesRecord] = {}
+    classes: list[ClassesRecord] = []
 
 
 class Environment(_Record):
@@ -76,10 +107,40 @@ class Environment(_Record):
     data: DataRecord = DataRecord()
     init_from: OriginHeader | None = None
     starts: list[dict[str, Any]] = []
+    overrides: Any = None
+
+
+class Status(_Record):
+    """status.json: how far a run is, and what it takes."""
+
+    state: Literal["running", "finished", "interrupted", "failed"] = "running"
+    reason: str = ""
+    """Why it has ended, where it did not reach its limit."""
+    step: Step = 0
+    steps: Step | None = None
+    """Its limit; None where time limits it."""
+    epoch: NonNegativeFloat = 0.0
+    progress: NonNegativeFloat = 0.0
+    seconds: NonNegativeFloat = 0.0
+    """What it has taken so far, all of its starts together."""
+    written: str = ""
+    """When this was written, in UTC."""
+    peak_memory: Step = 0
+    """Bytes, of the main process since its last start."""
+    peak_device_memory: Step | None = None
+    best_step: Step | None = None
+    parameters: dict[str, Step] = {}
+    """How many each network has."""
 
 
 class Measured(_Record):
     """validation.json: what the last metrics are of."""
+
+    step: Step | None = None
+    set: str = ""
+    monitor: str | None = None
+    """The metric that decides which model is the best."""
+    higher_is_better: dict[str, bool | None] = {}
 
     complete: bool = True
     images: Step = 0

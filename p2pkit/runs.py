@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from p2pkit.inference.translator import Translator, load_model
 from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe, with_metric
+from p2pkit.reports.rules import RunWarning
 from p2pkit.run_contracts import Callback
 from p2pkit.run_dir import RunDir, beginning, this_start
 from p2pkit.settings import TrainSettings
@@ -74,6 +75,8 @@ class TrainingResult:
 
     device: str = ""
     """Where it was trained: "cuda:0, NVIDIA H100"."""
+    warnings: Sequence[RunWarning] = ()
+    """What a practitioner would warn of at its end, as the report says."""
 
     def load_model(self, **options: Any) -> Translator:
         """The translator in the model file; ``options`` as for :func:`p2pkit.load_model`."""
@@ -300,7 +303,13 @@ def _refuse_differences(recipe: Recipe, data: Data, accelerator: Accelerator) ->
 
 def train_run(trainer: Trainer) -> TrainingResult:
     """Train to the end of a run, and what it has come to."""
-    metrics, folder = trainer.train(), trainer.folder
+    try:
+        metrics, folder = trainer.train(), trainer.folder
+    except (Exception, KeyboardInterrupt) as error:
+        with suppress(KeyboardInterrupt):  # what has ended the run is the one to report
+            trainer.report.end(trainer.state, trainer.limits, error)
+        raise
+    trainer.report.end(trainer.state, trainer.limits)
     main = trainer.accelerator.is_main_process
     if main and (skipped := trainer.outputs.skipped.summary()):
         print_line(f"NOTICE: {skipped}")
@@ -314,7 +323,7 @@ def train_run(trainer: Trainer) -> TrainingResult:
     return TrainingResult(
         folder.path, folder.model, metrics if main else {}, state.step, best, validated_on, state.stopped,
         not_beaten(by_row(metrics), "validation", validation.higher_is_better), validation.values,
-        described(trainer.accelerator.device),
+        described(trainer.accelerator.device), trainer.report.warnings,
     )  # fmt: skip
 
 
@@ -322,13 +331,16 @@ def _environment(
     recipe: Recipe, data: Data, overrides: Overrides, header: ModelHeader, start: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What a run ran on: versions, plugins, the data's fingerprint and notices, the command."""
-    plugins, ranges = [], {}
+    plugins, ranges, sides = [], {}, {}
     for plugin in manager().plugins:
         if not plugin.problem:
             plugins.append(plugin.origin)
     for side in data.first.header.sides:
         if (found := data.ranges[side]) is not None:
             ranges[side] = found
+        image: Any = data.first.image(side)
+        values = list(data.value_range(side))
+        sides[side] = {"channels": image.shape[2], "dtype": str(image.dtype), "values": values}
     return {
         "p2pkit": __version__,
         "python": platform.python_version(),
@@ -348,5 +360,7 @@ def _environment(
             "fingerprint": data.fingerprint,
             "notices": data.notices,
             "ranges": ranges,
+            "sides": sides,
+            **data.about,
         },
     }

@@ -62,7 +62,7 @@ def test_whoever_may_read_the_folder_may_read_the_model(p2pkit: Call, recipe: Pa
 def test_no_pickle_is_left_behind(p2pkit: Call, recipe: Path, tmp_path: Path) -> None:
     run = train(p2pkit, recipe, tmp_path / "run")
     endings = {file.suffix for file in run.rglob("*") if file.is_file()}
-    assert endings == {".toml", ".json", ".jsonl", ".png", ".safetensors"}
+    assert endings == {".toml", ".json", ".jsonl", ".png", ".safetensors", ".html"}
 
 
 def test_the_same_seed_gives_the_same_weights_with_and_without_workers(

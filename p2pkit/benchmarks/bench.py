@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from p2pkit.benchmarks.advice import advice_on
-from p2pkit.benchmarks.machine import Load, core_count, counted_flop, matrix_ceiling, peak_memory, waiting_for
+from p2pkit.benchmarks.machine import Load, core_count, counted_flop, matrix_ceiling, waiting_for
 from p2pkit.benchmarks.timed import CALLBACKS, FORWARD, LOGGING, OPTIMIZERS, REST, WAITING, TimedTrainer, timed_trainer
 from p2pkit.distributed.accelerator import described
 from p2pkit.errors import RecipeError
@@ -20,6 +20,7 @@ from p2pkit.recipe.document import Overrides, Source
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.training import recorded_steps
+from p2pkit.utils.memory import peak_memory
 from p2pkit.utils.progress import Progress
 
 WARM_UP = 3

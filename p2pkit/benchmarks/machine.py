@@ -75,16 +75,6 @@ def counted_flop() -> Iterator[Callable[[], int]]:
         yield counter.get_total_flops
 
 
-def peak_memory() -> int:
-    """The most bytes that this process has had in memory, without those of its loader's workers."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
-
-
 @dataclass
 class Load:
     """How busy the machine's cores are, from now on."""

@@ -35,6 +35,7 @@ COMMANDS = {
     "plugins": "p2pkit.cli.plugins",
     "translate": "p2pkit.cli.translate",
     "evaluate": "p2pkit.cli.evaluate",
+    "report": "p2pkit.cli.report",
     "sweep": "p2pkit.cli.sweep",
     "bench": "p2pkit.cli.bench",
     "export": "p2pkit.cli.export",

@@ -17,6 +17,7 @@ import click
 from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, OPTIONAL_RECIPE, SET
+from p2pkit.cli.tables import print_text
 from p2pkit.errors import RecipeError, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
@@ -111,6 +112,8 @@ def _print_json(result: TrainingResult, seconds: float) -> None:
         "not_beaten": result.not_beaten,
         "values": result.values,
         "samples": str(folder.sample(result.step)),
+        "report": str(folder.report),
+        "warnings": [vars(warning) for warning in result.warnings],
         "device": result.device,
         "seconds": round(seconds, 3),
     }
@@ -175,12 +178,16 @@ def _print(result: TrainingResult) -> None:
     if len(rows) > 1:
         click.echo("beside trivial translations of it:")
         print_rows(rows, result.not_beaten)
+    for warning in result.warnings:
+        print_text(f"WARNING: step {warning.step}: {warning}")
     if result.stopped:
         click.echo(visible(f"stopped at step {result.step}: {result.stopped}"))
     click.echo(visible(f"model: {result.model_path}"))
     if result.best_step is not None:
         click.echo(visible(f"best on the {result.validated_on}: {folder.best_model} (step {result.best_step})"))
     click.echo(visible(f"samples: {folder.sample(result.step)}"))
+    if folder.report.exists():
+        click.echo(visible(f"report: {folder.report}"))
 
 
 def _resume_command(given: Mapping[str, Any], device: str | None, folder: Path, accept_changed_data: bool) -> str:

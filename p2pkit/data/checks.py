@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import repeat
+from math import prod
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -191,7 +192,14 @@ class HeaderCheck:
             self._report_skipped()
         if odd is not None and self.data.train.targets is None:
             self._report_unequal(odd)
+        self._record_sizes()
         return "\nNOTICE: ".join(self.notices)
+
+    def _record_sizes(self) -> None:
+        for side in ("source", "target"):
+            if sizes := {getattr(group.header, side)[:2] for group in self.usable} - {(0, 0)}:
+                ends = {"smallest": min(sizes, key=prod), "largest": max(sizes, key=prod)}
+                self.data.about.setdefault("sizes", {})[side] = {**ends, "different": len(sizes)}
 
     def _report_skipped(self) -> None:
         few = listed([finding.message for finding in self.findings], SHOWN_IN_NOTICE)

@@ -204,6 +204,9 @@ def refuse_foreign_numbers(data: Data, parts: Sequence[SourcePart], accelerator:
             for table in tables:
                 for notice in table.notices():
                     print_line(f"NOTICE: {notice}")
+            if tables:
+                rows = rows_of(tables)
+                data.about.setdefault("classes", []).append({"sets": [table.called for table in tables], "rows": rows})
             if problem := problem_of(tables):
                 raise DataError(problem)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from operator import attrgetter
@@ -274,6 +274,8 @@ class Data:
     """What has been found on looking at the values of pixels."""
     to_one_size: bool = False
     """Whether the recipe resizes all images to one size, so that the two images of a pair may differ in theirs."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What looking at all of it before a run has found, for the record: sizes by side, classes of label maps."""
 
     @cached_property
     def sets(self) -> list[Samples]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngInfo
 
 from p2pkit.errors import DataError, counted
 from p2pkit.images.formats import InstalledFormat, installed
@@ -53,11 +55,16 @@ def format_written(ending: str) -> InstalledFormat:
     return found
 
 
-def write_picture(file: Path, pixels: NDArray[Any]) -> None:
+def write_picture(file: Path, pixels: NDArray[Any], texts: Mapping[str, str] | None = None) -> None:
     """Write pixels [height, width, channels] of 8 bits, 1 to 4 channels, as PNG, whatever formats are installed.
+
+    ``texts`` are put into the file by their names, ahead of the pixels.
 
     Raises:
         WriteError: the disk is full, or writing is not allowed.
     """
+    chunks = PngInfo()
+    for name, text in (texts or {}).items():
+        chunks.add_text(name, text)
     with atomic_write(file) as aside:
-        to_pillow(pixels).save(aside, format="PNG")
+        to_pillow(pixels).save(aside, format="PNG", pnginfo=chunks)

@@ -9,9 +9,8 @@ from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.checks import unsettled
 from p2pkit.data.found_values import find_values
 from p2pkit.data.samples import Data
-from p2pkit.images.writing import write_picture
 from p2pkit.recipe.recipe import Recipe
-from p2pkit.training.sample_grids import Row, pictures, sample_grid
+from p2pkit.training.sample_grids import Row, pictures, write_grid
 
 ROWS = 6
 
@@ -34,4 +33,4 @@ def write_pairs(file: Path, recipe: Recipe, data: Data) -> None:
 
     for place in range(count):
         rows.append(skipping.first_usable(place * len(data.train) // count, row_of)[0])
-    write_picture(file, sample_grid(f"{recipe.run.name}: {count} of {len(data.train)} training pairs", rows))
+    write_grid(file, f"{recipe.run.name}: {count} of {len(data.train)} training pairs", rows)

@@ -11,9 +11,8 @@ from p2pkit.contracts import Split
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.errors import P2PKitError, first_line
 from p2pkit.evaluations import chosen_set, data_for
-from p2pkit.images.writing import write_picture
 from p2pkit.inference.translator import load_model
-from p2pkit.training.sample_grids import Row, pictures, sample_grid
+from p2pkit.training.sample_grids import Row, pictures, write_grid
 from p2pkit.utils.progress import Progress, print_line
 
 SAMPLES = 6
@@ -47,7 +46,7 @@ def write_page(
     for place, each in enumerate(outer):
         named = [*each.sources, *((name, outputs[place]) for name, outputs in columns), ("target", each.target)]
         rows.append(Row(each.key, [image for _, image in named], [name for name, _ in named]))
-    write_picture(file, sample_grid(title, rows))
+    write_grid(file, title, rows)
 
 
 class Shown:

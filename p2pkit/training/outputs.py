@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from p2pkit.data.bad_samples import SkippedLog
 from p2pkit.distributed.collectives import all_gather_text, all_reduce_mean, on_main_process
 from p2pkit.errors import WriteError
+from p2pkit.evaluation.driver import ImageScores
+from p2pkit.evaluation.report import ranked
 from p2pkit.images.reading import read_image
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.policy import infer, noise_seeds
@@ -22,7 +24,8 @@ from p2pkit.run_dir import RunDir
 from p2pkit.training.checkpoint import Trained, write_checkpoint
 from p2pkit.training.discriminator_augmentation import augmentation_metrics
 from p2pkit.training.parts import TrainingParts
-from p2pkit.training.sample_grids import write_samples
+from p2pkit.training.sample_grids import sample_rows, write_grid
+from p2pkit.training.sample_statistics import sample_statistics
 from p2pkit.training.state import RunState
 from p2pkit.training.state_dicts import gather_states
 from p2pkit.training.trackers import log_picture
@@ -31,6 +34,8 @@ from p2pkit.utils.jsonl import append_line
 
 Split = Literal["train", "validation", "baseline"]
 """What a line of metrics.jsonl is of."""
+SHOWN = 3
+"""So many of the best images of a validation are shown, and of the worst."""
 
 
 @dataclass
@@ -86,9 +91,10 @@ class Outputs:
 
     def write_validation(self, step: int, facts: Mapping[str, Any]) -> None:
         """Write what the metrics of a step are of and were computed with, in place of those before."""
-        on_main_process(
-            self.accelerator, lambda: write_json(self.folder.validation, {"step": step, **facts}) if facts else None
-        )
+        directions = self.parts.validation.higher_is_better
+        which = {"monitor": self.parts.validation.deciding(directions), "higher_is_better": directions}
+        found = {"step": step, **facts, **which}
+        on_main_process(self.accelerator, lambda: write_json(self.folder.validation, found) if facts else None)
 
     def report_skipped(self, step: int, messages: Sequence[str]) -> None:
         """Report which pairs have been skipped on this process or on others, each once a run."""
@@ -106,10 +112,30 @@ class Outputs:
         validation, file = self.parts.validation, self.folder.sample(step)
         shown = validation.validation_set if len(validation.validation_set) else validation.train_set
         title = f"step {step}, {validation.called or 'train set'}"
-        skipped = write_samples(file, title, shown, validation, self.translate, self.parts.sources)
+        rows, skipped = sample_rows(shown, validation, self.translate, self.parts.sources)
+        write_grid(file, title, rows, sample_statistics(rows))
         self.skipped.report(step, skipped)
         if self.accelerator.trackers:
             log_picture(self.accelerator, read_image(file), step)
+
+    def show_best_and_worst(self, step: int, images: Sequence[ImageScores]) -> None:
+        """Write the grid of those ``images`` of the validation set that are best and worst by what decides, if any."""
+        on_main_process(self.accelerator, partial(self._write_best_and_worst, step, images))
+
+    def _write_best_and_worst(self, step: int, images: Sequence[ImageScores]) -> None:
+        validation, first = self.parts.validation, images[0].rows.get("validation", {})
+        name = validation.deciding(first)
+        if name not in first or (direction := validation.higher_is_better[name]) is None:
+            return
+        scores = {image.key: image for image in images}
+        keys = ranked(images, "validation", name, direction)
+        chosen, half = list[tuple[int, str]](), min(SHOWN, -(-len(keys) // 2))
+        for called, part in (("best", keys[:half]), ("worst", keys[half:][::-1][:SHOWN])):
+            for key in part:
+                chosen.append((scores[key].place, f"{called}, {name} {scores[key].rows['validation'][name]:.4g}"))
+        rows, _ = sample_rows(validation.validation_set, validation, self.translate, self.parts.sources, chosen)
+        title = f"step {step}, {validation.called}: the best and the worst of {len(images)} images by {name}"
+        write_grid(self.folder.validation_pictures, title, rows)
 
     def save(self, state: RunState, metrics: Mapping[str, float]) -> bool:
         """Write the checkpoint and the model file of this step, unless they are there and ``metrics`` adds nothing.

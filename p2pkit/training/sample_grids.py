@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +23,12 @@ from p2pkit.evaluation.validation import Validation
 from p2pkit.images.pixels import denormalize
 from p2pkit.images.writing import write_picture
 from p2pkit.networks.encoding import SourcePart, split_sources
+from p2pkit.run_dir import GRID
+from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import shortened
 
 ROWS = 4
-COLUMNS = ("source", "output", "target")
+SOURCE, OUTPUT, TARGET = COLUMNS = ("source", "output", "target")
 """The columns of a sample with one source and no mask."""
 SMALLEST, LARGEST = 128, 256
 """Bounds of the longer side of an image as a grid shows it, in pixels."""
@@ -42,33 +46,43 @@ class Row:
     key: str
     images: Sequence[Tensor]
     columns: Sequence[str] = COLUMNS
+    note: str = ""
+    """What is said of it behind its key."""
 
 
-def write_samples(
-    file: Path, title: str, samples: Samples, validation: Validation, translate: Callable[[Tensor], Tensor],
-    parts: Sequence[SourcePart] = (),
-) -> list[str]:  # fmt: skip
-    """Write a grid of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
+def sample_rows(
+    samples: Samples, validation: Validation, translate: Callable[[Tensor], Tensor], parts: Sequence[SourcePart] = (),
+    chosen: Sequence[tuple[int, str]] | None = None,
+) -> tuple[list[Row], list[str]]:  # fmt: skip
+    """Rows of source | output | target for a few of ``samples``, spread evenly; unpaired ones have no target.
 
-    Each of several sources, which ``parts`` describes, has a column, and so has a mask. Returns the messages on samples
-    that could not be used and were skipped.
+    ``chosen`` are the places of others, each with what is said of it. Each of several sources, which ``parts``
+    describes, has a column, and so has a mask. With them come the messages on samples that could not be used and were
+    skipped.
     """
     rows: list[Row] = []
     skipped: list[str] = []
-    count = min(ROWS, len(samples))
+    if chosen is None:
+        count = min(ROWS, len(samples))
+        chosen = [(row * len(samples) // count, "") for row in range(count)]
     skipping, read = SkipBadSamples(len(samples), validation.bad_data), partial(validation.tensors, samples)
-    for row in range(count):
-        (sample, key), found_bad = skipping.first_usable(row * len(samples) // count, read)
+    for place, note in chosen:
+        (sample, key), found_bad = skipping.first_usable(place, read)
         skipped += found_bad
         images = pictures(sample.source, parts, (samples.planes or {}).get("neighbours", 0))
-        images.append(("output", validation.picture(sample.source[None], translate(sample.source[None]).cpu())[0]))
+        images.append((OUTPUT, validation.picture(sample.source[None], translate(sample.source[None]).cpu())[0]))
         if samples.targets is None:
-            images.append(("target", validation.picture(sample.source[None], sample.target[None])[0]))
+            images.append((TARGET, validation.picture(sample.source[None], sample.target[None])[0]))
         if sample.mask is not None:
             images.append(("mask", sample.mask * 2 - 1))
-        rows.append(Row(key, [image for _, image in images], [name for name, _ in images]))
-    write_picture(file, sample_grid(title, rows))
-    return skipped
+        rows.append(Row(key, [image for _, image in images], [name for name, _ in images], note))
+    return rows, skipped
+
+
+def write_grid(file: Path, title: str, rows: Sequence[Row], statistics: Mapping[str, float] | None = None) -> None:
+    """Write the grid of ``rows`` as PNG; a text in it (run_dir.GRID) has ``statistics``, and where each image is."""
+    pixels, cells = _drawn(title, rows)
+    write_picture(file, pixels, {GRID: json.dumps({"rows": cells, "statistics": finite(statistics or {})})})
 
 
 def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
@@ -77,6 +91,11 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     The largest image of a row is shrunk or enlarged, the latter by a whole factor, until its longer side has 128 to 256
     pixels; the others are shown at that size.
     """
+    return _drawn(title, rows)[0]
+
+
+def _drawn(title: str, rows: Sequence[Row]) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
+    """The grid, and for each row its key, its note, and where the image of each column is."""
     font = ImageFont.load_default(TEXT_SIZE)
     shown = [_fitted(row.images) for row in rows]
     column = max(image.width for image in chain.from_iterable(shown)) + GAP
@@ -92,17 +111,21 @@ def sample_grid(title: str, rows: Sequence[Row]) -> NDArray[np.uint8]:
     for place, lines in enumerate(headings):
         for line, text in enumerate(reversed(lines), 1):
             draw.text((GAP + place * column, above - line * LINE), text, "dimgray", font)
-    top = above
-    for key, images in zip(_names([row.key for row in rows]), shown, strict=True):
-        for place, image in enumerate(images):
-            grid.paste(image, (GAP + place * column, top))
+    top, cells = above, list[dict[str, Any]]()
+    for row, name, images in zip(rows, _names([row.key for row in rows]), shown, strict=True):
+        key, boxes = f"{name}  {_plain(row.note)}".rstrip(), dict[str, list[int]]()
+        for place, (heading, image) in enumerate(zip(row.columns, images, strict=False)):
+            left = GAP + place * column
+            grid.paste(image, (left, top))
+            boxes[heading] = [left, top, left + image.width, top + image.height]
+        cells.append({"key": row.key, "note": row.note, "boxes": boxes})
         top += images[0].height
         size = len(key)
         while size > 3 and font.getlength(shortened(key, size)) > width - 2 * GAP:
             size -= 1
         draw.text((GAP, top + 1), shortened(key, size), "black", font)
         top += LINE + GAP
-    return np.asarray(grid)
+    return np.asarray(grid), cells
 
 
 def pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int = 0) -> list[tuple[str, Tensor]]:
@@ -111,7 +134,7 @@ def pictures(source: Tensor, parts: Sequence[SourcePart], neighbours: int = 0) -
     for part in parts or (SourcePart("", len(source)),):
         own = split_sources(source, parts)[part.name] if parts else source
         plain = own[neighbours : neighbours + 1] if neighbours else own
-        pictures.append((part.name or "source", part.pictured(own[None])[0] if part.pictured else plain))
+        pictures.append((part.name or SOURCE, part.pictured(own[None])[0] if part.pictured else plain))
     return pictures
 
 

@@ -37,6 +37,7 @@ from p2pkit.training.outputs import Outputs, Split
 from p2pkit.training.parts import TrainingParts
 from p2pkit.training.prepare import EMA, prepare_networks
 from p2pkit.training.recorded_steps import recorded_steps
+from p2pkit.training.run_report import RunReport
 from p2pkit.training.state import Best, RunState
 from p2pkit.training.steps import Steps
 from p2pkit.training.trackers import tracked
@@ -69,8 +70,7 @@ class Trainer:
         self.limits = Limits.of(parts.train, self.steps_per_epoch)
         self._max_seconds = self.limits.seconds
         """What the whole of the run may take, the measurements at its end too."""
-        self.facts: dict[str, Any] = {}
-        """What the metrics at the end are of."""
+        self.facts: dict[str, Any] = {}  # what the metrics at the end are of
         self.state = RunState()
         self.interruption = Interruption()
         self.trained = prepare_networks(parts, accelerator)
@@ -87,9 +87,9 @@ class Trainer:
         ema: Any = self.trained.networks.get(EMA)
         generator = ema.module if ema else self.trained.networks["generator"]
         self.outputs = Outputs(parts, accelerator, folder, self.trained, generator)
+        self.report = RunReport(self.outputs)
         self.ending = Ending(self.outputs, self.interruption, resume_command)
-        self._last_means: dict[str, float] = {}
-        self._first_means: dict[str, float] = {}
+        self._last_means, self._first_means = dict[str, float](), dict[str, float]()
 
     def resume(self) -> list[str]:
         """Go back to the last whole checkpoint in the run folder; notices of what is damaged or not exactly as it was.
@@ -280,15 +280,16 @@ class Trainer:
         improved = measured and not self._is_over(ahead) and self._measure()  # the end measures by itself
         if improved or saved:
             self._save()
+        if logged or sampled or measured or saved:
+            self.report.update(self.state, self.limits)
 
     def _call_callbacks(self, event: str) -> None:
         """Call the callbacks at an event, on every process."""
-        if not self.callbacks.each:
-            return
-        state, main = self.state, self.accelerator.is_main_process
-        position, score = self.limits.position(state.step, state.seconds), self.parts.validation.score
-        seen = (*position, self._last_means, state.metrics, self.folder.path, main)
-        self.callbacks.call(event, RunView(*seen, score, self.callbacks))
+        if self.callbacks.each:
+            state, main = self.state, self.accelerator.is_main_process
+            position, score = self.limits.position(state.step, state.seconds), self.parts.validation.score
+            seen = (*position, self._last_means, state.metrics, self.folder.path, main)
+            self.callbacks.call(event, RunView(*seen, score, self.callbacks))
 
     def _heed_callbacks(self) -> None:
         """End the run before the next step as callbacks want it, or because one has failed; all processes are here."""
@@ -343,6 +344,8 @@ class Trainer:
         driver, rows = self._driver(), {} if self.state.metrics else {"validation": self.outputs.translate}
         measured = self._unless_asked(lambda: measure_beside_trivial(driver, rows, with_baselines))
         self.facts = measured.facts(driver) if measured else {}
+        if measured and rows:
+            self.outputs.show_best_and_worst(self.state.step, measured.images)
         return measured.flat() if measured else {}
 
     def _unless_asked(self, measure: Callable[[], T]) -> T:
