@@ -19,7 +19,7 @@ from torch import nn
 
 from p2pkit.components.catalogue import create
 from p2pkit.components.host import manager
-from p2pkit.components.signature import build_component, defined, plain, splits_of, supplied_names
+from p2pkit.components.signature import build_component, defined, splits_of, supplied_names
 from p2pkit.contracts import Component, Method, Resampling, Split, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
@@ -29,12 +29,12 @@ from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, MissingData, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
 from p2pkit.images.pixels import Reading
-from p2pkit.inference.model_header import EncodingHeader, ModelHeader, ResizeHeader, SideHeader, SourceHeader
+from p2pkit.model_headers import model_header
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section, height_width
+from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section
 from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
@@ -183,7 +183,8 @@ def build(
         generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
         schedule=make(recipe.schedule), warmup=recipe.schedule.values.warmup,
-        validation=measured, header=_model_header(recipe, data), sources=networks.sources[0], origins=origins,
+        validation=measured, header=model_header(recipe, data, augmentation(recipe)), sources=networks.sources[0],
+        origins=origins,
     )  # fmt: skip
     wanted = recipe.callbacks or callbacks or recipe.validation.patience
     return _with_callbacks(parts, recipe, callbacks) if wanted else parts
@@ -338,63 +339,3 @@ def _with_callbacks(parts: TrainingParts, recipe: Recipe, given: Sequence[Any]) 
         refuse_unusable(callback, origin)
         callbacks[f"callbacks.{name}"], origins[f"callbacks.{name}"] = callback, origin
     return replace(parts, callbacks=callbacks, origins=origins)
-
-
-def _model_header(recipe: Recipe, data: Data) -> ModelHeader:
-    transform, encoding, spec = recipe.transform, recipe.encoding, data.spec
-    size, resize, source_size, dtype = transform.crop_size, None, data.first.header.source[:2], data.first.target.dtype
-    of_sources: dict[str, Any] = {"planes": data.train.planes or None}
-    if spec.first.parts:
-        of_sources |= {"source_dtype": "", "sources": _source_headers(recipe, data)}
-    else:
-        values, reading = spec.sides["source"]
-        of_sources |= {
-            "source_dtype": str(data.first.source.dtype), "source_range": values, "source_nodata": recipe.source.nodata,
-            "source_fill": recipe.source.fill, "encoding": encoding and _encoding_header(encoding),
-            "source_reading": SideHeader(**recipe.source.model_dump(), ranges=reading.ranges),
-        }  # fmt: skip
-    if transform.load_size is not None:
-        at_test = augmentation(recipe).sizes(source_size).test
-        loaded = height_width(transform.load_size)
-        resize = ResizeHeader(size=loaded if transform.keep_aspect else at_test, keep_aspect=transform.keep_aspect)
-        size = size or (None if transform.keep_aspect else loaded)
-    return ModelHeader(
-        generator=recipe.generator.name,
-        parameters=plain(recipe.generator.values),
-        distribution=recipe.generator.registered.distribution,
-        distribution_version=recipe.generator.registered.version,
-        **of_sources,
-        target_dtype="uint8" if recipe.target.channels == LAB_AB or dtype.kind == "b" else str(dtype),
-        target_range=spec.sides["target"][0],
-        scale=spec.scale,
-        target_reading=SideHeader(**recipe.target.model_dump(), ranges=spec.sides["target"][1].ranges),
-        target_ending=data.train.target_ending,
-        size=None if size is None else height_width(size), resize=resize, source_size=source_size,
-        stored_as=data.train.stored_as,
-        recipe=recipe.toml(),
-        data=f"{recipe.data.name} {data.fingerprint}",
-        source_channels=data.channels["source_channels"], target_channels=data.channels["target_channels"],
-    )  # fmt: skip
-
-
-def _source_headers(recipe: Recipe, data: Data) -> tuple[SourceHeader, ...]:
-    """What a model file says of each of several sources."""
-    spec, headers = data.spec, []
-    for name, channels in spec.first.parts:
-        settings, side = recipe.sources.get(name, recipe.source), f"source.{name}"
-        headers.append(
-            SourceHeader(
-                name=name, channels=channels, dtype=str(data.first.source[name].dtype), range=spec.sides[side][0],
-                nodata=settings.nodata, fill=settings.fill,
-                reading=SideHeader(**settings.model_dump(), ranges=spec.sides[side][1].ranges),
-                encoding=_encoding_header(recipe.encodings[name]) if name in recipe.encodings else None,
-            )
-        )  # fmt: skip
-    return tuple(headers)
-
-
-def _encoding_header(encoding: Chosen) -> EncodingHeader:
-    return EncodingHeader(
-        name=encoding.name, parameters=plain(encoding.values), distribution=encoding.registered.distribution,
-        distribution_version=encoding.registered.version,
-    )  # fmt: skip

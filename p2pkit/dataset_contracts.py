@@ -25,6 +25,8 @@ class PairedDataset(Protocol):
     - ``notices``: texts on what must not pass in silence; ``problems``: on what must be mended, which end a run.
     - ``target_ending``: that of its targets' files (".tif", say); translations become files of its format.
     - ``stored_as``: "left half" or "right half" where sources are halves of files; translation then takes such files.
+    - ``classes``: {"window": (0, 85, 255)} where a single source is a label map: what each class is called, and the
+      stored values of its pixels. Model files carry them, and a page that draws such maps offers them.
     - ``planes``: {"axis": 2, "neighbours": 1, "orientation": "RAS"} where sources are planes of volumes: the axis of
       the array that is walked, how many on each side are channels too, the orientation of the first volume or "".
       Translation then takes volumes.

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Literal
 
+from p2pkit.builtin.datasets.cityscapes import CITYSCAPES
 from p2pkit.builtin.datasets.facade_drawing.palette import LABEL_COLOURS, Label
 from p2pkit.errors import DataError, visible
 from p2pkit.networks.label_classes import MOST_CLASSES, Colour, LabelClasses
@@ -14,14 +15,6 @@ from p2pkit.utils.opening import read_regular
 Known = Literal["cmp_facades", "cityscapes"]
 VOID = "void"
 MOST_BYTES = 1_000_000
-CITYSCAPES: dict[str, tuple[int, int, int]] = {
-    "road": (128, 64, 128), "sidewalk": (244, 35, 232), "building": (70, 70, 70), "wall": (102, 102, 156),
-    "fence": (190, 153, 153), "pole": (153, 153, 153), "traffic light": (250, 170, 30), "traffic sign": (220, 220, 0),
-    "vegetation": (107, 142, 35), "terrain": (152, 251, 152), "sky": (70, 130, 180), "person": (220, 20, 60),
-    "rider": (255, 0, 0), "car": (0, 0, 142), "truck": (0, 0, 70), "bus": (0, 60, 100), "train": (0, 80, 100),
-    "motorcycle": (0, 0, 230), "bicycle": (119, 11, 32),
-}  # fmt: skip
-"""The 19 classes that are evaluated (Cordts et al. 2016), with the colours of the label maps."""
 CITYSCAPES_VOID = (
     (0, 0, 0), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140), (180, 165, 180), (150, 100, 100),
     (150, 120, 90), (0, 0, 90), (0, 0, 110),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from p2pkit.cli.options import JSON
 from p2pkit.cli.tables import STATISTICS, print_facts
 from p2pkit.errors import counted, visible
 from p2pkit.utils.jsonl import finite
+
+if TYPE_CHECKING:
+    from p2pkit.inference.model_header import DrawingHeader
 
 UNKNOWN = "not known"
 UNSAID = {
@@ -27,6 +30,7 @@ UNSAID = {
     "source_size": "not known, so files of two images side by side are not recognised",
     "init_from": "none, its weights were initialised at random",
     "planes": "none, sources were images of their own",
+    "drawings": "none, sources are neither label maps of few colours nor edges, or encoded",
     "stored_as": "whole images, not halves of files",
 }
 """What it means that a header does not say something."""
@@ -63,6 +67,7 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
     kinds, policy = ", ".join(outline.dtypes), outline.header.policy
     noise = "dropout and other noise drawn by --seed" if policy.dropout else "no dropout, and the mean of other noise"
     header["policy"] = f"batch norm by {STATISTICS[policy.norm]} ({policy.norm}), {noise}"
+    header["drawings"] = "; ".join(_drawing(name, drawing) for name, drawing in outline.header.drawings.items())
     for name in OF_ONE_SOURCE if header["sources"] else ("sources",):
         del header[name]
     sources = [(f"source {source.pop('name')}", _shown(source, UNKNOWN)) for source in header.pop("sources", [])]
@@ -76,6 +81,12 @@ def command(model: Path, recipe: bool, as_json: bool) -> None:
             ("recipe", f"{counted(len(text.splitlines()), 'line')}, with --recipe" if text else UNKNOWN),
         ]
     )
+
+
+def _drawing(source: str, drawing: DrawingHeader) -> str:
+    """What can be drawn for a source, in words."""
+    names = ", ".join(each.name for each in drawing.classes)
+    return f"{f'{source}: ' if source else ''}{drawing.kind} ({names})"
 
 
 def _shown(value: Any, unsaid: str) -> str:

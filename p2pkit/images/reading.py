@@ -70,6 +70,13 @@ def image_header(file: Path) -> Shape:
         return patiently(read, file)
 
 
+def image_header_bytes(data: bytes, name: str) -> Shape:
+    """The same of an image file that is in memory; messages begin with ``name``."""
+    with failures_of(name):
+        stream = BytesIO(data)
+        return _shape(_format_of(stream, name), stream)
+
+
 def middle_of(width: int, name: str) -> int:
     """How many columns each of two images side by side has; raises DataError, beginning with ``name``, if it is odd."""
     if width % 2:

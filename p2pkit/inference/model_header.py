@@ -129,6 +129,20 @@ class SourceHeader(Header):
         return reading, Taking(read.channels, read.alpha, palette, nodata)
 
 
+class ClassHeader(Header):
+    """What one class of label maps is called, and the values that its pixels have in files."""
+
+    name: Name
+    values: Annotated[tuple[Annotated[float, Field(ge=0, le=65535)], ...], Field(min_length=1, max_length=4)]
+
+
+class DrawingHeader(Header):
+    """What can be drawn for a source: a label map of some classes, or edges, whose classes are paper and line."""
+
+    kind: Literal["labels", "edges"]
+    classes: Annotated[tuple[ClassHeader, ...], Field(min_length=2, max_length=256)]
+
+
 class OriginHeader(Header):
     """The model whose weights a run began with (``train.init_from``), or the checkpoint that was imported."""
 
@@ -181,6 +195,8 @@ class ModelHeader(Header):
     """The part of their files that the training sources were: "left half", "right half", or empty for all of it."""
     planes: PlanesHeader | None = None
     """How sources were planes of volumes, where they were."""
+    drawings: Annotated[dict[Name | Literal[""], DrawingHeader], Field(max_length=100)] = {}
+    """What people can draw for a source, by its name ("" for a single one); photos and the like are not in it."""
     policy: Policy = Policy()
     init_from: OriginHeader | None = None
     """The model whose weights its training began with, or the checkpoint that it was imported from."""
@@ -270,6 +286,10 @@ def contradictions(header: ModelHeader) -> Iterator[str]:
     yield from _of_values(
         "target", header.target_dtype, header.target_range, header.target_reading, header.target_channels
     )
+    for one in sources:
+        drawn = header.drawings.get(one.name)
+        if drawn is not None and any(len(each.values) != one.channels for each in drawn.classes):
+            yield f"drawings: the colours of source {one.name!r} are not of its {one.channels} channels"
     for called, parameters in (
         ("parameters", header.parameters),
         *(("encoding.parameters", one.encoding.parameters) for one in sources if one.encoding),

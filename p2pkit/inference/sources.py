@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pkit.contracts import NO_IMAGE, SampleHeader
+from p2pkit.contracts import NO_IMAGE, SampleHeader, Shape
 from p2pkit.data.augmentation import SAME_ASPECT
 from p2pkit.errors import DataError, counted, visible
 from p2pkit.images.discovery import discover
@@ -53,7 +53,7 @@ class Source:
     def pixels(self) -> Pixels:
         """The pixels [H, W, C], or those of several sources. DataError where they cannot be read, or have no halves."""
         read: Any = self.read()
-        pixels: Pixels = read[:, _columns(self.part, read.shape[1], self.name)] if self.part else read
+        pixels: Pixels = half_of(read, self.part, self.name)
         return pixels
 
     def regions(self) -> Regions:
@@ -122,6 +122,11 @@ class _Half:
         return self._whole.read(rows, slice(self._first + columns.start, self._first + columns.stop))
 
 
+def half_of(image: NDArray[Any], part: Part, name: str) -> NDArray[Any]:
+    """The ``part`` of an image [H, W, C]; DataError, beginning with ``name``, where it has no halves."""
+    return image[:, _columns(part, image.shape[1], name)] if part else image
+
+
 def _columns(part: Part, width: int, name: str) -> slice:
     """The columns of a half; DataError, beginning with ``name``, where there are none."""
     middle = middle_of(width, name)
@@ -134,22 +139,32 @@ def part_for(header: ModelHeader, file: Path, stored_as: StoredAs | None) -> Par
     Unless ``stored_as`` says it, that is a half where training sources were halves and the file is of the aspect that
     their files had.
     """
+    return part_of(header, stored_as, stored_as is None and bool(header.stored_as) and twice_as_wide(header, file))
+
+
+def part_of(header: ModelHeader, stored_as: StoredAs | None, wide: bool) -> Part:
+    """The same of an image that is, or is not, of the aspect of such files."""
     own: Any = header.stored_as
     if stored_as == "side_by_side":
         return own or "left half"
     if stored_as is not None:
         return HALVES.get(stored_as, "")
-    return own if own and twice_as_wide(header, file) else ""
+    return own if wide else ""
 
 
 def twice_as_wide(header: ModelHeader, file: Path) -> bool:
     """Whether a file has the aspect of two training sources side by side; not where either is not known."""
-    if header.source_size is None:
-        return False
     try:
-        height, width, _ = image_header(file)
+        return header.source_size is not None and is_twice_as_wide(header, image_header(file))
     except DataError:
         return False  # reading it will say the same
+
+
+def is_twice_as_wide(header: ModelHeader, shape: Shape) -> bool:
+    """The same of an image of a ``shape``."""
+    height, width, _ = shape
+    if header.source_size is None:
+        return False
     aspect = 2 * header.source_size[1] / header.source_size[0]
     return not width % 2 and abs(width / height / aspect - 1) <= SAME_ASPECT
 

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator
 
 Place = tuple[Span, Span]
+Watch = Callable[[float], None]
 Look = Callable[[NDArray[Any], Tensor], None]
 """What sees each tile once: its pixels [H, W, C] as stored, and [C, H, W] in [-1, 1]."""
 
 
 def translate_tiled(
     translator: Translator, source: Regions, sink: RegionSink, tiling: Tiling, key: str, seed: int, look: Look,
-    shown: bool = True,
+    shown: bool = True, watch: Watch | None = None,
 ) -> None:  # fmt: skip
     """Translate ``source`` into ``sink``, which takes an image ``translator.header.scale`` times as large.
 
-    ``key`` names it in messages and in the progress that is ``shown``.
+    ``key`` names it in messages and in the progress that is ``shown``; ``watch`` is called with the share of the work
+    that is done, and what it raises ends the work.
 
     Memory is bounded by a batch of tiles and the overlap of one row of tiles.
 
@@ -45,9 +47,12 @@ def translate_tiled(
     rows, columns = tiling.along(height), tiling.along(width)
     places = [(row, column) for row in rows for column in columns]
     read = partial(_tile, translator, source, key)
-    statistics = (
-        None if len(places) == 1 else _statistics(translator, read, for_statistics(rows, columns), key, seed, shown)
-    )
+    statistics, before = None, 0
+    if len(places) > 1:
+        sampled = for_statistics(rows, columns)
+        before = _normalising(translator) * len(sampled)
+        gathering = None if watch is None else partial(_share, watch, before + len(places))
+        statistics = _statistics(translator, read, sampled, key, seed, shown, gathering)
     blend, scale = Blend(), translator.header.scale
 
     def done(progress: Progress) -> Generator[tuple[Place, Tensor], None, None]:
@@ -59,6 +64,8 @@ def translate_tiled(
                     row, column = (span.enlarged(scale) for span in place)
                     yield (row, column), blend.add(row, column, picture_of(translator.header, output, tile))
                     progress.advance()
+                    if watch is not None:
+                        watch((before + progress.done) / (before + len(places)))
 
     def write(part: tuple[Place, Tensor]) -> None:
         (row, column), picture = part
@@ -74,11 +81,11 @@ def translate_tiled(
 
 
 def _statistics(
-    translator: Translator, read: Callable[[Place], Tensor], places: Sequence[Place], key: str, seed: int, shown: bool
-) -> ImageStatistics | None:
+    translator: Translator, read: Callable[[Place], Tensor], places: Sequence[Place], key: str, seed: int, shown: bool,
+    watch: Watch | None,
+) -> ImageStatistics | None:  # fmt: skip
     """The statistics that normalisation takes from the whole image, as far as ``places`` stand for it; None if none."""
-    layers = sum(normalises_each_image(module, translator.policy.norm) for module in translator.generator.modules())
-    if layers == 0:
+    if (layers := _normalising(translator)) == 0:
         return None
     statistics = ImageStatistics()
 
@@ -87,11 +94,22 @@ def _statistics(
             tile, corner = read((row, column))[None], (row.start, column.start)
             yield (*row.own, *column.own), partial(translator.tensor, tile, seed, [corner], statistics)
             progress.advance()
+            if watch is not None:
+                watch(progress.done)
 
     with Progress(f"statistics of {visible(key)}", layers * len(places), "tile", shown=shown) as progress:
         while statistics.gather(passes(progress)):
             pass
     return statistics
+
+
+def _normalising(translator: Translator) -> int:
+    """How many layers normalise by the statistics of an image."""
+    return sum(normalises_each_image(module, translator.policy.norm) for module in translator.generator.modules())
+
+
+def _share(watch: Watch, total: float, done: float) -> None:
+    watch(done / total)
 
 
 def _tile(translator: Translator, source: Regions, key: str, place: Place, look: Look | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
@@ -26,10 +26,10 @@ from p2pkit.images.reading import read_image
 from p2pkit.images.region_writing import ArraySink
 from p2pkit.images.regions import Regions
 from p2pkit.images.volumes import is_volume
+from p2pkit.inference.in_memory import finished, ready
 from p2pkit.inference.model_file import find_model, read_model
 from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.odd_sources import OddSources, Pixels, Seen
-from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.policy import Corner, Policy, infer, noise_seeds
 from p2pkit.inference.rebuilding import rebuild
 from p2pkit.inference.sources import Source, StoredAs, one_to_tensor, part_for, regions_of, twice_as_wide
@@ -117,7 +117,7 @@ class Translator:
             source = self._source_in(Path(image), stored_as)
             if tiling is None:
                 return to_pillow(self.pixels(source.pixels(), source.name, seed, None, chosen))
-            return to_pillow(self._of_tiles(source.regions(), source.name, seed, tiling))
+            return to_pillow(self.of_tiles(source.regions(), source.name, seed, tiling))
         if isinstance(image, Image.Image):
             return to_pillow(self.pixels(image_pixels(image), "the image", seed, tiling, chosen))
         if isinstance(image, np.ndarray):
@@ -194,13 +194,9 @@ class Translator:
     ) -> NDArray[Any]:
         """The translation of pixels [H, W, C] as stored, in the target's type; ``key`` names them in messages."""
         if tiling is not None:
-            return self._of_tiles(regions_of(source, key), key, seed, tiling)
-        tensor, odd = self.to_tensor(source, key), OddSources(self)
-        odd.look_at(source, tensor)
-        odd.report_each()
-        trained = self.to_trained_size(tensor, size)
-        output = self.from_trained_size(self.tensor(trained[None], seed)[0], tensor.shape[1:], size)
-        return to_pixels(self.header, picture_of(self.header, output, trained if size == "model" else tensor))
+            return self.of_tiles(regions_of(source, key), key, seed, tiling)
+        prepared = ready(self, source, key, size)
+        return finished(self, prepared, self.tensor(prepared.trained[None], seed)[0])
 
     def chosen_size(self, size: Size | None, tiled: bool = False) -> Size:
         """What ``size`` means for this model: "native" wherever nothing is resized. Tells what tiles differ in.
@@ -279,14 +275,17 @@ class Translator:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of all in the model file that outputs depend on: weights, and what the header says of using them."""
-        about = {"policy", "recipe", "data", "step", "metrics"}
+        about = {"policy", "recipe", "data", "step", "metrics", "drawings"}
         weights = {name: value.detach().cpu() for name, value in self.generator.state_dict().items()}
         return checksum(weights, self.header.model_dump_json(exclude=about))
 
-    def _of_tiles(self, source: Regions, key: str, seed: int, tiling: Tiling) -> NDArray[Any]:
+    def of_tiles(
+        self, source: Regions, key: str, seed: int, tiling: Tiling, watch: Callable[[float], None] | None = None
+    ) -> NDArray[Any]:
+        """The translation of an image in tiles; ``watch`` is called with the share of the work that is done."""
         sink = ArraySink(self.output_shape(source.shape), np.dtype(self.header.target_dtype))
         odd, seen = OddSources(self), dict[str, Seen]()
-        translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), shown=False)
+        translate_tiled(self, source, sink, tiling, key, seed, partial(odd.look_at, seen=seen), False, watch)
         odd.count(seen)
         odd.report_each()
         return sink.pixels

@@ -112,7 +112,8 @@ class ColourCount:
         if self.exact:
             return _named(sorted(self._colours))
         counts = sorted(self._flat.items(), key=lambda item: (-item[1], item[0]))
-        colours = torch.tensor([colour for colour, _ in counts], dtype=torch.float64).reshape(len(counts), -1)
+        each = len(counts[0][0]) if counts else 0
+        colours = torch.tensor([colour for colour, _ in counts], dtype=torch.float64).reshape(len(counts), each)
         shares = torch.tensor([count for _, count in counts], dtype=torch.float64) / max(1, self._flat.total())
         left, chosen, covered = torch.ones(len(counts), dtype=torch.bool), list[Colour](), 0.0
         while left.any() and len(chosen) < FEWEST_COLOURS:

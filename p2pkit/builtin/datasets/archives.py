@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from p2pkit.builtin.datasets.facade_drawing.palette import CLASSES
 from p2pkit.builtin.datasets.procedural_facades import ProceduralFacades
 from p2pkit.builtin.datasets.side_by_side import SideBySide
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
@@ -100,6 +101,7 @@ class ArchivePairs:
             )
         self.target_ending = getattr(self._pairs, "target_ending", "")
         self.stored_as = getattr(self._pairs, "stored_as", "")
+        self.classes = CLASSES if archive == "facades" and direction == "BtoA" else {}
         self.source_files = getattr(self._pairs, "source_files", ())
 
     def __len__(self) -> int:

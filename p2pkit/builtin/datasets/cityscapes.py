@@ -22,6 +22,14 @@ REMEDY = (
     "leftImg8bit_trainvaltest.zip (11 GB) and gtFine_trainvaltest.zip (241 MB), and unpack both in one folder "
     "(data.root)"
 )
+CITYSCAPES: dict[str, tuple[int, int, int]] = {
+    "road": (128, 64, 128), "sidewalk": (244, 35, 232), "building": (70, 70, 70), "wall": (102, 102, 156),
+    "fence": (190, 153, 153), "pole": (153, 153, 153), "traffic light": (250, 170, 30), "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35), "terrain": (152, 251, 152), "sky": (70, 130, 180), "person": (220, 20, 60),
+    "rider": (255, 0, 0), "car": (0, 0, 142), "truck": (0, 0, 70), "bus": (0, 60, 100), "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230), "bicycle": (119, 11, 32),
+}  # fmt: skip
+"""The 19 classes that are evaluated (Cordts et al. 2016), with the colours of the label maps."""
 CHANNELS = {"color": 3, "labelIds": 1, "instanceIds": 1}
 
 
@@ -61,6 +69,7 @@ class Cityscapes(FilePairs):
             shapes = (*stored, CHANNELS[labels]), (*stored, 3)
             stands_in = SampleHeader(*(shapes if direction == "BtoA" else shapes[::-1]), "cityscapes")
             raise MissingData(what, REMEDY, stands_in)
+        self.classes = CITYSCAPES if labels == "color" and direction == "BtoA" else {}
         found = Pairs([]) if missing else _matched(maps, photos, f"_gtFine_{labels}.png", direction)
         super().__init__(root, found.files, root / (MAPS if direction == "BtoA" else PHOTOS))
         self.notices += found.notices

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from p2pkit.builtin.datasets.facade_drawing import REVISION, draw_facade
+from p2pkit.builtin.datasets.facade_drawing.palette import CLASSES
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
 
 Side = Annotated[int, Field(ge=32)]
@@ -38,6 +39,11 @@ class ProceduralFacades:
     test_pairs: Annotated[int, Field(ge=0)] = 100
     seed: Annotated[int, Field(ge=0)] = 0
     direction: Direction = "BtoA"
+
+    @property
+    def classes(self) -> dict[str, tuple[int, int, int]]:
+        """The name and colour of each class in the sources; none where these are photos."""
+        return CLASSES if self.direction == "BtoA" else {}
 
     def __len__(self) -> int:
         return {"train": self.pairs, "val": self.val_pairs, "test": self.test_pairs}[self.split]

@@ -37,3 +37,5 @@ LABEL_COLOURS: tuple[tuple[int, int, int], ...] = (
     (170, 0, 0),
 )
 """Red, green and blue of each class, in the order of ``Label``."""
+CLASSES = {label.name.lower(): colour for label, colour in zip(Label, LABEL_COLOURS, strict=True)}
+"""The same by the name of the class."""
