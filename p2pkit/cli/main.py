@@ -19,6 +19,7 @@ from p2pkit import __version__
 from p2pkit.cli.failures import failure
 from p2pkit.components.discovery import DISTRIBUTION_NAME
 from p2pkit.components.host import configure, manager
+from p2pkit.components.own_plugins import provided_elsewhere
 from p2pkit.errors import did_you_mean, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.opening import set_limits
@@ -60,6 +61,8 @@ MEANT = {
     "convert": "export",
     "info": "inspect",
     "list": "components",
+    "web": "serve",
+    "demo": "serve",
 }
 """The field's words for what some commands do."""
 SPIN_COUNT = "1000"
@@ -83,6 +86,8 @@ class Commands(click.Group):
         names = self.list_commands(ctx)
         found = self.commands.get(cmd_name)
         if found is None and not ctx.resilient_parsing and not cmd_name.startswith("-"):
+            if elsewhere := provided_elsewhere(cmd_name):
+                ctx.fail(f"p2pkit {cmd_name} is not built in; {elsewhere}")
             guess = f"; did you mean {MEANT[cmd_name]!r}?" if cmd_name in MEANT else did_you_mean(cmd_name, names)
             ctx.fail(f"no such command {cmd_name!r}{guess} - commands: {', '.join(names)}")
         return found

@@ -25,6 +25,11 @@ def without_image_ending(path: Path) -> Path:
     return without_ending(path) if ending(path) in installed().endings else path
 
 
+def tiled_ending(source: str) -> str:
+    """The ending of a translation in tiles of a file with the ending ``source``."""
+    return ".npy" if source == ".npy" else ".tif"
+
+
 def output_ending(source: Path, dtype: np.dtype[Any], channels: int, of_targets: str = "") -> str:
     """The ending of a translation of ``source`` with so many channels of ``dtype``.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from p2pkit.errors import DataError
-from p2pkit.images.names import ending, output_ending, without_ending
+from p2pkit.images.names import ending, output_ending, tiled_ending, without_ending
 from p2pkit.images.region_writing import written_in_regions
 from p2pkit.images.writing import format_written, write_image
 from p2pkit.inference.destinations import is_one_file, refuse_within
@@ -285,7 +285,7 @@ def _ending(translator: Translator, source: Source, options: FileOptions) -> str
     if options.format is not None:
         return f".{options.format}"
     if options.tile is not None:
-        return ".npy" if source.ending == ".npy" else ".tif"
+        return tiled_ending(source.ending)
     header = translator.header
     name = Path(source.place.name + source.ending)
     return output_ending(name, np.dtype(header.target_dtype), header.picture_channels, header.target_ending)

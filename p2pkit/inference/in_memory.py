@@ -17,7 +17,7 @@ from torch import Tensor
 
 from p2pkit.contracts import Shape
 from p2pkit.errors import DataError, counted
-from p2pkit.images.names import ending, output_ending, without_ending
+from p2pkit.images.names import ending, output_ending, tiled_ending, without_ending
 from p2pkit.images.reading import image_header_bytes, read_image_bytes
 from p2pkit.images.writing import format_written
 from p2pkit.inference.odd_sources import OddSources, Pixels
@@ -98,17 +98,23 @@ def noisy(translator: Translator) -> bool:
     return draws_noise(translator.generator, translator.policy)
 
 
-def written(translator: Translator, pixels: NDArray[Any], name: str, wanted: str | None = None) -> tuple[bytes, str]:
+def written(
+    translator: Translator, pixels: NDArray[Any], name: str, wanted: str | None = None, tiled: bool = False
+) -> tuple[bytes, str]:
     """The image file of an output of a source called ``name``, and what it is called.
 
-    Its format is ``wanted`` ("png", "tif" ...), or the one that ``p2pkit translate`` chooses.
+    Its format is ``wanted`` ("png", "tif" ...), or the one that ``p2pkit translate`` chooses, of ``tiled`` ones too.
 
     Raises:
         DataError: that format does not hold such pixels, or is not written.
     """
     header, channels = translator.header, pixels.shape[2]
-    chosen = f".{wanted.lower().removeprefix('.')}" if wanted else ""
-    chosen = chosen or output_ending(Path(name), np.dtype(header.target_dtype), channels, header.target_ending)
+    if wanted:
+        chosen = f".{wanted.lower().removeprefix('.')}"
+    elif tiled:
+        chosen = tiled_ending(ending(Path(name)))
+    else:
+        chosen = output_ending(Path(name), np.dtype(header.target_dtype), channels, header.target_ending)
     found = format_written(chosen)
     if not found.holds(pixels.dtype, channels):
         held = f"{counted(channels, 'channel')} of {pixels.dtype}"
