@@ -83,7 +83,8 @@ def test_the_readme_names_every_command() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
-def test_commands_are_shown_with_options_that_they_have(document: Path) -> None:
+def test_commands_are_shown_with_options_that_they_have(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "commands", {})  # to which those of plugins are added
     text = document.read_text().replace("\\\n", "")  # a line that goes on in the next
     for line in re.findall(r"^ {4}(?:for .* do |.* -m )?(p2pkit [a-z].*)$", text, re.MULTILINE):
         assert "\\" not in line, line
@@ -91,7 +92,9 @@ def test_commands_are_shown_with_options_that_they_have(document: Path) -> None:
         words = re.split(r"[\s;]+", line.partition("#")[0])
         for word in words[1:]:
             if isinstance(command, click.Group) and not word.startswith("-"):
-                command = command.get_command(click.Context(command), word)
+                context = click.Context(command)
+                context.params["plugins_dir"] = REPOSITORY / "plugins"
+                command = command.get_command(context, word)
         if command is not None:  # else it is a plugin's
             options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
             given = {word.partition("=")[0] for word in words if word.startswith("--")}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,5 +53,5 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    print("".join(traceback.format_exception(error)), file=sys.stderr, end="")  # noqa: T201 - for who runs the server
+    # uvicorn prints it
     return Refusal(500, "a fault of the server, which has printed it", "report it to the authors").answer()

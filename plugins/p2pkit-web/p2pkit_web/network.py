@@ -37,10 +37,11 @@ class Job:
         if self.source is None or other.source is None or self.translator is not other.translator:
             return False
         alike = self.seed == other.seed and self.source.shape == other.source.shape
-        return alike and self.translator.policy.norm != "batch" and self._on_gpu
+        return alike and self.translator.policy.norm != "batch" and self.on_gpu
 
     @property
-    def _on_gpu(self) -> bool:
+    def on_gpu(self) -> bool:
+        """Whether its network is on a GPU, where several sources are hardly slower than one."""
         return next(self.translator.generator.parameters()).device.type != "cpu"
 
 

@@ -11,10 +11,14 @@ import pytest
 from PIL import Image
 from web_site import SOURCE, Site, changed, encoded, form, serving
 
+from p2pkit import load_model
 from p2pkit.images.reading import read_image
+from p2pkit.inference.in_memory import ready
 from p2pkit.inference.model_file import read_model, write_model
 from p2pkit.inference.model_header import EncodingHeader, SourceHeader
 from p2pkit_web.answers import Limits
+from p2pkit_web.metrics import Metrics
+from p2pkit_web.network import Job, Network
 from tests.conftest import Call, picture, untrained_model
 
 DEEP = picture(24, 32, 3).astype(np.uint16) * 257
@@ -181,6 +185,31 @@ def test_more_than_may_wait_are_told_to_come_again(model: Path) -> None:
         for each in asked:
             each.join()
         assert sorted(set(answers)) == [200, 503]
+
+
+def test_sources_that_wait_go_through_a_gpu_together(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # on a CPU, where each goes by itself; that they wait for each other is what is tried
+    monkeypatch.setattr(Job, "on_gpu", property(lambda job: job.source is not None))
+    metrics, translator = Metrics(), load_model(model, "cpu")
+    network, begun = Network(metrics), threading.Event()
+    sources = [ready(translator, picture(16, 16, number), "x").trained for number in range(10)]
+    network.do(Job(translator, work=begun.wait))
+    other = ready(translator, picture(32, 16, 1), "x").trained
+    jobs = [Job(translator, source, 3) for source in sources] + [
+        Job(translator, other, 3),
+        Job(translator, sources[0], 4),
+    ]
+    waiting = [network.do(job) for job in jobs]
+    waiting[1].cancel()
+    begun.set()
+    made = [None if each.cancelled() else each.result() for each in waiting]
+    network.end()
+    for job, output in zip(jobs, made, strict=True):
+        if output is not None and job.source is not None:
+            assert output.equal(translator.tensor(job.source[None], job.seed)[0])
+    counts = metrics.text().decode()
+    # what blocks, eight of one size and seed (one of them has gone), two more, another size, another seed
+    assert "p2pkit_network_seconds_count 5.0" in counts and "p2pkit_images_total 12.0" in counts
 
 
 def test_progress_of_tiles_is_told(site: Site) -> None:

@@ -12,6 +12,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
+from p2pkit.cli.main import program as commands
 from tests.conftest import REPOSITORY, Call
 
 
@@ -54,7 +57,10 @@ def test_other_hosts_get_a_token(model: Path) -> None:
     process.wait(timeout=30)
 
 
-def test_what_cannot_be_served_is_told_at_once(program: Call, model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_told_at_once(
+    program: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "commands", {})  # to which that of the plugin is added
     missing = program("serve", tmp_path / "nothing.safetensors")
     assert missing.code == 2 and "there is no such model file" in missing.err
     assert program("serve", "--token", "short", model).code == 2

@@ -22,7 +22,7 @@ export class Output {
     this.title = element("h2", {}, model.title);
     this.element = element("article", { className: "output", "aria-label": `Output of ${model.title}` },
       element("div", { className: "tools" }, this.title,
-        element("label", { className: "wipe" }, element("span", {}, "Output"), this.wipe, element("span", {}, "Source"))),
+        element("label", { className: "wipe", title: "How much of the source is shown" }, element("span", {}, "Output"), this.wipe, element("span", {}, "Source"))),
       this.frame, this.bar,
       element("div", { className: "under" }, this.#samples(), this.tilesBox, this.state, this.download));
     const { dtype, channels } = model.output;

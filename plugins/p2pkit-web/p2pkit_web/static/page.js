@@ -69,7 +69,8 @@ async function choose(id) {
   try {
     const chosen = await api.model(id), same = model && signature(model) === signature(chosen);
     model = chosen;
-    beside.delete(id);
+    if (same) beside.delete(id);
+    else beside.clear(); // they take other sources
     tell(null);
     describe();
     offer();
@@ -149,6 +150,13 @@ function paste(event) {
   if (file) wells[0]?.load(file);
 }
 
+function closeMenu(event) {
+  if (event.key === "Escape" && compare.open) compare.querySelector("summary").focus();
+  if (event.key === "Escape" || (event.type === "pointerdown" && !compare.contains(event.target))) compare.open = false;
+}
+
+document.addEventListener("pointerdown", closeMenu);
+compare.addEventListener("keydown", closeMenu);
 select.addEventListener("change", () => choose(select.value));
 document.addEventListener("keydown", keys);
 document.addEventListener("paste", paste);

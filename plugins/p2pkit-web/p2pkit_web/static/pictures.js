@@ -25,7 +25,7 @@ export function pixelsOf(bitmap) {
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key in made && key !== "list") made[key] = value;
+    if (key in made) made[key] = value;
     else made.setAttribute(key, value);
   }
   made.append(...children);
