@@ -80,8 +80,8 @@ def _drawings(recipe: Recipe, data: Data) -> dict[str, DrawingHeader]:
     drawings = {}
     for name in [name for name, _ in data.first.header.parts] or [""]:
         encoded = name in recipe.encodings if name else recipe.encoding is not None
-        found = None if encoded and not data.train.classes else drawing_of(data, name)
-        if found is not None:
+        found = None if encoded and data.train.classes is None else drawing_of(data, name)
+        if found is not None and (found.named or not encoded):
             classes = [ClassHeader(name=each, values=tuple(values)) for each, values in found.classes.items()]
             drawings[name] = DrawingHeader(kind=found.kind, classes=tuple(classes))
     return drawings

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p2pkit import create, load_data
+from p2pkit.data.drawings import drawing_of
+from p2pkit.data.samples import Samples
 from tests.conftest import Call, picture, recipe, save, train
 
 __all__ = ["recipe"]
@@ -64,6 +67,15 @@ def test_classes_of_label_maps_are_their_colours(
     wanted = np.array([[0, 0, 200], [0, 200, 0], [200, 0, 0]])
     found = np.array(sorted(colours(drawing).values(), key=lambda each: [value > 99 for value in each]))
     assert found.shape == wanted.shape and np.abs(found - wanted).max() <= (0 if ending == "png" else 8)
+
+
+@pytest.mark.parametrize("classes", [["cat", "dog"], {"cat": 0, "dog": 1}, {"cat": (0, 0)}, 2, None])
+def test_classes_that_mean_something_else_are_left_alone(classes: Any, pairs: Path) -> None:
+    dataset = create("datasets", "side_by_side", root=pairs, split="train")
+    dataset.classes = classes
+    data = load_data({"data": {"name": "side_by_side", "root": str(pairs)}})
+    object.__setattr__(data, "train", Samples(dataset, "a stranger's data set", "train"))
+    assert drawing_of(data) is None
 
 
 def test_edges_are_lines_on_paper(p2pkit: Call, recipe: Path, pairs: Path, tmp_path: Path) -> None:

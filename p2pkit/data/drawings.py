@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from p2pkit.data.samples import Data
-from p2pkit.errors import DataError
-from p2pkit.networks.label_classes import ColourCount
+from p2pkit.errors import DataError, visible
+from p2pkit.networks.label_classes import MOST_CLASSES, ColourCount
 
 LOOKED_AT = 32
 """Of so many sources of the train set the colours are taken, once the first looks like a drawing."""
@@ -28,6 +28,8 @@ class Drawing(NamedTuple):
 
     kind: Literal["labels", "edges"]
     classes: Mapping[str, Sequence[float]]
+    named: bool = False
+    """Whether the data set itself names them."""
 
 
 def drawing_of(data: Data, source: str = "") -> Drawing | None:
@@ -35,8 +37,8 @@ def drawing_of(data: Data, source: str = "") -> Drawing | None:
 
     Classes are those that the data set names, or the colours of its first sources, called by these.
     """
-    if data.train.classes and not source:
-        return Drawing("labels", data.train.classes)
+    if not source and (named := _named(data)):
+        return Drawing("labels", named, named=True)
     first = _few(data.first.image(f"source.{source}") if source else data.first.source)
     if first is None:
         return None
@@ -57,9 +59,22 @@ def drawing_of(data: Data, source: str = "") -> Drawing | None:
         found = colours.classes()
     except DataError:
         return None
-    named = zip(found.names, found.colours, strict=True)
-    classes = {name: [round(255 * value) for value in colour] for name, colour in named}
+    coloured = zip(found.names, found.colours, strict=True)
+    classes = {name: [round(255 * value) for value in colour] for name, colour in coloured}
     return Drawing("labels", classes) if len(classes) > 1 else None
+
+
+def _named(data: Data) -> Mapping[str, Sequence[float]]:
+    """The classes that the data set names; none where these are no colours of its sources, but mean something else."""
+    given = data.train.classes if isinstance(data.train.classes, Mapping) else {}
+    found = {visible(str(name))[:200]: np.atleast_1d(values) for name, values in given.items()}
+    channels = data.first.header.source[2]
+    if not 1 < len(found) <= MOST_CLASSES or any(
+        values.shape != (channels,) or values.dtype.kind not in "iuf" or values.min() < 0 or values.max() > 65535
+        for values in found.values()
+    ):
+        return {}
+    return {name: values.tolist() for name, values in found.items()}
 
 
 def _few(image: Any) -> NDArray[np.uint8] | None:

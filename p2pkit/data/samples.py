@@ -61,7 +61,7 @@ class Samples:
         self.origin, self.split, self.notices = origin, split, getattr(dataset, "notices", ())
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
         self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
-        self.classes: Mapping[str, Sequence[int]] = getattr(dataset, "classes", {})
+        self.classes: Any = getattr(dataset, "classes", None)
         self.targets: Samples | None = None
         """The targets of an unpaired data set; None for pairs."""
         self.names_files = hasattr(getattr(dataset, "whole_set", dataset), "source_files")

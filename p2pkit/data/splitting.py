@@ -151,7 +151,7 @@ class Part:
         self.notices = [*getattr(dataset, "notices", ()), *notices]
         self.problems, self.planes = getattr(dataset, "problems", ()), getattr(dataset, "planes", None)
         self.target_ending, self.stored_as = getattr(dataset, "target_ending", ""), getattr(dataset, "stored_as", "")
-        self.classes = getattr(dataset, "classes", {})
+        self.classes = getattr(dataset, "classes", None)
         if callable(getattr(dataset, "header", None)):
             self.header = self._header
         if callable(getattr(dataset, "fingerprint", None)):

@@ -189,7 +189,7 @@ def has_true_keys(subject: Subject) -> None:
 
 
 @contract(
-    "shards, notices, problems, target_ending, stored_as, classes and planes, if there, are as contracts.py has them"
+    "shards, notices, problems, target_ending, stored_as and planes, if there are any, are as contracts.py has them"
 )
 def has_valid_attributes(subject: Subject) -> None:
     """The attributes that a data set may have."""
@@ -208,9 +208,6 @@ def has_valid_attributes(subject: Subject) -> None:
         stored_as = getattr(dataset, "stored_as", "")
         known = ("", "left half", "right half")
         require(stored_as in known, f"stored_as = {stored_as!r}; expected one of {known}")
-        classes = getattr(dataset, "classes", {})
-        wrong = f"classes = {classes!r}; expected a dict of names, and of each the stored values of its pixels"
-        require(all(isinstance(name, str) and len(values) > 0 for name, values in classes.items()), wrong)
         planes = getattr(dataset, "planes", None)
         wrong = f"planes = {planes!r}; expected a dict with the names axis, neighbours and orientation"
         require(planes is None or {"axis"} <= set(planes) <= {"axis", "neighbours", "orientation"}, wrong)
