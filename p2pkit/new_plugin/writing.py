@@ -20,9 +20,9 @@ from p2pkit.utils.atomic import os_errors_described
 
 PUBLIC_MODULES = frozenset(
     {
-        "contracts", "data.adapter", "data.discovery", "data.pair_lists", "data.pairing", "downloads", "errors",
-        "export.contract", "hookspecs", "images", "inference.in_memory", "networks", "run_contracts", "testing",
-        "training.step", "utils.atomic", "utils.opening", "utils.progress",
+        "cli.tables", "contracts", "data.adapter", "data.discovery", "data.pair_lists", "data.pairing", "downloads",
+        "errors", "export.contract", "hookspecs", "images", "inference.in_memory", "networks", "run_contracts",
+        "testing", "training.step", "utils.atomic", "utils.opening", "utils.progress",
     }
 )  # fmt: skip
 """What a plugin may import of p2pkit, beside p2pkit itself: modules and whole packages; ``testing`` in its tests."""
