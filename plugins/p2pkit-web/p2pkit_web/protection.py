@@ -82,7 +82,8 @@ class Protection:
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and self._is_token(given):
             entry = RedirectResponse("/", 303)
-            entry.set_cookie(_cookie(host), given, MONTH, httponly=True, samesite="strict")
+            # "strict" would keep it from the page behind this answer where the link was on another site, in a mail say
+            entry.set_cookie(_cookie(host), given, MONTH, httponly=True, samesite="lax")
             return entry
         raise Refusal(
             401, "the token is missing or wrong",
