@@ -1,4 +1,4 @@
-"""The web application: routes behind the protection, and errors as JSON."""
+"""The web application of models."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 
-from p2pkit_web.answers import Limits, Refusal
+from p2pkit_web.answers import Limits
 from p2pkit_web.api import Api
+from p2pkit_web.assembling import protected
 from p2pkit_web.metrics import Metrics
 from p2pkit_web.models import Models
 from p2pkit_web.pages import Pages
-from p2pkit_web.protection import Protection
 from p2pkit_web.translating import Translating
 
 HINTS = {404: "the page is at /, the API at /openapi.json", 405: "GET /openapi.json says which methods there are"}
@@ -32,26 +28,5 @@ def application(models: Models, limits: Limits, token: str | None = None) -> Sta
         yield
         translating.end()
 
-    return Starlette(
-        routes=[*Pages().routes(), *Api(models, translating, metrics).routes()],
-        middleware=[Middleware(Protection, token=token, metrics=metrics)],
-        exception_handlers={
-            Refusal: _refused, HTTPException: _not_found, Exception: _failed,
-        },
-        lifespan=lifespan,
-    )  # fmt: skip
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    return error.answer()
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return Refusal(error.status_code, error.detail, HINTS.get(error.status_code, ""), error.headers).answer()
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    # uvicorn prints it
-    return Refusal(500, "a fault of the server, which has printed it", "report it to the authors").answer()
+    routes = [*Pages("page.html").routes(), *Api(models, translating, metrics).routes()]
+    return protected(routes, metrics, token, HINTS, lifespan)

@@ -12,13 +12,14 @@ from starlette.routing import Route
 from p2pkit_web.answers import Refusal
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-PAGE = "page.html"
 
 
 class Pages:
     """Serves what is in the package's folder ``static``."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: str) -> None:
+        """``page`` is the file that is served at /."""
+        self._page = page
         self._files = dict[str, tuple[bytes, str, str]]()
         for found in files("p2pkit_web").joinpath("static").iterdir():
             kind = TYPES.get(found.name.rpartition(".")[2])
@@ -35,7 +36,7 @@ class Pages:
 
     async def page(self, request: Request) -> Response:
         """The page."""
-        return self._answer(request, PAGE)
+        return self._answer(request, self._page)
 
     async def file(self, request: Request) -> Response:
         """One of its files."""

@@ -18,12 +18,12 @@ from p2pkit.cli.main import program as commands
 from tests.conftest import REPOSITORY, Call
 
 
-def started(*arguments: str | Path) -> tuple[subprocess.Popen[str], str]:
+def started(*arguments: str | Path, command: str = "serve") -> tuple[subprocess.Popen[str], str]:
     """The program, and the address that it prints."""
     plugin = REPOSITORY / "plugins" / "p2pkit-web"
-    command = [sys.executable, "-m", "p2pkit", "--plugins-dir", plugin, "serve", "--port", "0", *arguments]
+    line = [sys.executable, "-m", "p2pkit", "--plugins-dir", plugin, command, "--port", "0", *arguments]
     process = subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        list(map(str, line)), stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -83,7 +83,13 @@ class Site:
 def serving(*named: Path | str, limits: Limits | None = None, token: str | None = None) -> Iterator[Site]:
     """A server of models on a port of its own, in a thread."""
     models = Models([str(each) for each in named], lambda each: load_model(each, "cpu"))
-    app = application(models, limits or Limits(), token)
+    with running(application(models, limits or Limits(), token)) as site:
+        yield site
+
+
+@contextmanager
+def running(app: Any) -> Iterator[Site]:
+    """An application on a port of its own, in a thread."""
     listening = opened("127.0.0.1", 0)
     program = server(app)
     thread = threading.Thread(target=program.run, kwargs={"sockets": [listening]})
