@@ -146,7 +146,7 @@ def test_the_plugins_of_this_project_provide_what_messages_say(p2pkit: Call) -> 
         if component["distribution"] != "p2pkit":
             found.setdefault(component["distribution"].removeprefix("p2pkit-"), []).append(component["name"])
     found["webdataset"].append("shard")
-    found["web"] = ["serve"]
+    found["web"] = ["serve", "study"]
     assert {plugin: tuple(sorted(names)) for plugin, names in found.items()} == PROVIDED
 
 

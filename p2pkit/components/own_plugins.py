@@ -8,7 +8,7 @@ PROVIDED: Mapping[str, tuple[str, ...]] = {
     "bicyclegan": ("bicyclegan", "bicyclegan_unet"),
     "earth": ("relief_to_satellite",),
     "hd": ("class_and_boundary", "hd_global", "hd_local", "hd_multiscale", "pix2pix_hd"),
-    "web": ("serve",),
+    "web": ("serve", "study"),
     "webdataset": ("shard", "webdataset", "webdataset_http"),
 }
 """Each by its name as a plugin, and the components and commands that it provides."""

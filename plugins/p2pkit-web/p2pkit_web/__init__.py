@@ -1,4 +1,4 @@
-"""Models in the browser: a page to draw on, and the HTTP API under it."""
+"""Models in the browser: a page to draw on, the HTTP API under it, and the perceptual test of their outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """``p2pkit serve``."""
+    """``p2pkit serve`` and ``p2pkit study``."""
     from p2pkit_web.command import serve
+    from p2pkit_web.study.command import study
 
     cli.add_command(serve)
+    cli.add_command(study)
