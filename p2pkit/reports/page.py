@@ -6,6 +6,7 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,17 @@ def _plots(groups: Sequence[Group]) -> list[Plot]:
 def _rendered(template: str, **values: Any) -> str:
     style, script = (Markup((_FOLDER / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js"))
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    page = _environment().get_template(template)
+    return page.render(style=style, script=script, digest=digest, now=now, version=version("p2pkit"), **values)
+
+
+@cache
+def _environment() -> Environment:
+    """Where templates are, compiled once."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["inline"] = Markup
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    page = environment.get_template(template)
-    return page.render(style=style, script=script, digest=digest, now=now, version=version("p2pkit"), **values)
+    return environment
