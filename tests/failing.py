@@ -119,5 +119,5 @@ def snapshot(run: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(run)): file.read_bytes()
         for file in run.rglob("*")
-        if file.is_file() and file.name not in ("environment.json", ".lock", ".owner")
+        if file.is_file() and file.name not in ("environment.json", "report.html", "status.json", ".lock", ".owner")
     }

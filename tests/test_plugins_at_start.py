@@ -137,9 +137,9 @@ def test_recipes_are_those_of_the_package_wherever_the_hooks_are_in_it(
 
 
 def test_a_logger_that_a_plugin_made_works_later_on(write: Write) -> None:
-    body = "cli.command('report')(lambda: logging.warning('still here'))"
+    body = "cli.command('tell')(lambda: logging.warning('still here'))"
     code = "import logging\nimport sys\nlogging.basicConfig(stream=sys.stdout)\n"
-    ended = apart(write(code + HOOKED.format(hook="register_commands", argument="cli", body=body)), "report")
+    ended = apart(write(code + HOOKED.format(hook="register_commands", argument="cli", body=body)), "tell")
     assert (ended.returncode, ended.stderr) == (0, "WARNING:root:still here\n"), ended.stderr
 
 

@@ -154,7 +154,8 @@ def test_a_step_is_the_one_written_out_by_hand(optimizer: str, variant: dict[str
     torch.manual_seed(7)
     method.train_step(batch, update)
 
-    assert {name: float(value) for name, value in update.take_terms().items()} == pytest.approx(losses, rel=1e-6)
+    terms = {name: float(value) for name, value in update.take_terms().items() if "/accuracy_" not in name}
+    assert terms == pytest.approx(losses, rel=1e-6)
     for found, wanted in zip(generator.parameters(), expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-9, rtol=0)
     for found, wanted in zip(discriminator.parameters(), by_hand.weights, strict=True):

@@ -142,8 +142,9 @@ def _measured(trainer: TimedTrainer, recipe: Recipe, steps: int | None) -> Bench
     ceiling = matrix_ceiling(target, dtype)
     for _ in range(2 * recipe.loader.workers):
         trainer.load()  # what was read while nothing was trained
+    loaded = trainer.load()  # resizing is arithmetic too, but not the networks'
     with counted_flop() as flop:
-        trainer.step(trainer.load())
+        trainer.step(loaded)
     for _ in range(WARM_UP - 1 + (recorded_steps.WARM_UP if target.type == "cuda" else 0)):
         trainer.step(trainer.load())
     load = Load()
