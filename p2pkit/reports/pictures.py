@@ -15,7 +15,8 @@ from PIL import Image, features
 from pydantic import BaseModel, NonNegativeInt
 
 from p2pkit.errors import DataError
-from p2pkit.images.reading import read_image_bytes
+from p2pkit.images.pictures import PNG
+from p2pkit.images.reading import failures_of
 from p2pkit.run_dir import GRID, RunDir
 from p2pkit.utils.opening import limits, read_regular
 
@@ -127,7 +128,8 @@ def _read(file: Path, only: str, _changed: int, size: int) -> Sequence[Shown]:
         return ()
     data, found = read_regular(file), []
     try:
-        pixels = read_image_bytes(data, file.name)
+        with failures_of(file.name):  # p2pkit's own format, whatever others are installed
+            pixels = PNG().read(BytesIO(data))
         picture = Image.fromarray(pixels)
         for cell in _described(data).rows[:MOST_ROWS]:
             boxes = {name: box for name, box in [*cell.boxes.items()][:MOST_COLUMNS] if only in ("", name)}
