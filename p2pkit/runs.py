@@ -262,10 +262,16 @@ def prepare_run(
     elif origin is not None:
         parts = replace(parts, header=parts.header.model_copy(update={"init_from": OriginHeader(**origin)}))
     to_device(parts, accelerator.device)
-    if parts.train.compile and (why := why_not_compiled(accelerator.device)):
+    return recipe, data, _compiled_where_possible(parts, accelerator)
+
+
+def _compiled_where_possible(parts: TrainingParts, accelerator: Accelerator) -> TrainingParts:
+    """``parts`` whose networks are not compiled where there is no compiler, which is printed."""
+    if not parts.train.compile or not (why := why_not_compiled(accelerator.device)):
+        return parts
+    if accelerator.is_main_process:
         print_line(f"NOTICE: train.compile: the networks are not compiled, which cannot be done here: {why}")
-        parts = replace(parts, train=parts.train.model_copy(update={"compile": False}))
-    return recipe, data, parts
+    return replace(parts, train=parts.train.model_copy(update={"compile": False}))
 
 
 def with_perceptual_metric(recipe: Recipe, data: Data, accelerator: Accelerator | None = None) -> Recipe:

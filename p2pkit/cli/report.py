@@ -39,5 +39,5 @@ def command(runs: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     for name, found in written.warnings.items():
         for warning in found:
             of = f"{name}, " if len(written.warnings) > 1 else ""
-            print_text(f"WARNING: {of}step {warning.step}: {warning}")
+            print_text(f"WARNING: {of}{warning}")
     click.echo(visible(f"report: {written.file}"))

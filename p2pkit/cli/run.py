@@ -179,7 +179,7 @@ def _print(result: TrainingResult) -> None:
         click.echo("beside trivial translations of it:")
         print_rows(rows, result.not_beaten)
     for warning in result.warnings:
-        print_text(f"WARNING: step {warning.step}: {warning}")
+        print_text(f"WARNING: {warning}")
     if result.stopped:
         click.echo(visible(f"stopped at step {result.step}: {result.stopped}"))
     click.echo(visible(f"model: {result.model_path}"))

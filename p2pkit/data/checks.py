@@ -158,17 +158,8 @@ class HeaderCheck:
         stamps = "".join(map(attrgetter("files_stamp"), self.data.sets)) if self.data.train.names_files else ""
         headers, unreadable = _scan_headers(self.data, f"{identity} {stamps} {self.data.train.taking or ''}".strip())
         self.findings, self.count = list(map(Finding, unreadable, repeat(1))), headers.count
-        findings, unlike = self.findings, []
-        first: dict[str, SampleHeader] = {}  # by side: those of an unpaired data set are of two samples
-        for group in headers.groups:
-            try:
-                refuse_unlike(group.header, group.header, to_one_size)
-            except DataError as error:
-                unlike.append(_of_group(group, error))
-                continue
-            for side in ("source", "target") if group.split == "train" else ():
-                if any(getattr(group.header, side)):
-                    first.setdefault(side, group.header)
+        findings = self.findings
+        first, unlike = _first_of_sides(headers.groups, to_one_size)
         if len(first) < 2:
             findings += unlike
             raise _cannot_be_used(findings, self.count)
@@ -284,6 +275,21 @@ def cannot_be_used(count: int, total: int, messages: Sequence[str]) -> DataError
 
 def _cannot_be_used(findings: Sequence[Finding], total: int) -> DataError:
     return cannot_be_used(sum(each.samples for each in findings), total, [each.message for each in findings])
+
+
+def _first_of_sides(groups: Sequence[HeaderGroup], to_one_size: bool) -> tuple[dict[str, SampleHeader], list[Finding]]:
+    """The first usable header of the train set by side, of two samples where data is unpaired; and what is unlike."""
+    first, unlike = dict[str, SampleHeader](), list[Finding]()
+    for group in groups:
+        try:
+            refuse_unlike(group.header, group.header, to_one_size)
+        except DataError as error:
+            unlike.append(_of_group(group, error))
+            continue
+        for side in ("source", "target") if group.split == "train" else ():
+            if any(getattr(group.header, side)):
+                first.setdefault(side, group.header)
+    return first, unlike
 
 
 def _of_group(group: HeaderGroup, error: DataError) -> Finding:

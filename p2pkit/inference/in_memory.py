@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p2pkit.contracts import Shape
 from p2pkit.errors import DataError, counted
 from p2pkit.images.names import ending, output_ending, tiled_ending, without_ending
 from p2pkit.images.reading import image_header_bytes, read_image_bytes
@@ -49,11 +48,6 @@ def read_source(translator: Translator, data: bytes, name: str, stored_as: Store
     wide = is_twice_as_wide(translator.header, image_header_bytes(data, name))
     part = part_of(translator.header, stored_as, wide)
     return half_of(read_image_bytes(data, name), part, name)
-
-
-def shape_of(data: bytes, name: str) -> Shape:
-    """(height, width, channels) of an image file that is in memory, by its header; DataError where it is not one."""
-    return image_header_bytes(data, name)
 
 
 def ready(translator: Translator, source: Pixels, key: str, size: Size = "source") -> Ready:

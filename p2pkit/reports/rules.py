@@ -47,7 +47,7 @@ class RunWarning:
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.what} {self.advice}"
+        return f"step {self.step}: {self.what} {self.advice}"
 
 
 def find_warnings(

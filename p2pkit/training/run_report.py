@@ -85,7 +85,7 @@ class RunReport:
     def _print_new(self) -> None:
         for warning in self.warnings:
             if warning.name not in self._printed:
-                print_line(f"WARNING: step {warning.step}: {warning}")
+                print_line(f"WARNING: {warning}")
                 self._printed.add(warning.name)
 
     def _status(self, state: RunState, limits: Limits) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from p2pkit.errors import P2PKitError, is_out_of_memory
-from p2pkit.images.reading import read_image_bytes
-from p2pkit.inference.in_memory import finished, in_tiles, read_source, ready, shape_of, written
+from p2pkit.images.reading import image_header_bytes, read_image_bytes
+from p2pkit.inference.in_memory import finished, in_tiles, read_source, ready, written
 from p2pkit_web.answers import Limits, Refusal, busy
 from p2pkit_web.describing import for_the_eye
 from p2pkit_web.metrics import Metrics
@@ -186,7 +186,7 @@ async def _disconnected(request: Request) -> None:
 
 def refuse_large(upload: Upload, limits: Limits) -> tuple[int, int]:
     """(height, width) of an image by its header; a Refusal where it has more pixels than it may."""
-    height, width, _ = shape_of(upload.data, upload.name)
+    height, width, _ = image_header_bytes(upload.data, upload.name)
     if height * width > limits.pixels:
         raise Refusal(
             413, f"{upload.name}: the image has {height * width} pixels, and {limits.pixels} are taken",
