@@ -233,7 +233,7 @@ def test_noise_is_an_input_and_the_same_draws_give_translates_image(form: str, m
     padded = (48, 80)
     assert about["padding"]["to"] == {"size_multiple": 16, "smallest_size": 16}
     translate = library.load_model(model, "cpu")
-    noise = [mask for _, mask in drawn_noise(translate.generator, source, noise_seeds(5, 1))]
+    noise = [one.values for one in drawn_noise(translate.generator, source, noise_seeds(5, 1))]
     assert [list(mask.shape) for mask in noise] == [
         [1, one["channels"], *(side // part for side, part in zip(padded, one["size_divided_by"], strict=True))]
         for one in about["noise"]
@@ -299,9 +299,11 @@ def test_a_generator_of_any_size_and_noise_of_whole_channels(
     model, file = odd("blotchy"), tmp_path / "model.onnx"
     outcome = p2pkit("--plugins-dir", plugins, "export", model, "--out", file, "--dropout")
     assert outcome.code == 0, outcome.err
-    assert metadata("onnx", file)["noise"] == [
-        {"name": "noise_0", "of": "dropout", "channels": 8, "size_divided_by": None}
-    ]
+    (noise,) = metadata("onnx", file)["noise"]
+    layer = list(library.load_model(model, "cpu").generator.modules())[noise.pop("layer")]
+    assert noise == {
+        "name": "noise_0", "of": "dropout", "dropped": layer.p, "channels": 8, "size_divided_by": None,
+    }  # fmt: skip
     kept, source = torch.ones(1, 8, 1, 1), images(1, (5, 9))
     assert in_onnx_runtime(file)(source, kept).shape == (1, 3, 5, 9)
 
@@ -318,12 +320,13 @@ def test_latents_and_spatial_noise_are_inputs(
         assert outcome.code == 0, outcome.err
         translate = library.load_model(model, "cpu", dropout=dropout)
         noise = drawn_noise(translate.generator, source, noise_seeds(5, 3)) if dropout else []
-        found = RUNTIMES[form](file)(source, *(one for _, one in noise))
+        found = RUNTIMES[form](file)(source, *(one.values for one in noise))
         assert torch.allclose(found, translate(source, seed=5), rtol=0, atol=1e-4)
-    assert [(kind, tuple(one.shape)) for kind, one in noise] == [("latent", (3, 8)), ("spatial", (3, 4, 17, 9))]
+    assert [(one.kind, tuple(one.values.shape)) for one in noise] == [("latent", (3, 8)), ("spatial", (3, 4, 17, 9))]
+    latent, spatial = (one.layer for one in noise)
     assert metadata(form, file)["noise"] == [
-        {"name": "noise_0", "of": "latent", "values": 8},
-        {"name": "noise_1", "of": "spatial", "channels": 4, "size_divided_by": [2, 2]},
+        {"name": "noise_0", "of": "latent", "layer": latent, "values": 8},
+        {"name": "noise_1", "of": "spatial", "layer": spatial, "channels": 4, "size_divided_by": [2, 2]},
     ]
 
 

@@ -110,7 +110,7 @@ def test_a_policy_network_compiles_without_a_break(norm: Any) -> None:
     network.seed([1, 2])
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
-        expected, noise = network(source), [one for _, one in drawn_noise(generator, source, [1, 2])]
+        expected, noise = network(source), [one.values for one in drawn_noise(generator, source, [1, 2])]
         for given in ([], noise):
             assert torch.allclose(compiled(source, *given), expected, atol=1e-5)
             found = torch._dynamo.explain(network)(source, *given)
@@ -166,10 +166,10 @@ def test_spatial_noise_is_that_of_the_image_alone_in_a_batch_and_in_tiles() -> N
     still = infer(generator, source, Policy(dropout=False), [1, 2, 3])
     drawn: Any = []
     infer(generator, source, Policy(), [1, 2, 3], drawn=drawn)
-    assert [(kind, tuple(noise.shape)) for kind, noise in drawn] == [
+    assert [(one.kind, tuple(one.values.shape)) for one in drawn] == [
         ("spatial", (3, 1, 32, 40)), ("spatial", (3, 3, 64, 80)),
     ]  # fmt: skip
-    for _, noise in drawn:
+    for noise in (one.values for one in drawn):
         assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.05 and noise.abs().max() < 6
     assert (whole - still).abs().mean() > 0.05
     pixels, translate = picture(150, 130, 0), translator(generator)

@@ -227,9 +227,9 @@ def test_noise_of_larger_features_is_an_input_of_a_known_size() -> None:
     ]
     assert described == [{"size_divided_by": [1, 1]}, *[{"size_multiplied_by": [2, 2]}] * 2]
     standing = Standalone(network, Policy(), 2)
-    found, expected = standing(source, *(noise for _, noise in drawn)), infer(network, source, Policy(), [5])
+    found, expected = standing(source, *(one.values for one in drawn)), infer(network, source, Policy(), [5])
     assert torch.allclose(found, expected, atol=1e-5)
-    assert (found - standing(source, *(torch.rand_like(noise) for _, noise in drawn))).abs().max() > 0.01
+    assert (found - standing(source, *(torch.rand_like(one.values) for one in drawn))).abs().max() > 0.01
 
 
 @pytest.fixture

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     help="An exporter: onnx, torch_program or a plugin's; or reference, a checkpoint for the PyTorch reference. "
     "[default: onnx]",
 )
-@click.option("--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--out", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File, or folder, to write."
+)
 @click.option(
     "--norm",
     type=click.Choice(get_args(Normalisation)),
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dropout/--no-dropout",
-    default=False,
-    help="Make the noise of translation an input, or leave it out. [default: out]",
+    default=None,
+    help="Make the noise of translation an input, or leave it out. [default: out of files, folders draw it]",
 )
 @click.option("--set", "settings", metavar="K=V", multiple=True, help="Set a parameter of the exporter. Repeatable.")
-def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, settings: tuple[str, ...]) -> None:
+def command(
+    model: Path, form: str, out: Path, norm: str | None, dropout: bool | None, settings: tuple[str, ...]
+) -> None:
     """Write MODEL in another format, for use without p2pkit.
 
     MODEL is a model.safetensors, the run folder with it, or PLUGIN:MODEL, one that a plugin provides.
@@ -60,7 +64,7 @@ def command(model: Path, form: str, out: Path, norm: str | None, dropout: bool, 
     click.echo(visible(str(out)))
 
 
-def _refuse_options(norm: str | None, dropout: bool, settings: tuple[str, ...]) -> None:
+def _refuse_options(norm: str | None, dropout: bool | None, settings: tuple[str, ...]) -> None:
     given = [name for name, value in (("--norm", norm), ("--dropout", dropout), ("--set", settings)) if value]
     if given:
         raise ExportError(f"{given[0]}: a checkpoint of the reference has weights alone, so leave it out")
@@ -100,13 +104,15 @@ def _report(exported: Exported) -> None:
     print_line(f"  batch norm: {STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")
-    if exported.colours:
+    if exported.colours and not exported.advice:
         low, high = exported.colours
         print_line(
             f"  output: a and b of CIELAB, {low:g} to {high:g}; not inside: putting them to the lightness of sources"
         )
-    if exported.trained_at:
+    if exported.trained_at and not exported.advice:
         print_line(f"  not inside: training saw images resized, so resize images to {exported.trained_at} first")
     print_line(
         f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}"
     )
+    for line in exported.advice:
+        print_line(f"  {line}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from p2pkit.inference.translator import Translator
+
 
 @dataclass(frozen=True)
 class ExportInput:
@@ -37,16 +39,23 @@ class Exportable:
     """The name of the output."""
     metadata: Mapping[str, str]
     """What the file has to carry, by key."""
+    translator: Translator
+    """The model itself, for what has to be known of it beside the network: how files are read, what can be drawn."""
 
 
 class Exporter(Protocol):
-    """Writes a network in another format. What it has written is run and compared with the model before it counts."""
+    """Writes a network in another format. What it has written is run and compared with the model before it counts.
+
+    One that writes a folder has an attribute ``folder``, the names in it (a sequence of str). Such a folder is meant to
+    translate by itself: where the model draws noise the network takes noise, unless that is left out. An exporter may
+    have a method ``advice(file)``, which gives lines on what is still to be done with what was written.
+    """
 
     facts: Mapping[str, str]
     """What the person must know of the format (its version, say), by name: shown, and part of the metadata."""
 
     def write(self, exportable: Exportable, file: Path) -> None:
-        """Write ``file``, which is renamed afterwards: it must be one file, and its name must not matter."""
+        """Write ``file``, or the folder, which is renamed afterwards: it must be one, and its name must not matter."""
         ...
 
     def load(self, file: Path) -> Callable[..., Tensor]:

@@ -29,7 +29,7 @@ from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import infer
 from p2pkit.inference.translator import load_model
 from p2pkit.networks.fitting import fitting_size
-from p2pkit.utils.atomic import atomic_write, refuse_replacing
+from p2pkit.utils.atomic import atomic_folder, atomic_write, refuse_other_folder, refuse_replacing
 
 TOLERANCE = 1e-4
 """The largest difference to the model, in images in [-1, 1], with which a file is left there."""
@@ -58,6 +58,8 @@ class Exported:
     """The names of the inputs before the noise."""
     colours: ValueRange | None = None
     """The a and b of CIELAB that -1 and 1 in outputs are, where the model gives colours without their lightness."""
+    advice: Sequence[str] = ()
+    """What is still to be done with a folder, in lines; all that a file leaves to its user is in a folder."""
 
 
 def export_model(
@@ -65,12 +67,13 @@ def export_model(
     file: Path,
     form: str,
     norm: Normalisation | None = None,
-    dropout: bool = False,
+    dropout: bool | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write the generator of ``model`` to ``file`` with the exporter called ``form``, made with ``parameters``.
 
-    ``norm`` replaces the model's own; with ``dropout`` the noise becomes inputs, without there is none.
+    ``norm`` replaces the model's own; with ``dropout`` the noise becomes inputs, without there is none. None leaves it
+    out of files; folders draw it as the model does.
 
     Raises:
         ModelFileError: the model cannot be read.
@@ -79,8 +82,13 @@ def export_model(
         WriteError: the disk is full, writing is not allowed, or the model is what would be written over.
     """
     refuse_replacing(file, [find_model(manager().model_file(model))])
-    translator = load_model(model, "cpu", norm, dropout)
     exporter: Exporter = create("exporters", form, **(parameters or {}))
+    names: Sequence[str] = getattr(exporter, "folder", ())
+    if names:
+        refuse_other_folder(file, names)
+    dropout = dropout if names or dropout is not None else False
+    translator = load_model(model, "cpu", norm, dropout)
+    dropout = translator.policy.dropout
     generator, header = translator.generator, translator.header
     height, width = fitting_size(generator, (32, 32))
     sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
@@ -89,11 +97,11 @@ def export_model(
     channels = {_input_name(one.name): one.channels for one in header.each_source}
     changing = {0: "batch", 2: "height", 3: "width"}
     sources = [ExportInput(name, torch.rand(2, count, 5, 7), changing) for name, count in channels.items()]
-    metadata = _metadata(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
+    metadata = metadata_of(header, generator, policy, exporter.facts, describe_noise(drawn, (height, width)))
     inputs = [*sources, *noise_inputs(drawn)]
     network = Standalone(generator, policy, header.scale, len(sources))
-    exportable = Exportable(network, inputs, TARGET, {METADATA_KEY: json.dumps(metadata)})
-    with atomic_write(file) as aside:
+    exportable = Exportable(network, inputs, TARGET, {METADATA_KEY: json.dumps(metadata)}, translator)
+    with atomic_folder(file, names) if names else atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
             run = exporter.load(aside)
@@ -105,7 +113,10 @@ def export_model(
             )
     trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
     ab = header.colours and header.colours.ab
-    return Exported(header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab)
+    advice = exporter.advice(file) if hasattr(exporter, "advice") else ()
+    return Exported(
+        header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab, advice
+    )
 
 
 def _input_name(source: str) -> str:
@@ -151,7 +162,7 @@ def _difference(
         chance = torch.Generator().manual_seed(batch)
         source = torch.rand(batch, sum(channels), *size, generator=chance) * 2 - 1
         seeds = list(range(batch))
-        noise = [one for _, one in drawn_noise(generator, source, seeds)] if policy.dropout else []
+        noise = [one.values for one in drawn_noise(generator, source, seeds)] if policy.dropout else []
         expected = infer(generator, source, policy, seeds)
         found = run(*torch.split(source, list(channels), dim=1), *noise)
         if found.shape != expected.shape:
@@ -161,7 +172,7 @@ def _difference(
     return float(torch.stack(largest).amax().nan_to_num(nan=float("inf")))
 
 
-def _metadata(
+def metadata_of(
     header: ModelHeader, generator: nn.Module, policy: Policy, facts: Mapping[str, str], noise: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """All that the model's header says, and what was exported of it."""

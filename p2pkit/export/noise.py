@@ -24,19 +24,19 @@ def drawn_noise(generator: nn.Module, source: Tensor, seeds: Sequence[int]) -> D
     """
     drawn: Drawn = []
     infer(generator, source, Policy(), seeds, drawn=drawn)
-    for kind, noise in drawn:
-        if kind == "dropout" and noise.ndim != 4:
+    for one in drawn:
+        if one.kind == "dropout" and one.values.ndim != 4:
             raise ExportError(
-                f"a dropout of this generator acts on values of shape {list(noise.shape)}; only the noise of feature "
-                "maps [N, C, h, w] can be an input. Export it with --no-dropout"
+                f"a dropout of this generator acts on values of shape {list(one.values.shape)}; only the noise of "
+                "feature maps [N, C, h, w] can be an input. Export it with --no-dropout"
             )
-    return [(kind, noise.float()) for kind, noise in drawn]
+    return [one._replace(values=one.values.float()) for one in drawn]
 
 
 def noise_inputs(drawn: Drawn) -> list[ExportInput]:
     """The inputs ``noise_0``, ``noise_1`` ... for noise like what was ``drawn``, whose height and width may change."""
     inputs = []
-    for index, (_, noise) in enumerate(drawn):
+    for index, noise in enumerate(one.values for one in drawn):
         name, changing = f"noise_{index}", {0: "batch"}
         if noise.shape[2:] not in ((), (1, 1)):
             changing |= {2: f"{name}_height", 3: f"{name}_width"}
@@ -45,14 +45,16 @@ def noise_inputs(drawn: Drawn) -> list[ExportInput]:
 
 
 def describe_noise(drawn: Drawn, padded: Sequence[int]) -> list[dict[str, Any]]:
-    """For the metadata: what each noise input is, its channels, and its size by that of the ``padded`` source.
+    """For the metadata: what each noise input is, its layer, channels, and size by that of the ``padded`` source.
 
     Raises:
         ExportError: the size of a feature map does not follow from that of the image by division or multiplication.
     """
     described: list[dict[str, Any]] = []
-    for index, (kind, noise) in enumerate(drawn):
-        about, (channels, *size) = {"name": f"noise_{index}", "of": kind}, noise.shape[1:]
+    for index, (kind, noise, layer, dropped) in enumerate(drawn):
+        about, (channels, *size) = {"name": f"noise_{index}", "of": kind, "layer": layer}, noise.shape[1:]
+        if kind == "dropout":
+            about["dropped"] = dropped
         if not size:
             described.append({**about, "values": channels})
             continue

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import cache, partial
 from types import MethodType, NoneType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,22 @@ from p2pkit.utils.seeds import derived
 
 Corner = tuple[int, int]
 """Row and column of a tile's first pixel in its image."""
-Drawn = list[tuple[str, Tensor]]
-"""Noise in the order in which it was drawn, each with what it is: "dropout", "latent" or "spatial"."""
+
+
+class Draw(NamedTuple):
+    """What a layer has drawn."""
+
+    kind: str
+    """What it is: "dropout", "latent" or "spatial"."""
+    values: Tensor
+    layer: int
+    """The number of the layer among the modules of the generator."""
+    dropped: float
+    """The share that a dropout drops; 0 for the others."""
+
+
+Drawn = list[Draw]
+"""Noise in the order in which it was drawn."""
 SHARED, PLAIN = ("_parameters", "_buffers"), {bool, int, float, str, NoneType, Tensor}
 """What a twin has in common with its network: by name, and by types of what leads to no module."""
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -36,6 +50,16 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 def noise_seeds(seed: int, count: int) -> list[int]:
     """The seeds of ``count`` images' noise. All are the same: an image's noise must not depend on its place."""
     return [derived(seed, "noise")] * count
+
+
+def layer_seed(seed: int, layer: int, kind: str) -> int:
+    """The seed, of 31 bits, of the plane of noise that the layer of that number draws from for a noise seed."""
+    return derived(derived(seed, layer), kind) & 0x7FFFFFFF
+
+
+def latent_of_seed(seed: int, layer: int, size: int) -> Tensor:
+    """The latent vector [size] that the layer of that number draws for a noise seed."""
+    return torch.randn(size, generator=torch.Generator().manual_seed(derived(seed, layer, "latent")))
 
 
 def draws_noise(generator: nn.Module, policy: Policy) -> bool:
@@ -167,7 +191,7 @@ class _Noise(_Layer):
     seeds: Tensor
 
     def of_seed(self, seed: int) -> Tensor:
-        return torch.tensor(derived(derived(seed, self.number), self.kind) & 0x7FFFFFFF, dtype=torch.int32)
+        return torch.tensor(layer_seed(seed, self.number, self.kind), dtype=torch.int32)
 
     def noise(self, values: Tensor, shape: Sequence[int], is_map: bool, draw: Callable[..., Tensor]) -> Tensor:
         """The noise [N, *shape] for ``values`` [N, ...]; each value of a map [C, h, w] has its place in the image."""
@@ -185,7 +209,7 @@ class _Noise(_Layer):
             first[:, 1:] = (2 * network.origins * features + pixels).div(2 * pixels, rounding_mode="floor")
         noise = draw(shape, first.to(values.device), self.seeds.to(values.device))
         if network.drawn is not None:
-            network.drawn.append((self.kind, noise))
+            network.drawn.append(Draw(self.kind, noise, self.number, getattr(self, "p", 0.0)))
         return noise
 
 
@@ -217,8 +241,7 @@ class _Latent(_Noise):
     size: int
 
     def of_seed(self, seed: int) -> Tensor:
-        rng = torch.Generator().manual_seed(derived(seed, self.number, self.kind))
-        return torch.randn(self.size, generator=rng)
+        return latent_of_seed(seed, self.number, self.size)
 
     def forward(self, source: Tensor) -> Tensor:
         return self.noise(source, (self.size,), False, lambda shape, first, vectors: vectors).to(source)

@@ -72,6 +72,57 @@ def atomic_write(file: Path, durable: bool = True) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def atomic_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
+    """Give a new folder beside ``folder`` to put all of ``names`` into; it becomes ``folder`` at the end, or goes.
+
+    In a folder that has them already, each takes the place of the one that was there, and what else is there stays.
+
+    Raises:
+        WriteError: the disk is full, writing is not allowed, or another folder is there; the message names it.
+    """
+    names = list(names)
+    refuse_other_folder(folder, names)
+    with os_errors_described(folder):
+        aside = unfinished(folder)
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            for path in [*aside.rglob("*"), aside]:
+                sync(path)
+            if folder.is_dir() and any(folder.iterdir()):
+                for name in names:
+                    _replace(aside / name, folder / name)
+                aside.rmdir()
+            else:
+                aside.replace(folder)
+            sync(folder.parent)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Put a file or folder in the place of another."""
+    if old.is_dir() and not old.is_symlink():
+        gone = unfinished(old)
+        old.replace(gone)
+        new.replace(old)
+        shutil.rmtree(gone, ignore_errors=True)
+    else:
+        new.replace(old)
+
+
+def refuse_other_folder(folder: Path, names: Iterable[str]) -> None:
+    """Raise WriteError unless ``folder`` can be written: it is not there, is empty, or has all of ``names`` already."""
+    with os_errors_described(folder):
+        if folder.exists() and not folder.is_dir():
+            raise WriteError(f"cannot write {folder}: a file is there, and this becomes a folder; give another name")
+        missing = [name for name in names if not (folder / name).exists()]
+        if missing and folder.is_dir() and any(folder.iterdir()):
+            raise WriteError(f"cannot write {folder}: there is something else in that folder; name a new one")
+
+
 class _Enough(Exception):  # noqa: N818 - no error
     """Ends what was begun, which is then removed."""
 
