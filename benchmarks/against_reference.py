@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from start_up import measure_start_up
-from turns import LEAST_TURNS, busy_cores, in_turns, ratio, sides
+from turns import LEAST_TURNS, OURS, busy_cores, in_turns, ratio, sides
 
 PARTS = ("train", "translate", "load", "start-up")
 PAIRS, IMAGES, SIDE = 64, 16, 256
@@ -59,10 +59,10 @@ def _photo(random: np.random.Generator, height: int, width: int) -> Any:
 
 def compared(task: str, given: Mapping[str, Any], peer: Path, turns: int) -> dict[str, Any]:
     """Both sides of a task in turns, and of training the ceiling beside them."""
-    ours, theirs = ("side_ours.py", task, given), ("side_peer.py", task, {**given, "peer": str(peer)})
+    ours, theirs = (OURS, task, given), ("side_peer.py", task, {**given, "peer": str(peer)})
     wanted = [ours, theirs]
     if task == "train":
-        wanted.append(("side_ours.py", "ceiling", {"device": given["device"]}))
+        wanted.append((OURS, "ceiling", {"device": given["device"]}))
     with sides(*wanted) as made:
         seconds = in_turns(made, turns)
         ended = [side.end() for side in made]

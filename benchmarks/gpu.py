@@ -30,7 +30,7 @@ from typing import Any
 from against_reference import draw, facts
 from safetensors.torch import load_file
 from side_ours import tables
-from turns import LEAST_TURNS, in_turns, ratio, sides
+from turns import LEAST_TURNS, OURS, in_turns, ratio, sides
 
 import p2pkit
 from p2pkit.run_dir import RunDir
@@ -87,7 +87,7 @@ class Session:
         """How fast the device multiplies and copies."""
         dtypes = ["float32"] if self.given.smoke else ["float32", "bfloat16"]
         size = 2**22 if self.given.smoke else 2**31
-        with sides(("side_ours.py", "limits", {"device": self.given.device, "dtypes": dtypes, "size": size})) as made:
+        with sides((OURS, "limits", {"device": self.given.device, "dtypes": dtypes, "size": size})) as made:
             return made[0].end()
 
     def steps(self, batch_size: int, steps: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Session:
         for variant in variants.values():
             settings = {**variant, **(SMALL if self.given.smoke else {})}
             last = settings.pop("channels_last", False)
-            wanted.append(("side_ours.py", "train", {**of, "settings": settings, "channels_last": last}))
+            wanted.append((OURS, "train", {**of, "settings": settings, "channels_last": last}))
         if self.given.peer:
             wanted.append(("side_peer.py", "train", {**of, "peer": str(self.given.peer.absolute())}))
         with sides(*wanted) as made:

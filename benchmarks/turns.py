@@ -18,6 +18,7 @@ LEAST_TURNS = 7
 """From which on the interval of a median is one of 95% or more."""
 COVERAGE = 0.95
 SPIN = "while True: pass"
+OURS = "side_ours.py"
 LEFT_OUT = 4
 """Batches at the beginning of a turn of loading that are not counted: workers have read them ahead."""
 MOST_BATCHES = 16
@@ -33,8 +34,13 @@ class Side:
         words = [sys.executable, str(Path(__file__).with_name(script)), task, json.dumps(given)]
         self.name = f"{script} {task}"
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - what its libraries print; shown where it fails
+        environment = dict(os.environ)
+        if script == OURS:
+            from p2pkit.cli.main import spin_briefly  # the other side, which reads this file too, goes without p2pkit
+
+            spin_briefly(environment)  # as the command line does
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=environment
         )
 
     def be_ready(self) -> None:

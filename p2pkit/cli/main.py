@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from io import TextIOWrapper
@@ -163,16 +163,20 @@ def _flush_or_drop_output() -> None:
         pass  # it is closed
 
 
+def spin_briefly(environment: MutableMapping[str, str]) -> None:
+    """Let threads that wait for one another soon sleep, by an ``environment`` in which PyTorch is loaded afterwards."""
+    if "OMP_WAIT_POLICY" not in environment:
+        # 300 times as often is usual, so that threads keep each other, readers and other programs from the cores
+        environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
 
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM. With --json what went
     wrong is printed on stdout too, as {"error": MESSAGE}.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        # 300 times as often is usual, so that threads keep each other, readers and other programs from the cores; it is
-        # read as PyTorch is loaded
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    spin_briefly(os.environ)
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
     # nothing that is printed controls the terminal: results, messages, tracebacks, what plugins print; None is closed
