@@ -6,7 +6,7 @@ it together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +21,7 @@ from p2pkit.images.reading import image_header_bytes, read_image_bytes
 from p2pkit.images.writing import format_written
 from p2pkit.inference.odd_sources import OddSources, Pixels
 from p2pkit.inference.pictures import picture_of, to_pixels
-from p2pkit.inference.policy import draws_noise
+from p2pkit.inference.policy import draws_noise, latent_of_seed, layer_seed, noise_seeds
 from p2pkit.inference.sources import StoredAs, half_of, is_twice_as_wide, part_of, regions_of
 from p2pkit.inference.tiles import Tiling
 
@@ -90,6 +90,18 @@ def in_tiles(
 def noisy(translator: Translator) -> bool:
     """Whether outputs depend on the seed."""
     return draws_noise(translator.generator, translator.policy)
+
+
+def drawn_by_seed(noise: Mapping[str, Any], seeds: Iterable[int]) -> list[Any]:
+    """What an exported ``noise`` input (metadata) is drawn by for each of the ``seeds`` of a translation.
+
+    Of a latent that is its vector, of others the seed of a plane of noise (networks.noise).
+    """
+    layer, kind = noise["layer"], noise["of"]
+    own = [noise_seeds(seed, 1)[0] for seed in seeds]
+    if kind == "latent":
+        return [latent_of_seed(seed, layer, noise["values"]).tolist() for seed in own]
+    return [layer_seed(seed, layer, kind) for seed in own]
 
 
 def written(

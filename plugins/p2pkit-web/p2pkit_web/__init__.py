@@ -9,6 +9,8 @@ from p2pkit import hookimpl
 if TYPE_CHECKING:
     import click
 
+    from p2pkit.hookspecs import Register
+
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
@@ -18,3 +20,11 @@ def register_commands(cli: click.Group) -> None:
 
     cli.add_command(serve)
     cli.add_command(study)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """``p2pkit export --format web``."""
+    from p2pkit_web.exporting import WebFolder
+
+    register("web", WebFolder)

@@ -32,11 +32,16 @@ def summary(model: Model) -> dict[str, Any]:
 
 def described(model: Model, translator: Translator) -> dict[str, Any]:
     """All that a page needs of a model."""
+    return {**summary(model), "version": model.version, **abilities(translator)}
+
+
+def abilities(translator: Translator) -> dict[str, Any]:
+    """What a model takes, what can be drawn for it, and what it gives."""
     header = translator.header
     height, width = header.size or header.source_size or USUAL_SIZE
     low, high = header.target_range or (None, None)
     return {
-        **summary(model), "version": model.version, "step": header.step, "generator": header.generator,
+        "step": header.step, "generator": header.generator,
         "data": header.data.partition(" ")[0],
         "sources": [_source(translator, number) for number in range(len(header.each_source))],
         "size": {"height": height, "width": width},

@@ -68,12 +68,12 @@ def changes(page: Any, act: Any) -> None:
     assert settled(page) != before
 
 
-def board(page: Any) -> Any:
+def board(page: Any, side: int = 128) -> Any:
     """The class of each pixel of the drawing, by its colour."""
     data = page.locator("canvas.board").evaluate(
         "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
     )
-    return np.array(data).reshape(128, 128, 4)[:, :, :3]
+    return np.array(data).reshape(side, side, 4)[:, :, :3]
 
 
 def drag(page: Any, left: float, top: float, right: float, bottom: float) -> None:

@@ -1,5 +1,8 @@
 // What the page asks the server for. Errors are those that the server tells: what is wrong, and what to do.
 
+// The description of the API, to which the page leads.
+export const description = "openapi.json";
+
 export class Refused extends Error {
   constructor(status, error, hint, retry) {
     super(hint ? `${error}: ${hint}` : error);

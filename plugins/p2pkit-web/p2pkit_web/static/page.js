@@ -155,6 +155,7 @@ function closeMenu(event) {
   if (event.key === "Escape" || (event.type === "pointerdown" && !compare.contains(event.target))) compare.open = false;
 }
 
+if (api.description) document.querySelector("footer p").append(element("a", { href: api.description }, "API"));
 document.addEventListener("pointerdown", closeMenu);
 compare.addEventListener("keydown", closeMenu);
 select.addEventListener("change", () => choose(select.value));

@@ -5,6 +5,7 @@ const TABLE = new Uint32Array(256).map((_, byte) => {
   for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
   return value;
 });
+const COLOUR_TYPES = { 1: 0, 2: 4, 3: 2, 4: 6 };
 
 function checksum(bytes) {
   let value = 0xffffffff;
@@ -21,23 +22,30 @@ function chunk(type, data) {
   return bytes;
 }
 
-// `values` of each class, 1 or 3 numbers of `bits`; `map` is the class of each pixel, row by row.
-export async function png(map, width, height, values, bits) {
-  const channels = values[0].length, size = channels * (bits / 8), row = 1 + width * size;
-  const raw = new Uint8Array(height * row);
-  const packed = values.map((each) => Uint8Array.from(
-    each.flatMap((value) => (bits === 16 ? [value >> 8, value & 255] : [value]))));
+// `values` are numbers [H, W, C] of 8 or 16 bits.
+export async function encodePNG({ values, width, height, channels, bits }) {
+  const size = bits / 8, row = 1 + width * channels * size, raw = new Uint8Array(height * row);
   for (let y = 0, from = 0; y < height; y++) {
     let to = y * row + 1;
-    for (let x = 0; x < width; x++, to += size) raw.set(packed[map[from++]], to);
+    for (let x = 0; x < width * channels; x++, from++) {
+      if (bits === 16) raw[to++] = values[from] >> 8;
+      raw[to++] = values[from] & 255;
+    }
   }
   const header = new Uint8Array(13), view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
-  header.set([bits, channels === 1 ? 0 : 2, 0, 0, 0], 8);
+  header.set([bits, COLOUR_TYPES[channels], 0, 0, 0], 8);
   const stream = new Blob([raw]).stream().pipeThrough(new CompressionStream("deflate"));
   const data = new Uint8Array(await new Response(stream).arrayBuffer());
   const signature = Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10);
   return new Blob([signature, chunk("IHDR", header), chunk("IDAT", data), chunk("IEND", new Uint8Array(0))],
     { type: "image/png" });
+}
+
+// A drawing: `of` are the values of each class, 1 to 4 numbers of `bits`; `map` is the class of each pixel.
+export function png(map, width, height, of, bits) {
+  const channels = of[0].length, values = new Uint16Array(map.length * channels);
+  map.forEach((number, at) => values.set(of[number], at * channels));
+  return encodePNG({ values, width, height, channels, bits });
 }

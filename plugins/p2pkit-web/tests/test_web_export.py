@@ -1,0 +1,364 @@
+"""Exported folders in a browser: the images of ``translate``, within one level, from the command to the download.
+
+Skipped where Debian's Chromium, Playwright or npm is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_web_page import CHROMIUM, PHONE, board, browser, changes, choose, drag, encoded, opened, settled
+from web_site import Site
+
+from p2pkit import create, load_model
+from p2pkit.contracts import Policy
+from p2pkit.images.reading import read_image_bytes
+from p2pkit.inference.model_file import write_model
+from p2pkit.inference.model_header import (
+    ClassHeader,
+    DrawingHeader,
+    EncodingHeader,
+    ModelHeader,
+    ResizeHeader,
+    SideHeader,
+)
+from p2pkit.networks.encoding import Encoded
+from p2pkit.networks.noise import dropout_mask, normal_noise
+from p2pkit.testing import check_component
+from tests.conftest import Call, picture, untrained_model
+from tests.plugins_in_tree import registered_by
+
+__all__ = ["browser"]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or shutil.which("npm") is None,
+    reason="there is no chromium, or no npm (apt-get install chromium npm)",
+)
+LEVEL = {"uint8": 1, "uint16": 257}
+
+
+@pytest.fixture(scope="session")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which npm has put the runtime, by the command that the export prints."""
+    folder = tmp_path_factory.mktemp("runtime")
+    command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "onnxruntime-web"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and not os.environ.get("CI"):
+        pytest.skip(f"npm cannot install onnxruntime-web: {done.stderr[-500:]}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name that it has there
+        pass
+
+
+@contextmanager
+def static(folder: Path) -> Iterator[Site]:
+    """A folder as any web server serves it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield Site(server.server_address[1], None)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def export(program: Call, runtime: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Export a model, with the runtime beside it."""
+
+    def made(model: Path | str, *options: Any) -> Path:
+        outcome = program("export", model, "--format", "web", "--out", folder := tmp_path / "page", *options)
+        assert outcome.code == 0, outcome.err
+        (folder / "node_modules").symlink_to(runtime / "node_modules")
+        return folder
+
+    return made
+
+
+def give(page: Any, name: str, data: bytes) -> None:
+    """Open a file in the page, and wait for its output."""
+    page.set_input_files("input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
+    settled(page)
+
+
+def downloaded(page: Any) -> Any:
+    """The pixels of the output as it is downloaded."""
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert download.value.suggested_filename.endswith(".png")
+    return read_image_bytes(Path(download.value.path()).read_bytes(), "it")
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Equal but for one level (of 256) here and there, and not for want of anything to see."""
+    assert found.shape == expected.shape and found.dtype == expected.dtype
+    assert expected.std() > 3 * LEVEL[str(expected.dtype)]
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= LEVEL[str(expected.dtype)]
+
+
+def model_of(
+    file: Path, sources: int = 3, targets: int = 3, encoding: EncodingHeader | None = None, **header: Any
+) -> Path:
+    """A model file whose untrained U-Net takes and gives so many channels."""
+    parameters = {"depth": 3, "width": 4, "dropout": 0.5}
+    first = (
+        create("encodings", encoding.name, source_channels=sources, source_range=(0.0, 255.0), **encoding.parameters)
+        if encoding
+        else None
+    )
+    network = create(
+        "generators",
+        "unet",
+        source_channels=first.channels if first else sources,
+        target_channels=targets,
+        **parameters,
+    )
+    for value in network.parameters():
+        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
+    generator = Encoded(first, network) if first else network
+    types = {"source_dtype": "uint8", "target_dtype": "uint8", "source_channels": sources, "target_channels": targets}
+    about = {
+        **types,
+        "generator": "unet",
+        "parameters": parameters,
+        "distribution": "p2pkit",
+        "distribution_version": "0",
+    }
+    write_model(file, generator.state_dict(), ModelHeader(**{**about, "encoding": encoding, "step": 7, **header}))
+    return file
+
+
+def deep_png(pixels: Any) -> bytes:
+    """Pixels [H, W, C] of 16 bits as a PNG, each line by another of its filters."""
+    height, width, channels = pixels.shape
+    lines = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1).astype(int)
+    step, raw = 2 * channels, b""
+    for row in range(height):
+        above = lines[row - 1] if row else np.zeros_like(lines[0])
+        left, corner = (np.concatenate([np.zeros(step, int), each[:-step]]) for each in (lines[row], above))
+        guess = left + above - corner
+        far = np.stack([abs(guess - each) for each in (left, above, corner)])
+        paeth = np.choose(far.argmin(0), [left, above, corner])
+        guesses = [0, left, above, (left + above) // 2, paeth]
+        raw += bytes([row % 5]) + np.uint8((lines[row] - guesses[row % 5]) % 256).tobytes()
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 3: 2}[channels], 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(raw)), (b"IEND", b"")]
+    packed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_a_facade_is_drawn_and_painted_without_a_server(browser: Any, export: Callable[..., Path]) -> None:
+    with static(export("p2pkit:quickstart")) as site:
+        page = opened(browser, site)
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        changes(page, lambda: page.get_by_role("button", name="Clear").click())
+        choose(page, "facade")
+        changes(page, lambda: drag(page, 0.1, 0.2, 0.9, 0.95))
+        choose(page, "window")
+        changes(page, lambda: drag(page, 0.2, 0.3, 0.4, 0.5))
+        drawn = board(page).astype(np.uint8)
+        assert_same(downloaded(page), load_model("p2pkit:quickstart", "cpu")(drawn))
+        assert [url for url in asked if not url.startswith("blob:")] == []  # what is drawn stays here
+        assert page.get_by_role("button", name="Another sample").count() == 0
+        assert page.get_by_role("link", name="API").count() == 0
+        assert page.wrong == []
+
+
+def test_samples_and_sizes_are_those_of_translate(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", resize=ResizeHeader(size=(33, 40)), size=(33, 40))
+    translate, photo, small = load_model(model, "cpu"), picture(50, 47, 1), picture(9, 70, 2)
+    with static(export(model)) as site:
+        page = opened(browser, site, **PHONE, color_scheme="dark")
+        give(page, "photo.png", encoded(photo))
+        assert_same(downloaded(page), translate(photo))
+        changes(page, lambda: page.get_by_role("button", name="Another sample").click())
+        assert_same(downloaded(page), translate(photo, seed=1))
+        give(page, "small.png", encoded(small))
+        assert_same(downloaded(page), translate(small, seed=1))
+        jpeg = encoded(photo, "JPEG")
+        give(page, "photo.jpg", jpeg)
+        found, expected = downloaded(page), translate(read_image_bytes(jpeg, "photo.jpg"), seed=1)
+        assert np.abs(found.astype(int) - expected.astype(int)).mean() < 1  # decoders of JPEG differ by a level
+        assert page.wrong == []
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "header"),
+    [
+        (1, 1, {"source_dtype": "uint16", "target_dtype": "uint16"}),
+        (3, 3, {"source_dtype": "uint16", "target_dtype": "uint16", "source_range": (1000.0, 60000.0)}),
+        (3, 1, {"source_dtype": "uint16", "target_reading": SideHeader(ranges=((20.0, 200.0),))}),
+        (1, 2, {"source_dtype": "uint16", "source_reading": SideHeader(channels="gray")}),
+    ],
+)
+def test_deep_images_keep_their_depth(
+    browser: Any, export: Callable[..., Path], tmp_path: Path, sources: int, targets: int, header: dict[str, Any]
+) -> None:
+    model = model_of(tmp_path / "m.safetensors", sources, targets, **header)
+    channels = 3 if "source_reading" in header else sources
+    pixels = picture(24, 30, 3, channels).astype(np.uint16) * 257 + np.arange(30, dtype=np.uint16)[:, None]
+    data = deep_png(pixels)
+    assert np.array_equal(read_image_bytes(data, "it"), pixels)
+    with static(export(model)) as site:
+        page = opened(browser, site)
+        give(page, "deep.png", data)
+        assert_same(downloaded(page), load_model(model, "cpu")(pixels))
+        assert page.wrong == []
+
+
+def test_numbers_of_classes_go_through_a_palette(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
+    from PIL import Image
+
+    encoding = EncodingHeader(
+        name="one_hot", parameters={"classes": 4}, distribution="p2pkit", distribution_version="0"
+    )
+    model = model_of(tmp_path / "m.safetensors", 1, 3, encoding)
+    numbers = (picture(20, 28, 4)[:, :, :1] // 64).astype(np.uint8)
+    image = Image.fromarray(numbers[:, :, 0], "P")
+    image.putpalette([10, 200, 30, 0, 0, 0, 99, 99, 0, 7, 7, 250])
+    image.save(file := tmp_path / "classes.png", bits=2)
+    translate = load_model(model, "cpu")
+    with static(export(model)) as site:
+        page = opened(browser, site)
+        give(page, "classes.png", file.read_bytes())
+        assert_same(downloaded(page), translate(numbers))
+        changes(page, lambda: page.get_by_role("button", name="Back to the drawing").click())
+        choose(page, "class 2")
+        changes(page, lambda: drag(page, 0.1, 0.1, 0.6, 0.6))
+        shown = board(page, 256)[:, :, 0]
+        drawn = np.where(shown == shown[128, 128], 2, 0).astype(np.uint8)[:, :, None]
+        assert 0.2 < (drawn == 2).mean() < 0.3
+        assert_same(downloaded(page), translate(drawn))
+        assert page.wrong == []
+
+
+def test_colours_get_the_lightness_of_their_source(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
+    lightness, colours = SideHeader(channels="lab_L"), SideHeader(channels="lab_ab")
+    model = model_of(
+        tmp_path / "m.safetensors", 1, 2, source_range=(0.0, 100.0), source_reading=lightness,
+        target_range=(-110.0, 110.0), target_reading=colours,
+    )  # fmt: skip
+    photo = picture(24, 30, 5)
+    with static(export(model, "--no-dropout")) as site:
+        page = opened(browser, site)
+        give(page, "photo.png", encoded(photo))
+        assert page.get_by_role("button", name="Another sample").count() == 0
+        assert_same(downloaded(page), load_model(model, "cpu", dropout=False)(photo))
+        assert page.wrong == []
+
+
+def test_noise_is_drawn_bit_for_bit(browser: Any, export: Callable[..., Path]) -> None:
+    shape, first = (3, 24, 20), (-2, 5)
+    origin, seeds = torch.tensor([[0, -1, 3]], dtype=torch.int32), torch.tensor([123456789], dtype=torch.int32)
+    with static(export("p2pkit:quickstart")) as site:
+        page = opened(browser, site)
+
+        def drawn(**noise: Any) -> Any:
+            about = {"channels": 3, "size_divided_by": [2, 2], "dropped": 0.0, "draws": [123456789], **noise}
+            values = page.evaluate(
+                """async ([about, first]) => { const { drawn } = await import("/static/noise.js");
+                return [...drawn(about, 0, [48, 40], first).values]; }""",
+                [about, list(first)],
+            )
+            return torch.tensor(values, dtype=torch.float32).view(1, *shape)
+
+        kept = dropout_mask(0.3, shape, origin, seeds.clone())
+        assert torch.equal(drawn(of="dropout", dropped=0.3), kept.float())
+        assert torch.equal(drawn(of="spatial"), normal_noise(shape, origin, seeds.clone()))
+
+
+def test_what_is_wrong_is_said_in_the_page(browser: Any, program: Call, runtime: Path, tmp_path: Path) -> None:
+    model, folder = (
+        untrained_model(tmp_path / "m.safetensors", "resnet", width=4, blocks=1, dropout=0.0),
+        tmp_path / "page",
+    )
+    outcome = program("export", model, "--format", "web", "--out", folder)
+    assert outcome.code == 0 and f"npm install --prefix {folder} onnxruntime-web" in outcome.out + outcome.err
+    with static(folder) as site:
+        page = browser.new_context().new_page()
+        page.goto(site.url)
+        page.locator("#problem", has_text="npm install onnxruntime-web").wait_for()
+        (folder / "node_modules").symlink_to(runtime / "node_modules")
+        page = opened(browser, site)
+        four = np.dstack([picture(12, 12, 1), np.full((12, 12), 128, np.uint8)])
+        for name, data, words in (
+            ("four.png", encoded(four), "it has 4 channels; this model takes 3"),
+            ("cut.png", encoded(picture(12, 12, 1))[:90], "cut.png"),
+        ):
+            page.set_input_files("input[type=file]", {"name": name, "mimeType": "image/png", "buffer": data})
+            page.get_by_text(words).first.wait_for()
+        give(page, "good.png", encoded(picture(12, 12, 2)))
+        assert_same(downloaded(page), load_model(model, "cpu")(picture(12, 12, 2)))
+
+
+def test_exporting_again_keeps_what_else_is_there(export: Callable[..., Path], program: Call, tmp_path: Path) -> None:
+    folder = export("p2pkit:quickstart")
+    before = (folder / "model.onnx").read_bytes()
+    model = model_of(tmp_path / "other.safetensors")
+    assert program("export", model, "--format", "web", "--out", folder, "--set", "runtime=https://x.test/ort").code == 0
+    about = json.loads((folder / "model.json").read_text())
+    assert (folder / "model.onnx").read_bytes() != before and (folder / "node_modules").is_symlink()
+    assert about["runtime"] == "https://x.test/ort/" and about["model"]["noise"]
+    assert sorted(each.name for each in folder.parent.iterdir() if each.name.endswith(".part")) == []
+
+
+@pytest.mark.usefixtures("program")  # with which the plugin is there
+@pytest.mark.parametrize("component", registered_by("p2pkit-web"), ids=str)
+def test_components_fulfil_their_contracts(component: tuple[str, str]) -> None:
+    check_component(*component)
+
+
+def test_what_no_page_can_do_is_refused(program: Call, tmp_path: Path) -> None:
+    command = ("export", "--format", "web", "--out", folder := tmp_path / "page")
+    deep = model_of(
+        tmp_path / "deep.safetensors", source_dtype="float32", source_range=(0.0, 9.0), target_dtype="float32",
+        target_range=(0.0, 9.0), source_nodata=0.0,
+    )  # fmt: skip
+    outcome = program(*command, deep)
+    assert outcome.code == 2 and not folder.exists()
+    for words in ("its source is of float32", '"nothing here"', "3 channels of float32", "p2pkit serve"):
+        assert words in outcome.err
+    model = model_of(tmp_path / "plain.safetensors")
+    assert "expected the URL of a folder" in program(*command, model, "--set", "runtime=dist").err
+    folder.mkdir()
+    (folder / "index.html").write_text("mine")
+    outcome = program(*command, model)
+    assert outcome.code == 2 and "something else in that folder" in outcome.err
+    assert (folder / "index.html").read_text() == "mine"
+    assert "a file is there" in program("export", "--format", "web", "--out", model, tmp_path / "deep.safetensors").err
+
+
+def test_drawings_and_policy_are_in_the_folder(export: Callable[..., Path], tmp_path: Path) -> None:
+    classes = tuple(ClassHeader(name=name, values=(float(at),)) for at, name in enumerate(("sky", "ground")))
+    model = model_of(
+        tmp_path / "m.safetensors",
+        1,
+        drawings={"": DrawingHeader(kind="labels", classes=classes)},
+        policy=Policy("batch", False),
+    )
+    about = json.loads((export(model) / "model.json").read_text())
+    assert [each["name"] for each in about["model"]["sources"][0]["classes"]] == ["sky", "ground"]
+    assert about["noise"] == [] and not about["model"]["noise"]
