@@ -14,7 +14,7 @@ from p2pkit.errors import P2PKitError
 from p2pkit.images.reading import read_image_bytes
 from p2pkit.inference.in_memory import written
 from p2pkit_web.answers import Refusal
-from p2pkit_web.describing import described, for_the_eye, summary
+from p2pkit_web.describing import described, for_the_eye, range_of_files, summary
 from p2pkit_web.examples import Examples
 from p2pkit_web.metrics import CONTENT_TYPE, Metrics
 from p2pkit_web.models import Model, Models
@@ -84,7 +84,9 @@ class Api:
 
         def shown(upload: Upload) -> tuple[bytes, str]:
             height, width = refuse_large(upload, limits)
-            pixels = for_the_eye(read_image_bytes(upload.data, upload.name), *(header.range or (None, None)))
+            pixels = for_the_eye(
+                read_image_bytes(upload.data, upload.name), range_of_files(header.range, header.reading.channels)
+            )
             return written(translator, pixels, upload.name, "png")[0], f"{width}x{height}"
 
         async with body_of(request, limits, self._translating.budget) as body:

@@ -32,7 +32,7 @@ def protected(
     return Starlette(
         routes=routes,
         middleware=[Middleware(Protection, token=token, metrics=metrics)],
-        exception_handlers={Refusal: _refused, HTTPException: not_found, Exception: _failed},
+        exception_handlers={Refusal: _refused, HTTPException: not_found},
         lifespan=lifespan,
     )
 
@@ -40,8 +40,3 @@ def protected(
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return error.answer()
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    # uvicorn prints it
-    return Refusal(500, "a fault of the server, which has printed it", "report it to the authors").answer()

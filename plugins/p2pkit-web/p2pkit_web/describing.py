@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p2pkit.contracts import ValueRange
 from p2pkit.images.class_maps import class_colours
 from p2pkit.inference.in_memory import noisy
 from p2pkit.networks.fitting import fitting_size
@@ -39,7 +40,6 @@ def abilities(translator: Translator) -> dict[str, Any]:
     """What a model takes, what can be drawn for it, and what it gives."""
     header = translator.header
     height, width = header.size or header.source_size or USUAL_SIZE
-    low, high = header.target_range or (None, None)
     return {
         "step": header.step, "generator": header.generator,
         "data": header.data.partition(" ")[0],
@@ -48,7 +48,8 @@ def abilities(translator: Translator) -> dict[str, Any]:
         "resized": header.resize is not None, "scale": header.scale, "noise": noisy(translator),
         "tile": max(fitting_size(translator.generator, (USUAL_TILE, USUAL_TILE))),
         "output": {
-            "dtype": header.target_dtype, "channels": header.picture_channels, "range": [low, high],
+            "dtype": header.target_dtype, "channels": header.picture_channels,
+            "range": range_of_files(header.target_range, header.target_reading.channels),
         },
         "metrics": {name: value for name, value in header.metrics.items() if np.isfinite(value)},
     }  # fmt: skip
@@ -83,14 +84,18 @@ def _class(name: str, values: list[int]) -> dict[str, Any]:
     return {"name": name, "values": values, "colour": "#" + "".join(f"{value:02x}" for value in shown)}
 
 
-def for_the_eye(pixels: NDArray[Any], low: float | None, high: float | None) -> NDArray[np.uint8]:
-    """Pixels [H, W, C] as 8 bits of 1 or 3 channels: from ``low`` to ``high``, or what their type holds."""
+def range_of_files(values: ValueRange | None, channels: str | None) -> ValueRange | None:
+    """The range of values as files have them, of a side of whose files ``channels`` are taken: none holds CIELAB."""
+    return None if (channels or "").startswith("lab_") else values
+
+
+def for_the_eye(pixels: NDArray[Any], values: ValueRange | None) -> NDArray[np.uint8]:
+    """Pixels [H, W, C] as 8 bits of 1 or 3 channels, from ``values`` (low, high) or what their type holds."""
     channels = 3 if pixels.shape[2] >= 3 else 1
     shown = np.asarray(pixels[:, :, :channels])
-    if shown.dtype == np.uint8 and low is None:
+    if shown.dtype == np.uint8 and values is None:
         return shown
-    if low is None or high is None:
-        whole = shown.dtype.kind in "iu"
-        low, high = (np.iinfo(shown.dtype).min, np.iinfo(shown.dtype).max) if whole else (0.0, 1.0)
-    values = (shown.astype(np.float32) - low) / (high - low)
-    return np.asarray(np.nan_to_num(values).clip(0, 1) * 255 + 0.5, dtype=np.uint8)
+    whole = shown.dtype.kind in "iu"
+    low, high = values or ((np.iinfo(shown.dtype).min, np.iinfo(shown.dtype).max) if whole else (0.0, 1.0))
+    unit = (shown.astype(np.float32) - low) / (high - low)
+    return np.asarray(np.nan_to_num(unit).clip(0, 1) * 255 + 0.5, dtype=np.uint8)

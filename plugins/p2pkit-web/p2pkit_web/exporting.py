@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import p2pkit
 from p2pkit.errors import ExportError
 from p2pkit.inference.in_memory import drawn_by_seed
-from p2pkit_web.describing import DRAWN, abilities
+from p2pkit_web.describing import DRAWN, abilities, range_of_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,6 @@ class WebFolder:
         """What the page and its scripts have to know."""
         header, target = translator.header, translator.header.target_reading
         title = header.recipe_tables().get("run", {}).get("name") or header.generator
-        shown = header.target_range if target.ranges or header.target_range else None
         return {
             "model": {
                 "id": "model", "title": title, "there": True, "training": False, "version": translator.fingerprint,
@@ -93,7 +92,7 @@ class WebFolder:
             "sources": [_source(translator, at, exportable.inputs[at].name) for at in range(len(translator.parts))],
             "target": {
                 "bits": DRAWN[header.target_dtype], "ranges": _ranges(target.ranges, header.target_range),
-                "shown": shown, **_colours(translator),
+                "shown": range_of_files(header.target_range, target.channels), **_colours(translator),
             },
             "resize": header.resize and header.resize.model_dump(), "scale": header.scale, "most": MOST_PIXELS,
             "half": header.stored_as, "source_size": header.source_size,

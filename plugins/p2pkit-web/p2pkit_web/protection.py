@@ -47,8 +47,12 @@ class Protection:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -63,7 +67,13 @@ class Protection:
         except Refusal as refusal:
             await refusal.answer()(scope, receive, with_headers)
             return
-        await (entry or self._app)(scope, receive, with_headers)
+        try:
+            await (entry or self._app)(scope, receive, with_headers)
+        except Exception:
+            if not started:
+                fault = Refusal(500, "a fault of the server, which has printed it", "report it to the authors")
+                await fault.answer()(scope, receive, with_headers)
+            raise  # uvicorn prints it
 
     def _checked(self, scope: Scope) -> Response | None:
         """Raise Refusal for what is not served; the answer where the token was in the address."""

@@ -135,7 +135,7 @@ def test_a_phone_goes_on_after_it_was_closed(browser: Any, site: Site, study: St
     page.goto(site.url)
     page.locator("#again").wait_for()
     page.locator("#begin").tap()
-    page.locator("#left:enabled").wait_for(timeout=700)  # what was shown is not shown again
+    page.locator("#left:enabled").wait_for(timeout=2_400)  # showing takes 2.5 s: what was shown is not shown again
     finish(page, study, 1, lambda page, side, place: page.locator(f"#{side}").tap())
     assert all(record.right for record in Answers(study.answers).all())
     page.reload()

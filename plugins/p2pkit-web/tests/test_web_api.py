@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from web_site import SOURCE, Site, changed, encoded, form, serving
+from web_site import SOURCE, Site, changed, encoded, form, model_of, serving
 
 from p2pkit import load_model
 from p2pkit.images.reading import read_image
@@ -69,6 +69,21 @@ def test_a_part_is_translated_as_that_part_alone(site: Site) -> None:
     part = encoded(picture(24, 32, 1)[4:20, 8:24])
     cropped = site.translate(SOURCE, crop="8,4,16,16", **{"as": "image"})
     assert np.array_equal(cropped.pixels, site.translate(part, **{"as": "image"}).pixels)
+
+
+def test_colours_are_shown_as_they_are_written(model: Path, tmp_path: Path) -> None:
+    lightness, colours = {"channels": "lab_L"}, {"channels": "lab_ab"}
+    coloured = model_of(
+        tmp_path / "coloured.safetensors", 1, 2, source_range=(0.0, 100.0), source_reading=lightness,
+        target_range=(-110.0, 110.0), target_reading=colours,
+    )  # fmt: skip
+    photo = picture(24, 32, 1)
+    with serving(coloured) as site:
+        written = site.translate(encoded(photo))
+        assert np.array_equal(written.pixels, load_model(coloured, "cpu")(photo))
+        assert np.array_equal(site.translate(encoded(photo), preview=1).pixels, written.pixels)
+        shown = site.ask("POST", "/api/preview", encoded(photo, "TIFF"), {"Content-Type": "application/octet-stream"})
+        assert np.array_equal(shown.pixels, photo)
 
 
 def test_several_sources_are_a_form(model: Path, tmp_path: Path) -> None:

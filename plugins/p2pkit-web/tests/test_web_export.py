@@ -23,21 +23,18 @@ import numpy as np
 import pytest
 import torch
 from test_web_page import CHROMIUM, PHONE, board, browser, changes, choose, drag, encoded, opened, settled
-from web_site import Site
+from web_site import Site, model_of
 
-from p2pkit import create, load_model
+from p2pkit import load_model
 from p2pkit.contracts import Policy
 from p2pkit.images.reading import read_image_bytes
-from p2pkit.inference.model_file import write_model
 from p2pkit.inference.model_header import (
     ClassHeader,
     DrawingHeader,
     EncodingHeader,
-    ModelHeader,
     ResizeHeader,
     SideHeader,
 )
-from p2pkit.networks.encoding import Encoded
 from p2pkit.networks.noise import dropout_mask, normal_noise
 from p2pkit.testing import check_component
 from tests.conftest import Call, picture, untrained_model
@@ -114,38 +111,6 @@ def assert_same(found: Any, expected: Any) -> None:
     assert found.shape == expected.shape and found.dtype == expected.dtype
     assert expected.std() > 3 * LEVEL[str(expected.dtype)]
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= LEVEL[str(expected.dtype)]
-
-
-def model_of(
-    file: Path, sources: int = 3, targets: int = 3, encoding: EncodingHeader | None = None, **header: Any
-) -> Path:
-    """A model file whose untrained U-Net takes and gives so many channels."""
-    parameters = {"depth": 3, "width": 4, "dropout": 0.5}
-    first = (
-        create("encodings", encoding.name, source_channels=sources, source_range=(0.0, 255.0), **encoding.parameters)
-        if encoding
-        else None
-    )
-    network = create(
-        "generators",
-        "unet",
-        source_channels=first.channels if first else sources,
-        target_channels=targets,
-        **parameters,
-    )
-    for value in network.parameters():
-        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    generator = Encoded(first, network) if first else network
-    types = {"source_dtype": "uint8", "target_dtype": "uint8", "source_channels": sources, "target_channels": targets}
-    about = {
-        **types,
-        "generator": "unet",
-        "parameters": parameters,
-        "distribution": "p2pkit",
-        "distribution_version": "0",
-    }
-    write_model(file, generator.state_dict(), ModelHeader(**{**about, "encoding": encoding, "step": 7, **header}))
-    return file
 
 
 def deep_png(pixels: Any) -> bytes:

@@ -191,3 +191,12 @@ def test_the_page_loads_nothing_from_elsewhere(site: Site) -> None:
         assert "http://" not in text and "https://" not in text, file
         assert site.get(f"/static/{file.name}").status == 200
     assert site.get("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}).status == 200
+
+
+def test_a_fault_is_told_as_one_and_as_safely(guarded: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("p2pkit_web.api.summary", lambda model: 1 / 0)
+        answer = guarded.get("/api/models")
+    assert answer.status == 500 and "a fault of the server" in answer.json["error"]
+    assert answer.headers["Content-Security-Policy"] == guarded.get("/").headers["Content-Security-Policy"]
+    assert guarded.get("/api/models").status == 200

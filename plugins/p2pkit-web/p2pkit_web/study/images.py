@@ -15,7 +15,7 @@ from p2pkit.images.names import without_image_ending
 from p2pkit.images.pixels import normalize
 from p2pkit.images.reading import read_image
 from p2pkit.inference.in_memory import Ready, finished, ready
-from p2pkit_web.describing import for_the_eye
+from p2pkit_web.describing import for_the_eye, range_of_files
 from p2pkit_web.examples import OF_DATA
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def keys_of(samples: Any) -> list[str]:
 
 def of_file(file: Path) -> Pixels:
     """The pixels of a file, for the eye. Raises DataError where it is not an image."""
-    return rgb(for_the_eye(read_image(file), None, None))
+    return rgb(for_the_eye(read_image(file), None))
 
 
 def test_set(translator: Translator) -> Any:
@@ -104,8 +104,7 @@ def real_ones(translator: Translator, samples: Any) -> Iterator[Pixels]:
 
 def _of_targets(translator: Translator, pixels: NDArray[Any]) -> Pixels:
     header = translator.header
-    low, high = (None, None) if header.colours is not None else header.target_range or (None, None)
-    return rgb(for_the_eye(pixels, low, high))
+    return rgb(for_the_eye(pixels, range_of_files(header.target_range, header.target_reading.channels)))
 
 
 def rgb(pixels: Pixels) -> Pixels:
