@@ -104,12 +104,12 @@ def _report(exported: Exported) -> None:
     print_line(f"  batch norm: {STATISTICS[exported.policy.norm]}")
     print_line(f"  noise: {noise}")
     print_line("  sizes: any; padded by reflection and cropped back inside")
-    if exported.colours and not exported.advice:
+    if exported.colours and not exported.self_contained:
         low, high = exported.colours
         print_line(
             f"  output: a and b of CIELAB, {low:g} to {high:g}; not inside: putting them to the lightness of sources"
         )
-    if exported.trained_at and not exported.advice:
+    if exported.trained_at and not exported.self_contained:
         print_line(f"  not inside: training saw images resized, so resize images to {exported.trained_at} first")
     print_line(
         f"  checked against the model at {sizes}, batches of 1 and 3: largest difference {exported.difference:.1e}"

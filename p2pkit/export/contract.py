@@ -46,16 +46,19 @@ class Exportable:
 class Exporter(Protocol):
     """Writes a network in another format. What it has written is run and compared with the model before it counts.
 
-    One that writes a folder has an attribute ``folder``, the names in it (a sequence of str). Such a folder is meant to
-    translate by itself: where the model draws noise the network takes noise, unless that is left out. An exporter may
-    have a method ``advice(file)``, which gives lines on what is still to be done with what was written.
+    One that writes a folder has an attribute ``folder``, the names of all that it puts into one (a sequence of str).
+    Such a folder translates by itself: where the model draws noise the network takes noise, unless that is left out. An
+    exporter may have a method ``advice(file)``, which gives lines on what is still to be done with what was written.
     """
 
     facts: Mapping[str, str]
     """What the person must know of the format (its version, say), by name: shown, and part of the metadata."""
 
     def write(self, exportable: Exportable, file: Path) -> None:
-        """Write ``file``, or the folder, which is renamed afterwards: it must be one, and its name must not matter."""
+        """Write ``file``, which is renamed afterwards: it must be one file, and its name must not matter.
+
+        A folder is there already, and empty.
+        """
         ...
 
     def load(self, file: Path) -> Callable[..., Tensor]:

@@ -58,8 +58,10 @@ class Exported:
     """The names of the inputs before the noise."""
     colours: ValueRange | None = None
     """The a and b of CIELAB that -1 and 1 in outputs are, where the model gives colours without their lightness."""
+    self_contained: bool = False
+    """Whether it is a folder that translates by itself, with all that files leave to their users."""
     advice: Sequence[str] = ()
-    """What is still to be done with a folder, in lines; all that a file leaves to its user is in a folder."""
+    """What is still to be done with it, in lines."""
 
 
 def export_model(
@@ -104,6 +106,9 @@ def export_model(
     with atomic_folder(file, names) if names else atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
+            written = sorted(each.name for each in aside.iterdir()) if names else []
+            if written != sorted(names):
+                raise ExportError(f"the exporter {form} has written {written}, and its attribute folder says {names}")
             run = exporter.load(aside)
             difference = max(_difference(generator, policy, run, list(channels.values()), size) for size in sizes)
         if not difference <= TOLERANCE:
@@ -115,8 +120,9 @@ def export_model(
     ab = header.colours and header.colours.ab
     advice = exporter.advice(file) if hasattr(exporter, "advice") else ()
     return Exported(
-        header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab, advice
-    )
+        header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab,
+        bool(names), advice,
+    )  # fmt: skip
 
 
 def _input_name(source: str) -> str:

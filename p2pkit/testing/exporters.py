@@ -60,9 +60,14 @@ def writes_what_it_was_given(subject: Subject) -> None:
     exportable, generator = _exportable()
     with TemporaryDirectory() as folder:
         aside, file = Path(folder, ".model.part"), Path(folder, "another-name")
+        names = getattr(subject.make(), "folder", ())
+        if names:
+            aside.mkdir()
         subject.make().write(exportable, aside)
         written = sorted(path.name for path in Path(folder).iterdir())
         require(written == [aside.name], f"files {written}, asked for {aside.name} alone")
+        within = sorted(path.name for path in aside.iterdir()) if names else []
+        require(within == sorted(names), f"a folder of {within}; its attribute folder says {sorted(names)}")
         aside.rename(file)
         run = subject.make().load(file)
         for height, width in SIZES:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -74,9 +74,9 @@ def atomic_write(file: Path, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
-    """Give a new folder beside ``folder`` to put all of ``names`` into; it becomes ``folder`` at the end, or goes.
+    """Give a new folder to put all of ``names`` into; it becomes ``folder`` at the end, or goes when something fails.
 
-    In a folder that has them already, each takes the place of the one that was there, and what else is there stays.
+    In a folder that is there, each takes the place of the one that was there, and what else is there stays.
 
     Raises:
         WriteError: the disk is full, writing is not allowed, or another folder is there; the message names it.
@@ -84,42 +84,56 @@ def atomic_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     names = list(names)
     refuse_other_folder(folder, names)
     with os_errors_described(folder):
-        aside = unfinished(folder)
+        place = folder.resolve()  # "." has no name, and links stay
+        # within a folder that is there, which may be a file system of its own
+        aside = unfinished(place / "new" if place.is_dir() else place)
         try:
             aside.mkdir(parents=True)
             yield aside
             for path in [*aside.rglob("*"), aside]:
                 sync(path)
-            if folder.is_dir() and any(folder.iterdir()):
-                for name in names:
-                    _replace(aside / name, folder / name)
+            if place.is_dir():
+                _put_into(place, aside, names)
                 aside.rmdir()
             else:
-                aside.replace(folder)
-            sync(folder.parent)
+                aside.replace(place)
+            sync(place if place.is_dir() else place.parent)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
 
 
-def _replace(new: Path, old: Path) -> None:
-    """Put a file or folder in the place of another."""
-    if old.is_dir() and not old.is_symlink():
-        gone = unfinished(old)
-        old.replace(gone)
-        new.replace(old)
-        shutil.rmtree(gone, ignore_errors=True)
-    else:
-        new.replace(old)
+def _put_into(folder: Path, new: Path, names: Sequence[str]) -> None:
+    """Move ``names`` from ``new`` into a folder, in the place of those there, which come back when something fails."""
+    former = {name: unfinished(folder / name) for name in names if (folder / name).exists()}
+    moved = list[str]()
+    try:
+        for name, kept in former.items():
+            (folder / name).replace(kept)
+        for name in names:
+            (new / name).replace(folder / name)
+            moved.append(name)
+    except BaseException:
+        for name in moved:
+            (folder / name).replace(new / name)
+        for name, kept in former.items():
+            if kept.exists():
+                kept.replace(folder / name)
+        raise
+    remove_unfinished([path for path in folder.iterdir() if path != new])
 
 
 def refuse_other_folder(folder: Path, names: Iterable[str]) -> None:
-    """Raise WriteError unless ``folder`` can be written: it is not there, is empty, or has all of ``names`` already."""
+    """Raise WriteError unless ``folder`` can be written: it is not there, is empty, or has all of ``names`` already.
+
+    One whose names were moved aside just as a kill came (:func:`unfinished`) has them too.
+    """
     with os_errors_described(folder):
         if folder.exists() and not folder.is_dir():
             raise WriteError(f"cannot write {folder}: a file is there, and this becomes a folder; give another name")
-        missing = [name for name in names if not (folder / name).exists()]
-        if missing and folder.is_dir() and any(folder.iterdir()):
+        found = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        there = {*found, *(name[1:].rsplit(".", 2)[0] for name in found if UNFINISHED.fullmatch(name))}
+        if found and not there.issuperset(names):
             raise WriteError(f"cannot write {folder}: there is something else in that folder; name a new one")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from p2pkit import Translator
 
 USUAL_SIZE, USUAL_TILE = (256, 256), 512
-DRAWN = {"uint8": 8, "uint16": 16}
+PNG_BITS = {"uint8": 8, "uint16": 16}
 """Types of pixels that a page can write as a PNG, by their bits."""
 MOST_CLASSES = 256
 
@@ -49,7 +49,7 @@ def abilities(translator: Translator) -> dict[str, Any]:
         "tile": max(fitting_size(translator.generator, (USUAL_TILE, USUAL_TILE))),
         "output": {
             "dtype": header.target_dtype, "channels": header.picture_channels,
-            "range": range_of_files(header.target_range, header.target_reading.channels),
+            "range": range_of_outputs(translator),
         },
         "metrics": {name: value for name, value in header.metrics.items() if np.isfinite(value)},
     }  # fmt: skip
@@ -57,7 +57,7 @@ def abilities(translator: Translator) -> dict[str, Any]:
 
 def _source(translator: Translator, number: int) -> dict[str, Any]:
     part, header = translator.parts[number], translator.header.each_source[number]
-    drawing, bits = translator.header.drawings.get(header.name), DRAWN.get(header.dtype, 0)
+    drawing, bits = translator.header.drawings.get(header.name), PNG_BITS.get(header.dtype, 0)
     kind, classes = "photo", list[dict[str, Any]]()
     numbered = hasattr(part.encoding, "class_numbers") and header.channels == 1
     count = getattr(part.encoding, "classes", 0) if numbered else 0
@@ -87,6 +87,11 @@ def _class(name: str, values: list[int]) -> dict[str, Any]:
 def range_of_files(values: ValueRange | None, channels: str | None) -> ValueRange | None:
     """The range of values as files have them, of a side of whose files ``channels`` are taken: none holds CIELAB."""
     return None if (channels or "").startswith("lab_") else values
+
+
+def range_of_outputs(translator: Translator) -> ValueRange | None:
+    """The same of outputs."""
+    return range_of_files(translator.header.target_range, translator.header.target_reading.channels)
 
 
 def for_the_eye(pixels: NDArray[Any], values: ValueRange | None) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,8 @@ from urllib.parse import urlsplit
 import p2pkit
 from p2pkit.errors import ExportError
 from p2pkit.inference.in_memory import drawn_by_seed
-from p2pkit_web.describing import DRAWN, abilities, range_of_files
+from p2pkit_web.answers import Limits
+from p2pkit_web.describing import PNG_BITS, abilities
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,10 +27,10 @@ MODULES = f"../node_modules/{NPM}/dist/"
 """Where npm puts the runtime, seen from the folder's scripts."""
 SAMPLES = 100
 """Seeds whose noise a page can draw."""
-MOST_PIXELS = 4_200_000
-"""Of an image: what a network keeps of more does not fit into what a browser gives a page."""
-NEVER = 1 << 16
-"""The side of tiles in a page that offers none."""
+MOST_RESIZED = 16_000_000
+"""Pixels of an image that is resized before the network sees it: browsers give a page a few GB."""
+NO_TILES = 1 << 16
+"""The side of tiles in a page that is to offer none."""
 
 
 class WebFolder:
@@ -57,9 +59,8 @@ class WebFolder:
             ExportError: the model takes or gives what browsers cannot read or write.
         """
         translator = exportable.translator
-        if wrong := list(_beyond_browsers(translator)):
+        if wrong := list(_unsupported(translator)):
             raise ExportError(f"not for browsers: {'; '.join(wrong)}. Take p2pkit serve")
-        file.mkdir(exist_ok=True)
         self._onnx.write(exportable, file / "model.onnx")
         metadata = json.loads(exportable.metadata["p2pkit"])
         about = {**self._about(translator, exportable), "padding": metadata["padding"]["to"]}
@@ -75,8 +76,10 @@ class WebFolder:
 
     def advice(self, file: Path) -> Sequence[str]:
         """How the page gets the runtime, and is seen."""
-        runtime = [] if self._runtime != MODULES else [f"the runtime is not inside: npm install --prefix {file} {NPM}"]
-        return [*runtime, f"to look at it: python -m http.server --directory {file}"]
+        folder, lines = shlex.quote(str(file)), list[str]()
+        if self._runtime == MODULES and not (file / "node_modules" / NPM).exists():
+            lines.append(f"the runtime is not inside: npm install --prefix {folder} {NPM}")
+        return [*lines, f"to look at it: python -m http.server --directory {folder}"]
 
     def _about(self, translator: Translator, exportable: Exportable) -> dict[str, Any]:
         """What the page and its scripts have to know."""
@@ -85,26 +88,27 @@ class WebFolder:
         return {
             "model": {
                 "id": "model", "title": title, "there": True, "training": False, "version": translator.fingerprint,
-                **abilities(translator), "tile": NEVER,
+                **abilities(translator), "tile": NO_TILES,
             },
             "runtime": self._runtime,
             "how": f"npm install {NPM} in the folder of the page brings it, or export with --set runtime=URL",
             "sources": [_source(translator, at, exportable.inputs[at].name) for at in range(len(translator.parts))],
             "target": {
-                "bits": DRAWN[header.target_dtype], "ranges": _ranges(target.ranges, header.target_range),
-                "shown": range_of_files(header.target_range, target.channels), **_colours(translator),
+                "bits": PNG_BITS[header.target_dtype], "ranges": _ranges(target.ranges, header.target_range),
+                **_colours(translator),
             },
-            "resize": header.resize and header.resize.model_dump(), "scale": header.scale, "most": MOST_PIXELS,
-            "half": header.stored_as, "source_size": header.source_size,
+            "resize": header.resize and header.resize.model_dump(),
+            "most": MOST_RESIZED if header.resize else Limits().whole_pixels,
+            "half": "" if header.sources else header.stored_as, "source_size": header.source_size,
         }  # fmt: skip
 
 
-def _beyond_browsers(translator: Translator) -> Iterator[str]:
+def _unsupported(translator: Translator) -> Iterator[str]:
     """What of a model no page can do, each in words."""
     header = translator.header
     for one in header.each_source:
         of, taken = f"its source {one.name}".strip(), one.reading
-        if one.dtype not in DRAWN and taken.channels != "lab_L":
+        if one.dtype not in PNG_BITS and taken.channels != "lab_L":
             yield f"{of} is of {one.dtype}, and browsers read images of 8 and 16 bits"
         if one.channels > 4:
             yield f"{of} has {one.channels} channels, and a PNG has 4 at most"
@@ -112,7 +116,7 @@ def _beyond_browsers(translator: Translator) -> Iterator[str]:
             yield f'{of} has values that mean "nothing here"'
         if taken.mapping != "linear":
             yield f"{of} is of logarithms"
-    if header.target_dtype not in DRAWN or header.picture_channels > 4:
+    if header.target_dtype not in PNG_BITS or header.picture_channels > 4:
         yield f"it gives {header.picture_channels} channels of {header.target_dtype}, which no PNG has"
     if header.target_reading.mapping != "linear":
         yield "it gives logarithms"
@@ -147,7 +151,7 @@ def _colours(translator: Translator) -> dict[str, Any]:
 
 def _with_draws(noise: Mapping[str, Any]) -> dict[str, Any]:
     """What a noise input is, and what it is drawn by for each of the seeds."""
-    return {"dropped": 0.0, **noise, "draws": drawn_by_seed(noise, range(SAMPLES))}
+    return {**noise, "draws": drawn_by_seed(noise, range(SAMPLES))}
 
 
 def _copy_page(folder: Path) -> None:

@@ -22,7 +22,7 @@ from p2pkit.errors import P2PKitError, is_out_of_memory
 from p2pkit.images.reading import image_header_bytes, read_image_bytes
 from p2pkit.inference.in_memory import finished, in_tiles, read_source, ready, written
 from p2pkit_web.answers import Limits, Refusal, busy
-from p2pkit_web.describing import for_the_eye, range_of_files
+from p2pkit_web.describing import for_the_eye, range_of_outputs
 from p2pkit_web.metrics import Metrics
 from p2pkit_web.models import Model, Models
 from p2pkit_web.network import Job, Network
@@ -233,6 +233,5 @@ def _cropped(pixels: NDArray[Any], parameters: Parameters) -> NDArray[Any]:
 def _encoded(translator: Translator, source: Any, output: Any, name: str, parameters: Parameters) -> tuple[bytes, str]:
     pixels = output if source is None else finished(translator, source, output)
     if parameters.preview:
-        values = range_of_files(translator.header.target_range, translator.header.target_reading.channels)
-        return written(translator, for_the_eye(pixels, values), name, "png")
+        return written(translator, for_the_eye(pixels, range_of_outputs(translator)), name, "png")
     return written(translator, pixels, name, parameters.format, parameters.tile is not None)

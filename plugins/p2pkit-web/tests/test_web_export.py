@@ -5,7 +5,6 @@ Skipped where Debian's Chromium, Playwright or npm is not there.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import struct
@@ -22,11 +21,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_web_page import CHROMIUM, PHONE, board, browser, changes, choose, drag, encoded, opened, settled
 from web_site import Site, model_of
 
 from p2pkit import load_model
-from p2pkit.contracts import Policy
 from p2pkit.images.reading import read_image_bytes
 from p2pkit.inference.model_header import (
     ClassHeader,
@@ -35,10 +34,9 @@ from p2pkit.inference.model_header import (
     ResizeHeader,
     SideHeader,
 )
+from p2pkit.networks.fitting import resize
 from p2pkit.networks.noise import dropout_mask, normal_noise
-from p2pkit.testing import check_component
 from tests.conftest import Call, picture, untrained_model
-from tests.plugins_in_tree import registered_by
 
 __all__ = ["browser"]
 pytestmark = pytest.mark.skipif(
@@ -195,8 +193,6 @@ def test_deep_images_keep_their_depth(
 
 
 def test_numbers_of_classes_go_through_a_palette(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
-    from PIL import Image
-
     encoding = EncodingHeader(
         name="one_hot", parameters={"classes": 4}, distribution="p2pkit", distribution_version="0"
     )
@@ -218,6 +214,68 @@ def test_numbers_of_classes_go_through_a_palette(browser: Any, export: Callable[
         assert 0.2 < (drawn == 2).mean() < 0.3
         assert_same(downloaded(page), translate(drawn))
         assert page.wrong == []
+
+
+def test_files_are_read_as_translate_reads_them(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
+    """Transparent colours, halves, aspects whose sizes round to even, the file of a browser's own decoder."""
+    model = model_of(
+        tmp_path / "m.safetensors", 3, 3, source_reading=SideHeader(channels="rgb", alpha="white"),
+        resize=ResizeHeader(size=(32, 32), keep_aspect=True), size=(32, 32), source_size=(64, 32),
+        stored_as="right half",
+    )  # fmt: skip
+    translate = load_model(model, "cpu")
+    photo, wide = picture(64, 65, 1), picture(50, 50, 2)
+    alpha = np.dstack([photo, np.arange(64 * 65, dtype=np.uint8).reshape(64, 65, 1)])
+    (plain := tmp_path / "plain.png").write_bytes(encoded(photo))
+    (half := tmp_path / "half.png").write_bytes(encoded(wide))
+    Image.fromarray(photo).save(clear := tmp_path / "clear.png", transparency=tuple(photo[0, 0].tolist()))
+    Image.fromarray(photo[:, :, 0]).save(gray := tmp_path / "gray.png")
+    (deep := tmp_path / "alpha.png").write_bytes(encoded(alpha))
+    with static(export(model)) as site:
+        page = opened(browser, site)
+        for file in (plain, half, clear, gray, deep):
+            give(page, file.name, file.read_bytes())
+            assert_same(downloaded(page), np.asarray(translate(file)))
+        turned = Image.Exif()
+        turned[0x112] = 6
+        Image.fromarray(photo).save(sideways := tmp_path / "sideways.png", exif=turned)
+        page.set_input_files("input[type=file]", sideways)
+        page.get_by_text("save it upright").first.wait_for()
+        assert page.wrong == []
+
+
+def test_a_drawing_is_never_halved(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
+    classes = tuple(
+        ClassHeader(name=name, values=tuple(map(float, colour)))
+        for name, colour in (("sky", (0, 0, 99)), ("ground", (90, 200, 9)))
+    )
+    model = model_of(
+        tmp_path / "m.safetensors", drawings={"": DrawingHeader(kind="labels", classes=classes)}, size=(32, 32),
+        source_size=(64, 32), stored_as="left half",
+    )  # fmt: skip
+    with static(export(model, "--no-dropout")) as site:
+        page = opened(browser, site)
+        changes(page, lambda: drag(page, 0.1, 0.1, 0.6, 0.8))
+        drawn = board(page, 32).astype(np.uint8)
+        assert len(np.unique(drawn.reshape(-1, 3), axis=0)) == 2
+        assert_same(downloaded(page), load_model(model, "cpu", dropout=False)(drawn))
+        assert page.wrong == []
+
+
+def test_the_nearest_pixel_is_pytorchs(browser: Any, export: Callable[..., Path]) -> None:
+    sizes = [(76, 286), (88, 300), (168, 100), (312, 300), (328, 286), (30, 47)]
+    with static(export("p2pkit:quickstart")) as site:
+        page = opened(browser, site)
+        for found, wanted in sizes:
+            line = page.evaluate(
+                """async ([found, wanted]) => { const { resized } = await import("/static/resizing.js");
+                const values = Float32Array.from({ length: found }, (_, at) => at / found);
+                const line = { channels: 1, height: 1, width: found, values };
+                return [...resized(line, 1, wanted, "nearest").values]; }""",
+                [found, wanted],
+            )
+            values = (torch.arange(found) / found)[None, None]
+            assert torch.equal(torch.tensor(line), resize(values, (1, wanted), "nearest").flatten())
 
 
 def test_colours_get_the_lightness_of_their_source(browser: Any, export: Callable[..., Path], tmp_path: Path) -> None:
@@ -277,53 +335,3 @@ def test_what_is_wrong_is_said_in_the_page(browser: Any, program: Call, runtime:
             page.get_by_text(words).first.wait_for()
         give(page, "good.png", encoded(picture(12, 12, 2)))
         assert_same(downloaded(page), load_model(model, "cpu")(picture(12, 12, 2)))
-
-
-def test_exporting_again_keeps_what_else_is_there(export: Callable[..., Path], program: Call, tmp_path: Path) -> None:
-    folder = export("p2pkit:quickstart")
-    before = (folder / "model.onnx").read_bytes()
-    model = model_of(tmp_path / "other.safetensors")
-    assert program("export", model, "--format", "web", "--out", folder, "--set", "runtime=https://x.test/ort").code == 0
-    about = json.loads((folder / "model.json").read_text())
-    assert (folder / "model.onnx").read_bytes() != before and (folder / "node_modules").is_symlink()
-    assert about["runtime"] == "https://x.test/ort/" and about["model"]["noise"]
-    assert sorted(each.name for each in folder.parent.iterdir() if each.name.endswith(".part")) == []
-
-
-@pytest.mark.usefixtures("program")  # with which the plugin is there
-@pytest.mark.parametrize("component", registered_by("p2pkit-web"), ids=str)
-def test_components_fulfil_their_contracts(component: tuple[str, str]) -> None:
-    check_component(*component)
-
-
-def test_what_no_page_can_do_is_refused(program: Call, tmp_path: Path) -> None:
-    command = ("export", "--format", "web", "--out", folder := tmp_path / "page")
-    deep = model_of(
-        tmp_path / "deep.safetensors", source_dtype="float32", source_range=(0.0, 9.0), target_dtype="float32",
-        target_range=(0.0, 9.0), source_nodata=0.0,
-    )  # fmt: skip
-    outcome = program(*command, deep)
-    assert outcome.code == 2 and not folder.exists()
-    for words in ("its source is of float32", '"nothing here"', "3 channels of float32", "p2pkit serve"):
-        assert words in outcome.err
-    model = model_of(tmp_path / "plain.safetensors")
-    assert "expected the URL of a folder" in program(*command, model, "--set", "runtime=dist").err
-    folder.mkdir()
-    (folder / "index.html").write_text("mine")
-    outcome = program(*command, model)
-    assert outcome.code == 2 and "something else in that folder" in outcome.err
-    assert (folder / "index.html").read_text() == "mine"
-    assert "a file is there" in program("export", "--format", "web", "--out", model, tmp_path / "deep.safetensors").err
-
-
-def test_drawings_and_policy_are_in_the_folder(export: Callable[..., Path], tmp_path: Path) -> None:
-    classes = tuple(ClassHeader(name=name, values=(float(at),)) for at, name in enumerate(("sky", "ground")))
-    model = model_of(
-        tmp_path / "m.safetensors",
-        1,
-        drawings={"": DrawingHeader(kind="labels", classes=classes)},
-        policy=Policy("batch", False),
-    )
-    about = json.loads((export(model) / "model.json").read_text())
-    assert [each["name"] for each in about["model"]["sources"][0]["classes"]] == ["sky", "ground"]
-    assert about["noise"] == [] and not about["model"]["noise"]

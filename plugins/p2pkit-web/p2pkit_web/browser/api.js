@@ -1,8 +1,7 @@
 // What the page asks for, done in the browser: no image leaves it. It has the functions of the server's api.js.
 
-const about = await (await fetch("model.json")).json(), waiting = new Map();
-const shownAbout = document.getElementById("about");
-let worker = null, loading = null, count = 0;
+const waiting = new Map(), shownAbout = document.getElementById("about");
+let about = null, worker = null, loading = null, count = 0;
 
 export const description = null;
 
@@ -28,15 +27,29 @@ function started() {
   made.onerror = (event) => {
     for (const { failed } of waiting.values()) failed(new Error(event.message || "The browser runs no module in a worker"));
     waiting.clear();
+    worker = loading = null;
   };
   return made;
 }
 
-export const models = async () => [about.model];
+export async function models() {
+  if (!about) {
+    const response = await fetch("model.json", { cache: "no-cache" });
+    if (!response.ok) throw new Error(`model.json cannot be had: ${response.status} ${response.statusText}`);
+    about = await response.json();
+  }
+  return [about.model];
+}
 
 export async function model() {
   loading ??= ask({ load: about });
-  await loading;
+  try {
+    await loading;
+  } catch (error) {
+    loading = null;
+    shownAbout.textContent = "";
+    throw error;
+  }
   return about.model;
 }
 
@@ -52,10 +65,10 @@ export async function preview(id, source, file) {
   throw new Error(`${file.name}: this browser does not read such a file; give a PNG, JPEG or WebP`);
 }
 
-export async function translate({ seed, crop, preview: eyes }, images) {
+export async function translate({ seed, crop, as, preview: eyes }, images) {
   const began = performance.now(), samples = about.model.samples;
   if (samples && seed >= samples) throw new Error(`This page has ${samples} samples, and no more`);
-  const blob = await ask({ translate: { images, crop, seed: seed ?? 0, preview: eyes } });
+  const blob = await ask({ translate: { images, crop, whole: as === "image", seed: seed ?? 0, preview: eyes } });
   const [first] = Object.values(images);
   return { blob, name: `${first.name.replace(/\.[^.]*$/, "")}.png`, milliseconds: performance.now() - began };
 }

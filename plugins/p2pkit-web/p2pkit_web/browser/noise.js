@@ -65,7 +65,7 @@ export function drawn(noise, seed, padded, first) {
   const shape = [noise.channels, ...sizes];
   const origin = by || times
     ? sizes.map((side, axis) => Math.floor((2 * first[axis] * side + padded[axis]) / (2 * padded[axis]))) : [0, 0];
-  const least = Math.round(noise.dropped * LEVELS);
+  const least = Math.round((noise.dropped ?? 0) * LEVELS);
   const take = noise.of === "dropout" ? (level) => (level >= least ? 1 : 0) : (level) => normal((level + 0.5) / LEVELS);
   return { shape, values: levels(shape, origin, noise.draws[seed], take) };
 }

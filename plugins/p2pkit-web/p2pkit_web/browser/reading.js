@@ -12,21 +12,19 @@ export async function pixelsIn(blob, name, most) {
   const isPNG = SIGNATURE.every((byte, at) => bytes[at] === byte);
   const png = isPNG ? chunks(bytes, name) : null;
   if (png) refuseLarge(png.height * png.width, name, most);
-  const plain = png && !png.interlaced && !png.transparency && !png.turned;
-  if (plain) return stored(png, name);
-  if (png && png.bits === 16) {
-    throw new Unreadable(`${name}: this page reads no PNG of 16 bits that is interlaced, turned or has one transparent colour`);
-  }
-  return decoded(blob, name, most);
+  if (png && !png.interlaced) return stored(png, name);
+  if (png?.bits === 16) throw new Unreadable(`${name}: it is an interlaced PNG of 16 bits; save it without interlacing`);
+  const lost = png ? png.type === 3 || png.bits < 8 : String.fromCharCode(...bytes.subarray(0, 4)) === "GIF8";
+  return { ...await decoded(blob, name, most), lost };
 }
 
 function refuseLarge(pixels, name, most) {
-  if (pixels > most) throw new Unreadable(`${name}: it has ${pixels} pixels, and this page takes ${most}: crop it, or make it smaller`);
+  if (pixels > most) throw new Unreadable(`${name}: it has ${pixels} pixels, and this page takes ${most}; make it smaller`);
 }
 
 function chunks(bytes, name) {
   const view = new DataView(bytes.buffer), data = [];
-  const png = { data, interlaced: false, transparency: false, turned: false, palette: null };
+  const png = { data, interlaced: false, palette: null };
   for (let at = 8; at + 12 <= bytes.length;) {
     const length = view.getUint32(at), type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     const own = bytes.subarray(at + 8, at + 8 + length);
@@ -35,14 +33,32 @@ function chunks(bytes, name) {
       png.height = view.getUint32(at + 12);
       [png.bits, png.type, , , png.interlaced] = own.subarray(8);
     } else if (type === "PLTE") png.palette = own;
-    else if (type === "tRNS") png.transparency = true;
-    else if (type === "eXIf") png.turned = true;
+    else if (type === "eXIf" || type.endsWith("TXt") || type.endsWith("EXt")) refuseTurned(type, own, name);
     else if (type === "IDAT") data.push(own);
     else if (type === "IEND") break;
     at += 12 + length;
   }
   if (!png.width || !png.height || !(png.type in OF_TYPE) || !data.length) throw new Unreadable(`${name}: this PNG is damaged`);
   return png;
+}
+
+// Upright is what p2pkit makes of an image that says how it is turned, and not of a PNG what browsers agree upon.
+function refuseTurned(type, data, name) {
+  const text = new TextDecoder("latin1").decode(data), inXMP = /tiff:Orientation(?:="|>)([2-8])/.test(text);
+  if (inXMP || text.startsWith("Raw profile type exif") || (type === "eXIf" && orientation(data) > 1)) {
+    throw new Unreadable(`${name}: the PNG says that it is to be turned; save it upright`);
+  }
+}
+
+// The number that EXIF has for how an image is turned: the tag 0x112 of its first table.
+function orientation(data) {
+  const view = new DataView(data.buffer, data.byteOffset, data.length), little = data[0] === 0x49;
+  if (data.length < 8) return 1;
+  const table = view.getUint32(4, little), entries = table + 2 <= data.length ? view.getUint16(table, little) : 0;
+  for (let at = table + 2; at < table + 2 + 12 * entries && at + 10 <= data.length; at += 12) {
+    if (view.getUint16(at, little) === 0x112) return view.getUint16(at + 8, little);
+  }
+  return 1;
 }
 
 async function stored(png, name) {
@@ -111,8 +127,12 @@ async function decoded(blob, name, most) {
   const { data } = context.getImageData(0, 0, width, height);
   let opaque = true;
   for (let at = 3; at < data.length && opaque; at += 4) opaque = data[at] === 255;
-  if (!opaque) return { width, height, channels: 4, bits: 8, values: data, shown: true };
+  if (!opaque) return { width, height, channels: 4, bits: 8, values: data, decoded: true };
   const values = new Uint8Array(3 * width * height);
-  for (let from = 0, to = 0; from < data.length; from += 4) values.set(data.subarray(from, from + 3), (to += 3) - 3);
-  return { width, height, channels: 3, bits: 8, values, shown: true };
+  for (let from = 0, to = 0; from < data.length; from += 4) {
+    values[to++] = data[from];
+    values[to++] = data[from + 1];
+    values[to++] = data[from + 2];
+  }
+  return { width, height, channels: 3, bits: 8, values, decoded: true };
 }

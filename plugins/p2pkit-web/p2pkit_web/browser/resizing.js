@@ -17,9 +17,10 @@ function bicubic(found, wanted) {
   });
 }
 
+// In float32, by which PyTorch decides between two places as near.
 function nearest(found, wanted) {
   return Array.from({ length: wanted }, (_, place) => ({
-    first: Math.min(found - 1, Math.floor(((place + 0.5) * found) / wanted)), weights: [1],
+    first: Math.min(found - 1, Math.floor(Math.fround((place + 0.5) * Math.fround(found / wanted)))), weights: [1],
   }));
 }
 
@@ -30,20 +31,22 @@ export function resized(image, height, width, resampling = "bicubic") {
   const across = taps(image.width, width), down = taps(image.height, height);
   const lines = new Float32Array(channels * image.height * width), values = new Float32Array(channels * height * width);
   for (let line = 0; line < channels * image.height; line++) {
-    across.forEach(({ first, weights }, column) => {
+    for (let column = 0; column < width; column++) {
+      const { first, weights } = across[column];
       let sum = 0;
-      weights.forEach((weight, at) => { sum += weight * image.values[line * image.width + first + at]; });
+      for (let at = 0; at < weights.length; at++) sum += weights[at] * image.values[line * image.width + first + at];
       lines[line * width + column] = sum;
-    });
+    }
   }
   for (let channel = 0; channel < channels; channel++) {
-    down.forEach(({ first, weights }, row) => {
+    for (let row = 0; row < height; row++) {
+      const { first, weights } = down[row], from = (channel * image.height + first) * width;
       for (let column = 0; column < width; column++) {
         let sum = 0;
-        weights.forEach((weight, at) => { sum += weight * lines[(channel * image.height + first + at) * width + column]; });
+        for (let at = 0; at < weights.length; at++) sum += weights[at] * lines[from + at * width + column];
         values[(channel * height + row) * width + column] = Math.min(1, Math.max(-1, sum));
       }
-    });
+    }
   }
   return { channels, height, width, values };
 }

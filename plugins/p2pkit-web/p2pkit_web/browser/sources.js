@@ -2,11 +2,12 @@
 
 import { lightness } from "./lab.js";
 import { Unreadable } from "./reading.js";
+import { rounded } from "./rounding.js";
 
 const LUMA = [0.299, 0.587, 0.114], SAME_ASPECT = 0.02;
 
 // The part of an image that is taken: a crop "left,top,width,height", or the half of a file of two images side by side.
-export function cropped(image, crop, about, name) {
+export function cropped(image, crop, about) {
   if (crop) {
     const [left, top, width, height] = crop.split(",").map(Number);
     return part(image, left, top, width, height);
@@ -14,7 +15,7 @@ export function cropped(image, crop, about, name) {
   if (!about.half || !about.source_size) return image;
   const [height, width] = about.source_size, aspect = (2 * width) / height;
   if (image.width % 2 || Math.abs(image.width / image.height / aspect - 1) > SAME_ASPECT) return image;
-  return part(image, about.half === "left half" ? 0 : image.width / 2, 0, image.width / 2, image.height, name);
+  return part(image, about.half === "left half" ? 0 : image.width / 2, 0, image.width / 2, image.height);
 }
 
 function part(image, left, top, width, height) {
@@ -48,17 +49,21 @@ export function unitValues(image, source, name) {
 }
 
 function taken(image, { taking, channels: wanted }, name) {
-  const { channels, alpha, palette } = taking;
-  if (palette && image.numbers) return { ...image, channels: 1, values: image.numbers };
-  if (palette === "indices" && image.channels !== 1 && !image.shown) {
+  const { channels, alpha, palette } = taking, ofNumbers = palette === "indices" || palette === "labels";
+  if (ofNumbers && image.numbers) return { ...image, channels: 1, values: image.numbers };
+  if (ofNumbers && image.lost) throw new Unreadable(`${name}: the browser gives the colours of its numbers; save it as a plain PNG`);
+  if (palette === "indices" && image.channels !== 1) {
     throw new Unreadable(`${name}: the model takes the numbers of colours in a palette, and this file has none`);
   }
+  if (image.decoded && image.channels === 4 && (!alpha || alpha === "drop" || channels?.startsWith("first "))) {
+    throw new Unreadable(`${name}: the browser keeps no colours beneath transparent pixels; save it as a plain PNG`);
+  }
   if (channels?.startsWith("first ")) return picked(image, Number(channels.slice(6)));
-  const grayed = image.shown && image.channels === 3 && isGray(image);
-  if (!channels && !alpha) return grayed && wanted === 1 ? picked(image, 1) : image;
+  if (!channels && wanted === 1 && image.decoded && image.channels === 3 && isGray(image)) return picked(image, 1);
+  if (!channels && !alpha) return image;
   const plain = withoutAlpha(image, alpha);
   if (channels === "lab_L") return lab(plain);
-  if (channels === "gray" && plain.channels === 3) return each(plain, 1, (part) => [Math.round(luma(part))]);
+  if (channels === "gray" && plain.channels === 3) return each(plain, 1, (part) => [rounded(luma(part))]);
   if (channels === "rgb" && plain.channels === 1) return each(plain, 3, ([value]) => [value, value, value]);
   return plain;
 }
@@ -92,7 +97,7 @@ function withoutAlpha(image, alpha) {
   if (count === 1) behind = [luma(behind)];
   return each(image, count, (part) => {
     const share = part[count] / high;
-    return behind.map((colour, at) => Math.round(share * part[at] + (1 - share) * colour * high));
+    return behind.map((colour, at) => rounded(share * part[at] + (1 - share) * colour * high));
   });
 }
 

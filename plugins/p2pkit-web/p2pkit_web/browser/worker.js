@@ -4,8 +4,9 @@ import { drawn } from "./noise.js";
 import { encodePNG } from "./png.js";
 import { pixelsIn, Unreadable } from "./reading.js";
 import { resized } from "./resizing.js";
+import { rounded } from "./rounding.js";
 import { cropped, unitValues } from "./sources.js";
-import { shown, storedPixels } from "./targets.js";
+import { forTheEye, storedPixels } from "./targets.js";
 
 let about, ort, session;
 
@@ -25,7 +26,7 @@ async function load(described) {
 }
 
 async function weights() {
-  const response = await fetch(new URL("../model.onnx", self.location.href));
+  const response = await fetch(new URL(`../model.onnx?${about.model.version}`, self.location.href));
   if (!response.ok) throw new Missing(`model.onnx cannot be had: ${response.status} ${response.statusText}`);
   const whole = Number(response.headers.get("Content-Length")), parts = [];
   let bytes = 0;
@@ -45,7 +46,7 @@ function trainedSize(height, width) {
   const { size, keep_aspect: keep } = about.resize;
   if (!keep) return size;
   const factor = Math.max(size[0] / height, size[1] / width);
-  return [Math.max(size[0], Math.round(factor * height)), Math.max(size[1], Math.round(factor * width))];
+  return [Math.max(size[0], rounded(factor * height)), Math.max(size[1], rounded(factor * width))];
 }
 
 function noiseFor(height, width, seed) {
@@ -64,6 +65,7 @@ async function throughNetwork(sources, seed) {
     given[name] = new ort.Tensor("float32", values, [1, ...shape]);
   }
   const { target } = await session.run(given);
+  if (!target.data.every(Number.isFinite)) throw new Unreadable("the model gives values that are NaN or infinite");
   const [, channels, rows, columns] = target.dims;
   return { channels, height: rows, width: columns, values: target.data };
 }
@@ -80,19 +82,19 @@ function lightnessIn(sources) {
   return sources[source].values.map((value) => ((value + 1) / 2) * (light - dark) + dark);
 }
 
-async function translate({ images, crop, seed, preview }) {
+async function translate({ images, crop, whole, seed, preview }) {
   const stored = [];
   for (const source of about.sources) {
     const { blob, name } = images[source.name], image = await pixelsIn(blob, name, about.most);
-    stored.push(unitValues(cropped(image, crop, about), source, name));
+    stored.push(unitValues(cropped(image, crop, whole ? {} : about), source, name));
   }
   refuseUneven(stored);
   const [{ height, width }] = stored, size = trainedSize(height, width);
   const sources = stored.map((image, at) => resized(image, ...size, about.sources[at].resampling));
   const made = await throughNetwork(sources, seed);
-  const output = resized(made, about.scale * height, about.scale * width);
+  const output = resized(made, about.model.scale * height, about.model.scale * width);
   const pixels = storedPixels(output, about.target, lightnessIn(stored));
-  return encodePNG(preview ? shown(pixels, about.target.shown) : pixels);
+  return encodePNG(preview ? forTheEye(pixels, about.model.output.range) : pixels);
 }
 
 self.onmessage = async ({ data: { number, load: described, translate: task } }) => {

@@ -21,7 +21,7 @@ export class Tools {
     this.width = element("label", { className: "width" }, "Width ", this.size);
     this.palette = element("div", { className: "palette", role: "radiogroup", "aria-label": "Class" });
     if (source.kind === "labels") {
-      const first = Math.min(source.classes.length - 1, source.classes.findIndex((each) => each.name === "window") + 1 || 2) - 1;
+      const first = Math.min(source.classes.length, source.classes.findIndex((each) => each.name === "window") + 1 || 2) - 1;
       this.palette.append(...source.classes.map((each, number) => {
         const chip = element("span", { className: "chip", "aria-hidden": "true" });
         chip.style.backgroundColor = each.colour;

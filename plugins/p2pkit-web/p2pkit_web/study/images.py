@@ -15,7 +15,7 @@ from p2pkit.images.names import without_image_ending
 from p2pkit.images.pixels import normalize
 from p2pkit.images.reading import read_image
 from p2pkit.inference.in_memory import Ready, finished, ready
-from p2pkit_web.describing import for_the_eye, range_of_files
+from p2pkit_web.describing import for_the_eye, range_of_outputs
 from p2pkit_web.examples import OF_DATA
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def real_ones(translator: Translator, samples: Any) -> Iterator[Pixels]:
 
 
 def _of_targets(translator: Translator, pixels: NDArray[Any]) -> Pixels:
-    header = translator.header
-    return rgb(for_the_eye(pixels, range_of_files(header.target_range, header.target_reading.channels)))
+    return rgb(for_the_eye(pixels, range_of_outputs(translator)))
 
 
 def rgb(pixels: Pixels) -> Pixels:
