@@ -106,16 +106,10 @@ def export_model(
     with atomic_folder(file, names) if names else atomic_write(file) as aside:
         with _explaining(f"{model}: the generator {header.generator!r} cannot be exported as {form}"):
             exporter.write(exportable, aside)
-            written = sorted(each.name for each in aside.iterdir()) if names else []
-            if written != sorted(names):
-                raise ExportError(f"the exporter {form} has written {written}, and its attribute folder says {names}")
+            _refuse_other_names(aside, names, form)
             run = exporter.load(aside)
             difference = max(_difference(generator, policy, run, list(channels.values()), size) for size in sizes)
-        if not difference <= TOLERANCE:
-            raise ExportError(
-                f"{model}: as {form} its images differ from the model's by up to {difference:.1e}, in values from -1 "
-                f"to 1; at most {TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
-            )
+        _refuse_difference(difference, f"{model}: as {form}")
     trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
     ab = header.colours and header.colours.ab
     advice = exporter.advice(file) if hasattr(exporter, "advice") else ()
@@ -123,6 +117,21 @@ def export_model(
         header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab,
         bool(names), advice,
     )  # fmt: skip
+
+
+def _refuse_other_names(folder: Path, names: Sequence[str], form: str) -> None:
+    """Raise ExportError where an exporter has not put into its ``folder`` what it names; one of files names none."""
+    written = sorted(each.name for each in folder.iterdir()) if names else []
+    if written != sorted(names):
+        raise ExportError(f"the exporter {form} has written {written}, and its attribute folder says {list(names)}")
+
+
+def _refuse_difference(difference: float, what: str) -> None:
+    if not difference <= TOLERANCE:
+        raise ExportError(
+            f"{what} its images differ from the model's by up to {difference:.1e}, in values from -1 to 1; at most "
+            f"{TOLERANCE:.0e} is allowed, so nothing was written. Try another format, or --norm"
+        )
 
 
 def _input_name(source: str) -> str:
