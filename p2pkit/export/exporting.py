@@ -88,13 +88,11 @@ def export_model(
     names: Sequence[str] = getattr(exporter, "folder", ())
     if names:
         refuse_other_folder(file, names)
-    dropout = dropout if names or dropout is not None else False
-    translator = load_model(model, "cpu", norm, dropout)
-    dropout = translator.policy.dropout
-    generator, header = translator.generator, translator.header
+    translator = load_model(model, "cpu", norm, dropout if names or dropout is not None else False)
+    generator, header, noisy = translator.generator, translator.header, translator.policy.dropout
     height, width = fitting_size(generator, (32, 32))
     sizes = [(height, width), (height + 1, 2 * width - 1), (height // 2 + 3, width)]
-    drawn = drawn_noise(generator, torch.zeros(2, header.source_channels, height, width), [0, 0]) if dropout else []
+    drawn = drawn_noise(generator, torch.zeros(2, header.source_channels, height, width), [0, 0]) if noisy else []
     policy = Policy(translator.policy.norm, dropout=bool(drawn))
     channels = {_input_name(one.name): one.channels for one in header.each_source}
     changing = {0: "batch", 2: "height", 3: "width"}
@@ -111,11 +109,10 @@ def export_model(
             difference = max(_difference(generator, policy, run, list(channels.values()), size) for size in sizes)
         _refuse_difference(difference, f"{model}: as {form}")
     trained_at, noise = translator.trained_at if header.resize else "", [one.name for one in inputs[len(sources) :]]
-    ab = header.colours and header.colours.ab
     advice = exporter.advice(file) if hasattr(exporter, "advice") else ()
     return Exported(
-        header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels), ab,
-        bool(names), advice,
+        header.generator, exporter.facts, trained_at, policy, noise, sizes, difference, list(channels),
+        header.colours and header.colours.ab, bool(names), advice,
     )  # fmt: skip
 
 
