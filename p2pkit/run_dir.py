@@ -25,11 +25,12 @@ from p2pkit.contracts import ValueRange
 from p2pkit.errors import NOT_UTF_8, P2PKitError, RunDirError, visible
 from p2pkit.inference.model_file import FILE_NAME, RECIPE, newest_run
 from p2pkit.run_records import Environment, Measured, read_record
-from p2pkit.utils.atomic import UNFINISHED, os_errors_described, remove_unfinished, write_json, write_text
+from p2pkit.utils.atomic import UNFINISHED, is_locked, os_errors_described, remove_unfinished, write_json, write_text
 from p2pkit.utils.jsonl import append_line
 from p2pkit.utils.opening import folders_in, read_regular
 
 ENVIRONMENT = "environment.json"
+OWNER, LOCK = ".owner", ".lock"
 GRID = "p2pkit.grid"
 """The text in a grid of samples (PNG) that says in JSON whose images stand where, and numbers on the outputs."""
 
@@ -125,6 +126,11 @@ class RunDir:
         """The folder of a step whose loss was not finite: its batch, and the networks as they were."""
         return self.path / "not_finite" / f"step_{step:08}"
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a process is running in this folder; what a kill leaves there says so no more."""
+        return (self.path / OWNER).exists() and is_locked(self.path / LOCK) is not False
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from running in this folder, for as long as this one does or lives.
@@ -132,7 +138,7 @@ class RunDir:
         Raises:
             RunDirError: another process is running in it.
         """
-        file, owner = self.path / ".lock", self.path / ".owner"
+        file, owner = self.path / LOCK, self.path / OWNER
         lock = FileLock(file, blocking=False)
         with os_errors_described(file):
             try:

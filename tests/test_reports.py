@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import p2pkit as library
@@ -167,6 +168,20 @@ def test_the_command_writes_it_again_where_it_is_told(p2pkit: Call, run: Path, t
     (run / "status.json").write_text('{"step": "many"}')
     outcome = p2pkit("report", run)
     assert outcome.code == 2 and "status.json" in outcome.err and "damaged" in outcome.err
+
+
+def test_a_run_that_was_killed_is_not_training(p2pkit: Call, run: Path) -> None:
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps({**status, "state": "running", "step": 6, "progress": 0.5}))
+    (run / ".owner").write_text("process 1")
+    with FileLock(run / ".lock"):
+        assert p2pkit("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert ">training</span>" in page and "<progress" in page and "without a word" not in page
+    (run / ".lock").touch()  # a kill leaves it, and no lock
+    assert p2pkit("report", run).code == 0
+    page = (run / "report.html").read_text()
+    assert ">killed</span>" in page and "<progress" not in page and "p2pkit run --resume" in page
 
 
 def test_runs_side_by_side(p2pkit: Call, run: Path, recipe: Path, tmp_path: Path) -> None:

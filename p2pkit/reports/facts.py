@@ -59,7 +59,7 @@ def about_time(run: RunRecord) -> Facts:
     if status.seconds:
         found.append(("time", _duration(status.seconds)))
         found.append(("rate, with measuring", f"{status.step / status.seconds:.3g} steps/s"))
-        if status.state == "running" and 0 < status.progress < 1:
+        if run.state == "training" and 0 < status.progress < 1:
             found.append(("left", f"about {_duration(status.seconds * (1 / status.progress - 1))}"))
     if status.peak_memory:
         found.append(("peak memory", _bytes(status.peak_memory)))

@@ -30,14 +30,13 @@ from p2pkit.reports.record import RunRecord
 from p2pkit.reports.series import Group, groups_beside, groups_of
 
 _FOLDER = Path(__file__).with_name("page")
-_STATES = {"running": "training", "finished": "finished", "interrupted": "interrupted", "failed": "failed"}
 
 
 def page_of_run(run: RunRecord) -> str:
     """The page on a run, as HTML."""
     plots, samples = _plots(groups_of([*run.lines, *run.statistics])), samples_in_time(run.folder)
     return _rendered(
-        "run.html", title=run.name or run.folder.path.name, run=run, state=_STATES[run.status.state],
+        "run.html", title=run.name or run.folder.path.name, run=run,
         time=about_time(run), samples=samples, steps=sorted({step for each in samples for step in each.outputs}),
         metrics=about_metrics(run), extremes=read_grid(run.folder.validation_pictures), plots=plots,
         data=about_data(run), networks=about_networks(run), machine=about_machine(run),
@@ -52,7 +51,7 @@ def page_of_runs(runs: Mapping[str, RunRecord]) -> str:
     keys = [key for key in next(iter(samples.values())) if all(key in each for each in samples.values())]
     return _rendered(
         "runs.html", title=f"{counted(len(runs), 'run')} side by side", runs=runs,
-        states={name: _STATES[run.status.state] for name, run in runs.items()},
+        states={name: run.state for name, run in runs.items()},
         times={name: dict(about_time(run)) for name, run in runs.items()}, samples=samples, keys=keys,
         metrics={name: about_metrics(run) for name, run in runs.items()}, plots=_plots(groups_beside(lines)),
         differences=differences(runs),

@@ -66,6 +66,13 @@ class RunRecord:
         return self.environment.data
 
     @property
+    def state(self) -> str:
+        """What has become of it: "training", "finished", "interrupted", "failed" or "killed"."""
+        if self.status.state == "running":
+            return "training" if self.folder.is_held else "killed"
+        return self.status.state
+
+    @property
     def step(self) -> int:
         """The last step that something is known of."""
         return max(self.status.step, *(int(line["step"]) for line in self.lines[-3:]), 0)

@@ -178,11 +178,12 @@ def remove_unfinished(found: Iterable[Path]) -> None:
             continue
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
-        elif not _is_being_written(left):
+        elif not is_locked(left):
             left.unlink(missing_ok=True)
 
 
-def _is_being_written(file: Path) -> bool:
+def is_locked(file: Path) -> bool | None:
+    """Whether a process holds a lock on ``file``, which a kill lets go; None where that cannot be seen (Windows)."""
     try:
         descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:
@@ -190,11 +191,13 @@ def _is_being_written(file: Path) -> bool:
     try:
         if fcntl is not None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return isinstance(error, BlockingIOError)  # otherwise a file system without locks
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
     finally:
         os.close(descriptor)
-    return False
+    return None if fcntl is None else False
 
 
 @contextmanager

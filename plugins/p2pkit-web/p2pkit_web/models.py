@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pkit.errors import P2PKitError
+from p2pkit.utils.atomic import is_locked
 from p2pkit_web.answers import Refusal
 
 if TYPE_CHECKING:
     from p2pkit import Translator
 
-RUNS, MODEL, RECIPE, OWNER = "runs", "model.safetensors", "recipe.toml", ".owner"
+RUNS, MODEL, RECIPE, OWNER, LOCK = "runs", "model.safetensors", "recipe.toml", ".owner", ".lock"
 """The folder that runs are looked for in, and what a run folder holds: a model, a recipe, and who is in it."""
 SHIPPED = "p2pkit:quickstart"
 KEPT = 6
@@ -41,7 +42,11 @@ class Model:
     @property
     def training(self) -> bool:
         """Whether a process is running in its run folder."""
-        return self.path is not None and (self.path / OWNER).exists()
+        return (
+            self.path is not None
+            and (self.path / OWNER).exists()
+            and is_locked(self.path / LOCK) is not False  # a kill leaves both, and no lock
+        )
 
     @property
     def file(self) -> Path | None:

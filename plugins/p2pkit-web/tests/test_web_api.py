@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 from web_site import SOURCE, Site, changed, encoded, form, model_of, serving
 
@@ -168,8 +169,11 @@ def test_a_run_is_followed(model: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (run / "recipe.toml").write_text("")
     (run / ".owner").write_text("process 1")
     with serving() as site:
-        first, shipped = site.get("/api/models").json["models"]
-        assert first["training"] and not first["there"] and shipped["id"] == "quickstart"
+        with FileLock(run / ".lock"):
+            first, shipped = site.get("/api/models").json["models"]
+            assert first["training"] and not first["there"] and shipped["id"] == "quickstart"
+        (run / ".lock").touch()  # as a kill leaves it
+        assert not site.get("/api/models").json["models"][0]["training"]
         early = site.translate(SOURCE, model=first["id"])
         assert early.status == 404 and "first checkpoint" in early.json["hint"]
         (run / "model.safetensors").write_bytes(model.read_bytes())
