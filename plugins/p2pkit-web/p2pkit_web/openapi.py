@@ -20,7 +20,6 @@ MODEL, PLACE = ("model", "The id of a model."), ("place", "Which example, from 0
 def document() -> dict[str, Any]:
     """The document."""
     of_source = {"name": "source", "in": "query", "schema": {"type": "string"}, "description": "Which source, by name."}
-    names = [{**_of_query("name"), "description": DESCRIBED["name"][1]}, _of_query("model"), of_source]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -33,21 +32,7 @@ def document() -> dict[str, Any]:
             "/static/{name}": {
                 "get": _operation("A file of the page.", [_of_path("name", "The file.")], "text/css", IMAGE, (404,))
             },
-            "/api/translate": {
-                "post": {
-                    **_operation(
-                        "Translate an image: the same pixels, depth and format as p2pkit translate.",
-                        [_of_query(name) for name in DESCRIBED], "image/*", IMAGE, OF_BODIES,
-                    ),
-                    "requestBody": _body("The image file; of several sources a form with one file each, by name."),
-                },
-            },
-            "/api/preview": {
-                "post": {
-                    **_operation("An image file as an 8-bit PNG.", names, "image/png", IMAGE, OF_BODIES),
-                    "requestBody": _body("The image file."),
-                },
-            },
+            **_taking_images(of_source),
             "/api/models": {"get": _operation("Which models there are.", [])},
             "/api/models/{model}": {
                 "get": _operation("What a model takes and gives.", [_of_path(*MODEL)], statuses=(404, 422))
@@ -72,6 +57,21 @@ def document() -> dict[str, Any]:
         },
         "security": [{}, {"token": []}],
     }  # fmt: skip
+
+
+def _taking_images(of_source: dict[str, Any]) -> dict[str, Any]:
+    """The paths that take images."""
+    translating = _operation(
+        "Translate an image: the same pixels, depth and format as p2pkit translate.",
+        [_of_query(name) for name in DESCRIBED], "image/*", IMAGE, OF_BODIES,
+    )  # fmt: skip
+    several = _body("The image file; of several sources a form with one file each, by name.")
+    names = [_of_query("name"), _of_query("model"), of_source]
+    showing = _operation("An image file as an 8-bit PNG.", names, "image/png", IMAGE, OF_BODIES)
+    return {
+        "/api/translate": {"post": {**translating, "requestBody": several}},
+        "/api/preview": {"post": {**showing, "requestBody": _body("The image file.")}},
+    }
 
 
 def _operation(
