@@ -126,14 +126,15 @@ def _put_into(folder: Path, new: Path, names: Sequence[str]) -> None:
 def refuse_other_folder(folder: Path, names: Iterable[str]) -> None:
     """Raise WriteError unless ``folder`` can be written: it is not there, is empty, or has all of ``names`` already.
 
-    One whose names were moved aside just as a kill came (:func:`unfinished`) has them too.
+    What a kill has left under names of :func:`unfinished` does not count, but as what was moved aside to be replaced.
     """
     with os_errors_described(folder):
         if folder.exists() and not folder.is_dir():
             raise WriteError(f"cannot write {folder}: a file is there, and this becomes a folder; give another name")
-        found = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        there = {*found, *(name[1:].rsplit(".", 2)[0] for name in found if UNFINISHED.fullmatch(name))}
-        if found and not there.issuperset(names):
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+        left = {name for name in found if UNFINISHED.fullmatch(name)}
+        there = found | {name[1:].rsplit(".", 2)[0] for name in left}
+        if found - left and not there.issuperset(names):
             raise WriteError(f"cannot write {folder}: there is something else in that folder; name a new one")
 
 

@@ -68,6 +68,8 @@ def test_what_fails_in_the_end_brings_back_what_was_there(
     (folder / "static").rename(folder / ".static.0a1b2c3d.part")  # as a kill leaves it
     monkeypatch.chdir(folder)
     assert program(*command, ".").code == 0
+    (empty := tmp_path / "empty" / ".new.0a1b2c3d.part").mkdir(parents=True)  # of a kill before that
+    assert program(*command, empty.parent).code == 0 and not empty.exists()
     assert sorted(each.name for each in folder.iterdir()) == [
         "index.html", "model.json", "model.onnx", "node_modules", "static",
     ]  # fmt: skip
