@@ -168,7 +168,7 @@ def test_a_generator_with_a_latent_exports(noise: list[str], twofold: Path, tmp_
     import onnx
 
     about = json.loads(onnx.load(tmp_path / "model.onnx").metadata_props[0].value)
-    assert about["noise"] == ([{"name": "noise_0", "of": "latent", "values": 3}] if noise else [])
+    assert about["noise"] == ([{"name": "noise_0", "of": "latent", "layer": 1, "values": 3}] if noise else [])
 
 
 def test_recipes_of_plugins_go_by_name(twofold: Path, tmp_path: Path, p2pkit: Call) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import p2pkit as library
+from p2pkit.networks.latent import Latent
 from tests.conftest import Call, lines, train
 
 NETWORKS = ("generator", "encoder", "discriminator", "latent_discriminator")
@@ -72,12 +73,14 @@ def test_an_exported_generator_takes_latents(run: Path, program: Call, tmp_path:
     outcome = program("export", run, "--out", file, "--dropout")
     assert outcome.code == 0, outcome.err
     about = json.loads(onnx.load(file).metadata_props[0].value)
-    assert about["noise"] == [{"name": "noise_0", "of": "latent", "values": 8}]
+    generator = library.load_model(run, "cpu").generator
+    (layer,) = (number for number, each in enumerate(generator.modules()) if isinstance(each, Latent))
+    assert about["noise"] == [{"name": "noise_0", "of": "latent", "layer": layer, "values": 8}]
     source, latent = torch.rand(2, 3, 16, 24) * 2 - 1, torch.randn(2, 8)
     given = {"source": source.numpy(), "noise_0": latent.numpy()}
     (found,) = onnxruntime.InferenceSession(file).run(None, given)
     with torch.no_grad():
-        expected = library.load_model(run, "cpu").generator(source, latent)
+        expected = generator(source, latent)
     assert np.abs(found - expected.numpy()).max() < 1e-4
 
 
