@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from study_sessions import SHORT, folder_of, held, study_in
 from test_web_command import started
-from test_web_page import CHROMIUM, PHONE, browser
 from web_site import Site
 
 from p2pkit_web.study.folder import Study, read_study
 from p2pkit_web.study.results import results_of
 from p2pkit_web.study.storage import Answers, Record
+from tests.browser import PHONE, browser, needs_browser, new_page
 from tests.conftest import Call
 
 __all__ = ["browser"]
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (apt-get install chromium)")
+pytestmark = needs_browser
 KEYS = {"left": ("1", "ArrowLeft"), "right": ("2", "ArrowRight")}
 
 
@@ -36,11 +36,7 @@ def site(study: Study) -> Iterator[Site]:
 
 def opened(browser: Any, address: str, **options: Any) -> Any:
     """The page; what goes wrong in it is an error of the test."""
-    page = browser.new_context(**options).new_page()
-    page.set_default_timeout(20_000)
-    page.wrong = []
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+    page = new_page(browser, **options)
     page.goto(address)
     page.locator("#begin").wait_for()
     return page

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_web_page import CHROMIUM, PHONE, board, browser, changes, choose, drag, encoded, opened, settled
+from test_web_page import board, changes, choose, drag, encoded, opened, settled
 from web_site import Site, model_of
 
 from p2pkit import load_model
@@ -36,13 +36,14 @@ from p2pkit.inference.model_header import (
 )
 from p2pkit.networks.fitting import resize
 from p2pkit.networks.noise import dropout_mask, normal_noise
+from tests.browser import PHONE, browser, needs_browser, new_page
 from tests.conftest import Call, picture, untrained_model
 
 __all__ = ["browser"]
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or shutil.which("npm") is None,
-    reason="there is no chromium, or no npm (apt-get install chromium npm)",
-)
+pytestmark = [
+    needs_browser,
+    pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here (apt-get install npm)"),
+]
 LEVEL = {"uint8": 1, "uint16": 257}
 
 
@@ -321,7 +322,7 @@ def test_what_is_wrong_is_said_in_the_page(browser: Any, program: Call, runtime:
     outcome = program("export", model, "--format", "web", "--out", folder)
     assert outcome.code == 0 and f"npm install --prefix {folder} onnxruntime-web" in outcome.out + outcome.err
     with static(folder) as site:
-        page = browser.new_context().new_page()
+        page = new_page(browser)
         page.goto(site.url)
         page.locator("#problem", has_text="npm install onnxruntime-web").wait_for()
         (folder / "node_modules").symlink_to(runtime / "node_modules")
