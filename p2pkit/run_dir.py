@@ -30,7 +30,7 @@ from p2pkit.utils.jsonl import append_line
 from p2pkit.utils.opening import folders_in, read_regular
 
 ENVIRONMENT = "environment.json"
-OWNER, LOCK = ".owner", ".lock"
+LOCK = ".lock"
 GRID = "p2pkit.grid"
 """The text in a grid of samples (PNG) that says in JSON whose images stand where, and numbers on the outputs."""
 
@@ -129,7 +129,7 @@ class RunDir:
     @property
     def is_held(self) -> bool:
         """Whether a process is running in this folder; what a kill leaves there says so no more."""
-        return (self.path / OWNER).exists() and is_locked(self.path / LOCK) is not False
+        return is_locked(self.path / LOCK) is not False
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -138,7 +138,7 @@ class RunDir:
         Raises:
             RunDirError: another process is running in it.
         """
-        file, owner = self.path / LOCK, self.path / OWNER
+        file, owner = self.path / LOCK, self.path / ".owner"
         lock = FileLock(file, blocking=False)
         with os_errors_described(file):
             try:

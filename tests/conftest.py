@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from p2pkit.cli import main
 from p2pkit.components.catalogue import create
@@ -191,13 +192,18 @@ def recipe(tmp_path: Path, pairs: Path) -> Path:
 def untrained_model(file: Path, name: str, **parameters: object) -> Path:
     """Write the model file of a generator of three channels whose weights are large enough for its noise to show."""
     generator = create("generators", name, source_channels=3, target_channels=3, **parameters)
-    for value in generator.parameters():
+    return write_untrained(file, generator, generator=name, parameters=parameters)
+
+
+def write_untrained(file: Path, network: nn.Module, **header: Any) -> Path:
+    """Write a model file with drawn weights; ``header`` is what it says beside, or in the place of, the usual."""
+    for value in network.parameters():
         torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    header = ModelHeader(
-        generator=name, parameters=parameters, distribution="p2pkit", distribution_version="0",
-        source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", step=7,
-    )  # fmt: skip
-    write_model(file, generator.state_dict(), header)
+    usual: dict[str, Any] = {
+        "distribution": "p2pkit", "distribution_version": "0", "source_channels": 3, "target_channels": 3,
+        "source_dtype": "uint8", "target_dtype": "uint8", "step": 7,
+    }  # fmt: skip
+    write_model(file, network.state_dict(), ModelHeader(**{**usual, **header}))
     return file
 
 
@@ -240,16 +246,7 @@ def train(p2pkit: Call, recipe: Path, out: Path, *settings: str) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """An untrained U-Net whose dropout shows."""
-    parameters = {"depth": 4, "width": 4, "dropout": 0.5}
-    generator = create("generators", "unet", source_channels=3, target_channels=3, **parameters)
-    for value in generator.parameters():
-        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    header = ModelHeader(
-        generator="unet", parameters=parameters, distribution="p2pkit", distribution_version="0",
-        source_channels=3, target_channels=3, source_dtype="uint8", target_dtype="uint8", step=7,
-    )  # fmt: skip
-    write_model(tmp_path / "model.safetensors", generator.state_dict(), header)
-    return tmp_path / "model.safetensors"
+    return untrained_model(tmp_path / "model.safetensors", "unet", depth=4, width=4, dropout=0.5)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from p2pkit.run_records import Progress, refuse_unlikely
 from p2pkit.training.identity import Identity
 from p2pkit.training.optimizer_state import SEPARATOR, optimizer_state, restore_optimizer
 from p2pkit.training.state_dicts import SavedState, put_back, take_states
-from p2pkit.utils.atomic import atomic_write, os_errors_described, sync, unfinished, write_json
+from p2pkit.utils.atomic import atomic_write, folder_aside, os_errors_described, sync, write_json
 from p2pkit.utils.opening import IrregularFile, ReadError, folders_in, is_listed, read_regular
 from p2pkit.utils.tensor_file import DamagedFile, read_tensors
 
@@ -86,15 +86,10 @@ def write_checkpoint(
 def _write_aside(
     folder: Path, step: int, trained: Trained, progress: Mapping[str, Any], states: Mapping[str, Sequence[SavedState]]
 ) -> None:
-    aside = unfinished(folder)
-    try:
-        aside.mkdir(parents=True)
+    with folder_aside(folder) as aside:
         _write_record(aside, {**progress, **_write_tensors(aside, step, trained)}, states)
         aside.replace(folder)
         sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def refuse_different(accelerator: Accelerator, folder: Path, progress: Mapping[str, Any]) -> None:

@@ -86,21 +86,29 @@ def atomic_folder(folder: Path, names: Iterable[str]) -> Iterator[Path]:
     with os_errors_described(folder):
         place = folder.resolve()  # "." has no name, and links stay
         # within a folder that is there, which may be a file system of its own
-        aside = unfinished(place / "new" if place.is_dir() else place)
-        try:
-            aside.mkdir(parents=True)
+        with folder_aside(place / "new" if place.is_dir() else place) as aside:
             yield aside
             for path in [*aside.rglob("*"), aside]:
                 sync(path)
             if place.is_dir():
                 _put_into(place, aside, names)
                 aside.rmdir()
+                sync(place)
             else:
                 aside.replace(place)
-            sync(place if place.is_dir() else place.parent)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+                sync(place.parent)
+
+
+@contextmanager
+def folder_aside(folder: Path) -> Iterator[Path]:
+    """Make a folder beside ``folder``, to be renamed to it when it is whole; it goes when something fails."""
+    aside = unfinished(folder)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _put_into(folder: Path, new: Path, names: Sequence[str]) -> None:
@@ -184,7 +192,10 @@ def remove_unfinished(found: Iterable[Path]) -> None:
 
 
 def is_locked(file: Path) -> bool | None:
-    """Whether a process holds a lock on ``file``, which a kill lets go; None where that cannot be seen (Windows)."""
+    """Whether a process holds a lock on ``file``, which a kill lets go; None where that cannot be seen (Windows).
+
+    On a file that is not there nobody does.
+    """
     try:
         descriptor = os.open(file, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:

@@ -16,7 +16,7 @@ from p2pkit_web.answers import Refusal
 if TYPE_CHECKING:
     from p2pkit import Translator
 
-RUNS, MODEL, RECIPE, OWNER, LOCK = "runs", "model.safetensors", "recipe.toml", ".owner", ".lock"
+RUNS, MODEL, RECIPE, LOCK = "runs", "model.safetensors", "recipe.toml", ".lock"
 """The folder that runs are looked for in, and what a run folder holds: a model, a recipe, and who is in it."""
 SHIPPED = "p2pkit:quickstart"
 KEPT = 6
@@ -42,11 +42,7 @@ class Model:
     @property
     def training(self) -> bool:
         """Whether a process is running in its run folder."""
-        return (
-            self.path is not None
-            and (self.path / OWNER).exists()
-            and is_locked(self.path / LOCK) is not False  # a kill leaves both, and no lock
-        )
+        return self.path is not None and is_locked(self.path / LOCK) is not False
 
     @property
     def file(self) -> Path | None:

@@ -16,18 +16,17 @@ from urllib.parse import urlencode
 
 import numpy as np
 import tifffile
-import torch
 from PIL import Image
 
 from p2pkit import create, load_model
 from p2pkit.inference.model_file import read_model, write_model
-from p2pkit.inference.model_header import EncodingHeader, ModelHeader
+from p2pkit.inference.model_header import EncodingHeader
 from p2pkit.networks.encoding import Encoded
 from p2pkit_web.answers import Limits
 from p2pkit_web.application import application
 from p2pkit_web.models import Models
 from p2pkit_web.server import opened, server
-from tests.conftest import picture
+from tests.conftest import picture, write_untrained
 
 
 @dataclass
@@ -119,32 +118,17 @@ def model_of(
     file: Path, sources: int = 3, targets: int = 3, encoding: EncodingHeader | None = None, **header: Any
 ) -> Path:
     """A model file whose untrained U-Net takes and gives so many channels."""
-    parameters = {"depth": 3, "width": 4, "dropout": 0.5}
-    first = (
-        create("encodings", encoding.name, source_channels=sources, source_range=(0.0, 255.0), **encoding.parameters)
-        if encoding
-        else None
+    parameters, seen, first = {"depth": 3, "width": 4, "dropout": 0.5}, sources, None
+    if encoding is not None:
+        of = {"source_channels": sources, "source_range": (0.0, 255.0)}
+        first = create("encodings", encoding.name, **of, **encoding.parameters)
+        seen = first.channels
+    network = create("generators", "unet", source_channels=seen, target_channels=targets, **parameters)
+    generator = network if first is None else Encoded(first, network)
+    channels = {"source_channels": sources, "target_channels": targets}
+    return write_untrained(
+        file, generator, generator="unet", parameters=parameters, encoding=encoding, **channels, **header
     )
-    network = create(
-        "generators",
-        "unet",
-        source_channels=first.channels if first else sources,
-        target_channels=targets,
-        **parameters,
-    )
-    for value in network.parameters():
-        torch.nn.init.normal_(value, std=0.5, generator=torch.Generator().manual_seed(value.numel()))
-    generator = Encoded(first, network) if first else network
-    types = {"source_dtype": "uint8", "target_dtype": "uint8", "source_channels": sources, "target_channels": targets}
-    about = {
-        **types,
-        "generator": "unet",
-        "parameters": parameters,
-        "distribution": "p2pkit",
-        "distribution_version": "0",
-    }
-    write_model(file, generator.state_dict(), ModelHeader(**{**about, "encoding": encoding, "step": 7, **header}))
-    return file
 
 
 def encoded(pixels: Any, kind: str = "PNG") -> bytes:
