@@ -44,6 +44,7 @@ from p2pkit.training.prepare import to_device
 from p2pkit.training.starting_point import StartingPoint
 from p2pkit.training.trainer import Trainer
 from p2pkit.training.trial import try_training
+from p2pkit.utils.memory import freed_memory_kept
 from p2pkit.utils.progress import print_line
 
 LISTED_ELSEWHERE = "process 0 has found data that cannot be used, and lists it"
@@ -148,7 +149,8 @@ def open_session(
         accelerator = make_accelerator(settings, device)
         session = Session(accelerator, how_to_resume or partial(_resume_call, device), callbacks, began)
         try:
-            yield session
+            with freed_memory_kept(accelerator.device.type == "cpu"):
+                yield session
         except Exception as error:
             if accelerator.num_processes == 1:
                 raise

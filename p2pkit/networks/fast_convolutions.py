@@ -24,6 +24,11 @@ MOST_POSITIONS = 64
 """Of the smaller map, in the whole batch. From 256 on the library is as fast, on AVX2 and on AVX-512."""
 FEWEST_WEIGHTS = 2**17
 """Below, a layer takes less time than it takes to arrange its map in columns."""
+BLOCKS = 16
+"""In which a matrix of weights is multiplied: of the widest layers that is 2 MiB at a time."""
+BLOCKS_OF_SLOPES = 64
+MOST_IN_BLOCKS = 16
+"""Rows whose outer products are added up in blocks. From there on the library does so by itself."""
 FEWEST_CHANNELS = 128
 """That go in and come out. With fewer, Winograd's way takes more time to look at tiles than it saves."""
 
@@ -99,17 +104,38 @@ class _Product(Function):
     def forward(ctx: Any, rows: Tensor, weights: Tensor, transpose: bool) -> Tensor:
         rows, ctx.transpose = rows.contiguous(), transpose
         ctx.save_for_backward(rows, weights)
-        return rows @ (weights.t() if transpose else weights)
+        return _times(rows, weights.t() if transpose else weights)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         rows, weights = ctx.saved_tensors
         slope = slope.contiguous()
-        of_rows = slope @ (weights if ctx.transpose else weights.t()) if ctx.needs_input_grad[0] else None
+        of_rows = _times(slope, weights if ctx.transpose else weights.t()) if ctx.needs_input_grad[0] else None
         of_weights = None
         if ctx.needs_input_grad[1]:
-            of_weights = slope.t() @ rows if ctx.transpose else rows.t() @ slope
+            of_weights = _sum_of_outer(slope, rows) if ctx.transpose else _sum_of_outer(rows, slope)
         return of_rows, of_weights, None
+
+
+def _times(rows: Tensor, weights: Tensor) -> Tensor:
+    """The product of matrices, ``weights`` in blocks of columns.
+
+    The library puts its second factor in another order first: a block of it stays in the cache meanwhile.
+    """
+    blocks = math.gcd(weights.shape[1], BLOCKS)
+    if len(rows) == 1 or blocks == 1:
+        return rows @ weights
+    products = rows.expand(blocks, *rows.shape) @ weights.view(len(weights), blocks, -1).transpose(0, 1)
+    return products.transpose(0, 1).reshape(len(rows), -1)
+
+
+def _sum_of_outer(left: Tensor, right: Tensor) -> Tensor:
+    """The sum of the outer products of rows, of few in blocks that stay in the cache until all are added up."""
+    blocks = math.gcd(left.shape[1], BLOCKS_OF_SLOPES)
+    if not 1 < len(left) < MOST_IN_BLOCKS or blocks == 1:
+        return left.t() @ right
+    parts = left.view(len(left), blocks, -1).permute(1, 2, 0)
+    return (parts @ right.expand(blocks, *right.shape)).view(-1, right.shape[1])
 
 
 _FASTER: dict[type, type] = {nn.Conv2d: _Conv2d, nn.ConvTranspose2d: _ConvTranspose2d}
