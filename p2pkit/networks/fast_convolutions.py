@@ -74,7 +74,7 @@ class _Conv2d(nn.Conv2d):
         weights = self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels)
         assert not isinstance(self.padding, str)
         padding = self.kernel_size[0] - 1 - self.padding[0], self.kernel_size[1] - 1 - self.padding[1]
-        return _with_bias(self, F.fold(weights @ images.flatten(2), size, self.kernel_size, 1, padding))
+        return _with_bias(self, F.fold(_for_each(weights, images), size, self.kernel_size, 1, padding))
 
 
 class _ConvTranspose2d(nn.ConvTranspose2d):
@@ -89,9 +89,14 @@ class _ConvTranspose2d(nn.ConvTranspose2d):
             pixels = input.flatten(2).transpose(1, 2).reshape(-1, self.in_channels)
             patches = _Product.apply(pixels, weights, False).view(len(input), -1, weights.shape[1]).transpose(1, 2)
         else:
-            patches = weights.t() @ input.flatten(2)
+            patches = _for_each(weights.t(), input)
         output = F.fold(patches, size, self.kernel_size, self.dilation, self.padding, self.stride)
         return _with_bias(self, output)
+
+
+def _for_each(weights: Tensor, images: Tensor) -> Tensor:
+    """The products of ``weights`` with the pixels of each image. Of all at once they would be laid out anew."""
+    return weights.expand(len(images), -1, -1) @ images.flatten(2)
 
 
 class _Product(Function):
