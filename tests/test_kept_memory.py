@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks 
 
 FEW = 16
 """Pages. A block of 64 MiB has 32 where they are large, and 16384 where they are not."""
+OF_GLIBC = "MALLOC_", "GLIBC_TUNABLES"
 PROGRAM = """
 import resource
 import sys
@@ -62,8 +63,8 @@ print(held - resident())
 
 
 def last_line(program: str, *arguments: object, **settings: str) -> str:
-    """The last line that a program prints, in an environment that says nothing else of glibc's memory."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | settings
+    """The last line that a program prints, whose environment says nothing of glibc but these ``settings``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OF_GLIBC)} | settings
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
     return done.stdout.splitlines()[-1]

@@ -27,8 +27,9 @@ FEWEST_WEIGHTS = 2**17
 BLOCKS = 16
 """In which a matrix of weights is multiplied: of the widest layers that is 2 MiB at a time."""
 BLOCKS_OF_SLOPES = 64
-MOST_IN_BLOCKS = 16
-"""Rows whose outer products are added up in blocks. From there on the library does so by itself."""
+"""In which the slopes of such a matrix are made, where few rows are added up."""
+MANY_ROWS = 16
+"""From so many on the library makes slopes as fast without blocks."""
 FEWEST_CHANNELS = 128
 """That go in and come out. With fewer, Winograd's way takes more time to look at tiles than it saves."""
 
@@ -137,7 +138,7 @@ def _times(rows: Tensor, weights: Tensor) -> Tensor:
 def _sum_of_outer(left: Tensor, right: Tensor) -> Tensor:
     """The sum of the outer products of rows, of few in blocks that stay in the cache until all are added up."""
     blocks = math.gcd(left.shape[1], BLOCKS_OF_SLOPES)
-    if not 1 < len(left) < MOST_IN_BLOCKS or blocks == 1:
+    if not 1 < len(left) < MANY_ROWS or blocks == 1:
         return left.t() @ right
     parts = left.view(len(left), blocks, -1).permute(1, 2, 0)
     return (parts @ right.expand(blocks, *right.shape)).view(-1, right.shape[1])
