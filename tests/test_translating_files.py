@@ -6,7 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from p2pkit.errors import P2PKitError
 from p2pkit.images.outputs import SIDECAR
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
+from p2pkit.inference.prefetch import translated
 from p2pkit.inference.translator import Translator, load_model
 from tests.conftest import REPOSITORY, Call, picture, save
 
@@ -50,6 +54,67 @@ def test_a_wide_network_gives_the_same_floats_in_any_batch(model: Path) -> None:
     together = translator(images, seed=1)
     for index in range(8):
         assert torch.equal(together[index], translator(images[index], seed=1))
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Meeting(torch.nn.Conv2d):
+    """Images of at most ``alone`` rows wait for another one; each tells how many threads compute it."""
+
+    def __init__(self, at_once: int, alone: int) -> None:
+        super().__init__(3, 3, 1)
+        self.meeting, self.alone = threading.Barrier(at_once), alone
+        self.computed_by = deque[tuple[int, int]]()  # the same one in twins of this module
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        if source.shape[2] <= self.alone:
+            self.meeting.wait(60)
+        self.computed_by.append((source.shape[2], torch.get_num_threads()))
+        return super().forward(source)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("samples", [1, 2])
+def test_small_images_go_through_a_cpu_at_once_and_large_ones_by_all_threads(
+    samples: int, model: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(3)
+    generator = Meeting(3, alone=40)
+    for number, side in enumerate((40,) * 6 + (400, 380) + (40,) * 3):
+        save(tmp_path / "in" / f"{number:02}.png", picture(side, side, number))
+    header = read_header(model).model_copy(update={"resize": None})
+    translator = Translator(generator, header, header.policy)
+    report = translator.files([tmp_path / "in"], tmp_path / "o", FileOptions(samples=samples, batch_size=4))
+    assert report.done == 11
+    shared = [(400, 3)] * samples + [(380, 3)] * samples
+    assert list(generator.computed_by) == [(40, 1)] * 6 * samples + shared + [(40, 1)] * 3 * samples
+    assert torch.get_num_threads() == 3
+    generator.alone = 0
+    for number in range(11):
+        expected = translator(tmp_path / "in" / f"{number:02}.png")
+        for ending in [".png"] if samples == 1 else ["_0.png", "_1.png"]:
+            with Image.open(tmp_path / "o" / f"{number:02}{ending}") as written:
+                assert np.array_equal(np.asarray(written), np.asarray(expected))
+
+
+@pytest.mark.usefixtures("threads")
+def test_floats_of_small_images_do_not_depend_on_the_number_of_threads(model: Path) -> None:
+    torch.manual_seed(0)
+    generator = library_unet(depth=6, width=16)
+    translator = Translator(generator, read_header(model), read_header(model).policy)
+    sources = [torch.rand(3, 64, 64) * 2 - 1 for _ in range(5)]
+    outputs = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        made = list(translated(translator, ((number, [source], 7) for number, source in enumerate(sources))))
+        assert [number for number, _ in made] == list(range(5))
+        outputs.append(torch.stack([output for _, (output,) in made]))
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
 
 
 def library_unet(**parameters: object) -> torch.nn.Module:

@@ -132,7 +132,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     translator = load_model(model, device, cast(Any, norm), dropout, cast(Any, precision))
-    print_line(f"device: {described(next(translator.generator.parameters()).device)}")
+    print_line(f"device: {described(translator.device)}")
     advice = _for_memory(of_planes=translator.header.planes is not None, in_tiles=options["tile"] is not None)
     with stopped_by_signals("interrupted; the same command with --skip-existing resumes"), memory_advised(advice):
         if of_data:

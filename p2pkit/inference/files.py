@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from p2pkit.errors import DataError
@@ -22,7 +21,7 @@ from p2pkit.inference.destinations import is_one_file, refuse_within
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.policy import draws_noise
-from p2pkit.inference.prefetch import batches, prefetch
+from p2pkit.inference.prefetch import batches, prefetch, translated
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, file_sources
@@ -307,16 +306,13 @@ def _translate_whole(
         except DataError as error:
             return _Image(job, failure=str(error))
 
-    def translated(images: Iterator[_Image]) -> Generator[_Image, None, None]:
-        for batch in batches(images, options.batch_size, _of_one_size):
-            sources = [image.source for image in batch if image.source is not None]
-            if any(image.source is not None and image.source.shape[1:] != image.stored for image in batch):
-                translator.tell_resizing(size)
-            for sample in range(options.samples if sources else 0):
-                outputs = translator.tensor(torch.stack(sources), options.seed + sample)
-                for image, output in zip(batch, outputs, strict=True):
+    def through_network(images: Iterator[_Image]) -> Generator[_Image, None, None]:
+        with closing(translated(translator, _passes(translator, images, options))) as made:
+            for batch, outputs in made:
+                for image, output in zip(batch, outputs, strict=False):  # one that could not be read has none
                     image.outputs.append(output)
-            yield from batch
+                if len(batch[0].outputs) in (0, options.samples):
+                    yield from batch
 
     def write(image: _Image) -> tuple[_Job, str | None]:
         job, header = image.job, translator.header
@@ -335,12 +331,24 @@ def _translate_whole(
     with (
         Progress("translating", len(jobs), "image") as progress,
         closing(prefetch(read, iter(jobs), READERS, options.batch_size)) as images,
-        closing(translated(images)) as outputs,
+        closing(through_network(images)) as outputs,
         closing(prefetch(write, outputs, WRITERS)) as failures,
     ):
         for job, failure in failures:
             report.add(job.source.name, job.results, failure)
             progress.advance()
+
+
+def _passes(
+    translator: Translator, images: Iterator[_Image], options: FileOptions
+) -> Iterator[tuple[list[_Image], list[Tensor], int]]:
+    """What goes through the network together: images, their sources, and the seed of a sample; tells of resizing."""
+    for batch in batches(images, options.batch_size if translator.batched else 1, _of_one_size):
+        sources = [image.source for image in batch if image.source is not None]
+        if any(image.source is not None and image.source.shape[1:] != image.stored for image in batch):
+            translator.tell_resizing(options.size or "source")
+        for sample in range(options.samples if sources else 1):
+            yield batch, sources, options.seed + sample
 
 
 def _of_one_size(one: _Image, other: _Image) -> bool:

@@ -239,6 +239,17 @@ class Translator:
         size = "{}x{} (height x width)".format(*resizing.size)
         return f"cover {size} in their aspect" if resizing.keep_aspect else size
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def batched(self) -> bool:
+        """Whether images go through the network together."""
+        # the last bits of a convolution depend on how many images it is given, on a CPU
+        return self.policy.norm == "batch" or self.device.type != "cpu"
+
     @cached_property
     def parts(self) -> Sequence[SourcePart]:
         """What the sources are, in the order of their channels, each with its encoding, if it has one, on the CPU."""
@@ -332,15 +343,12 @@ class Translator:
                 expected += f"; {wrong}"
             raise DataError(f"the tensor has the shape {list(source.shape)}; this model takes {expected}")
         self.header.refuse_huge_output((source.shape[2], source.shape[3]))
-        device = next(self.generator.parameters()).device
-        # on a CPU the last bits of a convolution depend on how many images it is given, so each goes alone
-        shared = self.policy.norm == "batch" and statistics is None
-        together = len(source) if shared or device.type != "cpu" else 1
+        together = len(source) if self.batched and (statistics is None or self.device.type != "cpu") else 1
         outputs = []
-        with torch.autocast(device.type, PRECISIONS[self.precision], enabled=self.precision != "no"):
+        with torch.autocast(self.device.type, PRECISIONS[self.precision], enabled=self.precision != "no"):
             for first in range(0, len(source), together):
                 some = slice(first, first + together)
-                images = source[some].to(device)
+                images = source[some].to(self.device)
                 seeds, of_tiles = noise_seeds(seed, len(images)), corners[some] if corners else None
                 outputs.append(infer(self.generator, images, self.policy, seeds, of_tiles, statistics))
         found, (height, width, _) = outputs[0].shape[2:], self.output_shape(source.shape[2:])

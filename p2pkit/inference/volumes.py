@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_vol
 from p2pkit.inference.model_header import ModelHeader, PlanesHeader
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.pictures import to_pixels
-from p2pkit.inference.prefetch import batches, prefetch
+from p2pkit.inference.prefetch import batches, prefetch, translated
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, files_of, identity_of, part_for
@@ -245,10 +245,16 @@ def _planes(
             look_at(pixels, tensor)
         return translator.to_trained_size(tensor, size)
 
-    # one thread: what it sees is added up
-    with closing(prefetch(read, iter(range(source.first.shape[planes.axis])), 1, options.batch_size)) as sources:
-        for batch in batches(sources, options.batch_size):
+    def passes(sources: Iterator[Tensor]) -> Iterator[tuple[None, list[Tensor], int]]:
+        for batch in batches(sources, options.batch_size if translator.batched else 1):
             if tuple(batch[0].shape[1:]) != height_width:
                 translator.tell_resizing(size)
-            for output in translator.tensor(torch.stack(batch), seed):
-                yield to_pixels(translator.header, translator.from_trained_size(output, height_width, size))[:, :, 0]
+            yield None, batch, seed
+
+    # one thread: what it sees is added up
+    with (
+        closing(prefetch(read, iter(range(source.first.shape[planes.axis])), 1, options.batch_size)) as sources,
+        closing(translated(translator, passes(sources))) as made,
+    ):
+        for output in chain.from_iterable(outputs for _, outputs in made):
+            yield to_pixels(translator.header, translator.from_trained_size(output, height_width, size))[:, :, 0]

@@ -42,7 +42,7 @@ class Job:
     @property
     def on_gpu(self) -> bool:
         """Whether its network is on a GPU, where several sources are hardly slower than one."""
-        return next(self.translator.generator.parameters()).device.type != "cpu"
+        return self.translator.device.type != "cpu"
 
 
 class Network:
