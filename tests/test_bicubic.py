@@ -33,6 +33,9 @@ def image(*shape: int, seed: int = 0) -> Tensor:
         ((1, 33, 7), (33, 70), Window(32, 69, 1, 1)),
         ((2, 40, 40), (17, 40), Window(3, 0, 9, 40)),
         ((3, 5, 1), (9, 90), Window(0, 1, 9, 64)),
+        ((3, 600, 400), (500, 333), Window(0, 0, 500, 333)),
+        ((1, 64, 300), (1024, 301), Window(0, 1, 1024, 300)),
+        ((1, 256, 256), (286, 286), Window(30, 30, 256, 256)),
     ],
 )
 def test_a_part_of_a_resized_image_is_what_the_whole_has_there(

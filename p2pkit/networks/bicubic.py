@@ -6,7 +6,9 @@ a product with a small dense matrix, which libraries compute several times as fa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 BLOCK = 16
-"""Rows or columns of the result that are computed together."""
+"""Rows or columns of the result that are one product."""
+MOST_BLOCKS = 16
+"""In one call. The more of them begin at equal distances, the more rows each takes for nothing."""
 LARGEST, SMALLEST_FACTOR = 1024, 0.4
 """From images of more pixels a side, and to less than this share of it, products take longer than sums."""
 
@@ -36,15 +40,20 @@ class Window(NamedTuple):
         return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-class _Block(NamedTuple):
-    """Rows (or columns) of the result from ``begin`` to ``end``, of those of an image from ``first`` to ``last``."""
+class _Blocks(NamedTuple):
+    """Rows (or columns) of the result, block by block, each of as many rows of an image as the others."""
 
-    begin: int
-    end: int
     first: int
-    last: int
+    """The row of the image with which the first block begins."""
+    step: int
+    """By how many rows the next block begins further on."""
     weights: Tensor
-    """[rows of the result, rows of the image]"""
+    """[blocks, BLOCK, rows of the image]; rows of the last block that the result does not have are 0."""
+
+    @property
+    def last(self) -> int:
+        """The row of the image behind the last one that is taken."""
+        return self.first + self.step * (len(self.weights) - 1) + self.weights.shape[2]
 
 
 def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -66,45 +75,69 @@ def goes_by_products(image: Tensor, size: tuple[int, int]) -> bool:
 def bicubic_window(image: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     """The ``window`` of what :func:`bicubic` makes of an image [C, H, W], but for the last bits.
 
-    Those may depend on the number of threads.
+    Those may depend on the number of threads. In memory its rows have all their channels beside each other.
     """
     channels, height, width = image.shape
-    down = _blocks_within(height, size[0], window.top, window.height)
-    across = _blocks_within(width, size[1], window.left, window.width)
+    down = _blocks(height, size[0], window.top, window.height)
+    across = _blocks(width, size[1], window.left, window.width)
     first, last = down[0].first, down[-1].last
     # rows with all their channels beside each other, so that both products are of large matrices
-    lines = image[:, first:last].transpose(0, 1).reshape(-1, width)
-    resized = lines.new_empty(len(lines), window.width)
-    for begin, end, left, right, weights in across:
-        torch.mm(lines[:, left:right], weights.t(), out=resized[:, begin:end])
-    lines = resized.view(last - first, -1)
-    resized = lines.new_empty(window.height, channels * window.width)
-    for begin, end, top, bottom, weights in down:
-        torch.mm(weights, lines[top - first : bottom - first], out=resized[begin:end])
-    return resized.view(window.height, channels, window.width).transpose(0, 1).contiguous()
+    lines = image[:, first:last].transpose(0, 1).contiguous()
+    resized = lines.new_empty(last - first, channels, sum(_counts(across)))
+    for blocks, place in zip(across, torch.split(resized, _counts(across), dim=2), strict=True):
+        count, _, taken = blocks.weights.shape
+        columns = lines.as_strided(
+            (count, lines[..., 0].numel(), taken), (blocks.step, width, 1), lines.storage_offset() + blocks.first
+        )
+        products = torch.bmm(columns, blocks.weights.transpose(1, 2))
+        place.view(*place.shape[:2], count, BLOCK).copy_(
+            products.view(count, *lines.shape[:2], BLOCK).permute(1, 2, 0, 3)
+        )
+    lines, row = resized, resized[0].numel()
+    resized = lines.new_empty(sum(_counts(down)), *lines.shape[1:])
+    for blocks, place in zip(down, torch.split(resized, _counts(down)), strict=True):
+        count, _, taken = blocks.weights.shape
+        rows = lines.as_strided((count, taken, row), (blocks.step * row, row, 1), (blocks.first - first) * row)
+        torch.bmm(blocks.weights, rows, out=place.view(count, BLOCK, row))
+    return resized[: window.height, :, : window.width].transpose(0, 1)
 
 
-@lru_cache(maxsize=32)
-def _blocks(length: int, resized: int) -> list[_Block]:
-    """How rows of a result of so many come out of rows of an image, as the library computes them."""
-    with torch.inference_mode(False), torch.no_grad():
-        # the rows of an image that has 1 in another place of each are the weights themselves
-        weights = bicubic(torch.eye(length, device="cpu")[None], (resized, length))[0]
-        blocks = []
-        for begin in range(0, resized, BLOCK):
-            rows = weights[begin : begin + BLOCK]
-            taken = rows.any(dim=0).nonzero().flatten()
-            first, last = int(taken[0]), int(taken[-1]) + 1
-            blocks.append(_Block(begin, begin + len(rows), first, last, rows[:, first:last].clone()))
-    return blocks
+def _counts(blocks: Sequence[_Blocks]) -> list[int]:
+    """Rows of the result in each call, with those that the last block has too many."""
+    return [len(each.weights) * BLOCK for each in blocks]
 
 
 @lru_cache(maxsize=256)  # crops of 256 of 286 pixels may begin at 31 places
-def _blocks_within(length: int, resized: int, begin: int, count: int) -> list[_Block]:
-    """What is needed of these for ``count`` rows of the result from ``begin`` on, counted from there."""
-    found = []
-    for block in _blocks(length, resized)[begin // BLOCK : (begin + count - 1) // BLOCK + 1]:
-        top, bottom = max(begin, block.begin), min(begin + count, block.end)
-        weights = block.weights[top - block.begin : bottom - block.begin]
-        found.append(block._replace(begin=top - begin, end=bottom - begin, weights=weights))
-    return found
+def _blocks(length: int, resized: int, begin: int, count: int) -> list[_Blocks]:
+    """How ``count`` rows of a result of so many, from ``begin`` on, come out of ``length`` rows of an image."""
+    weights, whole = _weights(length, resized)[begin : begin + count], count // BLOCK * BLOCK
+    # a last one of fewer rows is not in step with the others
+    parts = [*range(0, whole, MOST_BLOCKS * BLOCK), whole, *([count] if whole < count else [])]
+    return [_in_step(weights[start:end]) for start, end in pairwise(parts)]
+
+
+def _in_step(weights: Tensor) -> _Blocks:
+    """Blocks of ``weights`` [rows of the result, rows of the image] that begin at equal distances."""
+    taken = [rows.any(dim=0).nonzero().flatten() for rows in torch.split(weights, BLOCK)]
+    begins, ends, length = [int(each[0]) for each in taken], [int(each[-1]) + 1 for each in taken], weights.shape[1]
+    step = (begins[-1] - begins[0]) // max(1, len(taken) - 1)
+    while True:
+        steps = range(0, step * len(taken), step) if step else [0] * len(taken)
+        first = min(begin - passed for begin, passed in zip(begins, steps, strict=True))
+        rows = max(end - passed for end, passed in zip(ends, steps, strict=True)) - first
+        # some may reach beyond the image's edges: then all begin nearer to each other
+        if first >= 0 and first + steps[-1] + rows <= length:
+            break
+        step -= 1
+    found = weights.new_zeros(len(taken), BLOCK, rows)
+    for block, own, passed in zip(found, torch.split(weights, BLOCK), steps, strict=True):
+        block[: len(own)] = own[:, first + passed : first + passed + rows]
+    return _Blocks(first, step, found)
+
+
+@lru_cache(maxsize=32)
+def _weights(length: int, resized: int) -> Tensor:
+    """Those by which rows of a result of so many are summed up of rows of an image, as the library has them."""
+    with torch.inference_mode(False), torch.no_grad():
+        # the rows of an image that has 1 in another place of each are the weights themselves
+        return bicubic(torch.eye(length, device="cpu")[None], (resized, length))[0]
