@@ -87,6 +87,19 @@ SAMPLES = {
 }  # fmt: skip
 
 
+def same(now: Any, before: Any) -> bool:
+    """Whether an image is as it was, and lies in memory as caches have it."""
+    assert now.transpose(2, 0, 1).flags.c_contiguous and not np.shares_memory(now, before)
+    assert type(now) is type(before) and now.dtype == before.dtype
+    if isinstance(before, StoredPixels):
+        for name in ("bits", "profile", "inverted", "taken"):
+            assert getattr(now, name) == getattr(before, name)
+        assert repr(now.nodata) == repr(before.nodata)
+        assert (before.indices is None) == (now.indices is None)
+        assert before.indices is None or np.array_equal(before.indices, now.indices)
+    return np.array_equal(now, before)
+
+
 @pytest.mark.parametrize("called", SAMPLES)
 def test_samples_come_back_as_they_were(called: str, tmp_path: Path) -> None:
     sample = SAMPLES[called]
@@ -98,15 +111,20 @@ def test_samples_come_back_as_they_were(called: str, tmp_path: Path) -> None:
     for side in (*(f"source.{name}" for name in sides), *(() if sides else ("source",)), "target", "mask"):
         before, now = sample.image(side), found.image(side)
         assert (before is None) == (now is None)
-        if before is None or now is None:
-            continue
-        assert type(now) is type(before) and now.dtype == before.dtype and np.array_equal(now, before)
-        for name in ("bits", "profile", "inverted", "taken") if isinstance(before, StoredPixels) else ():
-            assert getattr(now, name) == getattr(before, name)
-        if isinstance(before, StoredPixels) and isinstance(now, StoredPixels):
-            assert repr(now.nodata) == repr(before.nodata)
-            assert (before.indices is None) == (now.indices is None)
-            assert before.indices is None or np.array_equal(before.indices, now.indices)
+        assert before is None or same(now, before)
+
+
+@pytest.mark.parametrize("called", ["8 bits", "a mask", "sources", "what files say"])
+def test_samples_in_memory_are_as_they_were(called: str) -> None:
+    sample = SAMPLES[called]
+    samples = Samples([sample], "it", "train", cache="memory")
+    for found in (samples[0], samples[0]):  # one that is read, and one that is kept
+        assert found is samples[0] and found.key == sample.key and found.header == sample.header
+        assert same(found.target, sample.target) and found.mask is sample.mask
+        if isinstance(sample.source, dict):
+            assert all(found.source[name] is image for name, image in sample.source.items())
+        else:
+            assert same(found.source, sample.source)
 
 
 def test_each_sample_is_made_once_whatever_is_opened_later(file: Path) -> None:

@@ -1,4 +1,7 @@
-"""Samples as bytes and back: any images as stored, several sources, masks, and what files say of their pixels."""
+"""Samples as bytes and back: any images as stored, several sources, masks, and what files say of their pixels.
+
+One channel of an image comes after another, which is how tensors are made of them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from p2pkit.images.pixels import StoredPixels
 
 ALIGNED = 16
 """Pixels begin at multiples of so many bytes, which all types of them are content with."""
+LAYOUT = "channel by channel"
+"""What samples in bytes are known by: those of another layout are not read."""
 _LENGTH_BYTES = 12
 """Those of the length of the text, which stand before it; with the checksum before them it begins at ALIGNED."""
 _SAID = ("bits", "nodata", "profile", "inverted", "taken")
@@ -30,7 +35,7 @@ def packed(sample: Sample) -> list[memoryview]:
                 described.append(["", image.indices.dtype.str, image.indices.shape, {}])
                 pixels.append(image.indices)
         described.append([side, image.dtype.str, image.shape, said])
-        pixels.append(np.asarray(image))
+        pixels.append(np.asarray(image).transpose(2, 0, 1))
     text = json.dumps({"key": sample.key, "images": described}, default=np.generic.item).encode()
     text += b" " * (-len(text) % ALIGNED)
     pieces = [memoryview(len(text).to_bytes(_LENGTH_BYTES, "little") + text)]
@@ -49,14 +54,15 @@ def unpacked(content: NDArray[np.uint8]) -> Sample:
     text = json.loads(content[_LENGTH_BYTES:begin].tobytes())
     sides, sources, indices = dict[str, Any](), dict[str, Any](), None
     for side, dtype, shape, said in text["images"]:
-        pixels = np.ndarray(shape, dtype, content, begin)
-        begin += pixels.nbytes + _gap(pixels)
         if not side:
-            indices = pixels
+            indices = np.ndarray(shape, dtype, content, begin)
+            begin += indices.nbytes + _gap(indices)
             continue
-        image = pixels
+        height, width, channels = shape
+        image = np.ndarray((channels, height, width), dtype, content, begin).transpose(1, 2, 0)
+        begin += image.nbytes + _gap(image)
         if said:
-            image = pixels.view(StoredPixels)
+            image = image.view(StoredPixels)
             vars(image).update(said, indices=indices)
             indices = None
         if side.startswith("source."):

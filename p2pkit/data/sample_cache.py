@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 
 from p2pkit.contracts import Sample
-from p2pkit.data.packed_samples import packed, unpacked
+from p2pkit.data.packed_samples import LAYOUT, packed, unpacked
 from p2pkit.errors import P2PKitError, WriteError
 from p2pkit.utils.atomic import atomic_write, remove_unfinished
 from p2pkit.utils.opening import open_regular
@@ -50,7 +50,7 @@ class DiskCache:
     @classmethod
     def of(cls, what: Iterable[str]) -> DiskCache | None:
         """The cache of the set that is known by these texts; None where nobody knows of a cache folder."""
-        digest = hashlib.sha256("\0".join([*what, PIL.__version__]).encode("utf-8", "surrogateescape"))
+        digest = hashlib.sha256("\0".join([*what, LAYOUT, PIL.__version__]).encode("utf-8", "surrogateescape"))
         if (caches := cache_folder()) is None:
             print_line('NOTICE: loader.cache = "disk": there is no home folder, nor XDG_CACHE_HOME; nothing is kept')
             return None

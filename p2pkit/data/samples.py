@@ -18,7 +18,7 @@ from p2pkit.data.augmentation import SampleSpec, scale_of
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
-from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE
+from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE, channel_by_channel
 from p2pkit.settings import BadData, LoaderCache
 from p2pkit.utils.seeds import derived, following_draws, seeded
 
@@ -120,7 +120,9 @@ class Samples:
             following = following_draws() if disk is not None else None
         sample = self._as_sample(given, index)
         if self._kept is not None:
-            self._kept[index] = sample
+            arrays: dict[str, Any] = {side: getattr(sample, side) for side in ("source", "target")}
+            arrays = {side: channel_by_channel(each) for side, each in arrays.items() if isinstance(each, np.ndarray)}
+            sample = self._kept[index] = sample._replace(**arrays)
         if disk is not None:
             with seeded(own):
                 disk.put(index, self._seed, sample, drawn=following != following_draws())

@@ -153,7 +153,9 @@ def image_pixels(image: Image.Image) -> NDArray[Any]:
     """
     mode = _pixel_mode(image)
     bits, profile = _few_bits(image), colours_of(image)
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # one that is upright would be copied
+        image = ImageOps.exif_transpose(image)
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     indices = np.asarray(image.getchannel(0)) if image.mode in OF_PALETTE else None
     return stored(pixels[:, :, None] if pixels.ndim == 2 else pixels, bits, profile=profile, indices=indices)

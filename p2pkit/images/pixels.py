@@ -86,6 +86,14 @@ def described_like(pixels: NDArray[Any], origin: NDArray[Any]) -> NDArray[Any]:
     return stored(pixels, origin.bits, origin.nodata, origin.profile, origin.inverted, origin.indices)
 
 
+def channel_by_channel(pixels: NDArray[Any]) -> NDArray[Any]:
+    """A copy of pixels [H, W, C] that has one channel after another in memory, as :func:`normalize` takes them."""
+    found = pixels.transpose(2, 0, 1).copy().transpose(1, 2, 0)
+    if isinstance(pixels, StoredPixels):
+        vars(found).update(indices=pixels.indices)
+    return found
+
+
 def as_indices(pixels: NDArray[Any]) -> NDArray[Any]:
     """The numbers of a label map as its file has them: not multiplied to fill 8 bits, not inverted, no colours."""
     if not isinstance(pixels, StoredPixels):
