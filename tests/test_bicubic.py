@@ -48,6 +48,15 @@ def test_a_part_of_a_resized_image_is_what_the_whole_has_there(
     assert found.shape == expected.shape and (found - expected).abs().max() <= ROUNDING
 
 
+@pytest.mark.parametrize(("length", "size", "crop"), [(128, 384, 321), (200, 280, 257), (26, 257, 34), (90, 40, 17)])
+def test_crops_of_a_block_and_a_row_more_at_every_place(length: int, size: int, crop: int) -> None:
+    given = image(1, length, 3)
+    whole = bicubic(given, (size, 3)).clamp(-1, 1)
+    for top in range(size - crop + 1):
+        window = Window(top, 0, crop, 3)
+        assert (resize(given, (size, 3), window=window) - window.of(whole)).abs().max() <= ROUNDING
+
+
 @pytest.mark.parametrize("resampling", ["bicubic", "nearest"])
 @pytest.mark.parametrize("shape", [(3, 300, 40), (2, 3, 20, 30)])
 def test_images_that_go_another_way_are_cropped_too(shape: tuple[int, ...], resampling: str) -> None:

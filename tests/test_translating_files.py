@@ -9,8 +9,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -66,10 +67,13 @@ def threads() -> Iterator[None]:
 class Meeting(torch.nn.Conv2d):
     """Images of at most ``alone`` rows wait for another one; each tells how many threads compute it."""
 
-    def __init__(self, at_once: int, alone: int) -> None:
+    meeting: ClassVar = threading.Barrier(3)
+    computed_by: ClassVar = deque[tuple[int, int]]()
+
+    def __init__(self, alone: int) -> None:
         super().__init__(3, 3, 1)
-        self.meeting, self.alone = threading.Barrier(at_once), alone
-        self.computed_by = deque[tuple[int, int]]()  # the same one in twins of this module
+        self.alone, self.smallest_size, self.size_multiple = alone, 1, 1
+        self.computed_by.clear()
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
         if source.shape[2] <= self.alone:
@@ -84,7 +88,7 @@ def test_small_images_go_through_a_cpu_at_once_and_large_ones_by_all_threads(
     samples: int, model: Path, tmp_path: Path
 ) -> None:
     torch.set_num_threads(3)
-    generator = Meeting(3, alone=40)
+    generator = Meeting(alone=40)
     for number, side in enumerate((40,) * 6 + (400, 380) + (40,) * 3):
         save(tmp_path / "in" / f"{number:02}.png", picture(side, side, number))
     header = read_header(model).model_copy(update={"resize": None})
@@ -100,6 +104,45 @@ def test_small_images_go_through_a_cpu_at_once_and_large_ones_by_all_threads(
         for ending in [".png"] if samples == 1 else ["_0.png", "_1.png"]:
             with Image.open(tmp_path / "o" / f"{number:02}{ending}") as written:
                 assert np.array_equal(np.asarray(written), np.asarray(expected))
+    generator.computed_by.clear()
+    generator.size_multiple = 400  # to which small ones are padded, too
+    translator.files([tmp_path / "in"], tmp_path / "padded", FileOptions())
+    assert list(generator.computed_by) == [(400, 3)] * 11
+
+
+class Keeping(torch.nn.Conv2d):
+    """Holds what cannot be copied, and keeps something from one line to the next."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 1)
+        self.lock, self.kept = threading.Lock(), {}  # type: ignore[var-annotated]
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        self.kept["source"] = source
+        time.sleep(0.01)
+        return super().forward(self.kept["source"])
+
+
+def hooked_unet() -> torch.nn.Module:
+    from p2pkit.components.catalogue import create
+
+    given = {"backbone": "resnet18", "timm": {"feature_cls": "hook"}}
+    generator: torch.nn.Module = create("generators", "timm_unet", source_channels=3, target_channels=3, **given)
+    return generator
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("made", [Keeping, hooked_unet])
+def test_what_a_network_keeps_within_a_call_is_not_mixed_up(made: Callable[[], torch.nn.Module], model: Path) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(4)
+    translator = Translator(made(), read_header(model), read_header(model).policy)
+    sources = [torch.rand(3, 64, 64) * 2 - 1 for _ in range(16)]
+    outputs = dict(translated(translator, ((number, [source], 7) for number, source in enumerate(sources))))
+    torch.set_num_threads(1)
+    assert [*outputs] == [*range(16)]
+    for number, source in enumerate(sources):
+        assert (outputs[number][0] - translator(source, 7)).abs().max() < 1e-5
 
 
 @pytest.mark.usefixtures("threads")

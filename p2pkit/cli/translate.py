@@ -149,8 +149,8 @@ def _for_memory(of_planes: bool, in_tiles: bool) -> str:
     if in_tiles:
         return "Lower --tile or --batch-size"
     if of_planes:
-        return "Lower --batch-size, or split the volumes; an image that is none can be translated in tiles, --tile 512"
-    return "Translate in tiles, for which an image need not fit into memory: --tile 512; or lower --batch-size"
+        return "Lower --threads or --batch-size, or split the volumes; images can be translated in tiles, --tile 512"
+    return "Translate in tiles, of which each has to fit into memory: --tile 512; or lower --threads or --batch-size"
 
 
 def _tell(report: Report, out: Path, as_json: bool) -> None:

@@ -9,11 +9,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import groupby
+from copy import copy, deepcopy
+from functools import partial
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
+
+from p2pkit.networks.fitting import fitting_size
 
 if TYPE_CHECKING:
     from p2pkit.inference.translator import Translator
@@ -22,7 +26,8 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 SMALL = 2**17
-"""Pixels of an image (362x362) that several threads compute no faster than each one of its own."""
+"""Pixels of the larger of an image (362x362) and what is made of it: several threads compute no more of them in the
+same time than each one of its own does."""
 MOST_IN_PARALLEL = 16
 """Images: each takes memory, and what is Python in a network is done by one thread at a time."""
 
@@ -39,12 +44,14 @@ def prefetch(
     pending: deque[Future[ResultT]] = deque()
     own = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(threads, initializer=_compute_alone) as pool:
             try:
                 for item in items:
                     pending.append(pool.submit(work, item))
                     if len(pending) > max(threads, most):
-                        yield pending.popleft().result()
+                        result = pending.popleft().result()
+                        torch.set_num_threads(own)  # for threads of the program that begin later, too
+                        yield result
                 while pending:
                     yield pending.popleft().result()
             finally:
@@ -54,28 +61,62 @@ def prefetch(
         torch.set_num_threads(own)
 
 
+def _compute_alone() -> None:
+    """Let PyTorch take one thread for what this one computes."""
+    torch.get_num_threads()  # a thread that has not asked takes the program's number, later
+    torch.set_num_threads(1)
+
+
 def translated(
     translator: Translator, passes: Iterable[tuple[ItemT, Sequence[Tensor], int]]
 ) -> Generator[tuple[ItemT, Sequence[Tensor]], None, None]:
     """The translations of each pass's sources [Cs, H, W] of one size with its seed, in order, and what goes with them.
 
     On a CPU small ones are computed at the same time, each by one thread: threads that share a small map wait for one
-    another. All threads share each of the others. So an image's last bits do not depend on how many there are.
+    another. All threads share each of the others. So an image's last bits do not depend on how many images there are.
     """
-
-    def work(one: tuple[ItemT, Sequence[Tensor], int]) -> tuple[ItemT, Sequence[Tensor]]:
-        item, sources, seed = one
-        return item, translator.tensor(torch.stack(list(sources)), seed).unbind() if sources else ()
+    idle: deque[Translator] = deque()
+    if translator.device.type == "cpu" and (first := _replica(translator)) is not None:
+        idle.append(first)
 
     def small(one: tuple[ItemT, Sequence[Tensor], int]) -> bool:
-        return translator.device.type == "cpu" and sum(source[0].numel() for source in one[1]) <= SMALL
+        height, width = fitting_size(translator.generator, one[1][0].shape[1:]) if one[1] else (0, 0)
+        return len(one[1]) * height * width * translator.header.scale**2 <= SMALL
 
-    for alone, some in groupby(passes, small):
+    def through(own: Translator, one: tuple[ItemT, Sequence[Tensor], int]) -> tuple[ItemT, Sequence[Tensor]]:
+        item, sources, seed = one
+        return item, own.tensor(torch.stack(list(sources)), seed).unbind() if sources else ()
+
+    def in_parallel(one: tuple[ItemT, Sequence[Tensor], int]) -> tuple[ItemT, Sequence[Tensor]]:
+        try:
+            own = idle.pop()
+        except IndexError:
+            own = _replica(translator) or translator
+        try:
+            return through(own, one)
+        finally:
+            idle.append(own)
+
+    parallel = bool(idle)
+    for alone, some in groupby(passes, lambda one: parallel and small(one)):
         if alone:
-            with closing(prefetch(work, some, min(torch.get_num_threads(), MOST_IN_PARALLEL))) as results:
+            with closing(prefetch(in_parallel, some, min(torch.get_num_threads(), MOST_IN_PARALLEL))) as results:
                 yield from results
         else:
-            yield from map(work, some)
+            yield from map(partial(through, translator), some)
+
+
+def _replica(translator: Translator) -> Translator | None:
+    """A translator for another thread, with modules of its own and the same weights; None where there can be none."""
+    generator = translator.generator
+    shared = {id(each): each for each in chain(generator.parameters(), generator.buffers())}
+    replica = copy(translator)
+    try:
+        # what modules keep from one layer to the next, as timm's do of features, is of one call at a time
+        replica.generator = deepcopy(generator, shared)
+    except Exception:  # of a plugin's module, which may hold anything
+        return None
+    return replica
 
 
 def batches(

@@ -242,7 +242,7 @@ class Translator:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.generator.parameters()).device
+        return next((weight.device for weight in self.generator.parameters()), torch.device("cpu"))
 
     @property
     def batched(self) -> bool:

@@ -191,7 +191,7 @@ def translate_volumes(
 ) -> None:  # fmt: skip
     """Translate jobs whose sources are volumes, one after another; what cannot be is in ``report``.
 
-    Memory holds the output, a few planes, and of a volume that can only be unpacked whole that too.
+    Memory holds the output, a few planes for each thread, and of a volume that can only be unpacked whole that too.
     """
     axis = _planes_of(translator.header).axis
     counts = []

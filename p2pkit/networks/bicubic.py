@@ -6,12 +6,15 @@ a product with a small dense matrix, which libraries compute several times as fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
@@ -56,6 +59,15 @@ class _Blocks(NamedTuple):
         return self.first + self.step * (len(self.weights) - 1) + self.weights.shape[2]
 
 
+class _Weights(NamedTuple):
+    """Of each row (or column) of a result, for as many rows of an image."""
+
+    first: NDArray[np.int64]
+    """[rows of the result]: the first row of the image that is taken."""
+    each: NDArray[np.float32]
+    """[rows of the result, rows that are taken]"""
+
+
 def bicubic(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Images [..., C, H, W] resized to ``size``, antialiased."""
     resized: Tensor = vision.resize(image, list(size), interpolation=vision.InterpolationMode.BICUBIC, antialias=True)
@@ -80,7 +92,7 @@ def bicubic_window(image: Tensor, size: tuple[int, int], window: Window) -> Tens
     channels, height, width = image.shape
     down = _blocks(height, size[0], window.top, window.height)
     across = _blocks(width, size[1], window.left, window.width)
-    first, last = down[0].first, down[-1].last
+    first, last = min(blocks.first for blocks in down), max(blocks.last for blocks in down)
     # rows with all their channels beside each other, so that both products are of large matrices
     lines = image[:, first:last].transpose(0, 1).contiguous()
     resized = lines.new_empty(last - first, channels, sum(_counts(across)))
@@ -107,37 +119,43 @@ def _counts(blocks: Sequence[_Blocks]) -> list[int]:
     return [len(each.weights) * BLOCK for each in blocks]
 
 
-@lru_cache(maxsize=256)  # crops of 256 of 286 pixels may begin at 31 places
+@lru_cache(maxsize=1024)  # crops of 256 of 286 pixels may begin at 31 places
 def _blocks(length: int, resized: int, begin: int, count: int) -> list[_Blocks]:
     """How ``count`` rows of a result of so many, from ``begin`` on, come out of ``length`` rows of an image."""
-    weights, whole = _weights(length, resized)[begin : begin + count], count // BLOCK * BLOCK
+    weights, whole = _weights(length, resized), count // BLOCK * BLOCK
     # a last one of fewer rows is not in step with the others
     parts = [*range(0, whole, MOST_BLOCKS * BLOCK), whole, *([count] if whole < count else [])]
-    return [_in_step(weights[start:end]) for start, end in pairwise(parts)]
+    return [_in_step(weights, length, begin + start, begin + end) for start, end in pairwise(parts)]
 
 
-def _in_step(weights: Tensor) -> _Blocks:
-    """Blocks of ``weights`` [rows of the result, rows of the image] that begin at equal distances."""
-    taken = [rows.any(dim=0).nonzero().flatten() for rows in torch.split(weights, BLOCK)]
-    begins, ends, length = [int(each[0]) for each in taken], [int(each[-1]) + 1 for each in taken], weights.shape[1]
-    step = (begins[-1] - begins[0]) // max(1, len(taken) - 1)
+def _in_step(weights: _Weights, length: int, start: int, end: int) -> _Blocks:
+    """Blocks of the rows of the result from ``start`` to ``end`` that begin at equal distances."""
+    firsts, taps = weights.first[start:end], weights.each.shape[1]
+    count = math.ceil(len(firsts) / BLOCK)
+    begins, ends = firsts[::BLOCK].tolist(), [*(firsts[BLOCK - 1 :: BLOCK] + taps).tolist(), int(firsts[-1]) + taps]
+    step = (begins[-1] - begins[0]) // max(1, count - 1)
     while True:
-        steps = range(0, step * len(taken), step) if step else [0] * len(taken)
-        first = min(begin - passed for begin, passed in zip(begins, steps, strict=True))
-        rows = max(end - passed for end, passed in zip(ends, steps, strict=True)) - first
+        first = min(begin - block * step for block, begin in enumerate(begins))
+        rows = max(end - block * step for block, end in enumerate(ends[:count])) - first
         # some may reach beyond the image's edges: then all begin nearer to each other
-        if first >= 0 and first + steps[-1] + rows <= length:
+        if first >= 0 and first + step * (count - 1) + rows <= length:
             break
         step -= 1
-    found = weights.new_zeros(len(taken), BLOCK, rows)
-    for block, own, passed in zip(found, torch.split(weights, BLOCK), steps, strict=True):
-        block[: len(own)] = own[:, first + passed : first + passed + rows]
-    return _Blocks(first, step, found)
+    found, row = np.zeros((count * BLOCK, rows), np.float32), np.arange(len(firsts))
+    places = (firsts - first - row // BLOCK * step)[:, None] + np.arange(taps)
+    found[row[:, None], places] = weights.each[start:end]
+    return _Blocks(first, step, torch.from_numpy(found).view(count, BLOCK, rows))
 
 
-@lru_cache(maxsize=32)
-def _weights(length: int, resized: int) -> Tensor:
+@lru_cache(maxsize=64)
+def _weights(length: int, resized: int) -> _Weights:
     """Those by which rows of a result of so many are summed up of rows of an image, as the library has them."""
     with torch.inference_mode(False), torch.no_grad():
         # the rows of an image that has 1 in another place of each are the weights themselves
-        return bicubic(torch.eye(length, device="cpu")[None], (resized, length))[0]
+        every = bicubic(torch.eye(length, device="cpu")[None], (resized, length))[0].numpy()
+    first, last = (every != 0).argmax(axis=1), length - (every[:, ::-1] != 0).argmax(axis=1)
+    # weights of exactly 0 at either end of a row's must not let it begin after the next one
+    first = np.minimum.accumulate(first[::-1])[::-1]
+    taps = int((last - first).max())
+    first = np.minimum(first, length - taps)
+    return _Weights(first, np.take_along_axis(every, first[:, None] + np.arange(taps), axis=1))
