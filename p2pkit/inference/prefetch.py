@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from copy import copy, deepcopy
 from functools import partial
 from itertools import chain, groupby
@@ -76,8 +76,10 @@ def translated(
     another. All threads share each of the others. So an image's last bits do not depend on how many images there are.
     """
     idle: deque[Translator] = deque()
-    if translator.device.type == "cpu" and (first := _replica(translator)) is not None:
-        idle.append(first)
+    if translator.device.type == "cpu":
+        with suppress(Exception):  # a plugin's module may hold what cannot be copied
+            idle.append(_replica(translator))
+    parallel = bool(idle)
 
     def small(one: tuple[ItemT, Sequence[Tensor], int]) -> bool:
         height, width = fitting_size(translator.generator, one[1][0].shape[1:]) if one[1] else (0, 0)
@@ -91,13 +93,12 @@ def translated(
         try:
             own = idle.pop()
         except IndexError:
-            own = _replica(translator) or translator
+            own = _replica(translator)
         try:
             return through(own, one)
         finally:
             idle.append(own)
 
-    parallel = bool(idle)
     for alone, some in groupby(passes, lambda one: parallel and small(one)):
         if alone:
             with closing(prefetch(in_parallel, some, min(torch.get_num_threads(), MOST_IN_PARALLEL))) as results:
@@ -106,16 +107,13 @@ def translated(
             yield from map(partial(through, translator), some)
 
 
-def _replica(translator: Translator) -> Translator | None:
-    """A translator for another thread, with modules of its own and the same weights; None where there can be none."""
+def _replica(translator: Translator) -> Translator:
+    """A translator for another thread, with modules of its own and the same weights."""
     generator = translator.generator
     shared = {id(each): each for each in chain(generator.parameters(), generator.buffers())}
     replica = copy(translator)
-    try:
-        # what modules keep from one layer to the next, as timm's do of features, is of one call at a time
-        replica.generator = deepcopy(generator, shared)
-    except Exception:  # of a plugin's module, which may hold anything
-        return None
+    # what modules keep from one layer to the next, as timm's do of features, is of one call at a time
+    replica.generator = deepcopy(generator, shared)
     return replica
 
 
