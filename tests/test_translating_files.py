@@ -22,7 +22,7 @@ from p2pkit.errors import P2PKitError
 from p2pkit.images.outputs import SIDECAR
 from p2pkit.inference.files import FileOptions
 from p2pkit.inference.model_file import read_header
-from p2pkit.inference.prefetch import translated
+from p2pkit.inference.prefetch import Pass, translated
 from p2pkit.inference.translator import Translator, load_model
 from tests.conftest import REPOSITORY, Call, picture, save
 
@@ -138,7 +138,7 @@ def test_what_a_network_keeps_within_a_call_is_not_mixed_up(made: Callable[[], t
     torch.set_num_threads(4)
     translator = Translator(made(), read_header(model), read_header(model).policy)
     sources = [torch.rand(3, 64, 64) * 2 - 1 for _ in range(16)]
-    outputs = dict(translated(translator, ((number, [source], 7) for number, source in enumerate(sources))))
+    outputs = dict(translated(translator, (Pass(number, [source], 7) for number, source in enumerate(sources))))
     torch.set_num_threads(1)
     assert [*outputs] == [*range(16)]
     for number, source in enumerate(sources):
@@ -154,7 +154,7 @@ def test_floats_of_small_images_do_not_depend_on_the_number_of_threads(model: Pa
     outputs = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        made = list(translated(translator, ((number, [source], 7) for number, source in enumerate(sources))))
+        made = list(translated(translator, (Pass(number, [source], 7) for number, source in enumerate(sources))))
         assert [number for number, _ in made] == list(range(5))
         outputs.append(torch.stack([output for _, (output,) in made]))
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])

@@ -150,7 +150,7 @@ def _for_memory(of_planes: bool, in_tiles: bool) -> str:
         return "Lower --tile or --batch-size"
     if of_planes:
         return "Lower --threads or --batch-size, or split the volumes; images can be translated in tiles, --tile 512"
-    return "Translate in tiles, of which each has to fit into memory: --tile 512; or lower --threads or --batch-size"
+    return "Lower --threads or --batch-size, or translate in tiles, --tile 512: then an image need not fit into memory"
 
 
 def _tell(report: Report, out: Path, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from p2pkit.inference.destinations import is_one_file, refuse_within
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.pictures import picture_of, to_pixels
 from p2pkit.inference.policy import draws_noise
-from p2pkit.inference.prefetch import batches, prefetch, translated
+from p2pkit.inference.prefetch import Pass, batches, prefetch, translated
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, file_sources
@@ -339,16 +339,14 @@ def _translate_whole(
             progress.advance()
 
 
-def _passes(
-    translator: Translator, images: Iterator[_Image], options: FileOptions
-) -> Iterator[tuple[list[_Image], list[Tensor], int]]:
-    """What goes through the network together: images, their sources, and the seed of a sample; tells of resizing."""
+def _passes(translator: Translator, images: Iterator[_Image], options: FileOptions) -> Iterator[Pass[list[_Image]]]:
+    """The images that go through the network together, for each sample; tells of resizing."""
     for batch in batches(images, options.batch_size if translator.batched else 1, _of_one_size):
         sources = [image.source for image in batch if image.source is not None]
         if any(image.source is not None and image.source.shape[1:] != image.stored for image in batch):
             translator.tell_resizing(options.size or "source")
         for sample in range(options.samples if sources else 1):
-            yield batch, sources, options.seed + sample
+            yield Pass(batch, sources, options.seed + sample)
 
 
 def _of_one_size(one: _Image, other: _Image) -> bool:

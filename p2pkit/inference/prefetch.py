@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from copy import copy, deepcopy
 from functools import partial
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,15 @@ SMALL = 2**17
 same time than each one of its own does."""
 MOST_IN_PARALLEL = 16
 """Images: each takes memory, and what is Python in a network is done by one thread at a time."""
+
+
+class Pass(NamedTuple, Generic[ItemT]):
+    """What goes through a network together: sources [Cs, H, W] of one size, or none, and the seed of their noise."""
+
+    item: ItemT
+    """What goes along with them."""
+    sources: list[Tensor]
+    seed: int
 
 
 def prefetch(
@@ -68,9 +77,9 @@ def _compute_alone() -> None:
 
 
 def translated(
-    translator: Translator, passes: Iterable[tuple[ItemT, Sequence[Tensor], int]]
+    translator: Translator, passes: Iterable[Pass[ItemT]]
 ) -> Generator[tuple[ItemT, Sequence[Tensor]], None, None]:
-    """The translations of each pass's sources [Cs, H, W] of one size with its seed, in order, and what goes with them.
+    """What goes along with each pass, and the translations of its sources, in order.
 
     On a CPU small ones are computed at the same time, each by one thread: threads that share a small map wait for one
     another. All threads share each of the others. So an image's last bits do not depend on how many images there are.
@@ -81,15 +90,14 @@ def translated(
             idle.append(_replica(translator))
     parallel = bool(idle)
 
-    def small(one: tuple[ItemT, Sequence[Tensor], int]) -> bool:
-        height, width = fitting_size(translator.generator, one[1][0].shape[1:]) if one[1] else (0, 0)
-        return len(one[1]) * height * width * translator.header.scale**2 <= SMALL
+    def small(one: Pass[ItemT]) -> bool:
+        height, width = fitting_size(translator.generator, one.sources[0].shape[1:]) if one.sources else (0, 0)
+        return len(one.sources) * height * width * translator.header.scale**2 <= SMALL
 
-    def through(own: Translator, one: tuple[ItemT, Sequence[Tensor], int]) -> tuple[ItemT, Sequence[Tensor]]:
-        item, sources, seed = one
-        return item, own.tensor(torch.stack(list(sources)), seed).unbind() if sources else ()
+    def through(own: Translator, one: Pass[ItemT]) -> tuple[ItemT, Sequence[Tensor]]:
+        return one.item, own.tensor(torch.stack(one.sources), one.seed).unbind() if one.sources else ()
 
-    def in_parallel(one: tuple[ItemT, Sequence[Tensor], int]) -> tuple[ItemT, Sequence[Tensor]]:
+    def in_parallel(one: Pass[ItemT]) -> tuple[ItemT, Sequence[Tensor]]:
         try:
             own = idle.pop()
         except IndexError:

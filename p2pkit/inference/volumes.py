@@ -23,7 +23,7 @@ from p2pkit.images.volumes import ENDINGS, Volume, gathered, is_volume, open_vol
 from p2pkit.inference.model_header import ModelHeader, PlanesHeader
 from p2pkit.inference.odd_sources import OddSources, Seen
 from p2pkit.inference.pictures import to_pixels
-from p2pkit.inference.prefetch import batches, prefetch, translated
+from p2pkit.inference.prefetch import Pass, batches, prefetch, translated
 from p2pkit.inference.records import Records
 from p2pkit.inference.several import several_sources
 from p2pkit.inference.sources import Source, StoredAs, files_of, identity_of, part_for
@@ -245,11 +245,11 @@ def _planes(
             look_at(pixels, tensor)
         return translator.to_trained_size(tensor, size)
 
-    def passes(sources: Iterator[Tensor]) -> Iterator[tuple[None, list[Tensor], int]]:
+    def passes(sources: Iterator[Tensor]) -> Iterator[Pass[None]]:
         for batch in batches(sources, options.batch_size if translator.batched else 1):
             if tuple(batch[0].shape[1:]) != height_width:
                 translator.tell_resizing(size)
-            yield None, batch, seed
+            yield Pass(None, batch, seed)
 
     # one thread: what it sees is added up
     with (
