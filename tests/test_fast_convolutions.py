@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from p2pkit.components.catalogue import create
 from p2pkit.networks import winograd
@@ -120,6 +121,16 @@ def test_others_stay_as_they_are() -> None:
     kinds = list(map(type, others))
     speed_up_convolutions(nn.Sequential(*others))
     assert list(map(type, others)) == kinds
+
+
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_a_graph_of_them_takes_any_size(kind: type[nn.Conv2d | nn.ConvTranspose2d]) -> None:
+    layer = kind(128, 128, 4, 2, 1).requires_grad_(False)
+    speed_up_convolutions(layer)
+    sizes = {axis: Dim(f"side{axis}", min=1 if axis == 0 else 4, max=64) for axis in (0, 2, 3)}
+    program = torch.export.export(layer, (torch.rand(2, 128, 4, 6),), dynamic_shapes=(sizes,)).module()
+    for images in (torch.rand(1, 128, 4, 4), torch.rand(3, 128, 20, 18)):
+        torch.testing.assert_close(program(images), layer(images), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_of_gradients() -> None:

@@ -80,9 +80,10 @@ class _Conv2d(nn.Conv2d):
 
 class _ConvTranspose2d(nn.ConvTranspose2d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in torch
+        if output_size is not None or not _fits(self, input) or min(size := _size(self, input)) < 1:
+            return super().forward(input, output_size)
         is_small = len(input) * math.prod(input.shape[2:]) <= MOST_POSITIONS
-        usual = output_size is None and _fits(self, input) and min(size := _size(self, input)) > 0
-        if not usual or not (is_small or _gives_little(self)):
+        if not (is_small or _gives_little(self)):
             return super().forward(input, output_size)
         assert not isinstance(self.padding, str)
         weights = self.weight.reshape(self.in_channels, -1)
@@ -153,11 +154,11 @@ def _with_bias(layer: Layer, output: Tensor) -> Tensor:
 
 def _fits(layer: Layer, images: Tensor) -> bool:
     """Whether ``layer`` can take ``images``, on a CPU and as they are."""
+    if torch.compiler.is_compiling():
+        return False  # before a question about sizes, which may be open
     if images.ndim != 4 or images.shape[1] != layer.in_channels or not images.numel():
         return False  # torch says what is wrong
-    if images.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return False
-    return images.dtype == layer.weight.dtype
+    return images.device.type == "cpu" and images.dtype == layer.weight.dtype and not torch.is_autocast_enabled("cpu")
 
 
 def _size(layer: Layer, images: Tensor) -> tuple[int, int]:
