@@ -102,7 +102,7 @@ def evaluate(
         P2PKitError: the model, the data or a metric cannot be used.
     """
     with _processes(device) as accelerator:
-        translator = on_every_process(accelerator, partial(load_model, model, device))
+        translator = on_every_process(accelerator, partial(load_model, model, device, as_validated=True))
         found = partial(data_for, translator.header, data, metrics, overrides)
         recipe, loaded = on_every_process(accelerator, found)
         chosen = loaded.test if isinstance(data, tuple) else chosen_set(loaded, split)

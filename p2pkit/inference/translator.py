@@ -358,7 +358,7 @@ class Translator:
                 f"generator {about.generator!r} gives images of {found[0]}x{found[1]} where the model file says "
                 f"{height}x{width}; it was made by {about.distribution} {about.distribution_version}, install that"
             )
-        made = torch.cat(outputs)
+        made = torch.cat(outputs).contiguous()
         if not all(one.isfinite() for one in made.aminmax()):
             remedy = "" if self.precision == "no" else f"; it may without precision {self.precision}"
             raise P2PKitError(f"generator {self.header.generator!r} gives values that are NaN or infinite{remedy}")
@@ -371,11 +371,13 @@ def load_model(
     norm: Normalisation | None = None,
     dropout: bool | None = None,
     precision: Precision = "no",
+    as_validated: bool = False,
 ) -> Translator:
     """The translator in a model file, or in the run folder that holds one; or PLUGIN:MODEL, one that a plugin provides.
 
     ``device`` is "cpu", "cuda", "cuda:N", "mps", or "auto" or None for the best there is; ``norm`` and ``dropout``
     replace the file's own policy (see inference.Policy); ``precision`` is "no" for float32, "bf16", or "fp16".
+    With ``as_validated`` a CPU computes as it does in training's validation, to the last bit, which takes longer.
 
     Raises:
         P2PKitError: there is no such device here, or it cannot compute in that precision.
@@ -392,5 +394,5 @@ def load_model(
         norm=norm or header.policy.norm,
         dropout=header.policy.dropout if dropout is None else dropout,
     )
-    speed_up_convolutions(generator.to(chosen))
+    speed_up_convolutions(generator.to(chosen), frozen=not as_validated)
     return Translator(generator, header, policy, precision)

@@ -5,6 +5,9 @@ pixels, so that reading weights is nearly all they do. With the columns of the m
 each weight is read once, which the library does not come near. Those of stride 1, most of what a PatchGAN and a ResNet
 compute, go Winograd's way (networks/winograd). Where few channels come out, as of the last layer of a generator or a
 PatchGAN, each pixel is multiplied where it is, and the products are added up where they belong (fold).
+
+Of a network that translates, weights stay as they are: those of small maps, and of all others that do not go Winograd's
+way or give few channels, are arranged for the library once (networks/prepacked).
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from p2pkit.networks import winograd
+from p2pkit.networks import prepacked, winograd
+from p2pkit.networks.encoding import Encoded
 
 Layer = nn.Conv2d | nn.ConvTranspose2d
 MOST_POSITIONS = 64
@@ -34,18 +38,39 @@ FEWEST_CHANNELS = 128
 """That go in and come out. With fewer, Winograd's way takes more time to look at tiles than it saves."""
 
 
-def speed_up_convolutions(network: nn.Module) -> None:
+def speed_up_convolutions(network: nn.Module, frozen: bool = False) -> None:
     """Let the plain convolutions of ``network`` take the faster way wherever there is one.
 
-    Parameters, buffers and their names stay, and so do the results, but for rounding.
+    Parameters, buffers and their names stay, and so do the results, but for rounding. Of a network that is ``frozen``,
+    as for translating, maps are channels last on a CPU if all its modules take them so, and weights take their memory
+    once more for each of the last sizes of images.
     """
+    behind_encodings = network.network if isinstance(network, Encoded) else network
+    prepacks = set(behind_encodings.modules()) if frozen and _takes_channels_last(behind_encodings) else set()
     for module in network.modules():
         # not those of subclasses, which may compute something else
-        if not isinstance(module, Layer) or type(module) not in _FASTER:
+        if not isinstance(module, Layer) or type(module) not in _FASTER or not _is_usual(module):
             continue
-        usual = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
-        if usual and (module.weight.numel() >= FEWEST_WEIGHTS or _gives_little(module)):
-            module.__class__ = _FASTER[type(module)]
+        faster, prepacked_one = _FASTER[type(module)]
+        other_way = _gives_little(module) or _winograd_is_faster(module, module.weight.dtype)
+        if module in prepacks and prepacked.can_prepack(module) and not other_way:
+            module.__class__ = prepacked_one
+        elif module.weight.numel() >= FEWEST_WEIGHTS or _gives_little(module):
+            module.__class__ = faster
+
+
+def _takes_channels_last(network: nn.Module) -> bool:
+    """Whether its modules take maps in any memory layout. Some take views that channels first alone allow."""
+    if getattr(network, "channels_last", False):
+        return True  # its authors say so
+    ours = type(network).__module__.partition(".")[0] in ("torch", "p2pkit")
+    return ours and all(map(_takes_channels_last, network.children()))
+
+
+def _is_usual(layer: Layer) -> bool:
+    if isinstance(layer, nn.ConvTranspose2d) and any(map(int.__ge__, layer.output_padding, layer.stride)):
+        return False  # it reaches past what its products add up to
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
 
 
 class _Conv2d(nn.Conv2d):
@@ -56,7 +81,7 @@ class _Conv2d(nn.Conv2d):
             return self._multiply(input, size)
         if _gives_little(self):
             return self._spread(input, size)
-        if not _winograd_is_faster(self, input):
+        if not _winograd_is_faster(self, input.dtype):
             return super().forward(input)
         return _with_bias(self, winograd.convolve(input, self.weight, int(self.padding[0])))
 
@@ -145,7 +170,30 @@ def _sum_of_outer(left: Tensor, right: Tensor) -> Tensor:
     return (parts @ right.expand(blocks, *right.shape)).view(-1, right.shape[1])
 
 
-_FASTER: dict[type, type] = {nn.Conv2d: _Conv2d, nn.ConvTranspose2d: _ConvTranspose2d}
+class _PrepackedConv2d(_Conv2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as in torch
+        if _takes_prepacked(self, input):
+            return prepacked.convolve(self, input)
+        return super().forward(input) if self.weight.numel() >= FEWEST_WEIGHTS else nn.Conv2d.forward(self, input)
+
+
+class _PrepackedConvTranspose2d(_ConvTranspose2d):
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002 - as in torch
+        if output_size is None and _takes_prepacked(self, input):
+            return prepacked.convolve(self, input)
+        wide = self.weight.numel() >= FEWEST_WEIGHTS
+        return super().forward(input, output_size) if wide else nn.ConvTranspose2d.forward(self, input, output_size)
+
+
+_FASTER: dict[type, tuple[type, type]] = {
+    nn.Conv2d: (_Conv2d, _PrepackedConv2d),
+    nn.ConvTranspose2d: (_ConvTranspose2d, _PrepackedConvTranspose2d),
+}
+"""For layers whose weights may change, and for those whose weights stay."""
+
+
+def _takes_prepacked(layer: Layer, images: Tensor) -> bool:
+    return prepacked.stays(layer.weight) and _fits(layer, images) and min(_size(layer, images)) > 0
 
 
 def _with_bias(layer: Layer, output: Tensor) -> Tensor:
@@ -154,7 +202,7 @@ def _with_bias(layer: Layer, output: Tensor) -> Tensor:
 
 def _fits(layer: Layer, images: Tensor) -> bool:
     """Whether ``layer`` can take ``images``, on a CPU and as they are."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
         return False  # before a question about sizes, which may be open
     if images.ndim != 4 or images.shape[1] != layer.in_channels or not images.numel():
         return False  # torch says what is wrong
@@ -187,10 +235,12 @@ def _gives_little(layer: Layer) -> bool:
     return within and layer.stride == layer.dilation == (1, 1)
 
 
-def _winograd_is_faster(layer: nn.Conv2d, images: Tensor) -> bool:
-    """Whether it is for this layer, and exact to float32's rounding."""
-    if layer.stride != (1, 1) or layer.dilation != (1, 1) or layer.padding[0] != layer.padding[1]:
+def _winograd_is_faster(layer: Layer, dtype: torch.dtype) -> bool:
+    """Whether it is for this layer and images of ``dtype``, and exact to float32's rounding."""
+    if isinstance(layer, nn.ConvTranspose2d) or layer.padding[0] != layer.padding[1]:
+        return False
+    if layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
     square = layer.kernel_size[0] == layer.kernel_size[1] and layer.kernel_size[0] in winograd.KERNELS
     wide = min(layer.in_channels, layer.out_channels) >= FEWEST_CHANNELS
-    return square and wide and images.dtype == torch.float32
+    return square and wide and dtype == torch.float32

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from p2pkit.components.signature import supplied_names
 from p2pkit.contracts import Policy, SizedGenerator
+from p2pkit.errors import shortened
 from p2pkit.export.exporting import export_model
 from p2pkit.inference.model_file import write_model
 from p2pkit.inference.model_header import ModelHeader
 from p2pkit.inference.policy import Corner, infer
+from p2pkit.networks.fast_convolutions import speed_up_convolutions
 from p2pkit.networks.fitting import fitting_size
 from p2pkit.testing.checks import ContractCheck, ContractViolation, Subject, contract, require
 from p2pkit.testing.fixtures import TWO_SOURCES, encoded, half_mask, two_sources
@@ -42,8 +44,8 @@ CORNERS = ((0, 0), (20, 48), (7, 5))
 REMEDY = (
     "draw noise by torch.nn.Dropout, or by Latent or SpatialNoise of p2pkit.networks.latent, which translation seeds"
 )
-BATCH_TOLERANCE = 1e-3
-"""As a part of the largest value; the last bits of a convolution depend on how many images there are."""
+TOLERANCE = 1e-3
+"""As a part of the largest value; the last bits of a convolution depend on its way and on how many images there are."""
 
 
 def _made(subject: Subject, seed: int = 0) -> Any:
@@ -189,12 +191,28 @@ def translates_each_by_itself(subject: Subject) -> None:
     for corners in ([(0, 0)] * 3, CORNERS):
         each = zip(torch.split(source, 1), corners, strict=True)
         alone = torch.cat([_translated(generator, image, [corner]) for image, corner in each])
-        together = _translated(generator, source, corners)
-        difference, largest = float((together - alone).abs().max()), float(alone.abs().max())
-        require(
-            difference <= BATCH_TOLERANCE * largest,
-            f"values of up to {largest:.2g} that differ by up to {difference:.2g} between a batch and its images",
-        )
+        _require_close(_translated(generator, source, corners), alone, "between a batch and its images")
+
+
+@contract("opened on a CPU, where convolutions go faster ways, it translates as it does in validation")
+def translates_the_faster_ways(subject: Subject) -> None:
+    """They round otherwise; and give maps channels last to modules that are said to take them."""
+    generator, opened = _made(subject), _made(subject).requires_grad_(False)
+    speed_up_convolutions(opened, frozen=True)
+    source = _source(subject, generator, count=1)
+    expected = _translated(generator, source)
+    try:
+        found = _translated(opened, source)
+    except RuntimeError as error:
+        hint = "; leave out channels_last" if getattr(generator, "channels_last", False) else ""
+        raise ContractViolation(f"{shortened(error)}{hint}") from error
+    _require_close(found, expected, "from those in validation")
+
+
+def _require_close(found: Tensor, expected: Tensor, between: str) -> None:
+    difference, largest = float((found - expected).abs().max()), float(expected.abs().max())
+    alike = difference <= TOLERANCE * largest
+    require(alike, f"values of up to {largest:.2g} that differ by up to {difference:.2g} {between}")
 
 
 @contract("weights saved after a step of training, and loaded into another one like it, give the same output")
@@ -250,8 +268,8 @@ def can_be_tried(subject: Subject) -> None:
 
 CHECKS = (
     is_trainable, declares_its_sizes, gives_images, takes_constants, takes_its_sizes, enlarges, learns,
-    follows_the_seed, leaves_no_trace, translates_each_by_itself, can_be_saved, takes_two_sources, can_be_copied,
-    can_be_tried,
+    follows_the_seed, leaves_no_trace, translates_each_by_itself, translates_the_faster_ways, can_be_saved,
+    takes_two_sources, can_be_copied, can_be_tried,
 )  # fmt: skip
 
 

@@ -208,6 +208,25 @@ class BatchMean(Good):
         return super().colours(values - values.mean(dim=0, keepdim=True) if len(values) > 1 else values)
 
 
+class TakesAView(Good):
+    """A generator that says that it takes maps channels last, and does not."""
+
+    channels_last = True
+
+    def colours(self, values: Tensor) -> Tensor:
+        return super().colours(values.view(len(values), -1).view(values.shape))
+
+
+class TakesStrides(Good):
+    """A generator that says that it takes maps channels last, and takes them for others."""
+
+    channels_last = True
+
+    def colours(self, values: Tensor) -> Tensor:
+        flat = values.as_strided((len(values), values[0].numel()), (values[0].numel(), 1))
+        return super().colours(flat.reshape(values.shape))
+
+
 class HiddenWeight(Good):
     """A generator with a random tensor that is neither a parameter nor a buffer."""
 
@@ -301,6 +320,8 @@ BROKEN = [
         (generators.leaves_no_trace, UnseededNoise, "two translations of one source differ; draw noise by"),
         (generators.leaves_no_trace, Counting, "translation has changed the state: calls"),
         (generators.translates_each_by_itself, BatchMean, "between a batch and its images"),
+        (generators.translates_the_faster_ways, TakesAView, "leave out channels_last"),
+        (generators.translates_the_faster_ways, TakesStrides, "from those in validation"),
         (generators.can_be_saved, HiddenWeight, "neither a parameter nor a buffer"),
         (generators.can_be_saved, HiddenState, "neither a parameter nor a buffer"),
         (generators.can_be_saved, Tied, "share memory"),

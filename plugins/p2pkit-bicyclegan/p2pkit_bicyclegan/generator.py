@@ -33,6 +33,8 @@ class LatentUNet(nn.Module):
             checkerboard.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         source_channels: int,

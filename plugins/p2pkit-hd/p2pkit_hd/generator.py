@@ -52,6 +52,8 @@ class TrunkSettings:
 class HDGenerator(nn.Module):
     """A trunk, whose last features are as large as the source, and the output layer."""
 
+    channels_last = True
+
     def __init__(self, settings: TrunkSettings, target_channels: int) -> None:
         super().__init__()
         self.size_multiple = 2 ** (settings.halvings + settings.enhancers)
