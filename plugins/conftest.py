@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Call, Outcome, cache_folder, p2pkit, pairs, recipe
+from tests.conftest import Call, Outcome, cache_folder, memory_given_back, p2pkit, pairs, recipe
 from tests.plugins_in_tree import describe_in, in_tree, installed
 
-__all__ = ["cache_folder", "p2pkit", "pairs", "recipe"]
+__all__ = ["cache_folder", "memory_given_back", "p2pkit", "pairs", "recipe"]
 
 
 @pytest.fixture

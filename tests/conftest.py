@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ class Outcome:
 
 
 Call = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def memory_given_back() -> Iterator[None]:
+    """What runs in this process free is the system's again, so that tests of memory find it as in a new process.
+
+    Kept, it would be a free heap of a gigabyte, which is cleared, and taken from the system, where it is used again.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("p2pkit.runs.freed_memory_kept", nullcontext)
+        yield
 
 
 @pytest.fixture(autouse=True)
