@@ -206,7 +206,7 @@ def test_an_encoding_is_not_asked(says: bool, taken: list[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_traced_network_takes_any_size(taken: list[str]) -> None:
+def test_a_traced_network_takes_any_size() -> None:
     with torch.inference_mode(False):
         network = frozen(nn.Sequential(nn.Conv2d(4, 8, 4, 2, 1), nn.ConvTranspose2d(8, 4, 4, 2, 1)))
     with torch.no_grad():

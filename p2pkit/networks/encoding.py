@@ -87,3 +87,8 @@ class Encoded(nn.Module):
         if self.parts:
             source = resize_sources(source, (arguments[0].shape[2], arguments[0].shape[3]), self.parts)
         return self.network(self.encoding(source), *arguments, **keywords)
+
+
+def behind_encoding(network: nn.Module) -> nn.Module:
+    """The network that is given what is encoded, out of an :class:`Encoded`; another one as it is."""
+    return network.network if isinstance(network, Encoded) else network

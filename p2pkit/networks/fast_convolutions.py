@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from p2pkit.networks import prepacked, winograd
-from p2pkit.networks.encoding import Encoded
+from p2pkit.networks.encoding import behind_encoding
+from p2pkit.networks.prepacked import Layer
 
-Layer = nn.Conv2d | nn.ConvTranspose2d
 MOST_POSITIONS = 64
 """Of the smaller map, in the whole batch. From 256 on the library is as fast, on AVX2 and on AVX-512."""
 FEWEST_WEIGHTS = 2**17
@@ -45,8 +45,8 @@ def speed_up_convolutions(network: nn.Module, frozen: bool = False) -> None:
     as for translating, maps are channels last on a CPU if all its modules take them so, and weights take their memory
     once more for each of the last sizes of images.
     """
-    behind_encodings = network.network if isinstance(network, Encoded) else network
-    prepacks = set(behind_encodings.modules()) if frozen and _takes_channels_last(behind_encodings) else set()
+    own = behind_encoding(network)
+    prepacks = set(own.modules()) if frozen and _takes_channels_last(own) else set()
     for module in network.modules():
         # not those of subclasses, which may compute something else
         if not isinstance(module, Layer) or type(module) not in _FASTER or not _is_usual(module):

@@ -35,11 +35,11 @@ all threads; it goes when the weights go."""
 
 
 def can_prepack(layer: Layer) -> bool:
-    """Whether oneDNN computes ``layer`` by the operators used here, as far as its shape goes.
+    """Whether oneDNN computes ``layer``, which has no groups, by the operators used here.
 
     In others, with dilation or uneven strides, these have been seen to crash or to read what was never written.
     """
-    even = layer.groups == 1 and layer.dilation == (1, 1) and layer.stride[0] == layer.stride[1]
+    even = layer.dilation == (1, 1) and layer.stride[0] == layer.stride[1]
     return even and layer.weight.dtype == torch.float32 and _is_there()
 
 
@@ -81,16 +81,17 @@ def _prepacked(layer: Layer, images: Tensor) -> Tensor:
     weight, sizes = layer.weight, _sizes(layer)
     now = (*sizes, images.shape, torch.get_num_threads(), weight._version, weight.data_ptr())
     known: tuple[_Packed, ...] = _packed.get(weight, ())  # type: ignore[no-untyped-call]
+    if known and known[0].arranged_for == now:
+        return known[0].weights
     found = next((one for one in known if one.arranged_for == now), None)
     if found is None:
         operator: Any = torch.ops.mkldnn._reorder_convolution_weight
         if isinstance(layer, nn.ConvTranspose2d):
             operator = torch.ops.mkldnn._reorder_convolution_transpose_weight
         found = _Packed(now, weight.detach(), operator(weight, *sizes, 1, list(images.shape)))
-        known = tuple(one for one in known if one.arranged_for[-2:] == now[-2:])
-    if found is not next(iter(known), None):
-        others = (one for one in known if one is not found)
-        _packed[weight] = (found, *others)[:MOST_SIZES]
+    # those of weights that have been changed since are of no use
+    others = (one for one in known if one is not found and one.arranged_for[-2:] == now[-2:])
+    _packed[weight] = (found, *others)[:MOST_SIZES]
     return found.weights
 
 

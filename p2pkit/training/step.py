@@ -15,7 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from p2pkit.contracts import DiscriminatorOutput, Step, WeightedLoss
 from p2pkit.errors import RecipeError
-from p2pkit.networks.encoding import Encoded
+from p2pkit.networks.encoding import behind_encoding
 from p2pkit.training.discriminator_augmentation import DRAWS, AugmentedDiscriminator
 from p2pkit.training.metrics_log import ACCURACIES
 
@@ -27,8 +27,7 @@ def unwrap_model(network: nn.Module) -> Any:
 
 
 def _behind_encoding(network: nn.Module) -> Any:
-    network = getattr(network, "module", network)  # DistributedDataParallel
-    return network.network if isinstance(network, Encoded) else network
+    return behind_encoding(getattr(network, "module", network))  # DistributedDataParallel has it as its module
 
 
 @dataclass(eq=False)

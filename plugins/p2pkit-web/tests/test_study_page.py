@@ -114,6 +114,7 @@ def test_practice_tells_and_shows_again(browser: Any, site: Site, study: Study) 
     page.locator("#left:enabled").wait_for()
     page.keyboard.press("1")
     page.locator("#count", has_text="Pair 2 of 5").wait_for()  # nobody is told, nobody need press "Next pair"
+    assert page.locator("#prompt").inner_text() in ("Which one was the fake?", "Look closely")
     assert page.locator("em").all_inner_texts() == ["", ""]
 
 
