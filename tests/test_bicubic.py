@@ -49,12 +49,13 @@ def test_a_part_of_a_resized_image_is_what_the_whole_has_there(
 
 
 @pytest.mark.parametrize(("length", "size", "crop"), [(128, 384, 321), (200, 280, 257), (26, 257, 34), (90, 40, 17)])
-def test_crops_of_a_block_and_a_row_more_at_every_place(length: int, size: int, crop: int) -> None:
-    given = image(1, length, 3)
-    whole = bicubic(given, (size, 3)).clamp(-1, 1)
-    for top in range(size - crop + 1):
-        window = Window(top, 0, crop, 3)
-        assert (resize(given, (size, 3), window=window) - window.of(whole)).abs().max() <= ROUNDING
+def test_crops_of_a_block_and_one_more_at_every_place(length: int, size: int, crop: int) -> None:
+    tall, wide = image(1, length, 3), image(1, 3, length)
+    for given, shape in ((tall, (size, 3)), (wide, (3, size))):
+        whole = bicubic(given, shape).clamp(-1, 1)
+        for place in range(size - crop + 1):
+            window = Window(place, 0, crop, 3) if given is tall else Window(0, place, 3, crop)
+            assert (resize(given, shape, window=window) - window.of(whole)).abs().max() <= ROUNDING
 
 
 @pytest.mark.parametrize("resampling", ["bicubic", "nearest"])

@@ -256,18 +256,20 @@ def normalize(
         _scale(tensor, key, reading.ranges or ((low, high),), reading.logarithmic)
         tensor.clamp_(-1.0, 1.0)
     else:
-        to_unit_range(tensor, (low, high))
+        # without a range that is given, none lies outside
+        to_unit_range(tensor, (low, high), clips=values is not None)
     tensor = tensor.float()
     if where is None or reading.fill is not None:
         return tensor
     return tensor.masked_fill_(torch.from_numpy(where.transpose(2, 0, 1)), 0.0)
 
 
-def to_unit_range(tensor: Tensor, values: ValueRange) -> Tensor:
-    """``tensor``, changed in place: ``values`` (low, high) become -1 and 1, and what lies outside is clipped."""
+def to_unit_range(tensor: Tensor, values: ValueRange, clips: bool = True) -> Tensor:
+    """``tensor``, changed in place: ``values`` (low, high) become -1 and 1; it ``clips`` what lies outside."""
     low, high = values
     tensor = tensor.sub_(low) if low else tensor
-    return tensor.mul_(2.0 / (high - low)).sub_(1.0).clamp_(-1.0, 1.0)
+    tensor = tensor.mul_(2.0 / (high - low)).sub_(1.0)
+    return tensor.clamp_(-1.0, 1.0) if clips else tensor
 
 
 def _scale(tensor: Tensor, key: str, ranges: Sequence[ValueRange], logarithmic: bool) -> None:

@@ -1,7 +1,7 @@
-"""Bicubic resizing of an image on a CPU, of as much of it as a crop shows, by products of small matrices.
+"""Bicubic resizing of an image on a CPU, of as much of it as a crop shows, by the fastest sums that PyTorch has.
 
-Each row and column of the result is a weighted sum of a few neighbouring ones. Taken a block at a time, such sums are
-a product with a small dense matrix, which libraries compute several times as fast as PyTorch does those sums.
+Each row and column of the result is a weighted sum of a few neighbouring ones. Of whole rows that is what sums up the
+vectors of an embedding. Columns a block at a time are a product with a small dense matrix.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 BLOCK = 16
-"""Rows or columns of the result that are one product."""
+"""Columns of the result that are one product."""
 MOST_BLOCKS = 16
-"""In one call. The more of them begin at equal distances, the more rows each takes for nothing."""
+"""In one call. The more of them begin at equal distances, the more columns each takes for nothing."""
 LARGEST, SMALLEST_FACTOR = 1024, 0.4
 """From images of more pixels a side, and to less than this share of it, products take longer than sums."""
 
@@ -44,19 +45,29 @@ class Window(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-    """Rows (or columns) of the result, block by block, each of as many rows of an image as the others."""
+    """Columns of the result, block by block, each of as many columns of an image as the others."""
 
     first: int
-    """The row of the image with which the first block begins."""
+    """The column of the image with which the first block begins."""
     step: int
-    """By how many rows the next block begins further on."""
+    """By how many columns the next block begins further on."""
     weights: Tensor
-    """[blocks, BLOCK, rows of the image]; rows of the last block that the result does not have are 0."""
+    """[blocks, BLOCK, columns of the image]; columns of the last block that the result does not have are 0."""
 
-    @property
-    def last(self) -> int:
-        """The row of the image behind the last one that is taken."""
-        return self.first + self.step * (len(self.weights) - 1) + self.weights.shape[2]
+
+class _Sums(NamedTuple):
+    """Rows of the result as weighted sums of rows of an image, channel after channel."""
+
+    first: int
+    """The row of a channel from which on they are counted."""
+    last: int
+    """The one behind the last that is taken."""
+    rows: Tensor
+    """Those that are taken for the first row of the result, for the second one, and so on, one after another."""
+    begins: Tensor
+    """[rows of the result]: where among these its own begin."""
+    weights: Tensor
+    """Of each of these."""
 
 
 class _Weights(NamedTuple):
@@ -87,49 +98,51 @@ def goes_by_products(image: Tensor, size: tuple[int, int]) -> bool:
 def bicubic_window(image: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     """The ``window`` of what :func:`bicubic` makes of an image [C, H, W], but for the last bits.
 
-    Those may depend on the number of threads. In memory its rows have all their channels beside each other.
+    Those may depend on the number of threads.
     """
     channels, height, width = image.shape
-    down = _blocks(height, size[0], window.top, window.height)
+    down = _sums(height, size[0], window.top, window.height, channels)
     across = _blocks(width, size[1], window.left, window.width)
-    first, last = min(blocks.first for blocks in down), max(blocks.last for blocks in down)
-    # rows with all their channels beside each other, so that both products are of large matrices
-    lines = image[:, first:last].transpose(0, 1).contiguous()
-    resized = lines.new_empty(last - first, channels, sum(_counts(across)))
-    for blocks, place in zip(across, torch.split(resized, _counts(across), dim=2), strict=True):
+    lines = image[:, down.first : down.last].contiguous().view(-1, width)
+    resized = lines.new_empty(len(lines), sum(_counts(across)))
+    for blocks, place in zip(across, torch.split(resized, _counts(across), dim=1), strict=True):
         count, _, taken = blocks.weights.shape
-        columns = lines.as_strided(
-            (count, lines[..., 0].numel(), taken), (blocks.step, width, 1), lines.storage_offset() + blocks.first
-        )
+        begin = lines.storage_offset() + blocks.first
+        columns = lines.as_strided((count, len(lines), taken), (blocks.step, width, 1), begin)
         products = torch.bmm(columns, blocks.weights.transpose(1, 2))
-        place.view(*place.shape[:2], count, BLOCK).copy_(
-            products.view(count, *lines.shape[:2], BLOCK).permute(1, 2, 0, 3)
-        )
-    lines, row = resized, resized[0].numel()
-    resized = lines.new_empty(sum(_counts(down)), *lines.shape[1:])
-    for blocks, place in zip(down, torch.split(resized, _counts(down)), strict=True):
-        count, _, taken = blocks.weights.shape
-        rows = lines.as_strided((count, taken, row), (blocks.step * row, row, 1), (blocks.first - first) * row)
-        torch.bmm(blocks.weights, rows, out=place.view(count, BLOCK, row))
-    return resized[: window.height, :, : window.width].transpose(0, 1)
+        place.view(len(lines), count, BLOCK).copy_(products.transpose(0, 1))
+    sums = F.embedding_bag(down.rows, resized, down.begins, mode="sum", per_sample_weights=down.weights)
+    return sums.view(channels, window.height, -1)[..., : window.width]
 
 
 def _counts(blocks: Sequence[_Blocks]) -> list[int]:
-    """Rows of the result in each call, with those that the last block has too many."""
+    """Columns of the result in each call, with those that the last block has too many."""
     return [len(each.weights) * BLOCK for each in blocks]
 
 
 @lru_cache(maxsize=1024)  # crops of 256 of 286 pixels may begin at 31 places
+def _sums(length: int, resized: int, begin: int, count: int, channels: int) -> _Sums:
+    """How ``count`` rows of a result of so many, from ``begin`` on, are summed up of ``length`` rows of an image."""
+    weights = _weights(length, resized)
+    firsts, each = weights.first[begin : begin + count], weights.each[begin : begin + count]
+    taps = each.shape[1]
+    first, last = int(firsts[0]), int(firsts[-1]) + taps
+    channel, tap = np.arange(channels)[:, None, None], np.arange(taps)
+    rows, begins = channel * (last - first) + firsts[:, None] - first + tap, np.arange(channels * count) * taps
+    return _Sums(first, last, *map(torch.from_numpy, (rows.ravel(), begins, np.tile(each.ravel(), channels))))
+
+
+@lru_cache(maxsize=1024)
 def _blocks(length: int, resized: int, begin: int, count: int) -> list[_Blocks]:
-    """How ``count`` rows of a result of so many, from ``begin`` on, come out of ``length`` rows of an image."""
+    """How ``count`` columns of a result of so many, from ``begin`` on, come out of an image's ``length`` columns."""
     weights, whole = _weights(length, resized), count // BLOCK * BLOCK
-    # a last one of fewer rows is not in step with the others
+    # a last one of fewer columns is not in step with the others
     parts = [*range(0, whole, MOST_BLOCKS * BLOCK), whole, *([count] if whole < count else [])]
     return [_in_step(weights, length, begin + start, begin + end) for start, end in pairwise(parts)]
 
 
 def _in_step(weights: _Weights, length: int, start: int, end: int) -> _Blocks:
-    """Blocks of the rows of the result from ``start`` to ``end`` that begin at equal distances."""
+    """Blocks of the columns of the result from ``start`` to ``end`` that begin at equal distances."""
     firsts, taps = weights.first[start:end], weights.each.shape[1]
     count = math.ceil(len(firsts) / BLOCK)
     begins, ends = firsts[::BLOCK].tolist(), [*(firsts[BLOCK - 1 :: BLOCK] + taps).tolist(), int(firsts[-1]) + taps]
