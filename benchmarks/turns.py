@@ -30,15 +30,10 @@ Task = Generator[Any, bool, None]
 class Side:
     """A process that does one thing, a turn at a time; between its turns it waits for a line, and is idle."""
 
-    def __init__(self, script: str, task: str, given: Mapping[str, Any]) -> None:
+    def __init__(self, script: str, task: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         words = [sys.executable, str(Path(__file__).with_name(script)), task, json.dumps(given)]
         self.name = f"{script} {task}"
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - what its libraries print; shown where it fails
-        environment = dict(os.environ)
-        if script == OURS:
-            from p2pkit.cli.main import spin_briefly  # the other side, which reads this file too, goes without p2pkit
-
-            spin_briefly(environment)  # as the command line does
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, env=environment
         )
@@ -76,10 +71,14 @@ class Side:
 @contextmanager
 def sides(*wanted: tuple[str, str, Mapping[str, Any]]) -> Iterator[list[Side]]:
     """Several of them, ended whatever happens."""
+    from p2pkit.utils.openmp import set_spinning  # the other side, which reads this file too, goes without p2pkit
+
+    ours = dict(os.environ)
+    set_spinning(ours)  # as the command line does, which finds the cores as they are before all these begin
     with ExitStack() as stack:
         made = []
-        for each in wanted:
-            made.append(Side(*each))
+        for script, *rest in wanted:
+            made.append(Side(script, *rest, ours if script == OURS else os.environ))
             stack.callback(made[-1].process.kill)
         for side in made:  # which begin at the same time
             side.be_ready()

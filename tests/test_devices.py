@@ -14,6 +14,7 @@ import p2pkit as package
 from p2pkit.distributed.accelerator import choose_device, make_accelerator
 from p2pkit.errors import RecipeError
 from p2pkit.settings import TrainSettings
+from p2pkit.utils import openmp
 from tests.conftest import Call, forget_accelerator
 
 GPUS, APPLE = torch.cuda.device_count(), torch.backends.mps.is_available()
@@ -68,18 +69,40 @@ def test_the_first_line_is_there_before_torch(tmp_path: Path) -> None:
         assert done.stderr.startswith(f"p2pkit {package.__version__}: {command[0]}"), done.stderr
 
 
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
-)
-def test_threads_that_wait_soon_sleep_unless_it_is_set_otherwise(given: dict[str, str], found: str) -> None:
+@pytest.mark.parametrize("given", [{"GOMP_SPINCOUNT": "5"}, {"OMP_WAIT_POLICY": "ACTIVE"}, {}])
+def test_threads_soon_sleep_where_others_want_the_cores_unless_it_is_set_otherwise(given: dict[str, str]) -> None:
     printing = "import atexit, os; atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT')))"
     program = f"{printing}; from p2pkit.cli.main import main; main(['--version'])"
     others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**others, **given}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines()[-1] == found
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinning:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program], env={**others, **given}, capture_output=True, text=True, check=True
+            )
+        finally:
+            spinning.kill()
+    expected = given.get("GOMP_SPINCOUNT", "None" if given else openmp.SPINS_ON_BUSY_CORES)
+    assert done.stdout.splitlines()[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("load", "found"),
+    [
+        ("0.12 0.34 0.56 1/345 6789", openmp.SPINS),
+        ("0.12 0.34 0.56 2/345 6789", openmp.SPINS_ON_BUSY_CORES),
+        ("what is this", openmp.SPINS_ON_BUSY_CORES),
+        (None, openmp.SPINS_ON_BUSY_CORES),
+    ],
+)
+def test_threads_spin_longer_where_the_system_says_that_nothing_else_runs(
+    load: str | None, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openmp, "LOAD", tmp_path / "loadavg")
+    if load is not None:
+        openmp.LOAD.write_text(load)
+    environment: dict[str, str] = {}
+    openmp.set_spinning(environment)
+    assert environment == {"GOMP_SPINCOUNT": found}
 
 
 def test_gpus_by_number(monkeypatch: pytest.MonkeyPatch) -> None:

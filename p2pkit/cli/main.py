@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from io import TextIOWrapper
@@ -23,6 +23,7 @@ from p2pkit.components.own_plugins import provided_elsewhere
 from p2pkit.errors import did_you_mean, visible
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.opening import set_limits
+from p2pkit.utils.openmp import set_spinning
 from p2pkit.utils.progress import HarmlessStream, harmless, is_main_process, print_line, process_count
 
 COMMANDS = {
@@ -65,8 +66,6 @@ MEANT = {
     "demo": "serve",
 }
 """The field's words for what some commands do."""
-SPIN_COUNT = "1000"
-"""How often a thread of OpenMP looks for work before it sleeps: libgomp's own number where threads outnumber cores."""
 
 
 class Commands(click.Group):
@@ -163,20 +162,13 @@ def _flush_or_drop_output() -> None:
         pass  # it is closed
 
 
-def spin_briefly(environment: MutableMapping[str, str]) -> None:
-    """Let threads that wait for one another soon sleep, by an ``environment`` in which PyTorch is loaded afterwards."""
-    if "OMP_WAIT_POLICY" not in environment:
-        # 300 times as often is usual, so that threads keep each other, readers and other programs from the cores
-        environment.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 done, 2 the user's mistake, 1 a fault of ours, 75 another process was lost.
 
     Interrupted, it exits with 128 and the signal's number: 130 after Ctrl-C, 143 after SIGTERM. With --json what went
     wrong is printed on stdout too, as {"error": MESSAGE}.
     """
-    spin_briefly(os.environ)
+    set_spinning(os.environ)
     if isinstance(sys.stdout, TextIOWrapper):  # names that its encoding does not have must not end a command
         sys.stdout.reconfigure(errors="backslashreplace")
     # nothing that is printed controls the terminal: results, messages, tracebacks, what plugins print; None is closed
