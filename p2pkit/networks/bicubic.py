@@ -120,7 +120,7 @@ def _counts(blocks: Sequence[_Blocks]) -> list[int]:
     return [len(each.weights) * BLOCK for each in blocks]
 
 
-@lru_cache(maxsize=1024)  # crops of 256 of 286 pixels may begin at 31 places
+@lru_cache(maxsize=64)  # crops of 256 of 286 pixels may begin at 31 places; each is quickly made
 def _sums(length: int, resized: int, begin: int, count: int, channels: int) -> _Sums:
     """How ``count`` rows of a result of so many, from ``begin`` on, are summed up of ``length`` rows of an image."""
     weights = _weights(length, resized)
