@@ -99,7 +99,8 @@ def serve(make: Mapping[str, Any]) -> None:
         if line.strip() == "end":
             from p2pkit.utils.memory import peak_memory
 
-            _print({**work.send(True), "peak_memory": peak_memory()})
+            spins = os.environ.get("GOMP_SPINCOUNT", "not set")
+            _print({**work.send(True), "peak_memory": peak_memory(), "GOMP_SPINCOUNT": spins})
             return
         _print({"seconds": work.send(False)})
 

@@ -58,6 +58,17 @@ def test_crops_of_a_block_and_one_more_at_every_place(length: int, size: int, cr
             assert (resize(given, shape, window=window) - window.of(whole)).abs().max() <= ROUNDING
 
 
+def test_crops_are_the_same_beside_another_default_type_of_numbers() -> None:
+    given, size, window = image(9, 20, 31), (33, 47), Window(3, 4, 16, 40)
+    expected = window.of(bicubic(given, size).clamp(-1, 1))
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = resize(given, size, window=window)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32 and (found - expected).abs().max() <= ROUNDING
+
+
 @pytest.mark.parametrize("resampling", ["bicubic", "nearest"])
 @pytest.mark.parametrize("shape", [(3, 300, 40), (2, 3, 20, 30)])
 def test_images_that_go_another_way_are_cropped_too(shape: tuple[int, ...], resampling: str) -> None:

@@ -90,6 +90,7 @@ def test_threads_soon_sleep_where_others_want_the_cores_unless_it_is_set_otherwi
     [
         ("0.12 0.34 0.56 1/345 6789", openmp.SPINS),
         ("0.12 0.34 0.56 2/345 6789", openmp.SPINS_ON_BUSY_CORES),
+        ("0.00 0.00 0.00 0/0 0", openmp.SPINS_ON_BUSY_CORES),
         ("what is this", openmp.SPINS_ON_BUSY_CORES),
         (None, openmp.SPINS_ON_BUSY_CORES),
     ],

@@ -23,6 +23,8 @@ BLOCK = 16
 """Columns of the result that are one product."""
 MOST_BLOCKS = 16
 """In one call. The more of them begin at equal distances, the more columns each takes for nothing."""
+FEW_CHANNELS = 8
+"""Of which tables of sums are kept: each takes 14 kB a channel for 256 rows, and a twentieth of the resizing's time."""
 LARGEST, SMALLEST_FACTOR = 1024, 0.4
 """From images of more pixels a side, and to less than this share of it, products take longer than sums."""
 
@@ -101,7 +103,8 @@ def bicubic_window(image: Tensor, size: tuple[int, int], window: Window) -> Tens
     Those may depend on the number of threads.
     """
     channels, height, width = image.shape
-    down = _sums(height, size[0], window.top, window.height, channels)
+    sums = _kept_sums if channels <= FEW_CHANNELS else _sums
+    down = sums(height, size[0], window.top, window.height, channels)
     across = _blocks(width, size[1], window.left, window.width)
     lines = image[:, down.first : down.last].contiguous().view(-1, width)
     resized = lines.new_empty(len(lines), sum(_counts(across)))
@@ -111,8 +114,8 @@ def bicubic_window(image: Tensor, size: tuple[int, int], window: Window) -> Tens
         columns = lines.as_strided((count, len(lines), taken), (blocks.step, width, 1), begin)
         products = torch.bmm(columns, blocks.weights.transpose(1, 2))
         place.view(len(lines), count, BLOCK).copy_(products.transpose(0, 1))
-    sums = F.embedding_bag(down.rows, resized, down.begins, mode="sum", per_sample_weights=down.weights)
-    return sums.view(channels, window.height, -1)[..., : window.width]
+    result = F.embedding_bag(down.rows, resized, down.begins, mode="sum", per_sample_weights=down.weights)
+    return result.view(channels, window.height, -1)[..., : window.width]
 
 
 def _counts(blocks: Sequence[_Blocks]) -> list[int]:
@@ -120,7 +123,6 @@ def _counts(blocks: Sequence[_Blocks]) -> list[int]:
     return [len(each.weights) * BLOCK for each in blocks]
 
 
-@lru_cache(maxsize=64)  # crops of 256 of 286 pixels may begin at 31 places; each is quickly made
 def _sums(length: int, resized: int, begin: int, count: int, channels: int) -> _Sums:
     """How ``count`` rows of a result of so many, from ``begin`` on, are summed up of ``length`` rows of an image."""
     weights = _weights(length, resized)
@@ -132,7 +134,10 @@ def _sums(length: int, resized: int, begin: int, count: int, channels: int) -> _
     return _Sums(first, last, *map(torch.from_numpy, (rows.ravel(), begins, np.tile(each.ravel(), channels))))
 
 
-@lru_cache(maxsize=1024)
+_kept_sums = lru_cache(maxsize=64)(_sums)
+
+
+@lru_cache(maxsize=1024)  # crops of 256 of 286 pixels may begin at 31 places
 def _blocks(length: int, resized: int, begin: int, count: int) -> list[_Blocks]:
     """How ``count`` columns of a result of so many, from ``begin`` on, come out of an image's ``length`` columns."""
     weights, whole = _weights(length, resized), count // BLOCK * BLOCK
@@ -165,7 +170,8 @@ def _weights(length: int, resized: int) -> _Weights:
     """Those by which rows of a result of so many are summed up of rows of an image, as the library has them."""
     with torch.inference_mode(False), torch.no_grad():
         # the rows of an image that has 1 in another place of each are the weights themselves
-        every = bicubic(torch.eye(length, device="cpu")[None], (resized, length))[0].numpy()
+        rows = torch.eye(length, dtype=torch.float32, device="cpu")
+        every = bicubic(rows[None], (resized, length))[0].numpy()
     first, last = (every != 0).argmax(axis=1), length - (every[:, ::-1] != 0).argmax(axis=1)
     # weights of exactly 0 at either end of a row's must not let it begin after the next one
     first = np.minimum.accumulate(first[::-1])[::-1]

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 
 SPINS, SPINS_ON_BUSY_CORES = "30000", "1000"
-"""How often a thread looks for work before it sleeps. libgomp's own numbers are 300,000, which is level with 30,000 on
-idle cores and worse once others want them, and 1000 where threads outnumber cores."""
+"""How often a thread looks for work before it sleeps. libgomp's own number is 300,000, hardly better than 30,000 on
+idle cores, and much worse once others want them."""
 LOOKS, PAUSE_SECONDS = 5, 0.002
 BUSY = 0.5
 """Threads of other programs that run, on average, from which on cores count as busy."""
@@ -36,4 +36,4 @@ def _others_running() -> float:
             found.append(int(running) - 1)  # this one runs
     except (OSError, ValueError, IndexError):
         return math.inf
-    return fmean(found)
+    return fmean(found) if min(found) >= 0 else math.inf  # sandboxes that know no load write 0/0
