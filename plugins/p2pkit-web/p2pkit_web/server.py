@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -16,13 +17,26 @@ HEADER_SECONDS = 15.0
 """Until the headers of a connection's first request have arrived."""
 
 
+LINGER_SECONDS = 2.0
+"""How long what still arrives of a refused request is read, and thrown away."""
+
+
 class PatientProtocol(H11Protocol):
-    """Closes connections on which no request begins."""
+    """Closes connections on which no request begins, and lets answers arrive that go out before their request's end.
+
+    A connection that is closed while bytes arrive is reset, and its client loses the answer that it has not read.
+    """
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a request, though not for ever."""
-        super().connection_made(transport)
+        lingering: Any = _Lingering(transport, self.conn)
+        super().connection_made(lingering)
         self._deadline = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_idle)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrives, but for what comes behind the last answer."""
+        if not self.transport.is_closing():
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -33,6 +47,32 @@ class PatientProtocol(H11Protocol):
         begun: Any = self.cycle  # uvicorn says that it is never None
         if begun is None and not self.transport.is_closing():
             self.transport.close()
+
+
+class _Lingering:
+    """A transport that is closed in two stages while a request is still arriving (RFC 9112, section 9.6)."""
+
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
+        self._transport, self._conn, self._answered = transport, conn, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing more is written."""
+        return self._answered or self._transport.is_closing()
+
+    def close(self) -> None:
+        """Write nothing more, and close once the client has, or after a while."""
+        if self.is_closing():
+            return
+        if self._conn.their_state not in (h11.SEND_BODY, h11.ERROR) or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._answered = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
 
 def opened(host: str, port: int) -> socket.socket:

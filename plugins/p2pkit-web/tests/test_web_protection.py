@@ -8,7 +8,6 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +57,7 @@ def raw(request: bytes, then: float = 0.0) -> Callable[[Site], Answer]:
             time.sleep(then)
             response = http.client.HTTPResponse(connection)
             response.begin()
-            body = b""
-            with suppress(ConnectionResetError):  # of what was sent and not read
-                body = response.read()
-            return Answer(response.status, response.headers, body)
+            return Answer(response.status, response.headers, response.read())
 
     return send
 
@@ -132,6 +128,38 @@ def test_hostile_requests_are_refused(request_: Callable[[Site], Answer], status
     assert after.status == 200 and after.body == before.body
     metrics = guarded.get("/metrics").body.decode()
     assert "p2pkit_waiting 0.0" in metrics
+
+
+TOO_MUCH = {
+    "a length": (f"{HEAD}Content-Length: 900000\r\n\r\n", b"\0" * 50_000, 413),
+    "chunks": (f"{HEAD}Transfer-Encoding: chunked\r\n\r\n", b"C350\r\n" + b"\0" * 50_000 + b"\r\n", 413),
+    "headers": ("GET / HTTP/1.1\r\nX: ", b"a" * 50_000, 400),
+}
+
+
+@pytest.mark.parametrize(("head", "part", "status"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_an_answer_arrives_although_its_request_is_still_being_sent(
+    head: str, part: bytes, status: int, guarded: Site
+) -> None:
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        for _ in range(12):
+            connection.sendall(part)
+            time.sleep(0.02)  # behind the first parts the server has answered
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.status == status and response.read()
+        assert connection.recv(1) == b""
+
+
+def test_a_refused_request_without_end_is_cut(guarded: Site) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=5) as connection:
+        connection.sendall(f"{HEAD}Content-Length: 900000\r\n\r\n".encode())
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - began < 30:
+                connection.sendall(b"\0" * 100)
+                time.sleep(0.05)
 
 
 def test_uploads_that_are_broken_off_leave_nothing(guarded: Site) -> None:
