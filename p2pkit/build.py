@@ -28,13 +28,13 @@ from p2pkit.data.samples import Data, Samples
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, MissingData, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
-from p2pkit.images.pixels import Reading
+from p2pkit.images.pixels import PLAIN_READING, Reading
 from p2pkit.model_headers import model_header
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section
+from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section, height_width
 from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
@@ -42,6 +42,9 @@ from p2pkit.training.prepare import refuse_untrainable
 from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
+REDUCING_GAP = 2
+"""How many times as high and wide as they become JPEGs of reduced size stay at least, so that little is left to see of
+how they were reduced; Pillow's thumbnails keep the same."""
 _NETWORKS = ("generators", "discriminators", "encodings")
 """Kinds whose components are torch modules."""
 
@@ -77,6 +80,8 @@ def load_data(
     for split, dataset in made.items():
         sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole, made_by))
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
+    if recipe.transform.reduced_jpeg and not hasattr(made["train"], "reduced"):
+        notices = [*notices, f"transform.reduced_jpeg: {chosen.origin} decodes images itself, at their full size"]
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
     train, val, test = sets
@@ -179,7 +184,7 @@ def build(
         optimizers[name], clip_gradient_norm[name] = partial(make, chosen), chosen.values.clip_gradient_norm
         origins[f"optimizer.{name}"] = chosen.origin
     parts = TrainingParts(
-        recipe.run, recipe.loader, recipe.train, data.train, measured.spec, augmented,
+        recipe.run, recipe.loader, recipe.train, measured.train_set, measured.spec, augmented,
         generator=generator, discriminator=discriminator, losses=losses, method=method,
         optimizers=optimizers, clip_gradient_norm=clip_gradient_norm,
         schedule=make(recipe.schedule), warmup=recipe.schedule.values.warmup,
@@ -202,10 +207,28 @@ def validation(recipe: Recipe, data: Data) -> Validation:
     logarithmic = recipe.target.mapping == "logarithmic"
     colours = colours_of(data) if recipe.target.channels == LAB_AB else None
     values = f"{low:g} to {high:g} of {dtype}{', by their logarithms' if logarithmic else ''}"
+    train, measured = _as_read(recipe, data)
     return Validation(
-        data.train, data.validation, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
+        train, measured, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
         "" if colours or (dtype == "uint8" and not logarithmic) else values, colours=colours,
     )  # fmt: skip
+
+
+def _as_read(recipe: Recipe, data: Data) -> tuple[Samples, Samples]:
+    """The train set, and the one to take metrics on, whose JPEGs are decoded at reduced size if the recipe has it so.
+
+    Not those that have numbers for pixels, nor what goes with others pixel by pixel: masks, and several sources.
+    """
+    spec, sizes = data.spec, dict[str, tuple[int, int]]()
+    if recipe.transform.reduced_jpeg and recipe.transform.load_size is not None and not spec.has_mask:
+        height, width = height_width(recipe.transform.load_size)
+        for side in spec.first.sides:
+            said, settings = data.values[side], recipe.target if side == "target" else recipe.source
+            numbers = said.rule == "labels" or said.encoded or getattr(settings, "resampling", None) == "nearest"
+            if said.reading == PLAIN_READING and not numbers and not settings.palette and "." not in side:
+                times = REDUCING_GAP * (spec.scale if side == "target" else 1)
+                sizes[side] = times * height, times * width
+    return data.train.reduced(sizes), data.validation.reduced(sizes)
 
 
 def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:

@@ -19,6 +19,9 @@ class PairedDataset(Protocol):
     - ``header(index)``: shapes without reading pixels (contracts.DatasetWithHeaders).
     - ``fingerprint()``: a short text that changes when the data does (`p2pkit.data.discovery.fingerprint_of`);
       without it, it is made of 64 of the samples, and of all files that are named.
+    - ``reduced(sizes)``: the same data set, for ``transform.reduced_jpeg``: of the sides in ``sizes`` ("source",
+      "target") images may be smaller by a whole factor, no smaller than the (height, width) there
+      (`p2pkit.images.reading.read_image` takes it). Both images of a side-by-side file are reduced alike.
     - ``shards``: the numbers of pairs in files best read one after another, in their order. Training then shuffles
       shards, and pairs within about a thousand consecutive ones, instead of all pairs.
     - ``key(index)``, ``group(index)``: for ``[data] split``, keys without reading, and what stays in one set.

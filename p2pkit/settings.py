@@ -232,6 +232,8 @@ class TransformSettings(Section):
 
     load_size: Size | None = None
     """Pixels to resize images to first: a side, or [height, width]; by default they stay as stored (the paper: 286)."""
+    reduced_jpeg: bool = False
+    """Decode large JPEGs at a half, a quarter or an eighth, still twice ``load_size`` or more: faster, other pixels."""
     keep_aspect: bool = False
     """Resize both sides by one factor, the smallest at which the image covers ``load_size``."""
     crop_size: Size | None = None
@@ -245,6 +247,10 @@ class TransformSettings(Section):
     def _has_what_it_needs(self) -> TransformSettings:
         if self.keep_aspect and self.load_size is None:
             raise ValueError("load_size beside keep_aspect; add load_size, or leave keep_aspect out")
+        if self.reduced_jpeg and self.load_size is None:
+            raise ValueError("load_size beside reduced_jpeg; add load_size, or leave reduced_jpeg out")
+        if self.reduced_jpeg and self.keep_aspect:
+            raise ValueError("no keep_aspect beside reduced_jpeg; leave one of them out")
         if self.crops_per_image > 1 and self.crop_size is None:
             raise ValueError("crop_size beside crops_per_image; add crop_size, or leave crops_per_image out")
         return self

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from unicodedata import normalize
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
@@ -265,6 +267,7 @@ class FilePairs:
         self._names, self._masked, self._count = tuple(names), masked, len(names) or 1
         self.notices: list[str] = []
         self.problems: list[str] = []
+        self._least: Mapping[str, tuple[int, int]] = {}
 
     @property
     def source_files(self) -> list[Path]:
@@ -285,7 +288,8 @@ class FilePairs:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Sample:
-        images = [read_image(file) for file in self._files[index]]
+        least = [self._least.get(side) for side in ("source",) * self._count + ("target",)]
+        images = [read_image(*each) for each in zip_longest(self._files[index], least)]
         self._refuse_unequal(index, [image.shape[:2] for image in images])
         source = dict(zip(self._names, images, strict=False)) if self._names else images[0]
         return Sample(source, images[self._count], self.key(index), images[-1] if self._masked else None)
@@ -299,6 +303,12 @@ class FilePairs:
             named = dict(zip(self._names, shapes, strict=False))
             return SampleHeader.of_sources(named, target, self.key(index), mask)
         return SampleHeader(shapes[0], target, self.key(index), mask)
+
+    def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Self:
+        """The same samples, with images that may be read at reduced size (see contracts.PairedDataset)."""
+        found = copy(self)
+        found._least = sizes
+        return found
 
     def key(self, index: int) -> str:
         """The key of the sample at ``index``, without reading it."""
@@ -323,6 +333,14 @@ class FilePairs:
         """A digest of the files (:func:`fingerprint_of`), and of what several sources are called."""
         more = ([f"sources {self._names}"] if self._names else []) + ["masked"] * self._masked
         return fingerprint_of(self._root, [file for files in self._files for file in files], *more)
+
+
+def least_of_both(sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """How small one image may be of which both sides are made; None where a side is not in ``sizes``."""
+    if not sizes.keys() >= {*DEFAULT_SIDES}:
+        return None
+    heights, widths = zip(*(sizes[side] for side in DEFAULT_SIDES), strict=True)
+    return max(heights), max(widths)
 
 
 def key_of(file: Path, root: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -69,8 +70,8 @@ class Samples:
         self.taking = taking or {}
         self._kept: dict[int, Sample] | None = {} if cache in ("memory", "device") else None
         self._disk: DiskCache | None = None
-        self._drawn_once, self._on_disk = cache != "none", ""
-        """What samples on a disk are made by, until their cache is opened."""
+        self._disk_opened, self._drawn_once, self._on_disk = False, cache != "none", ""
+        """The last is what samples on a disk are made by; empty where none are kept."""
         if cache == "disk" and (self.names_files or callable(getattr(dataset, "fingerprint", None))):
             self._on_disk = made_by or origin
         elif cache == "disk" and kind == "pair":
@@ -99,6 +100,17 @@ class Samples:
     def __getstate__(self) -> dict[str, Any]:
         # what has been read is not sent to a worker
         return {**vars(self), "_kept": None if self._kept is None else {}}
+
+    def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Samples:
+        """The same set, its images at reduced size where the data set can, no smaller than ``sizes`` by side."""
+        if not sizes or not callable(getattr(self._dataset, "reduced", None)):
+            return self
+        found, dataset = copy(self), self._call("reduced()", self._dataset.reduced, sizes)
+        found._dataset, found._read = dataset, dataset.target if self._kind == "target" else dataset.__getitem__
+        found._kept = None if self._kept is None else {}
+        found._disk, found._disk_opened, found._on_disk = None, False, self._on_disk and f"{self._on_disk} {sizes}"
+        found.targets = self.targets and self.targets.reduced(sizes)
+        return found
 
     def read(self, index: int, epoch: int = 0) -> Sample:
         """The sample at ``index``, as a data set that draws has it in ``epoch``: a function of seed, epoch and index.
@@ -152,13 +164,12 @@ class Samples:
 
     def _opened_disk(self) -> DiskCache | None:
         """What keeps the samples on a disk, under a name that tells what they are made of; None where nothing does."""
-        if self._on_disk:
+        if self._on_disk and not self._disk_opened:
             from p2pkit.data.sample_cache import DiskCache
 
-            # of data without a fingerprint samples are looked at, which is to be without the cache
-            made_by, self._on_disk = self._on_disk, ""
+            self._disk_opened = True  # of data without a fingerprint samples are looked at, without the cache
             what = f"{self.split} {self._kind} {self.taking}", self.fingerprint(), self.files_stamp
-            self._disk = DiskCache.of([made_by, *what])
+            self._disk = DiskCache.of([self._on_disk, *what])
         return self._disk
 
     def draws(self) -> bool:

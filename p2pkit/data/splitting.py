@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from math import nextafter
 from pathlib import PurePosixPath
 from typing import Any
@@ -156,6 +157,8 @@ class Part:
             self.header = self._header
         if callable(getattr(dataset, "fingerprint", None)):
             self.fingerprint = self._fingerprint
+        if callable(getattr(dataset, "reduced", None)):
+            self.reduced = self._reduced
 
     def __len__(self) -> int:
         return len(self._places)
@@ -167,6 +170,11 @@ class Part:
 
     def _header(self, index: int) -> Any:
         return self._dataset.header(self._places[index])
+
+    def _reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Part:
+        found = copy(self)
+        found._dataset = self._dataset.reduced(sizes)
+        return found
 
     def _fingerprint(self) -> Any:
         own = self._dataset.fingerprint()

@@ -55,6 +55,13 @@ class CompleteImageFormat(ImageFormat, Protocol):
         """
         ...
 
+    def read_reduced(self, stream: IO[bytes], least: tuple[int, int]) -> NDArray[Any]:
+        """As ``read``, the whole image at a half or less of its height and width, no smaller than ``least`` (h, w).
+
+        What has no such version, or none that is large enough, comes as by ``read``. Without this method all does.
+        """
+        ...
+
     def header(self, stream: IO[bytes]) -> Sequence[int]:
         """The shape that ``read`` gives, without reading the pixels; without it files are read whole."""
         ...
@@ -113,9 +120,11 @@ class InstalledFormat:
         """Whether a file begins as those of this format do; None if it knows them by their endings alone."""
         return bool(self._call("recognises", head)) if self.has("recognises") else None
 
-    def read(self, stream: IO[bytes]) -> Any:
-        """What the format reads."""
+    def read(self, stream: IO[bytes], least: tuple[int, int] | None = None) -> Any:
+        """What the format reads; where it may be at reduced size, no smaller than ``least``, (height, width)."""
         stream.seek(0)
+        if least is not None and self.has("read_reduced"):
+            return self._call("read_reduced", stream, least)
         return self._call("read", stream)
 
     def header(self, stream: IO[bytes]) -> Shape:
@@ -155,7 +164,8 @@ class InstalledFormat:
         except Exception as error:
             if not self.blame or isinstance(error, P2PKitError) or getattr(error, "errno", None):
                 raise
-            damaged = "the image cannot be read, it is damaged or incomplete: " if method in ("read", "header") else ""
+            reads = method in ("read", "read_reduced", "header")
+            damaged = "the image cannot be read, it is damaged or incomplete: " if reads else ""
             raise DataError(f"{damaged}{in_one_line(error)} in {method} of {self.blame}") from error
 
 

@@ -69,9 +69,15 @@ class Picture:
 
     def read(self, stream: IO[bytes]) -> NDArray[Any]:
         """The pixels of an image file, upright, [height, width, channels], uint8 or uint16."""
+        return self.read_reduced(stream, None)
+
+    def read_reduced(self, stream: IO[bytes], least: tuple[int, int] | None) -> NDArray[Any]:
+        """The same, of a JPEG at the smallest part of its size that divides it and is no smaller than ``least``."""
         image = _opened(stream, self._formats)
         if image.format in ("JPEG", "MPO"):
             refuse_many_scans(stream)
+            if least is not None:
+                _reduce(image, least)
         if not _is_deep_png(image):
             return image_pixels(image)
         stream.seek(0)  # Pillow would cut it to 8 bits
@@ -159,6 +165,17 @@ def image_pixels(image: Image.Image) -> NDArray[Any]:
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     indices = np.asarray(image.getchannel(0)) if image.mode in OF_PALETTE else None
     return stored(pixels[:, :, None] if pixels.ndim == 2 else pixels, bits, profile=profile, indices=indices)
+
+
+def _reduce(image: Image.Image, least: tuple[int, int]) -> None:
+    """Have a JPEG decoded at reduced size: libjpeg leaves the high frequencies of each block out."""
+    width, height = image.size
+    height_least, width_least = reversed(least) if _is_turned(image) else least
+    for part in (8, 4, 2):
+        # what is cut to whole pixels at an edge would be scaled a little otherwise
+        if not (height % part or width % part) and height // part >= height_least and width // part >= width_least:
+            image.draft(None, (width // part, height // part))
+            return
 
 
 def to_pillow(pixels: NDArray[Any]) -> Image.Image:

@@ -23,10 +23,11 @@ from p2pkit.images.plausible import refuse_implausible
 from p2pkit.utils.opening import IrregularFile, open_regular, patiently
 
 
-def read_image(file: Path) -> NDArray[Any]:
+def read_image(file: Path, least: tuple[int, int] | None = None) -> NDArray[Any]:
     """The pixels of an image file as stored, [height, width, channels], integers or floating point.
 
-    White is the highest number. What the file says of them beside is theirs (pixels.StoredPixels).
+    White is the highest number. What the file says of them beside is theirs (pixels.StoredPixels). With ``least``,
+    (height, width), formats that can read a file at reduced size do, no smaller than that: JPEG, and plugins' own.
 
     Raises:
         DataError: the file is missing, truncated, no image, or too large to be one; the message names it.
@@ -34,7 +35,7 @@ def read_image(file: Path) -> NDArray[Any]:
 
     def read() -> NDArray[Any]:
         with _opened(file) as stream:
-            return _pixels(_format_of(stream, file.name), stream)
+            return _pixels(_format_of(stream, file.name), stream, least)
 
     with failures_of(str(file)):
         return patiently(read, file)
@@ -108,11 +109,11 @@ def _shape(found: InstalledFormat, stream: IO[bytes]) -> Shape:
     return height, width, ChannelsOfPalette(channels) if getattr(pixels, "indices", None) is not None else channels
 
 
-def _pixels(found: InstalledFormat, stream: IO[bytes]) -> NDArray[Any]:
+def _pixels(found: InstalledFormat, stream: IO[bytes], least: tuple[int, int] | None = None) -> NDArray[Any]:
     """What a format reads, seen to be pixels [height, width, channels] and in this machine's byte order."""
     if found.blame and found.has("header"):
         _shape(found, stream)
-    return checked_pixels(found.read(stream), f", read by the {found.blame}" if found.blame else "")
+    return checked_pixels(found.read(stream, least), f", read by the {found.blame}" if found.blame else "")
 
 
 def checked_pixels(given: Any, by: str = "") -> NDArray[Any]:

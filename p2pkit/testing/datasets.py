@@ -171,6 +171,26 @@ def _as_it_is(sample: Any) -> Any:
     return sample
 
 
+@contract("reduced(sizes), if there is one, gives the same samples, smaller by a whole factor, no smaller than sizes")
+def reads_at_reduced_size(subject: Subject) -> None:
+    """Large images are read so where a recipe resizes them to much less."""
+    for samples in _sets(subject):
+        for index in _places(len(samples)):
+            whole = samples[index]
+            for least in ((1, 1), *(image.shape[:2] for image in whole[:2] if isinstance(image, np.ndarray))):
+                found = samples.reduced({"source": least, "target": least})[index]
+                require(found.key == whole.key, f"the key {found.key!r} of what is {whole.key!r} at full size")
+                for side in whole.header.sides:
+                    _require_reduced(found.image(side), whole.image(side), least, f"{side} at {index}")
+
+
+def _require_reduced(found: Any, whole: Any, least: tuple[int, int], where: str) -> None:
+    shape, of = getattr(found, "shape", ()), getattr(whole, "shape", ())
+    sides = zip(shape[:2], of[:2], least, strict=False)
+    right = shape[2:] == of[2:] and all(side >= min(full, low) and full % side == 0 for side, full, low in sides)
+    require(right, f"{where}: {list(shape)} of {list(of)}, where at least {list(least)} was asked for")
+
+
 @contract("key(index), if there is one, is the key of the sample, and group(index) a text")
 def has_true_keys(subject: Subject) -> None:
     """A val set made of the train set is what these say."""
@@ -215,5 +235,5 @@ def has_valid_attributes(subject: Subject) -> None:
 
 CHECKS = (
     has_valid_attributes, has_a_length, gives_samples, has_unique_keys, has_true_headers, has_true_keys, repeats_itself,
-    works_in_workers,
+    reads_at_reduced_size, works_in_workers,
 )  # fmt: skip

@@ -140,6 +140,21 @@ def agrees_with_itself(subject: Subject) -> None:
             _require_same(regions.read(rows, columns), pixels[rows, columns], "in a region")
 
 
+@contract("read_reduced, if there is one, gives pixels of read's type and channels, no fewer than least")
+def reads_at_reduced_size(subject: Subject) -> None:
+    """Large photos are read so where a recipe resizes them to much less."""
+    with _alone(subject) as (made, folder):
+        for file, pixels in _written(made, folder) if made.has("read_reduced") else ():
+            for least in ((1, 1), (HEIGHT // 2, WIDTH // 2), (HEIGHT, WIDTH), (2 * HEIGHT, WIDTH)):
+                found = read_image(file, least)
+                alike = found.dtype == pixels.dtype and found.shape[2] == pixels.shape[2]
+                enough = all(
+                    low <= side for low, side in zip(map(min, least, (HEIGHT, WIDTH)), found.shape, strict=False)
+                )
+                said = f"{list(found.shape)} of {found.dtype} where at least {least} was asked of {list(pixels.shape)}"
+                require(alike and enough and found.shape <= pixels.shape, f"{said} of {pixels.dtype}")
+
+
 @contract("one instance reads several files in several threads at once")
 def works_in_threads(subject: Subject) -> None:
     """Headers are scanned, and files translated, in threads."""
@@ -179,5 +194,6 @@ def refuses_damage(subject: Subject) -> None:
 
 
 CHECKS = (
-    declares_endings, recognises_its_own, reads_what_it_writes, agrees_with_itself, works_in_threads, refuses_damage,
+    declares_endings, recognises_its_own, reads_what_it_writes, agrees_with_itself, reads_at_reduced_size,
+    works_in_threads, refuses_damage,
 )  # fmt: skip

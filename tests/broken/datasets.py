@@ -187,6 +187,20 @@ class Middle(Good):
     stored_as = "middle"
 
 
+class TooSmall(Good):
+    """A data set that reads images at half their size, whatever is asked for."""
+
+    half = False
+
+    def pixels(self, index: int) -> Any:
+        return super().pixels(index)[:: 2 if self.half else 1, :: 2 if self.half else 1]
+
+    def reduced(self, sizes: Any) -> Any:
+        made = type(self)(self.split)
+        made.half = True
+        return made
+
+
 BROKEN = [
     Broken("datasets", check, factory, found)
     for check, factory, found in (
@@ -210,6 +224,7 @@ BROKEN = [
         (datasets.has_true_keys, OtherKeys, "/0', but the sample's key is '"),
         (datasets.has_true_keys, NumberedGroups, "group(0) = 0, expected a text"),
         (datasets.has_valid_attributes, NoDot, "target_ending = 'png'"),
+        (datasets.reads_at_reduced_size, TooSmall, "source at 0: [2, 3, 3] of [4, 6, 3], where at least [4, 6] was"),
         (datasets.has_valid_attributes, Middle, "stored_as = 'middle'"),
     )
 ]

@@ -129,6 +129,13 @@ class FillsUp(Good):
         return pixels.reshape(height, width, channels)
 
 
+class TooSmall(Good):
+    """A format that reads files at half their size, whatever is asked for."""
+
+    def read_reduced(self, stream: IO[bytes], least: Any) -> Any:
+        return self.read(stream)[::2, ::2]
+
+
 BROKEN = [
     Broken("image_formats", check, factory, found)
     for check, factory, found in (
@@ -141,6 +148,7 @@ BROKEN = [
         (image_formats.reads_what_it_writes, OfItsOwnOnly, "in write_like of"),
         (image_formats.agrees_with_itself, WidthFirst, "[17, 12, 1] in the header of [12, 17, 1]"),
         (image_formats.agrees_with_itself, OtherRegions, "other values in a region"),
+        (image_formats.reads_at_reduced_size, TooSmall, "[6, 9, 1] of uint8 where at least (12, 17) was asked"),
         (image_formats.works_in_threads, KeepsItsPlace, ""),
         (image_formats.refuses_damage, FillsUp, "of half a file of 1 channel of uint8"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from p2pkit.contracts import Sample, SampleHeader, Split
-from p2pkit.data.discovery import FilePairs, beside_splits, refuse_splits_among, split_folder
+from p2pkit.data.discovery import FilePairs, beside_splits, least_of_both, refuse_splits_among, split_folder
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
 from p2pkit.images.reading import image_header, read_image
@@ -34,7 +34,7 @@ class Photos(FilePairs):
         self.target_ending = ending(files[0]) if files else ""
 
     def __getitem__(self, index: int) -> Sample:
-        image = read_image(self._files[index][0])
+        image = read_image(self._files[index][0], least_of_both(self._least))
         return Sample(image, image, self.key(index))
 
     def header(self, index: int) -> SampleHeader:

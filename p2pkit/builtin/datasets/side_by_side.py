@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 from p2pkit.contracts import Direction, Sample, SampleHeader, Split
-from p2pkit.data.discovery import beside_splits, fingerprint_of, key_of, refuse_splits_among, split_folder
+from p2pkit.data.discovery import (
+    beside_splits,
+    fingerprint_of,
+    key_of,
+    least_of_both,
+    refuse_splits_among,
+    split_folder,
+)
 from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
 from p2pkit.images.reading import image_header, middle_of, read_image
+
+JPEG_BLOCK = 16
+"""The most pixels a side that a JPEG encodes together: colours at half the height and width, in blocks of 8."""
 
 
 class SideBySide:
@@ -24,6 +37,7 @@ class SideBySide:
 
     def __init__(self, split: Split, root: Path, direction: Direction = "AtoB") -> None:
         self._root, self._direction = root, direction
+        self._least: tuple[int, int] | None = None
         self.source_files: list[Path] = []
         """None of them may be in two sets."""
         self.notices: list[str] = []
@@ -42,11 +56,23 @@ class SideBySide:
 
     def __getitem__(self, index: int) -> Sample:
         file = self.source_files[index]
-        pixels = read_image(file)
+        pixels = read_image(file, self._least_of(file))
         middle = middle_of(pixels.shape[1], str(file))
         left, right = pixels[:, :middle], pixels[:, middle:]
         source, target = (left, right) if self._direction == "AtoB" else (right, left)
         return Sample(source, target, self.key(index))
+
+    def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Self:
+        """The same pairs, with images that may be read at reduced size (see contracts.PairedDataset)."""
+        found = copy(self)
+        found._least = least_of_both(sizes)
+        return found
+
+    def _least_of(self, file: Path) -> tuple[int, int] | None:
+        """How small the whole image may be; None where a block of a JPEG would be in both halves, and mix them."""
+        if self._least is None or image_header(file)[1] % (2 * JPEG_BLOCK):
+            return None
+        return self._least[0], 2 * self._least[1]
 
     def header(self, index: int) -> SampleHeader:
         """The shapes of the pair at ``index``, from the header of its file."""

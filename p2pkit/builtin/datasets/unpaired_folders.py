@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split
 from p2pkit.data.discovery import DEFAULT_SIDES, fingerprint_of, key_of, side_folders
@@ -34,6 +35,7 @@ class UnpairedFolders:
         self, split: Split, root: Path, source: str = DEFAULT_SIDES[0], target: str = DEFAULT_SIDES[1]
     ) -> None:
         self._root = root
+        self._least: Mapping[str, tuple[int, int]] = {}
         self.source_files: Sequence[Path] = []
         self.target_files: Sequence[Path] = []
         self.notices: list[str] = []
@@ -52,11 +54,19 @@ class UnpairedFolders:
         return len(self.source_files)
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(read_image(self.source_files[index]), None, self._key(self.source_files[index]))
+        image = read_image(self.source_files[index], self._least.get("source"))
+        return Sample(image, None, self._key(self.source_files[index]))
 
     def target(self, index: int) -> Sample:
         """The target at ``index``."""
-        return Sample(None, read_image(self.target_files[index]), self._key(self.target_files[index]))
+        image = read_image(self.target_files[index], self._least.get("target"))
+        return Sample(None, image, self._key(self.target_files[index]))
+
+    def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Self:
+        """The same images, which may be read at reduced size (see contracts.PairedDataset)."""
+        found = copy(self)
+        found._least = sizes
+        return found
 
     def header(self, index: int) -> SampleHeader:
         """The shape of the source at ``index``, from the header of its file."""
