@@ -38,14 +38,18 @@ from p2pkit.run_dir import RunDir
 WHOLE_RUN = 80_000
 """Steps: 200 epochs of 400 pairs, one at a time."""
 BF16, REPLAYED = {"train.precision": "bf16"}, {"train.cuda_graphs": True}
+OF_SIDE = ("channels_last", "cudnn_benchmark")
+"""What of a variant is no key of a recipe."""
 VARIANTS: Mapping[str, dict[str, Any]] = {
     "float32": REPLAYED,
     "float32, one operation after another": {},
     "float32, deterministic": {**REPLAYED, "train.deterministic": True},
     "float32, channels last": {**REPLAYED, "channels_last": True},
+    "float32, cudnn.benchmark": {**REPLAYED, "cudnn_benchmark": True},
     "bf16": {**BF16, **REPLAYED},
     "bf16, one operation after another": BF16,
     "bf16, channels last": {**BF16, **REPLAYED, "channels_last": True},
+    "bf16, channels last, cudnn.benchmark": {**BF16, **REPLAYED, "channels_last": True, "cudnn_benchmark": True},
 }
 COMPILED: Mapping[str, dict[str, Any]] = {"bf16, compiled": {**BF16, **REPLAYED, "train.compile": True}}
 SMALL: Mapping[str, Any] = {
@@ -99,8 +103,8 @@ class Session:
             variants = {name: variants[name] for name in ("float32", "float32, deterministic")}
         for variant in variants.values():
             settings = {**variant, **(SMALL if self.given.smoke else {})}
-            last = settings.pop("channels_last", False)
-            wanted.append((OURS, "train", {**of, "settings": settings, "channels_last": last}))
+            own = {name: settings.pop(name) for name in OF_SIDE if name in settings}
+            wanted.append((OURS, "train", {**of, **own, "settings": settings}))
         if self.given.peer:
             wanted.append(("side_peer.py", "train", {**of, "peer": str(self.given.peer.absolute())}))
         with sides(*wanted) as made:

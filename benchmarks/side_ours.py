@@ -43,9 +43,10 @@ def tables(pairs: str, batch_size: int, workers: int, load_size: int) -> dict[st
 
 def train(
     pairs: str, device: str, batch_size: int, steps: int, settings: Mapping[str, Any] | None = None,
-    channels_last: bool = False,
+    channels_last: bool = False, cudnn_benchmark: bool = False,
 ) -> Task:  # fmt: skip
     """Steps of training, on batches that are in memory, by the recipe with ``settings`` on top of it."""
+    torch.backends.cudnn.benchmark = cudnn_benchmark
     wait = waiting_for(choose_device(device))
     with timed_trainer(read_recipe(tables(pairs, batch_size, 0, 286), settings or {}), device) as trainer:
         for network in trainer.trained.networks.values() if channels_last else ():
