@@ -27,7 +27,7 @@ from torch import Tensor
 import p2pkit
 from p2pkit.build import build
 from p2pkit.builtin.losses.structure import structural_similarity
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.recipe.resolve import read_recipe
 from p2pkit.training.sample_grids import sample_grid
 

@@ -24,17 +24,18 @@ from p2pkit.contracts import Component, Method, Resampling, Split, WeightedLoss
 from p2pkit.data.augmentation import Augmentation, NamedAugmentation
 from p2pkit.data.checks import SKIP
 from p2pkit.data.colours import colours_of
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import Data
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, MissingData, RecipeError
 from p2pkit.evaluation.validation import Measurement, Validation
-from p2pkit.images.pixels import PLAIN_READING, Reading
+from p2pkit.images.pixels import Reading
 from p2pkit.model_headers import model_header
 from p2pkit.networks.encoding import Encoded, SourceEncoding, SourcePart
 from p2pkit.recipe.document import Overrides
 from p2pkit.recipe.recipe import Chosen, Recipe
 from p2pkit.recipe.resolve import read_recipe
-from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section, height_width
+from p2pkit.settings import FIXED_KEYS, LAB_AB, LAB_RANGES, Section
 from p2pkit.training.callbacks import refuse_unusable
 from p2pkit.training.discriminator_augmentation import AugmentedDiscriminator
 from p2pkit.training.parts import TrainingParts
@@ -42,9 +43,6 @@ from p2pkit.training.prepare import refuse_untrainable
 from p2pkit.training.step import AdaptedLoss
 from p2pkit.utils.seeds import derived
 
-REDUCING_GAP = 2
-"""How many times as high and wide as they become JPEGs of reduced size stay at least, so that little is left to see of
-how they were reduced; Pillow's thumbnails keep the same."""
 _NETWORKS = ("generators", "discriminators", "encodings")
 """Kinds whose components are torch modules."""
 
@@ -79,9 +77,9 @@ def load_data(
     made_by = f"{chosen.table()} {manager().code_behind(chosen.registered.distribution)}" if cache == "disk" else ""
     for split, dataset in made.items():
         sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole, made_by))
+    if recipe.transform.reduced_jpeg and (why := sets[0].why_whole(recipe.transform.keep_aspect)):
+        notices = [*notices, f"transform.reduced_jpeg: images are decoded at their full size, since {why}"]
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
-    if recipe.transform.reduced_jpeg and not hasattr(made["train"], "reduced"):
-        notices = [*notices, f"transform.reduced_jpeg: {chosen.origin} decodes images itself, at their full size"]
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
     train, val, test = sets
@@ -124,7 +122,9 @@ def _values(recipe: Recipe) -> tuple[BySide, BySide, dict[str, Any]]:
             what = "takes stored values: leave mapping out, and give one range"
             raise RecipeError(f"{side}: {encoding.origin} {what}")
         reading = Reading(nodata, settings.fill, masked, channels, logarithmic)
-        values[side] = SideValues(rule, settings.percentiles, reading, encoding is not None)
+        shades = rule != "labels" and not palette and getattr(settings, "resampling", None) != "nearest"
+        shades = shades and encoding is None and nodata is None and settings.fill is None and not masked
+        values[side] = SideValues(rule, settings.percentiles, reading, encoding is not None, shades)
         if settings.channels or settings.alpha or palette or side.startswith("source."):
             from p2pkit.images.channels import Taking
 
@@ -207,28 +207,11 @@ def validation(recipe: Recipe, data: Data) -> Validation:
     logarithmic = recipe.target.mapping == "logarithmic"
     colours = colours_of(data) if recipe.target.channels == LAB_AB else None
     values = f"{low:g} to {high:g} of {dtype}{', by their logarithms' if logarithmic else ''}"
-    train, measured = _as_read(recipe, data)
+    train, measured = data.as_read(recipe.transform)
     return Validation(
         train, measured, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
         "" if colours or (dtype == "uint8" and not logarithmic) else values, colours=colours,
     )  # fmt: skip
-
-
-def _as_read(recipe: Recipe, data: Data) -> tuple[Samples, Samples]:
-    """The train set, and the one to take metrics on, whose JPEGs are decoded at reduced size if the recipe has it so.
-
-    Not those that have numbers for pixels, nor what goes with others pixel by pixel: masks, and several sources.
-    """
-    spec, sizes = data.spec, dict[str, tuple[int, int]]()
-    if recipe.transform.reduced_jpeg and recipe.transform.load_size is not None and not spec.has_mask:
-        height, width = height_width(recipe.transform.load_size)
-        for side in spec.first.sides:
-            said, settings = data.values[side], recipe.target if side == "target" else recipe.source
-            numbers = said.rule == "labels" or said.encoded or getattr(settings, "resampling", None) == "nearest"
-            if said.reading == PLAIN_READING and not numbers and not settings.palette and "." not in side:
-                times = REDUCING_GAP * (spec.scale if side == "target" else 1)
-                sizes[side] = times * height, times * width
-    return data.train.reduced(sizes), data.validation.reduced(sizes)
 
 
 def build_without_weights(recipe: Recipe, data: Data) -> TrainingParts:

@@ -23,7 +23,8 @@ from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.checks import unsettled
 from p2pkit.data.discovery import split_folders
 from p2pkit.data.found_values import find_values, values_beyond
-from p2pkit.data.samples import LITTLE, Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import LITTLE, Data
 from p2pkit.data.value_statistics import look_at_values, spread
 from p2pkit.distributed.collectives import on_every_process, on_main_process
 from p2pkit.errors import DataError, P2PKitError, RecipeError, Unavailable, counted, first_line

@@ -7,7 +7,7 @@ from typing import Any
 from p2pkit.components.signature import plain
 from p2pkit.data.augmentation import Augmentation
 from p2pkit.data.drawings import drawing_of
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.inference.model_header import (
     ClassHeader,
     DrawingHeader,

@@ -22,7 +22,7 @@ from p2pkit.components.signature import plain
 from p2pkit.data.checks import HeaderCheck, unsettled
 from p2pkit.data.class_table import refuse_foreign_numbers
 from p2pkit.data.found_values import with_found_values
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.distributed.accelerator import described, deterministic_algorithms, make_accelerator
 from p2pkit.distributed.collectives import broadcast_text, on_every_process, on_main_process
 from p2pkit.errors import P2PKitError, RecipeError, Unavailable

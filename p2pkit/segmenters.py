@@ -21,7 +21,8 @@ from p2pkit.builtin.weights import published_file, read_weights
 from p2pkit.data.augmentation import Augmentation, Tensors
 from p2pkit.data.checks import unsettled
 from p2pkit.data.found_values import with_found_values
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import Data
 from p2pkit.errors import DataError, RecipeError, Unavailable, counted, first_line
 from p2pkit.inference.model_file import RECIPE, read_header
 from p2pkit.networks.encoding import SourcePart

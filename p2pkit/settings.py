@@ -249,8 +249,6 @@ class TransformSettings(Section):
             raise ValueError("load_size beside keep_aspect; add load_size, or leave keep_aspect out")
         if self.reduced_jpeg and self.load_size is None:
             raise ValueError("load_size beside reduced_jpeg; add load_size, or leave reduced_jpeg out")
-        if self.reduced_jpeg and self.keep_aspect:
-            raise ValueError("no keep_aspect beside reduced_jpeg; leave one of them out")
         if self.crops_per_image > 1 and self.crop_size is None:
             raise ValueError("crop_size beside crops_per_image; add crop_size, or leave crops_per_image out")
         return self

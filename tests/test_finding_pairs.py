@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import p2pkit as library
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import Data
 from tests.conftest import Call, lines, picture, save, train
 
 

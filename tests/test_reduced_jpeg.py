@@ -20,7 +20,8 @@ from tests.conftest import SMALL, Call, lines, picture, save, train
 
 LOAD = {"load_size": 20, "crop_size": 16}
 REDUCED = {**LOAD, "reduced_jpeg": True}
-SAID = "decodes images itself"
+ASPECT = {**REDUCED, "keep_aspect": True}
+SAID = "images are decoded at their full size"
 
 
 def jpeg(file: Path, pixels: Any, **options: Any) -> Path:
@@ -135,6 +136,24 @@ def test_pairs_come_at_reduced_size_by_side(tmp_path: Path) -> None:
     assert sizes(tables(photos, REDUCED)) == [(48, 40)] * 2
 
 
+def test_with_the_aspect_kept_both_images_of_a_pair_stay_of_one_size(tmp_path: Path, p2pkit: Call) -> None:
+    beside = {"name": "side_by_side", "root": str(halves(tmp_path / "beside", 160))}
+    assert sizes(tables(beside, ASPECT)) == [(48, 40)] * 2
+    root, photos = folders(tmp_path / "apart"), {"name": "paired_folders", "root": str(tmp_path / "apart")}
+    assert sizes(tables(photos, ASPECT)) == [(192, 160)] * 2
+    assert "sources are .jpg, targets .png" in " ".join(load_data(read_recipe(tables(photos, ASPECT))).notices)
+    for split in ("train", "val"):
+        for index in range(4):
+            jpeg(root / split / "photo" / f"{index}.jpg", picture(192, 160, index))
+    both = {**photos, "target": "photo"}
+    assert sizes(tables(both, ASPECT)) == [(48, 40)] * 2
+    # a PNG called JPEG, as people's folders have them, is found out when it is read
+    Image.fromarray(picture(192, 160, 0)).save(root / "train" / "photo" / "0.jpg", format="PNG")
+    recipe = read_recipe(tables(both, ASPECT))
+    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    assert [[image.shape[:2] for image in samples[index][:2]] for index in (0, 1)] == [[(192, 160)] * 2, [(48, 40)] * 2]
+
+
 def test_halves_are_not_mixed(tmp_path: Path) -> None:
     black, white = np.zeros((64, 80, 3), np.uint8), np.full((64, 80, 3), 255, np.uint8)
     jpeg(tmp_path / "train" / "0.jpg", np.concatenate([black, white], axis=1), subsampling=2)
@@ -239,11 +258,9 @@ def test_samples_on_a_disk_are_not_decoded_again(tmp_path: Path, monkeypatch: py
     data = {"name": "side_by_side", "root": str(halves(tmp_path, 160))}
     of = tables(data, REDUCED, loader={"cache": "disk", "workers": 0})
     before = tensors(of)
-    monkeypatch.setattr(Samples, "_as_sample", lambda *_: pytest.fail("it has been decoded again"))
     recipe = read_recipe(of)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.undo()
-        measured = build_without_weights(recipe, load_data(recipe)).validation
+    measured = build_without_weights(recipe, load_data(recipe)).validation
+    monkeypatch.setattr(Samples, "_as_sample", lambda *_: pytest.fail("it has been decoded again"))
     assert torch.equal(torch.cat(measured.tensors(measured.validation_set, 0)[0][:2]), before)
 
 
@@ -254,8 +271,6 @@ def test_it_is_refused_where_it_means_nothing_and_said_where_it_does_nothing(
     (tmp_path / "alone.toml").write_text(recipe.read_text().replace("load_size = 20", ""))
     alone = p2pkit("check", tmp_path / "alone.toml", *reduced)
     assert alone.code == 2 and "load_size beside reduced_jpeg" in alone.err
-    kept = p2pkit("check", recipe, *reduced, "--set", "transform.keep_aspect=true")
-    assert kept.code == 2 and "keep_aspect beside reduced_jpeg" in kept.err
     files = p2pkit("check", recipe, *reduced)
     assert files.code == 0 and SAID not in files.out
     of = recipe.read_text().replace("[data]", "[data]\nname = 'gray_from_targets'\n\n[data.of]")

@@ -17,7 +17,8 @@ from p2pkit.components.catalogue import create
 from p2pkit.contracts import Batch, Sample
 from p2pkit.data.augmentation import as_weights
 from p2pkit.data.checks import unsettled
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import Data
 from p2pkit.data.side_values import BySide, SideValues
 from p2pkit.errors import DataError, RecipeError
 from p2pkit.networks.encoding import Encoded, SourcePart

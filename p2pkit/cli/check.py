@@ -23,7 +23,7 @@ from p2pkit.utils.progress import print_line
 if TYPE_CHECKING:
     from p2pkit.data.checks import HeaderCheck
     from p2pkit.data.class_table import ClassTable
-    from p2pkit.data.samples import Data
+    from p2pkit.data.sets import Data
     from p2pkit.data.value_statistics import Statistics
     from p2pkit.recipe.recipe import Recipe
     from p2pkit.training.starting_point import StartingPoint
@@ -248,12 +248,13 @@ def _print_data(about: Mapping[str, Any], checked: _Checked) -> None:
 
 def _why(data: Data, side: str) -> str:
     """Where the range of a side is from."""
-    chosen, (rule, *_, reading, _) = data.ranges[side], data.values[side]
-    if chosen is None:
+    said = data.values[side]
+    if data.ranges[side] is None:
         return "the range of their type"
-    if reading.ranges:
+    if said.reading.ranges:
         return "each channel's range in the recipe"
-    return {"declared": "the range in the recipe", "percentiles": "the range of percentiles"}.get(rule, "what is found")
+    known = {"declared": "the range in the recipe", "percentiles": "the range of percentiles"}
+    return known.get(said.rule, "what is found")
 
 
 def _about_networks(recipe: Recipe, checked: _Checked) -> dict[str, Any]:

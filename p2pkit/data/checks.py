@@ -20,7 +20,7 @@ from torch import nn
 from p2pkit.contracts import DatasetWithHeaders, Sample, SampleHeader, Split
 from p2pkit.data.augmentation import Augmentation, refuse_unlike, scale_of
 from p2pkit.data.loader import ONE_SIZE
-from p2pkit.data.samples import LITTLE, Data
+from p2pkit.data.sets import LITTLE, Data
 from p2pkit.errors import DataError, WriteError, listed
 from p2pkit.images.formats import installed
 from p2pkit.images.pixels import StoredPixels

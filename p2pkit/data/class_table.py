@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.data.checks import SampleRef, scan
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.data.value_statistics import among, called, spread
 from p2pkit.distributed.collectives import on_main_process
 from p2pkit.errors import DataError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.errors import RecipeError
 from p2pkit.images.channels import EVERYTHING
 from p2pkit.images.lab import Colours

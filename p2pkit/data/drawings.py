@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.errors import DataError, visible
 from p2pkit.networks.label_classes import MOST_CLASSES, ColourCount
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from accelerate import Accelerator
 
 from p2pkit.contracts import ValueRange
-from p2pkit.data.samples import DERIVED, LITTLE, Data
+from p2pkit.data.sets import DERIVED, LITTLE, Data
 from p2pkit.data.value_ranges import find_percentiles
 from p2pkit.data.value_statistics import Looked, Statistics, look_at_values, plural, side_values
 from p2pkit.distributed.collectives import on_main_process

@@ -1,39 +1,27 @@
-"""What a recipe trains and validates on: its sets, whatever a data set gives, and what all of their samples share."""
+"""One set of a data set as p2pkit reads it, whatever the data set gives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import chain
-from operator import attrgetter
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from p2pkit.contracts import NO_IMAGE, Sample, SampleHeader, Split, ValueRange, dtype_range
-from p2pkit.data.augmentation import SampleSpec, scale_of
-from p2pkit.data.bad_samples import SkipBadSamples
-from p2pkit.data.side_values import BySide, SideValues
+from p2pkit.contracts import Sample, SampleHeader, Split
 from p2pkit.errors import DataError, P2PKitError, RecipeError, counted, in_one_line, is_out_of_memory
 from p2pkit.images.pixels import LARGEST_CHANNELS_FIRST, SMALLEST_SIDE, channel_by_channel
-from p2pkit.settings import BadData, LoaderCache
+from p2pkit.settings import LoaderCache
 from p2pkit.utils.seeds import derived, following_draws, seeded
 
 if TYPE_CHECKING:
     from p2pkit.data.adapter import Kind
     from p2pkit.data.sample_cache import DiskCache
     from p2pkit.images.channels import Taking
-
-DERIVED = ("auto", "percentiles", "default", "labels")
-"""The rules by which the range of a side is, or may be, found in the pixels."""
-ANY_RANGE, ANY_LOGARITHMIC = (0.0, 1.0), (1.0, 2.0)
-"""Serve where pixels are only to be looked at."""
-LITTLE = 0.2
-"""Values that take up less than this share of the range that becomes [-1, 1] are reported."""
 
 
 class Samples:
@@ -101,14 +89,33 @@ class Samples:
         # what has been read is not sent to a worker
         return {**vars(self), "_kept": None if self._kept is None else {}}
 
-    def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Samples:
-        """The same set, its images at reduced size where the data set can, no smaller than ``sizes`` by side."""
-        if not sizes or not callable(getattr(self._dataset, "reduced", None)):
+    def why_whole(self, alike: bool) -> str:
+        """Why images are not read at reduced size, as messages say it; empty where they are (see :meth:`reduced`)."""
+        from p2pkit.images.names import ending
+        from p2pkit.images.pictures import JPEG
+
+        if not callable(getattr(self._dataset, "reduced", None)):
+            return f"{self.origin} reads them itself"
+        sources = getattr(getattr(self._dataset, "whole_set", self._dataset), "source_files", ())
+        source, target = ending(Path(sources[0])) if sources else self.target_ending, self.target_ending
+        if alike and self.targets is None and source != target and not {source, target} <= {*JPEG.endings}:
+            return f"sources are {source}, targets {target}, and with keep_aspect they have to stay of one size"
+        return ""
+
+    def reduced(self, sizes: Mapping[str, tuple[int, int]], alike: bool = False) -> Samples:
+        """The same set, with images that may be read at reduced size, no smaller than ``sizes`` has it for a side.
+
+        Headers stay those of whole images. With ``alike`` pairs are read whole that would then differ in size.
+        """
+        if not sizes or self.why_whole(alike):
             return self
         found, dataset = copy(self), self._call("reduced()", self._dataset.reduced, sizes)
         found._dataset, found._read = dataset, dataset.target if self._kind == "target" else dataset.__getitem__
+        if alike and self._kind == "pair":
+            found._read = partial(_of_one_size, found._read, self._read)
         found._kept = None if self._kept is None else {}
-        found._disk, found._disk_opened, found._on_disk = None, False, self._on_disk and f"{self._on_disk} {sizes}"
+        found._disk, found._disk_opened = None, False
+        found._on_disk = self._on_disk and f"{self._on_disk} {sizes} {alike}"
         found.targets = self.targets and self.targets.reduced(sizes)
         return found
 
@@ -263,138 +270,9 @@ def _is_unpaired(dataset: Any, origin: str) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Data:
-    """The sets of a recipe, each of which may be empty, the train set where nothing is trained.
+def _of_one_size(read: Callable[[int], Any], read_whole: Callable[[int], Any], index: int) -> Any:
+    """The pair that ``read`` gives, or ``read_whole`` where the two images of that differ in size."""
+    from p2pkit.data.adapter import as_sample
 
-    No sample is read before it is asked for. A side is what SampleHeader.sides calls so.
-    """
-
-    train: Samples
-    val: Samples
-    test: Samples
-    validation: Samples
-    """The one that metrics are taken on: the val or the test set, empty where there is neither."""
-    bad_data: BadData
-    values: Mapping[str, SideValues]
-    """What the recipe says of the values of each side."""
-    ranges: Mapping[str, ValueRange | None]
-    """The range of the values of each side; None where it is that of their type."""
-    mask_range: ValueRange | None = None
-    """The stored values of masks that weigh 0 and 1, as the recipe says."""
-    set_notices: Sequence[str] = ()
-    """What has been found on looking at all sets together."""
-    found_notices: Sequence[str] = ()
-    """What has been found on looking at the values of pixels."""
-    to_one_size: bool = False
-    """Whether the recipe resizes all images to one size, so that the two images of a pair may differ in theirs."""
-    about: dict[str, Any] = field(default_factory=dict)
-    """What looking at all of it before a run has found, for the record: sizes by side, classes of label maps."""
-
-    @cached_property
-    def sets(self) -> list[Samples]:
-        """All sets: train, val and test, and after them the targets of those that are unpaired, if there are any."""
-        sets = [self.train, self.val, self.test]
-        return [*sets, *filter(None, map(attrgetter("targets"), sets))]
-
-    @cached_property
-    def first(self) -> Sample:
-        """The first sample that can be used, of the train set if there is one: the channels are known from it.
-
-        Of an unpaired data set its sides are the first source and the first target.
-
-        Raises:
-            DataError: it cannot be used and the policy is to stop, or none can.
-        """
-        found: list[Sample] = []
-        # where nothing is trained, any set will do
-        known = self.train if len(self.train) else self.test if len(self.test) else self.val
-        for samples in filter(None, (known, known.targets)):
-
-            def checked(index: int, samples: Samples = samples) -> Sample:
-                sample, sides = samples[index], {}
-                for side in sample.header.sides:
-                    chosen, said = self.ranges[side], self.values[side]
-                    # until a range is found, any will do
-                    anyhow = ANY_LOGARITHMIC if said.reading.logarithmic else ANY_RANGE
-                    sides[side] = chosen or (anyhow if said.rule in DERIVED else None), said.reading
-                SampleSpec(sample.header, sides, self.mask_range, to_one_size=self.to_one_size).tensors(sample)
-                return sample
-
-            found.append(SkipBadSamples(len(samples), self.bad_data).first_usable(0, checked)[0])
-        first = found[0]._replace(target=found[-1].target)
-        for side in self.values:
-            if side not in ("source", *first.header.sides):
-                has = ", ".join(first.header.sides[:-1]) if first.header.parts else "one without a name: [source]"
-                raise RecipeError(f"{side}: the data has no source of that name; its sources are {has}")
-        return first
-
-    @property
-    def spec(self) -> SampleSpec:
-        """What all samples must have in common with the first.
-
-        Raises:
-            RecipeError: the targets are of a type that does not hold the range of the target's values.
-        """
-        low, high = self.value_range("target")
-        dtype, first, sides = self.first.target.dtype, self.first.header, {}
-        if dtype.kind in "iu" and not np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max:
-            raise RecipeError(f"target.range: found {low:g} to {high:g}, but targets are of {dtype}, which holds less")
-        has_mask = first.mask != NO_IMAGE
-        for side in first.sides:
-            chosen, said = self.ranges[side], self.values[side]
-            sides[side] = (self.value_range(side) if said.encoded else chosen), said.reading
-            has_mask |= said.reading.masked
-        if has_mask and self.train.targets is not None:
-            raise RecipeError('mask = "nodata": the data is unpaired, and has no masks; set fill in place of it')
-        scale = 1 if self.train.targets is not None else scale_of(first) or 1
-        return SampleSpec(first, sides, self.mask_range, has_mask, scale, self.to_one_size)
-
-    def value_range(self, side: str) -> ValueRange:
-        """The range of values of a side that becomes [-1, 1]."""
-        image = getattr(self.first, side) if side in Sample._fields else self.first.image(side)
-        assert image is not None
-        try:
-            return self.ranges[side] or dtype_range(image.dtype)
-        except KeyError as error:
-            wrong = f"its pixels are of {image.dtype}, which has no range of its own"
-            raise DataError(f"{side}: {wrong}; set {side}.range") from error
-
-    def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
-        """The data with the range of each side that is in ``found``, and ``notices`` on their values."""
-        return replace(self, ranges=BySide({**self.ranges, **found}), found_notices=notices)
-
-    @property
-    def channels(self) -> dict[str, int]:
-        """What components ask for as ``source_channels``, those of all sources together, and ``target_channels``."""
-        header = self.first.header
-        return {"source_channels": header.source[2], "target_channels": header.target[2]}
-
-    @cached_property  # it looks at every file
-    def fingerprint(self) -> str:
-        """A text that changes when any of the sets does."""
-        sets = filter(len, (self.train, self.val, self.test))
-        return " + ".join(f"{'' if each is self.train else f'{each.split} '}{each.fingerprint()}" for each in sets)
-
-    @property
-    def problems(self) -> list[str]:
-        """What must be mended before training, as the data set says."""
-        return list(dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), self.sets))))
-
-    @property
-    def notices(self) -> list[str]:
-        """What the data set wants everybody to know, and what its sets mean for validation."""
-        of_sets = chain.from_iterable(map(attrgetter("notices"), self.sets))
-        notices = dict.fromkeys([*of_sets, *self.set_notices, *self.found_notices])
-        if self.bad_data == "skip":
-            notices |= dict.fromkeys(self.problems)
-        if not len(self.validation):
-            remedy = "" if self.train.targets is not None else "; set data.split, such as 0.2, or add a val set"
-            notices[f"no validation: the data has neither a val nor a test set{remedy}"] = None
-        elif self.train.targets is not None:
-            losses = "choose a method and losses that need no pairs (l1 compares pairs too)"
-            notices[f"the data is unpaired: metrics compare pairs, so none are taken; {losses}"] = None
-        elif not len(self.val):
-            seen = "metrics on it are optimistic for what has been selected by them"
-            notices[f"there is no val set: the test set serves as both, so {seen}"] = None
-        return list(notices)
+    header = as_sample(pair := read(index), "pair", "", f"[{index}]").header
+    return pair if header.source[:2] == header.target[:2] else read_whole(index)

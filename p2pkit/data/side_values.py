@@ -17,6 +17,8 @@ class SideValues(NamedTuple):
     reading: Reading = PLAIN_READING
     encoded: bool = False
     """They are numbers for an encoding, which mean the same in files of any type."""
+    shades: bool = True
+    """Neighbouring pixels may be averaged: they are no numbers of classes, and none of them means "nothing here"."""
 
 
 class BySide(dict[str, Any]):

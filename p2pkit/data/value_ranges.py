@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from p2pkit.contracts import ValueRange
 from p2pkit.data.augmentation import refuse_unlike
 from p2pkit.data.checks import SampleRef, sample_refs, scan
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.errors import DataError
 from p2pkit.images.pixels import nothing_there, refuse_not_finite
 

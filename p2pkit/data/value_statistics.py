@@ -14,7 +14,8 @@ from p2pkit.contracts import Sample, ValueRange, dtype_range
 from p2pkit.data.augmentation import mask_values, refuse_unlike
 from p2pkit.data.bad_samples import none_usable
 from p2pkit.data.checks import SampleRef, scan
-from p2pkit.data.samples import Data, Samples
+from p2pkit.data.samples import Samples
+from p2pkit.data.sets import Data
 from p2pkit.data.side_values import SideValues
 from p2pkit.errors import DataError, Unavailable
 from p2pkit.images.pixels import normalize, nothing_there, refuse_not_finite, with_filled

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from p2pkit.contracts import dtype_range
 from p2pkit.data.class_table import REFUSED
-from p2pkit.data.samples import LITTLE
+from p2pkit.data.sets import LITTLE
 from p2pkit.images.colour_profiles import lost_profiles
 from p2pkit.images.pixels import StoredPixels, nothing_there
 from p2pkit.networks.encoding import split_sources

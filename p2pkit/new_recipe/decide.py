@@ -181,7 +181,7 @@ def _loader(look: Look, machine: Machine) -> Choices:
         yield _remark(
             "loader",
             f"images have up to {pixels / 1e6:.0f} million pixels, and decoding them takes most of the time: it pays "
-            "to save them smaller, once",
+            "to save them smaller, once; of JPEGs transform.reduced_jpeg = true decodes less",
         )
     reasons = [*look.unusable, *look.data.problems]
     if reasons:

@@ -8,7 +8,7 @@ from p2pkit.build import build_sources
 from p2pkit.data.bad_samples import SkipBadSamples
 from p2pkit.data.checks import unsettled
 from p2pkit.data.found_values import find_values
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.recipe.recipe import Recipe
 from p2pkit.training.sample_grids import Row, pictures, write_grid
 

@@ -14,7 +14,7 @@ from p2pkit.contracts import Sample, SampleHeader
 from p2pkit.data.augmentation import scale_of
 from p2pkit.data.checks import SampleRef, sample_refs, scan
 from p2pkit.data.class_table import BETWEEN, LOSSY, ClassTable
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.errors import DataError
 from p2pkit.images.formats import ChannelsOfPalette
 from p2pkit.images.pixels import as_indices

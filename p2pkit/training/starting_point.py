@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from p2pkit.contracts import ValueRange, dtype_range
-from p2pkit.data.samples import Data
+from p2pkit.data.sets import Data
 from p2pkit.data.side_values import BySide
 from p2pkit.errors import ModelFileError, RecipeError, listed
 from p2pkit.inference.model_file import find_model, read_model_networks, refuse_not_finite
