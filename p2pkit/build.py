@@ -77,8 +77,8 @@ def load_data(
     made_by = f"{chosen.table()} {manager().code_behind(chosen.registered.distribution)}" if cache == "disk" else ""
     for split, dataset in made.items():
         sets.append(Samples(dataset, chosen.origin, split, recipe.run.seed, "pair", cache, taking, whole, made_by))
-    if recipe.transform.reduced_jpeg and (why := sets[0].why_whole(recipe.transform.keep_aspect)):
-        notices = [*notices, f"transform.reduced_jpeg: images are decoded at their full size, since {why}"]
+    for each in chain(sets, filter(None, map(attrgetter("targets"), sets))):
+        each.keeps = not recipe.transform.reduced_jpeg  # until it is known what is read at reduced size
     problems = dict.fromkeys(chain.from_iterable(map(attrgetter("problems"), sets)))
     if problems and refuse_problems and recipe.loader.bad_data == "stop":
         raise DataError("\n".join([*problems, SKIP]))
@@ -91,7 +91,7 @@ def load_data(
     validation = val if recipe.validation.split == "val" and len(val) else test
     return Data(
         train, val, test, validation, recipe.loader.bad_data, values, ranges, recipe.mask.range, notices,
-        to_one_size=recipe.transform.load_size is not None and not recipe.transform.keep_aspect,
+        transform=recipe.transform,
     )  # fmt: skip
 
 
@@ -207,7 +207,7 @@ def validation(recipe: Recipe, data: Data) -> Validation:
     logarithmic = recipe.target.mapping == "logarithmic"
     colours = colours_of(data) if recipe.target.channels == LAB_AB else None
     values = f"{low:g} to {high:g} of {dtype}{', by their logarithms' if logarithmic else ''}"
-    train, measured = data.as_read(recipe.transform)
+    train, measured = data.as_read()
     return Validation(
         train, measured, data.spec, augmentation(recipe), metrics, recipe.validation, data.bad_data,
         "" if colours or (dtype == "uint8" and not logarithmic) else values, colours=colours,

@@ -118,8 +118,8 @@ def evaluate(
             on_main_process(accelerator, partial(_report_clipped_targets, loaded, chosen))
         encoding = deepcopy(getattr(translator.generator, "encoding", None))
         transform = recipe.transform if at == "model" else TransformSettings()
-        loaded = replace(loaded, validation=chosen, to_one_size=loaded.to_one_size and at == "model")
-        of = _validation(replace(recipe, transform=transform), loaded, accelerator, metrics is None, max_images)
+        loaded = replace(loaded, validation=chosen, transform=transform)
+        of = _validation(recipe, loaded, accelerator, metrics is None, max_images)
         sizes = Augmentation(transform, recipe.run.seed, translator.parts, scale=translator.header.scale)
         of = replace(of, augmentation=sizes, encoding=encoding and encoding.cpu())  # samples are there
         if isinstance(data, tuple):

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from imagecodecs import jpeg8_encode
 from numpy.typing import NDArray
 from PIL import Image
 
 from p2pkit.build import build_without_weights, load_data
+from p2pkit.builtin.datasets.paired_folders import PairedFolders
 from p2pkit.data.samples import Samples
 from p2pkit.images.reading import image_header, read_image
 from p2pkit.recipe.resolve import read_recipe
@@ -154,13 +156,22 @@ def test_with_the_aspect_kept_both_images_of_a_pair_stay_of_one_size(tmp_path: P
     assert [[image.shape[:2] for image in samples[index][:2]] for index in (0, 1)] == [[(192, 160)] * 2, [(48, 40)] * 2]
 
 
-def test_halves_are_not_mixed(tmp_path: Path) -> None:
-    black, white = np.zeros((64, 80, 3), np.uint8), np.full((64, 80, 3), 255, np.uint8)
-    jpeg(tmp_path / "train" / "0.jpg", np.concatenate([black, white], axis=1), subsampling=2)
+@pytest.mark.parametrize("colours", ["444", "420", "411"])
+@pytest.mark.parametrize(("width", "part"), [(96, 4), (128, 4), (80, 1), (88, 1)])
+def test_halves_are_not_mixed(width: int, part: int, colours: str, tmp_path: Path) -> None:
+    red, blue = np.full((64, width, 3), (255, 0, 0), np.uint8), np.full((64, width, 3), (0, 0, 255), np.uint8)
+    encoded = jpeg8_encode(np.concatenate([red, blue], axis=1), 95, subsampling=colours)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.jpg").write_bytes(encoded)
     transform = {"load_size": 8, "crop_size": 8, "reduced_jpeg": True}
     recipe = read_recipe(tables({"name": "side_by_side", "root": str(tmp_path)}, transform))
-    source, target = build_without_weights(recipe, load_data(recipe)).train_set[0][:2]
-    assert source.shape == (16, 20, 3) and source.max() <= 1 and target.min() >= 254
+    loaded = load_data(recipe)
+    source, target = build_without_weights(recipe, loaded).train_set[0][:2]
+    assert source.shape == (64 // part, width // part, 3)
+    if part == 1:  # where a JPEG may have mixed them already
+        assert np.array_equal(source, loaded.train[0].source) and np.array_equal(target, loaded.train[0].target)
+    else:
+        assert np.abs(source - (255.0, 0, 0)).max() < 4 and np.abs(target - (0, 0, 255.0)).max() < 4
 
 
 def test_unpaired_images_come_at_reduced_size(tmp_path: Path) -> None:
@@ -241,6 +252,44 @@ def tensors(of: Mapping[str, Any]) -> torch.Tensor:
     recipe = read_recipe(of)
     measured = build_without_weights(recipe, load_data(recipe)).validation
     return torch.cat(measured.tensors(measured.validation_set, 0)[0][:2])
+
+
+def test_on_the_train_set_no_trivial_translator_finds_the_image_itself(p2pkit: Call, tmp_path: Path) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(SMALL.format(root=halves(tmp_path / "pairs", 160)))
+    rows = []
+    for name in ("true", "false"):
+        run = train(p2pkit, recipe, tmp_path / name, f"transform.reduced_jpeg={name}", "metrics=[{name='mae'}]")
+        rows.append(p2pkit("evaluate", run, "--split", "train", "--json").json["rows"].keys())
+    assert rows[0] == rows[1] and "nearest_source" not in rows[0]
+
+
+def test_whole_images_are_not_kept_beside_reduced_ones(tmp_path: Path) -> None:
+    data = {"name": "side_by_side", "root": str(halves(tmp_path, 160))}
+    of = tables(data, REDUCED, loader={"cache": "memory"}, source={"percentiles": [1, 99]})
+    recipe = read_recipe(of)
+    loaded = load_data(recipe)
+    before = loaded.train[0]
+    reduced = build_without_weights(recipe, loaded).train_set
+    # what is kept is given again as it is
+    assert loaded.train[0].source is not before.source and reduced[0].source is reduced[0].source
+
+
+def test_pairs_that_differ_in_size_are_not_made_alike(tmp_path: Path) -> None:
+    for index in range(3):
+        jpeg(tmp_path / "source" / f"{index}.jpg", picture(256, 256, index))
+        side = 128 if index == 2 else 256
+        jpeg(tmp_path / "target" / f"{index}.jpg", picture(side, side, index))
+    recipe = read_recipe(tables({"name": "paired_folders", "root": str(tmp_path)}, ASPECT))
+    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    assert [image.shape[:2] for image in samples[0][:2]] == [(64, 64)] * 2
+    assert [image.shape[:2] for image in samples[2][:2]] == [(256, 256), (128, 128)]
+
+
+def test_targets_with_masks_are_read_whole_whoever_asks(tmp_path: Path) -> None:
+    root = folders(tmp_path, mask=True)
+    pairs = PairedFolders("train", root, target="source", source="target", mask="mask")
+    assert pairs.reduced({"source": (1, 1), "target": (1, 1)})[0].target.shape == (192, 160, 3)
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk", "device"])

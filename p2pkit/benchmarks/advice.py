@@ -38,7 +38,7 @@ def _of_data(found: Benchmark, recipe: Recipe) -> Iterator[str]:
     elif workers and found.idle_cores >= 1:
         ways.insert(0, f"read in more processes (loader.workers = {2 * workers})")
     ways.append("store images no larger than transform.load_size")
-    if not recipe.transform.reduced_jpeg:
+    if recipe.transform.load_size is not None and not recipe.transform.reduced_jpeg:
         ways.append("decode large JPEGs at reduced size (transform.reduced_jpeg = true)")
     yield f"{wait}: {', or '.join(ways)}."
 

@@ -307,7 +307,8 @@ class FilePairs:
     def reduced(self, sizes: Mapping[str, tuple[int, int]]) -> Self:
         """The same samples, with images that may be read at reduced size (see contracts.PairedDataset)."""
         found = copy(self)
-        found._least = sizes
+        if not self._masked:  # a mask goes with its target, and sources with one another, pixel by pixel
+            found._least = {side: size for side, size in sizes.items() if side == "target" or not self._names}
         return found
 
     def key(self, index: int) -> str:

@@ -32,6 +32,9 @@ class Samples:
     the data set has them.
     """
 
+    keeps = True
+    """Whether a cache keeps what is read from now on."""
+
     def __init__(
         self, dataset: Any, origin: str, split: Split, seed: int = 0, kind: Kind = "pair",
         cache: LoaderCache = "none", taking: Mapping[str, Taking] | None = None, whole: bool = False, made_by: str = "",
@@ -89,8 +92,8 @@ class Samples:
         # what has been read is not sent to a worker
         return {**vars(self), "_kept": None if self._kept is None else {}}
 
-    def why_whole(self, alike: bool) -> str:
-        """Why images are not read at reduced size, as messages say it; empty where they are (see :meth:`reduced`)."""
+    def why_whole(self, of_one_size: bool) -> str:
+        """Why images cannot be read at reduced size, as messages say it; empty where they can (see :meth:`reduced`)."""
         from p2pkit.images.names import ending
         from p2pkit.images.pictures import JPEG
 
@@ -98,24 +101,26 @@ class Samples:
             return f"{self.origin} reads them itself"
         sources = getattr(getattr(self._dataset, "whole_set", self._dataset), "source_files", ())
         source, target = ending(Path(sources[0])) if sources else self.target_ending, self.target_ending
-        if alike and self.targets is None and source != target and not {source, target} <= {*JPEG.endings}:
+        alike = not target or source == target or {source, target} <= {*JPEG.endings}
+        if of_one_size and self.targets is None and not alike:
             return f"sources are {source}, targets {target}, and with keep_aspect they have to stay of one size"
         return ""
 
-    def reduced(self, sizes: Mapping[str, tuple[int, int]], alike: bool = False) -> Samples:
+    def reduced(self, sizes: Mapping[str, tuple[int, int]], of_one_size: bool = False) -> Samples:
         """The same set, with images that may be read at reduced size, no smaller than ``sizes`` has it for a side.
 
-        Headers stay those of whole images. With ``alike`` pairs are read whole that would then differ in size.
+        Headers stay those of whole images. Pairs that are to be ``of_one_size`` are read whole where they would not be.
         """
-        if not sizes or self.why_whole(alike):
+        if not sizes or self.why_whole(of_one_size):
+            self.keeps = True
             return self
         found, dataset = copy(self), self._call("reduced()", self._dataset.reduced, sizes)
         found._dataset, found._read = dataset, dataset.target if self._kind == "target" else dataset.__getitem__
-        if alike and self._kind == "pair":
-            found._read = partial(_of_one_size, found._read, self._read)
-        found._kept = None if self._kept is None else {}
+        if of_one_size and self._kind == "pair":
+            found._read = partial(_of_one_size, found._read, self._read, getattr(self, "header", None))
+        found.keeps, found._kept = True, None if self._kept is None else {}
         found._disk, found._disk_opened = None, False
-        found._on_disk = self._on_disk and f"{self._on_disk} {sizes} {alike}"
+        found._on_disk = self._on_disk and f"{self._on_disk} {sizes} {of_one_size}"
         found.targets = self.targets and self.targets.reduced(sizes)
         return found
 
@@ -138,7 +143,7 @@ class Samples:
             given = self._call(f"[{index}]", self._read, index)
             following = following_draws() if disk is not None else None
         sample = self._as_sample(given, index)
-        if self._kept is not None:
+        if self._kept is not None and self.keeps:
             arrays: dict[str, Any] = {side: getattr(sample, side) for side in ("source", "target")}
             arrays = {side: channel_by_channel(each) for side, each in arrays.items() if isinstance(each, np.ndarray)}
             sample = self._kept[index] = sample._replace(**arrays)
@@ -171,7 +176,7 @@ class Samples:
 
     def _opened_disk(self) -> DiskCache | None:
         """What keeps the samples on a disk, under a name that tells what they are made of; None where nothing does."""
-        if self._on_disk and not self._disk_opened:
+        if self._on_disk and self.keeps and not self._disk_opened:
             from p2pkit.data.sample_cache import DiskCache
 
             self._disk_opened = True  # of data without a fingerprint samples are looked at, without the cache
@@ -270,9 +275,13 @@ def _is_unpaired(dataset: Any, origin: str) -> bool:
     return True
 
 
-def _of_one_size(read: Callable[[int], Any], read_whole: Callable[[int], Any], index: int) -> Any:
-    """The pair that ``read`` gives, or ``read_whole`` where the two images of that differ in size."""
+def _of_one_size(
+    read: Callable[[int], Any], read_whole: Callable[[int], Any], header_of: Callable[[int], SampleHeader] | None,
+    index: int,
+) -> Any:  # fmt: skip
+    """The pair that ``read`` gives, or ``read_whole`` where its two images are not of one size, or not by nature."""
     from p2pkit.data.adapter import as_sample
 
     header = as_sample(pair := read(index), "pair", "", f"[{index}]").header
-    return pair if header.source[:2] == header.target[:2] else read_whole(index)
+    headers = [header] if header_of is None else [header, header_of(index)]
+    return pair if all(each.source[:2] == each.target[:2] for each in headers) else read_whole(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -53,10 +54,25 @@ class Data:
     """What has been found on looking at all sets together."""
     found_notices: Sequence[str] = ()
     """What has been found on looking at the values of pixels."""
-    to_one_size: bool = False
-    """Whether the recipe resizes all images to one size, so that the two images of a pair may differ in theirs."""
+    transform: TransformSettings = TransformSettings()  # noqa: RUF009 - nothing changes it
+    """What training does with all samples."""
     about: dict[str, Any] = field(default_factory=dict)
     """What looking at all of it before a run has found, for the record: sizes by side, classes of label maps."""
+
+    @property
+    def to_one_size(self) -> bool:
+        """Whether all images are resized to one size, so that the two images of a pair may differ in theirs."""
+        return self.transform.load_size is not None and not self.transform.keep_aspect
+
+    @property
+    def why_whole(self) -> str:
+        """Why no image is read at reduced size although the recipe has it so; empty where some are, or it has not."""
+        if not self.transform.reduced_jpeg:
+            return ""
+        known = next(filter(len, (self.train, self.val, self.test)), self.train)
+        with suppress(DataError, RecipeError):  # for whoever looks at the data itself
+            return known.why_whole(self.transform.keep_aspect) or self._least_sizes()[1]
+        return ""
 
     @cached_property
     def sets(self) -> list[Samples]:
@@ -127,23 +143,31 @@ class Data:
             wrong = f"its pixels are of {image.dtype}, which has no range of its own"
             raise DataError(f"{side}: {wrong}; set {side}.range") from error
 
-    def as_read(self, settings: TransformSettings) -> tuple[Samples, Samples]:
-        """The train set, and the one to take metrics on, at reduced size as far as the recipe lets them be.
+    def as_read(self) -> tuple[Samples, Samples]:
+        """The train set, and the one to take metrics on, at reduced size as far as the recipe lets them be."""
+        (sizes, _), alike = self._least_sizes(), self.transform.keep_aspect
+        train = self.train.reduced(sizes, alike)
+        return train, train if self.validation is self.train else self.validation.reduced(sizes, alike)
 
-        Not what goes with other images pixel by pixel: masks, several sources, and with ``keep_aspect`` the other side,
-        where targets are larger.
-        """
-        spec, sizes, unpaired = self.spec, dict[str, tuple[int, int]](), self.train.targets is not None
-        if settings.reduced_jpeg and settings.load_size is not None and not spec.has_mask:
-            height, width = height_width(settings.load_size)
-            for side in spec.first.sides:
-                times = REDUCING_GAP * (spec.scale if side == "target" else 1)
-                if self.values[side].shades and side in ("source", "target"):
-                    sizes[side] = times * height, times * width
-        alike = settings.keep_aspect and not unpaired
-        if alike and (len(sizes) < 2 or spec.scale > 1):
-            return self.train, self.validation
-        return self.train.reduced(sizes, alike), self.validation.reduced(sizes, alike)
+    def _least_sizes(self) -> tuple[dict[str, tuple[int, int]], str]:
+        """How small the images of each side may be read; where no side may, nothing, and why, as messages say it."""
+        spec, sizes, settings = self.spec, dict[str, tuple[int, int]](), self.transform
+        alike = settings.keep_aspect and self.train.targets is None
+        if settings.load_size is None or not settings.reduced_jpeg:
+            return {}, ""
+        if spec.has_mask:
+            return {}, "there are masks, which go with them pixel by pixel"
+        if alike and (spec.scale > 1 or spec.first.parts):
+            what = "targets are larger than sources" if spec.scale > 1 else "there are several sources"
+            return {}, f"{what}, and with keep_aspect they have to keep their relation"
+        height, width = height_width(settings.load_size)
+        for side in spec.first.sides:
+            times = REDUCING_GAP * (spec.scale if side == "target" else 1)
+            if self.values[side].shades and side in ("source", "target"):  # several sources have to be of one size
+                sizes[side] = times * height, times * width
+        if not sizes or (alike and len(sizes) < 2):
+            return {}, "pixels are numbers, or some mean that nothing is there"
+        return sizes, ""
 
     def with_ranges(self, found: Mapping[str, ValueRange], notices: Sequence[str] = ()) -> Data:
         """The data with the range of each side that is in ``found``, and ``notices`` on their values."""
@@ -173,6 +197,8 @@ class Data:
         notices = dict.fromkeys([*of_sets, *self.set_notices, *self.found_notices])
         if self.bad_data == "skip":
             notices |= dict.fromkeys(self.problems)
+        if why := self.why_whole:
+            notices[f"transform.reduced_jpeg: images are decoded at their full size, since {why}"] = None
         if not len(self.validation):
             remedy = "" if self.train.targets is not None else "; set data.split, such as 0.2, or add a val set"
             notices[f"no validation: the data has neither a val nor a test set{remedy}"] = None

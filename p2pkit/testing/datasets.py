@@ -186,8 +186,10 @@ def reads_at_reduced_size(subject: Subject) -> None:
 
 def _require_reduced(found: Any, whole: Any, least: tuple[int, int], where: str) -> None:
     shape, of = getattr(found, "shape", ()), getattr(whole, "shape", ())
-    sides = zip(shape[:2], of[:2], least, strict=False)
-    right = shape[2:] == of[2:] and all(side >= min(full, low) and full % side == 0 for side, full, low in sides)
+    factors = {divmod(full, side) for full, side in zip(of[:2], shape[:2], strict=False) if side}
+    by_one_factor = len(factors) == 1 and all(rest == 0 for _, rest in factors)
+    enough = all(side >= min(full, low) for side, full, low in zip(shape[:2], of[:2], least, strict=False))
+    right = by_one_factor and enough and shape[2:] == of[2:]
     require(right, f"{where}: {list(shape)} of {list(of)}, where at least {list(least)} was asked for")
 
 

@@ -20,8 +20,8 @@ from p2pkit.images.discovery import discover
 from p2pkit.images.names import ending
 from p2pkit.images.reading import image_header, middle_of, read_image
 
-JPEG_BLOCK = 16
-"""The most pixels a side that a JPEG encodes together: colours at half the height and width, in blocks of 8."""
+JPEG_BLOCK = 32
+"""The most columns that a JPEG encodes together: colours at a quarter of the width (4:1:1), in blocks of 8."""
 
 
 class SideBySide:

@@ -17,8 +17,8 @@ HEADER_SECONDS = 15.0
 """Until the headers of a connection's first request have arrived."""
 
 
-LINGER_SECONDS = 2.0
-"""How long what still arrives of a refused request is read, and thrown away."""
+LINGER_SECONDS = 30.0
+"""How long what still arrives of a refused request is read, and thrown away, while its client does not close."""
 
 
 class PatientProtocol(H11Protocol):
@@ -29,7 +29,7 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a request, though not for ever."""
-        lingering: Any = _Lingering(transport, self.conn)
+        lingering: Any = _Lingering(transport, self)
         super().connection_made(lingering)
         self._deadline = asyncio.get_running_loop().call_later(HEADER_SECONDS, self._close_idle)
 
@@ -43,6 +43,20 @@ class PatientProtocol(H11Protocol):
         self._deadline.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Wait for nobody who has the answer."""
+        if self.transport.is_closing():
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def end_request(self) -> None:
+        """Let the application know that nothing more comes of a request that it is still reading."""
+        running: Any = self.cycle
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
     def _close_idle(self) -> None:
         begun: Any = self.cycle  # uvicorn says that it is never None
         if begun is None and not self.transport.is_closing():
@@ -52,8 +66,8 @@ class PatientProtocol(H11Protocol):
 class _Lingering:
     """A transport that is closed in two stages while a request is still arriving (RFC 9112, section 9.6)."""
 
-    def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
-        self._transport, self._conn, self._answered = transport, conn, False
+    def __init__(self, transport: asyncio.Transport, protocol: PatientProtocol) -> None:
+        self._transport, self._protocol, self._answered = transport, protocol, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -63,16 +77,19 @@ class _Lingering:
         return self._answered or self._transport.is_closing()
 
     def close(self) -> None:
-        """Write nothing more, and close once the client has, or after a while."""
-        if self.is_closing():
-            return
-        if self._conn.their_state not in (h11.SEND_BODY, h11.ERROR) or not self._transport.can_write_eof():
+        """Write nothing more, and close once the client has, or after a while; asked again, at once."""
+        arriving = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        if self.is_closing() or not arriving or not self._transport.can_write_eof():
             self._transport.close()
             return
         self._answered = True
-        self._transport.write_eof()
-        self._transport.resume_reading()
+        self._protocol.end_request()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
+        try:
+            self._transport.resume_reading()
+            self._transport.write_eof()
+        except OSError:  # the client has gone
+            self._transport.abort()
 
 
 def opened(host: str, port: int) -> socket.socket:

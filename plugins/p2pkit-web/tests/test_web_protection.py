@@ -111,6 +111,7 @@ HOSTILE = {
     "an image on another site's page": (get("/api/models/model/examples/0", Sec_Fetch_Site="same-site"), 403),
     "a method that is not": (lambda site: site.ask("DELETE", "/api/models"), 405),
     "a path that is not": (get("/admin"), 404),
+    "a broken chunk": (raw(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n".encode(), then=0.8), 400),
     "a slow body": (raw(f"{HEAD}Content-Length: 100\r\n\r\nabc".encode(), then=0.8), 408),
     "headers without end": (raw(b"GET / HTTP/1.1\r\nX: " + b"a" * 200_000), 400),
     "not HTTP": (raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"), 400),
@@ -118,7 +119,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("request_", "status"), HOSTILE.values(), ids=HOSTILE)
-def test_hostile_requests_are_refused(request_: Callable[[Site], Answer], status: int, guarded: Site) -> None:
+def test_hostile_requests_are_refused(
+    request_: Callable[[Site], Answer], status: int, guarded: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     before = guarded.translate(SOURCE)
     answer = request_(guarded)
     assert answer.status == status, answer.body
@@ -128,6 +131,7 @@ def test_hostile_requests_are_refused(request_: Callable[[Site], Answer], status
     assert after.status == 200 and after.body == before.body
     metrics = guarded.get("/metrics").body.decode()
     assert "p2pkit_waiting 0.0" in metrics
+    assert "Exception" not in caplog.text
 
 
 TOO_MUCH = {
@@ -152,14 +156,24 @@ def test_an_answer_arrives_although_its_request_is_still_being_sent(
         assert connection.recv(1) == b""
 
 
-def test_a_refused_request_without_end_is_cut(guarded: Site) -> None:
+def test_a_refused_request_without_end_is_cut(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "LINGER_SECONDS", 0.3)
     began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", guarded.port), timeout=5) as connection:
-        connection.sendall(f"{HEAD}Content-Length: 900000\r\n\r\n".encode())
+    with serving(model) as site, socket.create_connection(("127.0.0.1", site.port), timeout=5) as connection:
+        connection.sendall(f"{HEAD}Content-Length: 9000000000\r\n\r\n".encode())
         with pytest.raises(ConnectionError):
             while time.monotonic() - began < 30:
                 connection.sendall(b"\0" * 100)
                 time.sleep(0.05)
+
+
+def test_refused_requests_do_not_keep_the_server(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(model) as site:
+        refused = socket.create_connection(("127.0.0.1", site.port), timeout=5)
+        refused.sendall(f"{HEAD}Content-Length: 9000000000\r\n\r\n".encode())
+        assert refused.recv(12) == b"HTTP/1.1 413"
+    refused.close()
+    assert "exceeded" not in caplog.text
 
 
 def test_uploads_that_are_broken_off_leave_nothing(guarded: Site) -> None:
