@@ -183,6 +183,12 @@ def test_unpaired_images_come_at_reduced_size(tmp_path: Path) -> None:
     samples = build_without_weights(recipe, load_data(recipe)).train_set
     assert samples[0].source.shape == (48, 40, 3) and samples.targets is not None
     assert samples.targets[0].target.shape == (64, 64, 3)
+    whole = {"loader": {"cache": "memory"}, "source": {"nodata": 0, "fill": 0}, "target": {"nodata": 0, "fill": 0}}
+    recipe = read_recipe(tables(data, REDUCED, losses=[{"name": "gan"}], **whole))
+    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    assert samples[0].source.shape == (192, 160, 3) and samples.targets is not None
+    # and what a cache keeps it gives again as it is
+    assert samples[0].source is samples[0].source and samples.targets[0].target is samples.targets[0].target
 
 
 @pytest.mark.parametrize(

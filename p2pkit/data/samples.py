@@ -112,7 +112,8 @@ class Samples:
         Headers stay those of whole images. Pairs that are to be ``of_one_size`` are read whole where they would not be.
         """
         if not sizes or self.why_whole(of_one_size):
-            self.keeps = True
+            for each in filter(None, (self, self.targets)):
+                each.keeps = True
             return self
         found, dataset = copy(self), self._call("reduced()", self._dataset.reduced, sizes)
         found._dataset, found._read = dataset, dataset.target if self._kind == "target" else dataset.__getitem__
