@@ -181,7 +181,8 @@ def reads_at_reduced_size(subject: Subject) -> None:
                 found = samples.reduced({"source": least, "target": least})[index]
                 require(found.key == whole.key, f"the key {found.key!r} of what is {whole.key!r} at full size")
                 for side in whole.header.sides:
-                    _require_reduced(found.image(side), whole.image(side), least, f"{side} at {index}")
+                    if (image := whole.image(side)) is not None:  # an unpaired sample has one side alone
+                        _require_reduced(found.image(side), image, least, f"{side} at {index}")
 
 
 def _require_reduced(found: Any, whole: Any, least: tuple[int, int], where: str) -> None:
