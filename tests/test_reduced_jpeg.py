@@ -18,6 +18,7 @@ from p2pkit.builtin.datasets.paired_folders import PairedFolders
 from p2pkit.data.samples import Samples
 from p2pkit.images.reading import image_header, read_image
 from p2pkit.recipe.resolve import read_recipe
+from p2pkit.training.parts import TrainingParts
 from tests.conftest import SMALL, Call, lines, picture, save, train
 
 LOAD = {"load_size": 20, "crop_size": 16}
@@ -96,7 +97,7 @@ def halves(root: Path, width: int, count: int = 4) -> Path:
     return root
 
 
-def folders(root: Path, paired: bool = True, mask: bool = False) -> Path:
+def folders(root: Path, mask: bool = False) -> Path:
     for split in ("train", "val"):
         for index in range(4):
             source = picture(192, 160, index)
@@ -112,11 +113,14 @@ def tables(data: Mapping[str, Any], transform: Mapping[str, Any], **more: Any) -
     return {"run": {"name": "reduced"}, "data": data, "transform": transform, **networks, **more}
 
 
+def built(of: Mapping[str, Any]) -> TrainingParts:
+    recipe = read_recipe(of)
+    return build_without_weights(recipe, load_data(recipe))
+
+
 def sizes(of: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """Those of source and target of a sample as training has it, and as metrics do."""
-    recipe = read_recipe(of)
-    parts = build_without_weights(recipe, load_data(recipe))
-    found = []
+    parts, found = built(of), []
     for samples in (parts.train_set, parts.validation.validation_set):
         source, target = samples[0][:2]
         source = source if not isinstance(source, dict) else next(iter(source.values()))
@@ -129,7 +133,7 @@ def test_pairs_come_at_reduced_size_by_side(tmp_path: Path) -> None:
     beside = {"name": "side_by_side", "root": str(halves(tmp_path / "beside", 160))}
     assert sizes(tables(beside, LOAD)) == [(192, 160)] * 2
     assert sizes(tables(beside, REDUCED)) == [(48, 40)] * 2
-    # a block of 16x16 would be in both halves
+    # columns that are encoded together would be in both halves
     crossed = {"name": "side_by_side", "root": str(halves(tmp_path / "crossed", 152))}
     assert sizes(tables(crossed, REDUCED)) == [(192, 152)] * 2
     apart = {"name": "paired_folders", "root": str(folders(tmp_path / "apart"))}
@@ -138,7 +142,7 @@ def test_pairs_come_at_reduced_size_by_side(tmp_path: Path) -> None:
     assert sizes(tables(photos, REDUCED)) == [(48, 40)] * 2
 
 
-def test_with_the_aspect_kept_both_images_of_a_pair_stay_of_one_size(tmp_path: Path, p2pkit: Call) -> None:
+def test_with_the_aspect_kept_both_images_of_a_pair_stay_of_one_size(tmp_path: Path) -> None:
     beside = {"name": "side_by_side", "root": str(halves(tmp_path / "beside", 160))}
     assert sizes(tables(beside, ASPECT)) == [(48, 40)] * 2
     root, photos = folders(tmp_path / "apart"), {"name": "paired_folders", "root": str(tmp_path / "apart")}
@@ -151,8 +155,7 @@ def test_with_the_aspect_kept_both_images_of_a_pair_stay_of_one_size(tmp_path: P
     assert sizes(tables(both, ASPECT)) == [(48, 40)] * 2
     # a PNG called JPEG, as people's folders have them, is found out when it is read
     Image.fromarray(picture(192, 160, 0)).save(root / "train" / "photo" / "0.jpg", format="PNG")
-    recipe = read_recipe(tables(both, ASPECT))
-    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    samples = built(tables(both, ASPECT)).train_set
     assert [[image.shape[:2] for image in samples[index][:2]] for index in (0, 1)] == [[(192, 160)] * 2, [(48, 40)] * 2]
 
 
@@ -179,13 +182,11 @@ def test_unpaired_images_come_at_reduced_size(tmp_path: Path) -> None:
         jpeg(tmp_path / "trainA" / f"{index}.jpg", picture(192, 160, index))
         jpeg(tmp_path / "trainB" / f"{index}.jpg", picture(128, 128, index))
     data = {"name": "unpaired_folders", "root": str(tmp_path)}
-    recipe = read_recipe(tables(data, REDUCED, losses=[{"name": "gan"}]))
-    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    samples = built(tables(data, REDUCED, losses=[{"name": "gan"}])).train_set
     assert samples[0].source.shape == (48, 40, 3) and samples.targets is not None
     assert samples.targets[0].target.shape == (64, 64, 3)
     whole = {"loader": {"cache": "memory"}, "source": {"nodata": 0, "fill": 0}, "target": {"nodata": 0, "fill": 0}}
-    recipe = read_recipe(tables(data, REDUCED, losses=[{"name": "gan"}], **whole))
-    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    samples = built(tables(data, REDUCED, losses=[{"name": "gan"}], **whole)).train_set
     assert samples[0].source.shape == (192, 160, 3) and samples.targets is not None
     # and what a cache keeps it gives again as it is
     assert samples[0].source is samples[0].source and samples.targets[0].target is samples.targets[0].target
@@ -219,7 +220,7 @@ def test_several_sources_are_read_whole(tmp_path: Path) -> None:
     assert sizes(tables(data, REDUCED)) == [(192, 160), (48, 40)]
 
 
-def test_larger_targets_keep_their_relation(p2pkit: Call, tmp_path: Path) -> None:
+def test_larger_targets_keep_their_relation(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for index in range(4):
             target = picture(640, 640, index)
@@ -228,8 +229,7 @@ def test_larger_targets_keep_their_relation(p2pkit: Call, tmp_path: Path) -> Non
     data = {"name": "paired_folders", "root": str(tmp_path)}
     of = tables(data, REDUCED, generator={"name": "resnet", "blocks": 1, "width": 4})
     assert sizes(of) == [(40, 40), (80, 80)]
-    recipe = read_recipe(of)
-    parts = build_without_weights(recipe, load_data(recipe))
+    parts = built(of)
     tensors, _ = parts.validation.tensors(parts.validation.validation_set, 0)
     assert tensors.source.shape[1:] == (16, 16) and tensors.target.shape[1:] == (32, 32)
 
@@ -255,8 +255,7 @@ def test_a_run_sees_nearly_the_same_images_and_is_measured_as_it_was(p2pkit: Cal
 
 
 def tensors(of: Mapping[str, Any]) -> torch.Tensor:
-    recipe = read_recipe(of)
-    measured = build_without_weights(recipe, load_data(recipe)).validation
+    measured = built(of).validation
     return torch.cat(measured.tensors(measured.validation_set, 0)[0][:2])
 
 
@@ -286,8 +285,7 @@ def test_pairs_that_differ_in_size_are_not_made_alike(tmp_path: Path) -> None:
         jpeg(tmp_path / "source" / f"{index}.jpg", picture(256, 256, index))
         side = 128 if index == 2 else 256
         jpeg(tmp_path / "target" / f"{index}.jpg", picture(side, side, index))
-    recipe = read_recipe(tables({"name": "paired_folders", "root": str(tmp_path)}, ASPECT))
-    samples = build_without_weights(recipe, load_data(recipe)).train_set
+    samples = built(tables({"name": "paired_folders", "root": str(tmp_path)}, ASPECT)).train_set
     assert [image.shape[:2] for image in samples[0][:2]] == [(64, 64)] * 2
     assert [image.shape[:2] for image in samples[2][:2]] == [(256, 256), (128, 128)]
 
@@ -313,8 +311,7 @@ def test_samples_on_a_disk_are_not_decoded_again(tmp_path: Path, monkeypatch: py
     data = {"name": "side_by_side", "root": str(halves(tmp_path, 160))}
     of = tables(data, REDUCED, loader={"cache": "disk", "workers": 0})
     before = tensors(of)
-    recipe = read_recipe(of)
-    measured = build_without_weights(recipe, load_data(recipe)).validation
+    measured = built(of).validation
     monkeypatch.setattr(Samples, "_as_sample", lambda *_: pytest.fail("it has been decoded again"))
     assert torch.equal(torch.cat(measured.tensors(measured.validation_set, 0)[0][:2]), before)
 

@@ -151,10 +151,10 @@ class Data:
 
     def _least_sizes(self) -> tuple[dict[str, tuple[int, int]], str]:
         """How small the images of each side may be read; where no side may, nothing, and why, as messages say it."""
-        spec, sizes, settings = self.spec, dict[str, tuple[int, int]](), self.transform
-        alike = settings.keep_aspect and self.train.targets is None
+        settings, sizes = self.transform, dict[str, tuple[int, int]]()
         if settings.load_size is None or not settings.reduced_jpeg:
             return {}, ""
+        spec, alike = self.spec, settings.keep_aspect and self.train.targets is None
         if spec.has_mask:
             return {}, "there are masks, which go with them pixel by pixel"
         if alike and (spec.scale > 1 or spec.first.parts):

@@ -15,8 +15,6 @@ from p2pkit.errors import P2PKitError
 MOST_CONNECTIONS = 256
 HEADER_SECONDS = 15.0
 """Until the headers of a connection's first request have arrived."""
-
-
 LINGER_SECONDS = 30.0
 """How long what still arrives of a refused request is read, and thrown away, while its client does not close."""
 
