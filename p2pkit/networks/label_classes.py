@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from p2pkit.errors import DataError
@@ -91,12 +92,14 @@ class ColourCount:
         """Take in a label map [C, H, W] in [0, 1]."""
         levels = (image * 255).round()
         if len(self._colours) <= FEWEST_COLOURS:
-            self._colours.update(_counted(levels))
+            colours, _ = _counted(levels)
+            self._colours.update(map(tuple, colours[: FEWEST_COLOURS + 1].tolist()))  # of more it matters only that
         if min(levels.shape[1:]) >= WINDOW:
             highest, lowest = F.max_pool2d(levels, WINDOW, 1), -F.max_pool2d(-levels, WINDOW, 1)
             flat = (highest - lowest).amax(0) <= FLAT
             margin = WINDOW // 2
-            self._flat.update(_counted(levels[:, margin:-margin, margin:-margin][:, flat]))
+            colours, counts = _counted(levels[:, margin:-margin, margin:-margin][:, flat])
+            self._flat.update(dict(zip(map(tuple, colours.tolist()), counts.tolist(), strict=True)))
 
     @property
     def exact(self) -> bool:
@@ -135,10 +138,13 @@ class ColourCount:
         return _named(chosen)
 
 
-def _counted(levels: Tensor) -> Counter[Colour]:
-    """The pixels of each colour of an image [C, ...] of whole numbers from 0 to 255."""
-    colours, counts = np.unique(levels.flatten(1).to(torch.uint8).numpy(), axis=1, return_counts=True)
-    return Counter(dict(zip(map(tuple, colours.T.tolist()), counts.tolist(), strict=True)))
+def _counted(levels: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The colours [K, C] of an image [C, ...] of whole numbers from 0 to 255, sorted, and their numbers of pixels."""
+    values = levels.flatten(1).to(torch.uint8).numpy()
+    values = values[:, np.lexsort(values[::-1])]  # a twentieth of the time of np.unique along an axis
+    first = np.append(True, (values[:, 1:] != values[:, :-1]).any(0))[: values.shape[1]]
+    starts = np.flatnonzero(first)
+    return values[:, starts].T, np.diff(starts, append=values.shape[1])
 
 
 def _named(colours: Sequence[Colour]) -> LabelClasses:
