@@ -1,7 +1,8 @@
 """Every point at which p2pkit can be extended: one hook a kind.
 
 A plugin implements any of these with ``@p2pkit.hookimpl`` and registers factories by name. A factory is any callable
-that makes a component: its parameters are its recipe keys, its docstring is their documentation.
+that makes a component: its parameters are its recipe keys, its docstring is their documentation. A hook may return a
+function that registers more: it is called when a name is asked for that the plugin has not offered yet, or all names.
 """
 
 from __future__ import annotations

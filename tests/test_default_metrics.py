@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,29 @@ def test_a_run_goes_on_with_the_metrics_that_it_began_with(
     outcome = p2pkit("evaluate", tmp_path / "run", "--json")
     assert outcome.code == 0 and "NOTICE: lpips is left out" in outcome.err
     assert set(outcome.json["rows"]["model"]) == {"mae", "psnr", "ssim"}
+
+
+ALONE = """
+import sys
+from p2pkit.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code
+assert not {"timm", "torchmetrics"} & sys.modules.keys(), "a library was imported that nothing here needs"
+"""
+
+
+def test_a_run_by_default_waits_for_no_import_of_timm_and_torchmetrics(
+    alexnet: Path, recipe: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", ALONE, "run", recipe, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [*command, *(word for size in SIZES for word in ("--set", size))], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    measured = {key for key in lines(tmp_path / "run")[-1] if key.startswith("validation/")}
+    assert measured == {f"validation/{name}" for name in ("mae", "psnr", "ssim", "lpips")}
 
 
 @pytest.mark.parametrize("why", ["no weights", "small images"])

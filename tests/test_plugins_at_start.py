@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from p2pkit.components.host import configure
+from p2pkit.components.host import configure, manager
+from p2pkit.errors import PluginError, UnknownComponent
 from tests.conftest import Call, distribution
 
 Write = Callable[..., Path]
@@ -212,3 +213,53 @@ def test_whatever_a_plugin_raises_is_its_own_problem(code: str, reason: str, wri
 def test_ctrl_c_while_a_plugin_loads_ends_the_command(write: Write) -> None:
     ended = apart(write("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"), "plugins")
     assert ended.returncode == 130 and ended.stdout == ""
+
+
+LATER = """
+import p2pkit
+from torch.optim import SGD
+
+called = []
+
+
+@p2pkit.hookimpl
+def register_optimizers(register):
+    register("early", SGD)
+    register("lion", SGD)
+
+    def rest():
+        called.append("rest")
+        register("late", SGD)
+        {more}
+
+    return rest
+"""
+
+
+def test_what_takes_long_to_find_is_offered_when_it_is_asked_for(write: Write) -> None:
+    folder = write(LATER.format(more=""))
+    configure(plugins_dir=folder)
+    registry, called = manager().registry("optimizers"), sys.modules["plugin_odd"].called
+    assert called == [] and registry.get("late").distribution == "p2pkit-odd" and called == ["rest"]
+    configure(plugins_dir=folder)
+    assert {"early", "late", "adam", "sgd"} <= set(manager().registry("optimizers").names())
+    configure(plugins_dir=folder)
+    with pytest.raises(UnknownComponent, match="did you mean 'late'"):
+        manager().registry("optimizers").get("latte")
+    assert called == ["rest"] * 3
+
+
+def test_a_name_that_another_plugin_offers_later_belongs_to_neither(write: Write) -> None:
+    configure(plugins_dir=write(LATER.format(more="")))
+    with pytest.raises(PluginError, match="'lion' is offered by") as caught:
+        manager().registry("optimizers").get("lion")
+    assert "p2pkit 0.1.0" in str(caught.value) and "p2pkit-odd 0.4" in str(caught.value)
+
+
+def test_a_plugin_that_fails_to_offer_the_rest_is_named_and_keeps_what_it_has_offered(write: Write) -> None:
+    configure(plugins_dir=write(LATER.format(more="raise OSError('no library today')")))
+    registry = manager().registry("optimizers")
+    with pytest.raises(UnknownComponent, match=r"odd .*no library today"):
+        registry.get("latter")
+    assert registry.get("early").distribution == registry.get("late").distribution == "p2pkit-odd"
+    assert registry.get("sgd").distribution == "p2pkit"

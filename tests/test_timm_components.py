@@ -184,7 +184,9 @@ def test_weights_come_from_a_file(weights: Path, tmp_path: Path) -> None:
     learnt = load_file(weights)
     state_dict = tmp_path / "learnt.pt"
     torch.save({"state_dict": learnt}, state_dict)
-    for file in (weights, state_dict):
+    wrapped = tmp_path / "wrapped.pt"
+    torch.save({"epoch": 3, "model": {f"module._orig_mod.{key}": value for key, value in learnt.items()}}, wrapped)
+    for file in (weights, state_dict, wrapped):
         found = dict(generator(SMALLEST, weights=str(file)).encoder.network.state_dict())
         assert torch.equal(found["blocks.0.0.conv_dw.weight"], learnt["blocks.0.0.conv_dw.weight"])
         assert torch.equal(found["bn1.running_mean"], learnt["bn1.running_mean"])

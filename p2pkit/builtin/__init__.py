@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from p2pkit import hookimpl
@@ -104,10 +105,10 @@ def register_metrics(register: Register) -> None:
     from p2pkit.builtin.metrics.colour import LabHistogram
     from p2pkit.builtin.metrics.inception import FID, KID
     from p2pkit.builtin.metrics.perceptual import DISTS, LPIPS
-    from p2pkit.builtin.metrics.pixels import PSNR, SSIM, MultiScaleSSIM, mae
+    from p2pkit.builtin.metrics.pixels import MAE, PSNR, SSIM, MultiScaleSSIM
     from p2pkit.builtin.metrics.segmentation import FCNScore, LabelScore
 
-    register("mae", mae)
+    register("mae", MAE)
     register("psnr", PSNR)
     register("ssim", SSIM)
     register("ms_ssim", MultiScaleSSIM)
@@ -174,14 +175,21 @@ def register_image_formats(register: Register) -> None:
 
 
 @hookimpl
-def register_optimizers(register: Register) -> None:
-    """All that timm knows by name, PyTorch's among them."""
-    from timm.optim import get_optimizer_info, list_optimizers
+def register_optimizers(register: Register) -> Callable[[], None]:
+    """Adam, and later all others that timm, whose import takes a second, knows by name."""
+    from p2pkit.builtin.optimizers.adam import adam
 
-    from p2pkit.builtin.optimizers.of_timm import of_timm
+    register("adam", adam)
 
-    for name in list_optimizers():
-        register(str(name), of_timm(get_optimizer_info(str(name))))
+    def register_those_of_timm() -> None:
+        from timm.optim import get_optimizer_info, list_optimizers
+
+        from p2pkit.builtin.optimizers.of_timm import of_timm
+
+        for name in map(str, list_optimizers(exclude_filters=["adam"])):
+            register(name, of_timm(get_optimizer_info(name)))
+
+    return register_those_of_timm
 
 
 @hookimpl

@@ -6,17 +6,20 @@ Tensors are read, no code is run.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from p2pkit.errors import DataError, RecipeError, Unavailable, first_line
 
 TIMEOUT_SECONDS = 5.0
+WRAPPED = re.compile(r"^(_orig_mod\.|module\.)+")
 
 
 @dataclass(frozen=True)
@@ -103,17 +106,23 @@ def refuse_others(network: nn.Module, weights: Mapping[str, Tensor], file: Path,
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors file, or in a state dict that PyTorch has saved.
+    """The tensors in a .safetensors file, or in a state dict that PyTorch has saved, also within a training checkpoint.
+
+    Names are those of the network itself, without what DistributedDataParallel and torch.compile put before them.
 
     Raises:
         DataError: the file is missing, damaged, or holds more than tensors.
     """
-    from timm.models import load_state_dict
-
     if not file.is_file():
         raise DataError(f"{file}: there is no such file of weights; check the path")
     try:
-        found: dict[str, Any] = load_state_dict(str(file), use_ema=False, weights_only=True)
+        found: dict[str, Any]
+        if file.suffix == ".safetensors":
+            found = dict(load_file(file))
+        else:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+            found = found.get("state_dict", found.get("model", found))
+        found = {WRAPPED.sub("", name): value for name, value in found.items()}
     except Exception as error:  # what libraries make of a damaged file has no class in common
         raise DataError(f"{file}: no weights can be read from it, damaged or unsafe: {first_line(error)}") from error
     weights = {name: value for name, value in found.items() if isinstance(value, Tensor)}

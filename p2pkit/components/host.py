@@ -167,10 +167,10 @@ class PluginManager:
             registry = self._registries[kind] = Registry(kind)
             for plugin, function in self._implementations(f"register_{kind}"):
                 add = partial(registry.add, distribution=plugin.distribution, version=plugin.version)
-                plugin.run(partial(function, register=add))
-            for plugin in self.plugins:
-                if plugin.problem:
-                    registry.failures.append(f"{plugin.origin}: {plugin.problem}")
+                rest = plugin.run(partial(function, register=add))
+                if callable(rest):
+                    registry.offer_later(plugin.distribution, partial(_offer_rest, plugin, rest, registry))
+            registry.failures += [f"{plugin.origin}: {plugin.problem}" for plugin in self.broken()]
         return self._registries[kind]
 
     def add_commands(self, group: click.Group, hook: str = "register_commands", argument: str = "cli") -> None:
@@ -238,6 +238,12 @@ class PluginManager:
             raise
         for caller in self._host.get_hookcallers(module) or []:
             plugin.hooks.append(caller.name)
+
+
+def _offer_rest(plugin: Plugin, rest: Callable[[], Any], registry: Registry) -> None:
+    plugin.run(rest)
+    if plugin.problem:
+        registry.failures.append(f"{plugin.origin}: {plugin.problem}")
 
 
 def _refuse_unknown(disabled: Sequence[str], only: Sequence[str], names: Sequence[str]) -> None:

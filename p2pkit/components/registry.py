@@ -32,12 +32,15 @@ class Registry:
     """The components of one kind, by name.
 
     A name that two plugins offer belongs to neither: asking for it is an error that names both, everything else works.
+    Names that a plugin finds only by importing something heavy are offered once they may matter (:meth:`offer_later`).
     """
 
     kind: str
     failures: list[str] = field(default_factory=list)
     """Why some plugin could not offer its components of this kind."""
     _offers: dict[str, list[Registered]] = field(default_factory=dict)
+    _later: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
+    """Distributions, each with what offers its other components."""
 
     def add(self, name: str, factory: Factory, distribution: str, version: str) -> None:
         """Take in one component; a name offered twice becomes a conflict.
@@ -49,19 +52,26 @@ class Registry:
             raise TypeError(f"{self.kind}: found {name!r} as a name, expected a text that recipes can write")
         self._offers.setdefault(name, []).append(Registered(name, factory, distribution, version))
 
+    def offer_later(self, distribution: str, offer: Callable[[], object]) -> None:
+        """Call ``offer``, which adds more of ``distribution``, when a name is asked for that it has not offered yet."""
+        self._later.append((distribution, offer))
+
     def __iter__(self) -> Iterator[Registered]:
         return (self._offers[name][0] for name in self.names())
 
     def offers(self) -> Iterator[Registered]:
         """All that was offered, in its order, also under names that belong to neither of two."""
+        self._offer_all()
         return (offer for offers in self._offers.values() for offer in offers)
 
     def names(self) -> list[str]:
         """The names that can be used, sorted."""
+        self._offer_all()
         return sorted(name for name, offers in self._offers.items() if len(offers) == 1)
 
     def conflicts(self) -> list[str]:
         """One message for every name that more than one plugin offers."""
+        self._offer_all()
         return [self._conflict(name) for name, offers in sorted(self._offers.items()) if len(offers) > 1]
 
     def get(self, name: str) -> Registered:
@@ -71,12 +81,19 @@ class Registry:
             PluginError: two plugins offer the name.
             UnknownComponent: nobody does; the message has the nearest name and all that there are.
         """
+        offered_by = {offer.distribution for offer in self._offers.get(name, [])}
+        if any(distribution not in offered_by for distribution, _ in self._later):
+            self._offer_all()  # the name may be among them; where another plugin has it, that is a conflict
         offers = self._offers.get(name, [])
         if len(offers) > 1:
             raise PluginError(self._conflict(name))
         if not offers:
             raise UnknownComponent(self._unknown(name))
         return offers[0]
+
+    def _offer_all(self) -> None:
+        while self._later:
+            self._later.pop()[1]()
 
     def _conflict(self, name: str) -> str:
         offers = " and ".join(offer.origin for offer in self._offers[name])

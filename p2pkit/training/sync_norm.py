@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch import distributed as processes
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -21,12 +20,18 @@ def with_synchronised_norm(network: nn.Module, device: torch.device) -> nn.Modul
     if isinstance(network, _BatchNorm):
         if not network.training:
             return network
-        # timm's, because torch's loses the activations that some of timm's layers have
-        convert: Any = convert_sync_batchnorm
-        return cast(nn.Module, convert(network)) if device.type == "cuda" else _replaced(network)
+        return _timms(network) if device.type == "cuda" else _replaced(network)
     for name, child in network.named_children():
         setattr(network, name, with_synchronised_norm(child, device))
     return network
+
+
+def _timms(norm: _BatchNorm) -> nn.Module:
+    """torch's SyncBatchNorm, made by timm, because torch loses the activations that some of timm's layers have."""
+    import timm.layers  # here, because it takes a second that runs of one process need not wait for
+
+    convert: Any = timm.layers.convert_sync_batchnorm
+    return cast(nn.Module, convert(norm))
 
 
 def _replaced(norm: _BatchNorm) -> GlobalBatchNorm:

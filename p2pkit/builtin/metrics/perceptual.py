@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,11 +160,12 @@ def _maps(features: nn.Sequential, values: Tensor, layers: Sequence[int]) -> lis
 
 def _published(name: str, download: bool) -> Path:
     """The file with torchvision's weights of a network: its own, or one that has the same by the same names."""
-    from huggingface_hub import try_to_load_from_cache
     from torchvision.models import AlexNet_Weights, VGG16_Weights
 
     if name == "alexnet":
         return published_file(name, AlexNet_Weights.IMAGENET1K_V1.url, download, "lpips_alexnet.safetensors")
+    from huggingface_hub import try_to_load_from_cache
+
     cached = try_to_load_from_cache("timm/vgg16.tv_in1k", "model.safetensors")
     others = [cached] if isinstance(cached, str) else []
     return published_file(name, VGG16_Weights.IMAGENET1K_V1.url, download, *others)
@@ -186,9 +188,9 @@ def _dists(file: Path) -> TrainedNetwork:
 
 
 def _of_torchmetrics(name: str) -> Mapping[str, Tensor]:
-    import torchmetrics
-
-    return read_weights(Path(torchmetrics.__file__).parent / "functional/image" / name)
+    found = find_spec("torchmetrics")  # its folder alone, since its import takes a second or two
+    assert found is not None and found.origin is not None
+    return read_weights(Path(found.origin).parent / "functional/image" / name)
 
 
 def _features(name: str, weights: Mapping[str, Tensor], file: Path) -> nn.Sequential:

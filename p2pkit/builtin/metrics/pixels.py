@@ -1,6 +1,7 @@
-"""Distances and similarities of the pixels of outputs and targets. What needs torchmetrics imports it when it is made.
+"""Distances and similarities of the pixels of outputs and targets.
 
-An import of torchmetrics takes a second, which listing components and training without these need not pay for.
+They are written out, few lines as they are: an import of torchmetrics takes up to two seconds, for which the first step
+of every run would wait.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from math import fsum
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2pkit.errors import RecipeError
 
 WINDOW = 11
 """The side of SSIM's Gaussian window of sigma 1.5, in pixels (Wang et al. 2004, section III.C)."""
-BORDER = WINDOW // 2
+SIGMA, BORDER = 1.5, WINDOW // 2
+C1, C2 = 0.01**2, 0.03**2
+"""What keeps SSIM's quotients of small numbers steady, for values in [0, 1]."""
 HIGHEST_PSNR = 100.0
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Those of MS-SSIM's scales, the finest first (Wang et al. 2003, section 3.2)."""
@@ -44,19 +47,15 @@ class MeanOverImages:
         self._values = ()
 
 
-def mae() -> nn.Module:
-    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white."""
-    from torchmetrics.regression import MeanAbsoluteError
-
-    return MeanAbsoluteError()
+def absolute_error(output: Tensor, target: Tensor) -> Tensor:
+    """The mean absolute error [N] of images [N, C, H, W]."""
+    return (output - target).abs().mean(dim=(1, 2, 3))
 
 
 def peak_signal_to_noise(output: Tensor, target: Tensor) -> Tensor:
     """The PSNR [N] of images [N, C, H, W] in [0, 1], in decibels: at most 100."""
-    from torchmetrics.functional.image import peak_signal_noise_ratio
-
-    found = peak_signal_noise_ratio(output, target, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    return found.clamp(max=HIGHEST_PSNR)
+    error = (output - target).square().mean(dim=(1, 2, 3))
+    return (-10 * error.log10()).clamp(max=HIGHEST_PSNR)
 
 
 def structural_similarity(output: Tensor, target: Tensor) -> Tensor:
@@ -65,18 +64,10 @@ def structural_similarity(output: Tensor, target: Tensor) -> Tensor:
     Raises:
         RecipeError: they are smaller than the window.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     if min(output.shape[2:]) < WINDOW:
         raise too_small(output, WINDOW, "SSIM", "its window")
-    # the index has differences of squares, for which the ten bits that GPUs round convolutions to (TF32) are too few;
-    # gradients, which are computed later, are rounded as the program has it
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
-        found = structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)
-    # without the places where torchmetrics has reflected the image at its edges
-    index: Tensor = found[1][..., BORDER:-BORDER, BORDER:-BORDER]
-    return index.mean(dim=(1, 2, 3))
+    luminance, contrast = _compared(output, target)
+    return (luminance * contrast).mean(dim=(1, 2, 3))
 
 
 def multi_scale_structural_similarity(output: Tensor, target: Tensor) -> Tensor:
@@ -85,17 +76,36 @@ def multi_scale_structural_similarity(output: Tensor, target: Tensor) -> Tensor:
     Raises:
         RecipeError: the smallest scale is smaller than the window.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
     side = WINDOW * 2 ** (len(EXPONENTS) - 1)
     if min(output.shape[2:]) < side:
         raise too_small(output, side, "MS-SSIM", "its window at the smallest of five scales")
-    index = torch.ones(len(output))
+    index = output.new_ones(len(output))
     for exponent in EXPONENTS[:-1]:
-        found = structural_similarity_index_measure(output, target, data_range=1.0, return_contrast_sensitivity=True)
-        index = index * found[1].clamp(min=0) ** exponent
+        _, contrast = _compared(output, target)
+        index = index * contrast.mean(dim=(1, 2, 3)).clamp(min=0) ** exponent
         output, target = F.avg_pool2d(output, 2), F.avg_pool2d(target, 2)
     return index * structural_similarity(output, target).clamp(min=0) ** EXPONENTS[-1]
+
+
+def _compared(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Luminance, and contrast with structure, of images [N, C, H, W] at each place of their window: [N, C, h, w].
+
+    Wang et al. 2004, equation 6 and the product of 9 and 10.
+    """
+    offsets = torch.arange(-BORDER, BORDER + 1, dtype=output.dtype, device=output.device)
+    window = torch.exp(-(offsets / SIGMA).square() / 2)
+    window = (window / window.sum()).repeat(output.shape[1], 1, 1, 1)  # of each channel, a row
+    values = torch.cat((output, target, output * output, target * target, output * target))
+    # variances are differences of squares, for which the ten bits that GPUs round convolutions to (TF32) are too few;
+    # gradients, which are computed later, are rounded as the program has it
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
+        for weights in (window.transpose(2, 3), window):
+            values = F.conv2d(values, weights, groups=len(weights))
+    one, other, square, other_square, product = values.chunk(5)
+    luminance = (2 * one * other + C1) / (one * one + other * other + C1)
+    variances = (square - one * one).clamp(min=0) + (other_square - other * other).clamp(min=0)
+    return luminance, (2 * (product - one * other) + C2) / (variances + C2)
 
 
 def too_small(image: Tensor, side: int, name: str, reason: str) -> RecipeError:
@@ -105,6 +115,13 @@ def too_small(image: Tensor, side: int, name: str, reason: str) -> RecipeError:
         f"{name} needs images of {side}x{side} pixels or more, for {reason}; found {height}x{width} (height x width): "
         "take larger ones, or leave it out"
     )
+
+
+class MAE(MeanOverImages):
+    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white."""
+
+    higher_is_better: bool | None = False
+    measured = staticmethod(absolute_error)
 
 
 class PSNR(MeanOverImages):
