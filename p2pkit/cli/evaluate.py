@@ -14,6 +14,7 @@ from p2pkit.cli.main import announce
 from p2pkit.cli.metrics import print_rows
 from p2pkit.cli.options import DEVICE, JSON, SET, SPLIT
 from p2pkit.errors import counted, visible
+from p2pkit.utils.imports import importing
 from p2pkit.utils.jsonl import finite
 from p2pkit.utils.progress import is_main_process
 
@@ -79,7 +80,8 @@ def command(
     if len(folders) == 1 and folders[0].is_dir():
         raise click.UsageError(f"--data {folders[0]}: a folder; give two, of sources and of targets, or a recipe")
     announce(f"evaluate {' '.join(map(str, inputs))}", "cpu" if len(inputs) == 2 else device or "auto")
-    from p2pkit.evaluations import compare, evaluate
+    with importing():
+        from p2pkit.evaluations import compare, evaluate
 
     names = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     if len(inputs) == 2:

@@ -13,6 +13,7 @@ from p2pkit.cli.main import announce
 from p2pkit.cli.options import DEVICE, JSON, SPLIT
 from p2pkit.contracts import Normalisation, Split
 from p2pkit.errors import DataError, counted, listed, visible
+from p2pkit.utils.imports import importing
 from p2pkit.utils.progress import print_line
 
 if TYPE_CHECKING:
@@ -122,12 +123,13 @@ def command(
     if options["tile"] is None and options["overlap"] is not None:
         raise DataError("--overlap is of tiles; give --tile too")
     announce(f"translate by {model}", device or "auto")
-    import torch
+    with importing():
+        import torch
 
-    from p2pkit.distributed.accelerator import described
-    from p2pkit.inference.files import FileOptions
-    from p2pkit.inference.translator import load_model
-    from p2pkit.utils.signals import stopped_by_signals
+        from p2pkit.distributed.accelerator import described
+        from p2pkit.inference.files import FileOptions
+        from p2pkit.inference.translator import load_model
+        from p2pkit.utils.signals import stopped_by_signals
 
     if threads is not None:
         torch.set_num_threads(threads)

@@ -27,6 +27,7 @@ from p2pkit.components.kinds import KINDS, kind_called
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
 from p2pkit.components.registry import Registry
 from p2pkit.errors import P2PKitError, PluginError, did_you_mean, in_one_line, visible
+from p2pkit.utils.imports import importing
 from p2pkit.utils.opening import read_regular
 
 if TYPE_CHECKING:
@@ -167,7 +168,8 @@ class PluginManager:
             registry = self._registries[kind] = Registry(kind)
             for plugin, function in self._implementations(f"register_{kind}"):
                 add = partial(registry.add, distribution=plugin.distribution, version=plugin.version)
-                rest = plugin.run(partial(function, register=add))
+                with importing():
+                    rest = plugin.run(partial(function, register=add))
                 if callable(rest):
                     registry.offer_later(plugin.distribution, partial(_offer_rest, plugin, rest, registry))
             registry.failures += [f"{plugin.origin}: {plugin.problem}" for plugin in self.broken()]
@@ -241,7 +243,8 @@ class PluginManager:
 
 
 def _offer_rest(plugin: Plugin, rest: Callable[[], Any], registry: Registry) -> None:
-    plugin.run(rest)
+    with importing():
+        plugin.run(rest)
     if plugin.problem:
         registry.failures.append(f"{plugin.origin}: {plugin.problem}")
 
