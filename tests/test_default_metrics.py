@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.conftest import Call, lines, train, validation
+from tests.conftest import Call, lines, picture, save, train, validation
 from tests.trained_networks import FILES
 
 SIZES = ("transform.load_size=36", "transform.crop_size=32", "generator.depth=4")
@@ -61,26 +62,31 @@ def test_a_run_goes_on_with_the_metrics_that_it_began_with(
 
 
 ALONE = """
+import json
 import sys
 from p2pkit.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    assert not end.code
-assert not {"timm", "torchmetrics"} & sys.modules.keys(), "a library was imported that nothing here needs"
+for command in json.loads(sys.argv[1]):
+    try:
+        main(command)
+    except SystemExit as end:
+        assert not end.code
+    assert not {"timm", "torchmetrics"} & sys.modules.keys(), f"{command[0]} has imported what it does not need"
 """
 
 
-def test_a_run_by_default_waits_for_no_import_of_timm_and_torchmetrics(
-    alexnet: Path, recipe: Path, tmp_path: Path
-) -> None:
-    command = [sys.executable, "-c", ALONE, "run", recipe, "--out", tmp_path / "run"]
-    done = subprocess.run(
-        [*command, *(word for size in SIZES for word in ("--set", size))], capture_output=True, text=True
-    )
+def test_commands_wait_for_no_import_of_timm_and_torchmetrics(alexnet: Path, recipe: Path, tmp_path: Path) -> None:
+    run, image = tmp_path / "run", save(tmp_path / "image.png", picture(32, 32, 1))
+    sizes = [word for size in SIZES for word in ("--set", size)]
+    commands = [
+        ["check", recipe, *sizes], ["run", recipe, "--out", run, *sizes], ["evaluate", run],
+        ["translate", run, image, "--out", tmp_path / "out.png"],
+    ]  # fmt: skip
+    code = [sys.executable, "-c", ALONE, json.dumps(commands, default=str)]
+    done = subprocess.run(code, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    measured = {key for key in lines(tmp_path / "run")[-1] if key.startswith("validation/")}
+    measured = {key for key in lines(run)[-1] if key.startswith("validation/")}
     assert measured == {f"validation/{name}" for name in ("mae", "psnr", "ssim", "lpips")}
+    assert (tmp_path / "out.png").is_file()
 
 
 @pytest.mark.parametrize("why", ["no weights", "small images"])

@@ -13,8 +13,10 @@ from scipy.stats import ortho_group
 from skimage.color import rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 import p2pkit
+from p2pkit.builtin.metrics import pixels
 from p2pkit.errors import RecipeError
 from tests.trained_networks import FILES
 
@@ -58,6 +60,18 @@ def test_pixels_are_compared_as_scikit_image_does(size: tuple[int, int, int]) ->
     expected = peak_signal_noise_ratio(other, one, data_range=1.0)
     assert number("psnr", output, target) == pytest.approx(expected, abs=1e-4)
     assert number("ssim", output, target) == pytest.approx(index_of_skimage(one, other), abs=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_ssim_and_its_gradient_are_those_of_torchmetrics(channels: int) -> None:
+    random = torch.Generator().manual_seed(channels)
+    output = torch.rand(2, channels, 40, 31, generator=random, dtype=torch.float64, requires_grad=True)
+    target = (output.detach() + 0.1 * torch.rand(output.shape, generator=random)).clamp(max=1)
+    map_of_all = structural_similarity_index_measure(output, target, data_range=1.0, return_full_image=True)[1]
+    expected, found = map_of_all[..., 5:-5, 5:-5].mean((1, 2, 3)), pixels.structural_similarity(output, target)
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-9)  # torchmetrics' window is of single precision
+    gradients = [torch.autograd.grad(index.sum(), output)[0] for index in (found, expected)]
+    assert torch.allclose(*gradients, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [(176, 176, 3), (256, 200, 3), (180, 256, 1)])

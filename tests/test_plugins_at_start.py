@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from p2pkit.components.host import configure, manager
-from p2pkit.errors import PluginError, UnknownComponent
+from p2pkit.errors import DataError, PluginError, UnknownComponent
+from p2pkit.images.reading import read_image
 from tests.conftest import Call, distribution
 
 Write = Callable[..., Path]
@@ -216,6 +218,8 @@ def test_ctrl_c_while_a_plugin_loads_ends_the_command(write: Write) -> None:
 
 
 LATER = """
+import time
+
 import p2pkit
 from torch.optim import SGD
 
@@ -226,18 +230,24 @@ called = []
 def register_optimizers(register):
     register("early", SGD)
     register("lion", SGD)
+    {first}
 
     def rest():
         called.append("rest")
         register("late", SGD)
-        {more}
+        {rest}
 
     return rest
 """
 
 
+def later(first: str = "", rest: str = "") -> str:
+    """A plugin that offers some optimizers at once, and then does ``first``, and one later, and then does ``rest``."""
+    return LATER.format(first=first, rest=rest)
+
+
 def test_what_takes_long_to_find_is_offered_when_it_is_asked_for(write: Write) -> None:
-    folder = write(LATER.format(more=""))
+    folder = write(later())
     configure(plugins_dir=folder)
     registry, called = manager().registry("optimizers"), sys.modules["plugin_odd"].called
     assert called == [] and registry.get("late").distribution == "p2pkit-odd" and called == ["rest"]
@@ -250,14 +260,77 @@ def test_what_takes_long_to_find_is_offered_when_it_is_asked_for(write: Write) -
 
 
 def test_a_name_that_another_plugin_offers_later_belongs_to_neither(write: Write) -> None:
-    configure(plugins_dir=write(LATER.format(more="")))
+    configure(plugins_dir=write(later()))
     with pytest.raises(PluginError, match="'lion' is offered by") as caught:
         manager().registry("optimizers").get("lion")
     assert "p2pkit 0.1.0" in str(caught.value) and "p2pkit-odd 0.4" in str(caught.value)
 
 
+def test_another_thread_waits_for_what_is_being_offered(write: Write) -> None:
+    configure(plugins_dir=write(later(first="time.sleep(0.3)", rest="time.sleep(0.3)")))
+    names = ["late", "sgd", "late", "early"]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda name: manager().registry("optimizers").get(name), names))
+    assert [each.name for each in found] == names
+
+
+INTERRUPTED = """
+import p2pkit
+from torch.optim import SGD
+
+interruptions = iter([True, False, True, False])
+
+
+def interrupted():
+    if next(interruptions):
+        raise KeyboardInterrupt
+
+
+@p2pkit.hookimpl
+def register_optimizers(register):
+    register("early", SGD)
+    interrupted()
+
+    def rest():
+        register("late", SGD)
+        interrupted()
+
+    return rest
+"""
+
+
+def test_what_is_interrupted_is_offered_when_it_is_asked_for_again(write: Write) -> None:
+    configure(plugins_dir=write(INTERRUPTED))
+    with pytest.raises(KeyboardInterrupt):
+        manager().registry("optimizers")
+    registry = manager().registry("optimizers")
+    with pytest.raises(KeyboardInterrupt):
+        registry.get("sgd")
+    assert registry.get("late").name == "late" and registry.get("sgd").name == "sgd" and registry.conflicts() == []
+
+
+FORMATS = """
+import p2pkit
+
+
+@p2pkit.hookimpl
+def register_image_formats(register):
+    def rest():
+        raise OSError("no library today")
+
+    return rest
+"""
+
+
+def test_image_formats_that_could_not_be_offered_are_told_where_a_file_has_none(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "picture.odd").write_bytes(b"odd")
+    configure(plugins_dir=write(FORMATS))
+    with pytest.raises(DataError, match="no library today"):
+        read_image(tmp_path / "picture.odd")
+
+
 def test_a_plugin_that_fails_to_offer_the_rest_is_named_and_keeps_what_it_has_offered(write: Write) -> None:
-    configure(plugins_dir=write(LATER.format(more="raise OSError('no library today')")))
+    configure(plugins_dir=write(later(rest="raise OSError('no library today')")))
     registry = manager().registry("optimizers")
     with pytest.raises(UnknownComponent, match=r"odd .*no library today"):
         registry.get("latter")

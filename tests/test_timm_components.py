@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,8 @@ def test_weights_come_from_a_file(weights: Path, tmp_path: Path) -> None:
     state_dict = tmp_path / "learnt.pt"
     torch.save({"state_dict": learnt}, state_dict)
     wrapped = tmp_path / "wrapped.pt"
-    torch.save({"epoch": 3, "model": {f"module._orig_mod.{key}": value for key, value in learnt.items()}}, wrapped)
+    within = {f"module._orig_mod.{key}": value for key, value in learnt.items()}
+    torch.save({"epoch": 3, "args": Namespace(lr=0.1), "model": within}, wrapped)
     for file in (weights, state_dict, wrapped):
         found = dict(generator(SMALLEST, weights=str(file)).encoder.network.state_dict())
         assert torch.equal(found["blocks.0.0.conv_dw.weight"], learnt["blocks.0.0.conv_dw.weight"])

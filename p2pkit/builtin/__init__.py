@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from p2pkit import hookimpl
-from p2pkit.hookspecs import Register
+from p2pkit.hookspecs import Register, Rest
 
 
 @hookimpl
@@ -175,7 +174,7 @@ def register_image_formats(register: Register) -> None:
 
 
 @hookimpl
-def register_optimizers(register: Register) -> Callable[[], None]:
+def register_optimizers(register: Register) -> Rest:
     """Adam, and later all others that timm, whose import takes a second, knows by name."""
     from p2pkit.builtin.optimizers.adam import adam
 

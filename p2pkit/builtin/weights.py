@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from p2pkit.errors import DataError, RecipeError, Unavailable, first_line
 
 TIMEOUT_SECONDS = 5.0
-WRAPPED = re.compile(r"^(_orig_mod\.|module\.)+")
+WRAPPED = re.compile(r"^(_orig_mod\.)?(module\.)?(_orig_mod\.)?")
+"""What DistributedDataParallel and torch.compile, either around the other, put before the names of weights."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,6 @@ def refuse_others(network: nn.Module, weights: Mapping[str, Tensor], file: Path,
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors in a .safetensors file, or in a state dict that PyTorch has saved, also within a training checkpoint.
 
-    Names are those of the network itself, without what DistributedDataParallel and torch.compile put before them.
-
     Raises:
         DataError: the file is missing, damaged, or holds more than tensors.
     """
@@ -120,7 +120,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             found = dict(load_file(file))
         else:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([Namespace]):  # many keep the arguments of their script beside
+                found = torch.load(file, map_location="cpu", weights_only=True)
             found = found.get("state_dict", found.get("model", found))
         found = {WRAPPED.sub("", name): value for name, value in found.items()}
     except Exception as error:  # what libraries make of a damaged file has no class in common

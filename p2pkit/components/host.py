@@ -25,7 +25,7 @@ from p2pkit.components.discovery import (
 )
 from p2pkit.components.kinds import KINDS, kind_called
 from p2pkit.components.own_plugins import PROVIDED, how_to_install
-from p2pkit.components.registry import Registry
+from p2pkit.components.registry import FILLING, Registry
 from p2pkit.errors import P2PKitError, PluginError, did_you_mean, in_one_line, visible
 from p2pkit.utils.imports import importing
 from p2pkit.utils.opening import read_regular
@@ -164,16 +164,25 @@ class PluginManager:
     def registry(self, kind: str) -> Registry:
         """The registry of ``kind`` ("generators", or "generator"), filled by the plugins' hooks on the first call."""
         kind = kind if kind in KINDS else kind_called(kind)
-        if kind not in self._registries:
-            registry = self._registries[kind] = Registry(kind)
-            for plugin, function in self._implementations(f"register_{kind}"):
-                add = partial(registry.add, distribution=plugin.distribution, version=plugin.version)
-                with importing():
-                    rest = plugin.run(partial(function, register=add))
-                if callable(rest):
-                    registry.offer_later(plugin.distribution, partial(_offer_rest, plugin, rest, registry))
-            registry.failures += [f"{plugin.origin}: {plugin.problem}" for plugin in self.broken()]
-        return self._registries[kind]
+        with FILLING:
+            if kind not in self._registries:
+                registry = self._registries[kind] = Registry(kind, self._problems)
+                try:
+                    self._fill(registry)
+                except BaseException:  # Ctrl-C, in a notebook that goes on: the next call begins anew
+                    del self._registries[kind]
+                    raise
+            return self._registries[kind]
+
+    def _fill(self, registry: Registry) -> None:
+        for plugin, function in self._implementations(f"register_{registry.kind}"):
+            add = partial(registry.add, distribution=plugin.distribution, version=plugin.version)
+            rest = _offered(plugin, partial(function, register=add))
+            if callable(rest):
+                registry.offer_later(plugin.distribution, partial(_offered, plugin, rest))
+
+    def _problems(self) -> list[str]:
+        return [f"{plugin.origin}: {plugin.problem}" for plugin in self.broken()]
 
     def add_commands(self, group: click.Group, hook: str = "register_commands", argument: str = "cli") -> None:
         """Let every plugin add its commands to ``group``."""
@@ -242,11 +251,12 @@ class PluginManager:
             plugin.hooks.append(caller.name)
 
 
-def _offer_rest(plugin: Plugin, rest: Callable[[], Any], registry: Registry) -> None:
-    with importing():
-        plugin.run(rest)
+def _offered(plugin: Plugin, offer: Callable[[], Any]) -> Any:
+    """What ``offer``, in which a plugin registers components, returns; nothing of one that is left out."""
     if plugin.problem:
-        registry.failures.append(f"{plugin.origin}: {plugin.problem}")
+        return None
+    with importing():
+        return plugin.run(offer)
 
 
 def _refuse_unknown(disabled: Sequence[str], only: Sequence[str], names: Sequence[str]) -> None:

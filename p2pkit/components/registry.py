@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 from p2pkit.components.own_plugins import provided_elsewhere
 from p2pkit.errors import PluginError, UnknownComponent, did_you_mean
 
 Factory = Callable[..., Any]
+FILLING = RLock()
+"""Held while plugins offer components, so that no other thread takes what there is so far for all."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Registry:
     """
 
     kind: str
-    failures: list[str] = field(default_factory=list)
-    """Why some plugin could not offer its components of this kind."""
+    broken: Callable[[], Iterable[str]] = tuple
+    """What is wrong with plugins, which may have offered less for it."""
     _offers: dict[str, list[Registered]] = field(default_factory=dict)
     _later: list[tuple[str, Callable[[], object]]] = field(default_factory=list)
     """Distributions, each with what offers its other components."""
@@ -55,6 +58,12 @@ class Registry:
     def offer_later(self, distribution: str, offer: Callable[[], object]) -> None:
         """Call ``offer``, which adds more of ``distribution``, when a name is asked for that it has not offered yet."""
         self._later.append((distribution, offer))
+
+    @property
+    def failures(self) -> list[str]:
+        """Why some plugin could not offer its components, if this one has any."""
+        self._offer_all()
+        return list(self.broken())
 
     def __iter__(self) -> Iterator[Registered]:
         return (self._offers[name][0] for name in self.names())
@@ -81,9 +90,10 @@ class Registry:
             PluginError: two plugins offer the name.
             UnknownComponent: nobody does; the message has the nearest name and all that there are.
         """
-        offered_by = {offer.distribution for offer in self._offers.get(name, [])}
-        if any(distribution not in offered_by for distribution, _ in self._later):
-            self._offer_all()  # the name may be among them; where another plugin has it, that is a conflict
+        with FILLING:
+            offered_by = {offer.distribution for offer in self._offers.get(name, [])}
+            if any(distribution not in offered_by for distribution, _ in self._later):
+                self._offer_all()  # the name may be among them; where another plugin has it, that is a conflict
         offers = self._offers.get(name, [])
         if len(offers) > 1:
             raise PluginError(self._conflict(name))
@@ -92,8 +102,15 @@ class Registry:
         return offers[0]
 
     def _offer_all(self) -> None:
-        while self._later:
-            self._later.pop()[1]()
+        with FILLING:
+            while self._later:
+                before, rest = {name: [*offers] for name, offers in self._offers.items()}, self._later.pop(0)
+                try:
+                    rest[1]()
+                except BaseException:  # Ctrl-C, in a notebook that goes on: it is offered when it is asked for again
+                    self._offers = before
+                    self._later.insert(0, rest)
+                    raise
 
     def _conflict(self, name: str) -> str:
         offers = " and ".join(offer.origin for offer in self._offers[name])

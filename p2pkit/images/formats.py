@@ -173,7 +173,7 @@ class Formats:
     """The formats of a process, by ending and by what they recognise. One that cannot be used is left out."""
 
     def __init__(self, offers: Registry) -> None:
-        self.failures = list(offers.failures)
+        self.failures = offers.failures
         """Why some plugin's formats are not here."""
         self._all: list[InstalledFormat] = []
         self._by_ending: dict[str, list[tuple[InstalledFormat, str]]] = {}

@@ -92,6 +92,7 @@ def _compared(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Wang et al. 2004, equation 6 and the product of 9 and 10.
     """
+    target = target.to(output.dtype)
     offsets = torch.arange(-BORDER, BORDER + 1, dtype=output.dtype, device=output.device)
     window = torch.exp(-(offsets / SIGMA).square() / 2)
     window = (window / window.sum()).repeat(output.shape[1], 1, 1, 1)  # of each channel, a row
@@ -118,7 +119,10 @@ def too_small(image: Tensor, side: int, name: str, reason: str) -> RecipeError:
 
 
 class MAE(MeanOverImages):
-    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white."""
+    """The mean absolute error, as a fraction of the full range of values: 0 is perfect, 1 is black for white.
+
+    Of several images it is the mean of theirs, whatever their sizes are.
+    """
 
     higher_is_better: bool | None = False
     measured = staticmethod(absolute_error)
